@@ -1,0 +1,1 @@
+"""Artifact formats: one machine-readable spec per file kind, checked on write and on open."""

@@ -1,0 +1,1 @@
+"""Readers, folds, sampling of episodes, and the built-in scenes."""
