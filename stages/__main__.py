@@ -1,0 +1,78 @@
+"""``python -m stages STAGE --option value …``: run one stage, from paths to paths.
+
+The options are the keywords of the stage's ``run``; parameters come from the sections of ``--params`` that its
+signature names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+
+from stages.core.errors import InputError
+from stages.core.interface import Interface, interface, is_path_list
+from stages.core.params import load_sections
+from stages.core.progress import say
+
+STAGES = (
+    "images",
+    "index",
+    "hierarchies",
+    "regions",
+    "baseline",
+    "features",
+    "prototypes",
+    "pseudolabels",
+    "train",
+    "episodes",
+    "evaluate",
+    "report",
+)
+TOOLS = ("scenes", "pretrain")
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:
+    flag = "--" + name.replace("_", "-")
+    required = default is inspect.Parameter.empty
+    if is_path_list(kind):
+        parser.add_argument(flag, nargs="+", type=Path, required=required, metavar="PATH", default=None if required else default)
+    else:
+        cast = Path if kind in (Path, Path | None) else kind
+        parser.add_argument(flag, type=cast, required=required, default=None if required else default)  # type: ignore[arg-type]
+
+
+def _parser(stage: Interface) -> argparse.ArgumentParser:
+    summary = (inspect.getdoc(inspect.getmodule(stage.run)) or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog=f"python -m stages {stage.name}", description=summary)
+    if stage.sections:
+        parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
+    for name, (kind, default) in stage.options.items():
+        _add_option(parser, name, kind, default)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a stage from command-line words; give the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    names = STAGES + TOOLS
+    if not words or words[0] not in names:
+        say(f"usage: python -m stages STAGE [--help] …, where STAGE is one of: {', '.join(names)}")
+        return 0 if words in (["-h"], ["--help"]) else 2
+    stage = interface(words[0])
+    options = vars(_parser(stage).parse_args(words[1:]))
+    try:
+        sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
+        stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(f"{stage.name}: interrupted; nothing half-written is left, run it again to go on")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

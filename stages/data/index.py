@@ -1,0 +1,81 @@
+"""The index in memory: which images hold which class, and what is base and novel in a fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import INDEX, TRAIN, VAL
+from stages.core.errors import InputError
+from stages.data.classes import VOID
+
+
+@dataclass(frozen=True)
+class Index:
+    """What every stage may know of the data set without reading a pixel; arrays over N images."""
+
+    ids: list[str]
+    split: NDArray[np.uint8]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+    height: NDArray[np.int32]
+    width: NDArray[np.int32]
+    pixels: NDArray[np.int64]  # (N, C + 1)
+    class_fold: NDArray[np.int32]  # (C,)
+    classes: list[str]
+    folds: int
+    min_object_pixels: int
+    novel_images: str
+
+    def novel(self, fold: int) -> NDArray[np.int64]:
+        """Novel classes of a fold, as labels 1…C.
+
+        Raises
+        ------
+        InputError
+            If there is no such fold.
+        """
+        if not 0 <= fold < self.folds:
+            raise InputError(f"fold {fold} does not exist; this data set has folds 0…{self.folds - 1} (plan.folds, index.folds)")
+        return np.flatnonzero(self.class_fold == fold) + 1
+
+    def base(self, fold: int) -> NDArray[np.int64]:
+        """Base classes of a fold, as labels 1…C."""
+        return np.setdiff1d(np.arange(1, len(self.classes) + 1), self.novel(fold))
+
+    def training_images(self, fold: int) -> NDArray[np.int64]:
+        """Images of the training list that hold a base class; without novel ones under ``novel_images: drop``."""
+        base = self.pixels[:, self.base(fold)].any(axis=1)
+        novel = self.pixels[:, self.novel(fold)].any(axis=1)
+        wanted = (self.split == TRAIN) & base & ~(novel & (self.novel_images == "drop"))
+        return np.flatnonzero(wanted)
+
+    def validation_images(self) -> NDArray[np.int64]:
+        """Images of the validation list."""
+        return np.flatnonzero(self.split == VAL)
+
+    def holds(self, images: NDArray[np.int64], label: int) -> NDArray[np.int64]:
+        """Those of ``images`` that hold at least ``min_object_pixels`` of a class."""
+        return images[self.pixels[images, label] >= self.min_object_pixels]
+
+    def base_labels(self, mask: NDArray[np.uint8], fold: int) -> NDArray[np.uint8]:
+        """Map a mask to what is known in a fold: base labels and 255 stay, everything else is background (0)."""
+        table = np.zeros(256, np.uint8)
+        known = np.append(self.base(fold), VOID)
+        table[known] = known
+        return table[mask]
+
+
+def read_index(path: Path) -> Index:
+    """Open an index artifact."""
+    with hdf5.opened(path, INDEX) as file:
+        return Index(
+            ids=hdf5.texts(file, "id"),
+            **{name: file[name][:] for name in ("split", "shard", "row", "height", "width", "pixels")},
+            class_fold=file["fold"][:],
+            **{name: hdf5.attribute(file, name) for name in ("classes", "folds", "min_object_pixels", "novel_images")},
+        )

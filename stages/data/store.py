@@ -1,0 +1,76 @@
+"""Random access to images, masks and label maps across shards, one item in memory at a time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import IMAGES, PSEUDOLABELS
+from stages.core.errors import InputError
+from stages.data.index import Index
+from stages.data.voc import decode_mask, decode_rgb
+
+
+class _Shards:
+    """Open HDF5 shards, closed together."""
+
+    def __init__(self, paths: list[Path], spec: hdf5.Spec) -> None:
+        self._stack = ExitStack()
+        self.files: list[h5py.File] = []
+        with ExitStack() as opening:
+            self.files = [opening.enter_context(hdf5.opened(path, spec)) for path in paths]
+            self._stack = opening.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+
+class ImageStore(_Shards):
+    """Images and masks by their number in the index."""
+
+    def __init__(self, paths: list[Path], index: Index) -> None:
+        wanted = int(index.shard.max()) + 1
+        if len(paths) != wanted:
+            raise InputError(f"--images: {len(paths)} shards given, the index was made from {wanted}; give all, in order")
+        super().__init__(paths, IMAGES)
+        self._index = index
+
+    def _bytes(self, name: str, image: int) -> NDArray[np.uint8]:
+        file = self.files[self._index.shard[image]]
+        return hdf5.Ragged.get(file, name, int(self._index.row[image]))
+
+    def image(self, image: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return decode_rgb(self._bytes("image", image))
+
+    def mask(self, image: int) -> NDArray[np.uint8]:
+        """(H, W) uint8 labels as annotated: 0 background, 1…C, 255 void."""
+        return decode_mask(self._bytes("mask", image))
+
+
+class PseudoLabelStore(_Shards):
+    """Pseudo-label maps by image id."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__(paths, PSEUDOLABELS)
+        self.clusters: list[int] = hdf5.attribute(self.files[0], "clusters")
+        self._places = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def labels(self, image_id: str) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 labels of an image."""
+        file, row = self._places[image_id]
+        flat = hdf5.Ragged.get(file, "labels", row)
+        return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))

@@ -1,0 +1,59 @@
+"""Training images → region hierarchies, one shard (A3).
+
+Reads
+    ``images`` (one shard).
+Writes
+    ``hierarchies`` (HDF5): basins, tree and merge heights of every training image. Cutting is another stage, so that a
+    new contour threshold recomputes nothing here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field as Limit
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import HIERARCHIES, IMAGES, TRAIN
+from stages.core.params import Section
+from stages.core.progress import track
+from stages.data.voc import decode_rgb
+from stages.ops import hierarchy
+
+
+class Params(Section):
+    """How the region hierarchy of an image is made."""
+
+    method: Annotated[Literal["lab-gradient"], Limit(description="Contour cue and merging rule.")]
+    longest_side: Annotated[int, Limit(ge=16, le=2000, description="Images are made no larger than this before, px.")]
+
+
+def run(*, images: Path, out: Path, params: Params) -> None:
+    """Build the hierarchy of every training image of a shard."""
+    cv2.setNumThreads(1)
+    ids, rows, sizes, trees = [], [], [], []
+    with hdf5.opened(images, IMAGES) as file:
+        names = hdf5.texts(file, "id")
+        training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
+        for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
+            image = decode_rgb(hdf5.Ragged.get(file, "image", row))
+            height, width = hierarchy.fit_size(*image.shape[:2], params.longest_side)
+            if (height, width) != image.shape[:2]:
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+            trees.append(hierarchy.build(image))
+            ids.append(names[row])
+            rows.append(row)
+            sizes.append((int(file["height"][row]), int(file["width"][row]), height, width))
+    size = np.array(sizes, np.int32).reshape(-1, 4)
+    arrays = {
+        "id": np.array(ids, object),
+        "row": np.array(rows, np.int32),
+        **{name: size[:, i] for i, name in enumerate(("height", "width", "work_height", "work_width"))},
+        **hdf5.Ragged.pack("basins", [tree.basins for tree in trees], "uint16"),
+        **hdf5.Ragged.pack("parents", [tree.parents for tree in trees], "int32"),
+        **hdf5.Ragged.pack("heights", [tree.heights for tree in trees], "float32"),
+    }
+    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method})

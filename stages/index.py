@@ -1,0 +1,76 @@
+"""Image shards → the index of the whole data set, and the folds.
+
+Reads
+    ``images`` (all shards).
+Writes
+    ``index`` (HDF5): id, place, size and pixel counts of every image, in the order of the lists; the fold of every class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Limit
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import IMAGES, INDEX
+from stages.core.errors import InputError
+from stages.core.params import Section
+
+
+class Params(Section):
+    """Folds and the rules of the protocol that hold for every stage."""
+
+    folds: Annotated[int, Limit(ge=2, le=20, description="Folds; each takes an equal part of the classes as novel.")]
+    layout: Annotated[
+        Literal["contiguous", "fwb"],
+        Limit(description="Contiguous blocks of classes, or class number modulo folds (COCO's FWB folds)."),
+    ]
+    min_object_pixels: Annotated[
+        int, Limit(ge=1, description="An image counts as one of a class from this many pixels on, px (2,048 at 500 px).")
+    ]
+    novel_images: Annotated[
+        Literal["keep", "drop"], Limit(description="Training images that hold novel classes too: keep (the paper) or drop.")
+    ]
+
+
+def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
+    """Fold in which each class is novel, (C,).
+
+    Raises
+    ------
+    InputError
+        If the classes do not divide evenly.
+    """
+    if classes % folds:
+        raise InputError(f"index.folds is {folds}, but {classes} classes do not divide into it evenly; choose a divisor")
+    numbers = np.arange(classes, dtype=np.int32)
+    return numbers // np.int32(classes // folds) if layout == "contiguous" else numbers % np.int32(folds)
+
+
+def run(*, images: list[Path], out: Path, params: Params) -> None:
+    """Concatenate what the shards know, in the order of the lists."""
+    columns: dict[str, list[NDArray[np.generic]]] = {}
+    ids: list[str] = []
+    classes: list[str] = []
+    for number, path in enumerate(images):
+        with hdf5.opened(path, IMAGES) as file:
+            found = hdf5.attribute(file, "classes")
+            if classes and found != classes:
+                raise InputError(f"{path}: its classes differ from those of {images[0]}; rerun `images` for all shards")
+            classes = found
+            ids += hdf5.texts(file, "id")
+            count = len(file["split"])
+            columns.setdefault("shard", []).append(np.full(count, number, np.int32))
+            columns.setdefault("row", []).append(np.arange(count, dtype=np.int32))
+            for name in ("position", "split", "height", "width", "pixels", "void"):
+                columns.setdefault(name, []).append(file[name][:])
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    order = np.argsort(joined.pop("position"), kind="stable")
+    arrays = {name: array[order] for name, array in joined.items()}
+    arrays["id"] = np.array(ids, object)[order]
+    arrays["fold"] = class_folds(len(classes), params.folds, params.layout)
+    hdf5.write(out, INDEX, arrays, {"classes": classes, **params.model_dump(exclude={"layout"})})

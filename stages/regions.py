@@ -1,0 +1,47 @@
+"""Region hierarchies → region label maps at one contour threshold, one shard (A3).
+
+Reads
+    ``hierarchies`` (one shard).
+Writes
+    ``regions`` (HDF5): a label map at image resolution for every training image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field as Limit
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import HIERARCHIES, REGIONS
+from stages.core.params import Section
+from stages.core.progress import track
+from stages.ops.hierarchy import Hierarchy, cut
+
+
+class Params(Section):
+    """Where the region hierarchy is cut."""
+
+    tau: Annotated[float, Limit(ge=0, le=1, description="Contour strength of the cut (τ; the paper's MCG: 0.45).")]
+
+
+def run(*, hierarchies: Path, out: Path, params: Params) -> None:
+    """Cut every hierarchy of a shard."""
+    labels = []
+    with hdf5.opened(hierarchies, HIERARCHIES) as file:
+        same = {name: file[name][:] for name in ("row", "height", "width")}
+        ids = hdf5.texts(file, "id")
+        work = np.stack([file["work_height"][:], file["work_width"][:]], 1)
+        for number in track(range(len(ids)), len(ids), f"regions {hierarchies.stem}", "image"):
+            parts = {name: hdf5.Ragged.get(file, name, number) for name in ("basins", "parents", "heights")}
+            tree = Hierarchy(parts["basins"].reshape(work[number]), parts["parents"], parts["heights"])
+            labels.append(cut(tree, params.tau, (int(same["height"][number]), int(same["width"][number]))))
+    arrays = {
+        **same,
+        "id": np.array(ids, object),
+        "count": np.array([int(part.max()) + 1 for part in labels], np.int32),
+        **hdf5.Ragged.pack("labels", labels, "uint16"),
+    }
+    hdf5.write(out, REGIONS, arrays, {"tau": params.tau})
