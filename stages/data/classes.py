@@ -22,4 +22,3 @@ VOC = (
     "train",
     "tvmonitor",
 )
-VOID = 255

@@ -19,7 +19,7 @@ from pydantic import Field as Limit
 
 from stages.core.params import Section
 from stages.core.random import numpy_generator
-from stages.data.classes import VOID
+from stages.ops.labels import VOID
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # Raw contour strength (mean Lab gradient along an arc, in units of the Lab range per pixel) at which the height is 0.5.
 # With it a cut at 0.45 leaves MCG's boundary length on the BSDS500 training images; see docs/decisions/0003.
-HALF_STRENGTH = 0.05
+HALF_STRENGTH = 0.065
 
 
 @dataclass(frozen=True)

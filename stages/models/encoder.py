@@ -1,0 +1,141 @@
+"""The encoder: a ResNet that takes uint8 images, and its weight files, which say how to rebuild it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field as Limit
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.models.resnet import ResNet
+from stages.models.weights import load_strictly
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FORMAT = "novelseg encoder 1"
+
+
+class EncoderParams(Section):
+    """Architecture and first weights of both encoders, F_p and F_s."""
+
+    arch: Annotated[
+        Literal["resnet18", "resnet34", "resnet50", "resnet101"], Limit(description="Residual network, cut after layer3.")
+    ]
+    stem: Annotated[
+        Literal["torchvision", "msra", "deep"],
+        Limit(description="One 7×7 convolution (torchvision, msra) or three 3×3 ones (deep); must fit the weight file."),
+    ]
+    width: Annotated[int, Limit(ge=4, le=256, description="Channels of layer1's 3×3 convolutions; 64 in the papers.")]
+    weights: Annotated[str, Limit(min_length=1, description="Pretrained weights; `$NOVELSEG_DATA` is replaced.")]
+    precision: Annotated[
+        Literal["fp32", "bf16"], Limit(description="Arithmetic of the encoder; bf16 needs a device that has it.")
+    ]
+
+
+class Encoder(nn.Module):
+    """ResNet with input normalisation: (B, 3, H, W) RGB in [0, 1] to (B, C, ⌈H/8⌉, ⌈W/8⌉)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, arch: str, stem: str, width: int) -> None:
+        super().__init__()
+        self.resnet = ResNet(arch=arch, stem=stem, width=width)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    @property
+    def channels(self) -> int:
+        """Number of feature channels."""
+        return self.resnet.channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features at stride 8."""
+        features: Tensor = self.resnet((images - self.mean) / self.std)
+        return features
+
+
+def new_encoder(params: EncoderParams, weights: Path) -> Encoder:
+    """Build the encoder that the parameters describe, from a pretrained weight file."""
+    encoder = Encoder(arch=params.arch, stem=params.stem, width=params.width)
+    load_strictly(encoder.resnet, weights)
+    return encoder
+
+
+def save_encoder(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
+    """Write weights (safetensors) with everything needed to rebuild the encoder.
+
+    Parameters
+    ----------
+    path
+        Target; the caller makes it appear whole.
+    encoder
+        Trained encoder.
+    about
+        ``arch``, ``stem``, ``width``, ``precision``, ``scale`` and what else should lie beside the weights.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    save_file(state, path, {"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+
+
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Rebuild a trained encoder and give what was written beside it.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, damaged, or not written by this project.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage `baseline` or `train`") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable weight file ({error}); delete it and rerun its stage") from None
+    if meta.get("format") != FORMAT:
+        raise InputError(f"{path}: expected '{FORMAT}', found '{meta.get('format')}'; rerun `baseline` or `train`")
+    about = json.loads(meta["about"])
+    encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
+    encoder.load_state_dict(load_file(path))
+    return encoder.eval().requires_grad_(False), about
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` to a torch device.
+
+    Raises
+    ------
+    InputError
+        If a GPU is asked for and there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device is '{name}'; expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but this machine has no CUDA device; use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class FeatureExtractor:
+    """A trained encoder that gives features of single images at their own size."""
+
+    def __init__(self, encoder: Encoder, precision: str, device: torch.device) -> None:
+        self._encoder = encoder.to(device)
+        self._device = device
+        self._autocast = precision == "bf16"
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+        """(H, W, 3) uint8 RGB to (C, ⌈H/8⌉, ⌈W/8⌉) float32 on the device."""
+        batch = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None].float() / 255
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            features: Tensor = self._encoder(batch)[0]
+        return features.float()

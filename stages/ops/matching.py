@@ -1,0 +1,69 @@
+"""Prototype matching: pooled support prototypes, cosine similarity with the query (A2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.ops.labels import VOID
+from stages.ops.pooling import pool, splat_masks
+
+
+def sides(mask: Tensor) -> Tensor:
+    """Binary mask to background and foreground weights: (..., H, W) of 0, 1, 255 to (..., 2, H, W) float.
+
+    The order is (background, foreground) everywhere; 255 belongs to neither.
+    """
+    return torch.stack([mask == 0, mask == 1], dim=-3).float()
+
+
+def support_prototypes(features: Tensor, masks: Tensor) -> Tensor:
+    """Prototypes of background and foreground: pooled per support image, then their plain mean.
+
+    Parameters
+    ----------
+    features : (B, K, C, h, w)
+        Support features.
+    masks : (B, K, H, W) integer
+        1 foreground, 0 background, 255 neither.
+
+    Returns
+    -------
+    (B, 2, C)
+    """
+    weights = splat_masks(sides(masks), (features.shape[-2], features.shape[-1]))
+    return pool(features, weights).mean(dim=1)
+
+
+def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
+    """Scaled cosine similarity of every query cell with both prototypes.
+
+    Parameters
+    ----------
+    query : (B, C, h, w)
+        Query features.
+    prototypes : (B, 2, C)
+        Background, foreground.
+    scale
+        Factor of the cosine (10 in the papers' code).
+
+    Returns
+    -------
+    (B, 2, h, w)
+        Logits.
+    """
+    cells = F.normalize(query.flatten(2), dim=1)  # (B, C, hw)
+    logits: Tensor = scale * (F.normalize(prototypes, dim=2) @ cells)
+    return logits.unflatten(2, query.shape[-2:])
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """``Up``: bilinear with aligned corners, (B, C, h, w) to (B, C, H, W)."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of upsampled logits (B, 2, h, w) against (B, H, W) masks, 255 ignored (A, Eq. 6)."""
+    full = upsample(logits.float(), (mask.shape[-2], mask.shape[-1]))
+    return F.cross_entropy(full, mask.long(), ignore_index=VOID)
