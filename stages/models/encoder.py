@@ -109,21 +109,6 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     return encoder.eval().requires_grad_(False), about
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a torch device.
-
-    Raises
-    ------
-    InputError
-        If a GPU is asked for and there is none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device is '{name}'; expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device is cuda, but this machine has no CUDA device; use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 class FeatureExtractor:
     """A trained encoder that gives features of single images at their own size."""
 

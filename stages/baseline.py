@@ -1,0 +1,59 @@
+"""Training images → the Baseline F_p: an encoder trained by prototype matching alone (A2).
+
+Reads
+    ``index``, ``images`` (all shards), a pretrained weight file.
+Writes
+    a folder: ``weights.safetensors`` (with architecture and scale in its metadata) and ``log.tsv``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.data.index import read_index
+from stages.data.store import ImageStore
+from stages.models.encoder import EncoderParams, new_encoder
+from stages.training.batches import EpisodeBatches, MatchingParams
+from stages.training.learners import MatchingLearner
+from stages.training.loop import Optimisation
+from stages.training.stage import recipe_of, train_and_write
+
+
+class Params(Optimisation):
+    """Training of the Baseline; the last iterate is kept, nothing is chosen on novel classes."""
+
+
+def run(
+    *,
+    index: Path,
+    images: list[Path],
+    weights: Path,
+    out: Path,
+    fold: int,
+    shot: int,
+    params: Params,
+    encoder: EncoderParams,
+    matching: MatchingParams,
+    device: str = "auto",
+    devices: int = 1,
+    threads: int = 0,
+) -> None:
+    """Train on base-class episodes of ``shot`` supports."""
+    data = read_index(index)
+    net = new_encoder(encoder, weights)
+    with ImageStore(images, data) as store:
+        train_and_write(
+            learner=MatchingLearner(net, matching.scale),
+            net=net,
+            batches=EpisodeBatches(data, store, fold, shot, matching, params.seed),
+            params=params,
+            encoder=encoder,
+            matching=matching,
+            recipe=recipe_of([index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
+            out=out,
+            label=f"baseline fold {fold} {shot}-shot",
+            about={"stage": "baseline", "fold": fold, "shot": shot},
+            device=device,
+            devices=devices,
+            threads=threads,
+        )

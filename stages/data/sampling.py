@@ -1,0 +1,69 @@
+"""Drawing episodes: a query, a class in it, and supports of that class (A9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import InputError
+from stages.data.index import Index
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A query image, the class to segment in it, and support images; numbers of the index."""
+
+    query: int
+    label: int
+    supports: tuple[int, ...]
+
+
+class EpisodeSampler:
+    """Draw episodes: query uniform over the images, class uniform among those present, distinct supports.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    images
+        Images to draw from.
+    classes
+        Classes to draw, labels 1…C.
+    shot
+        Supports of an episode.
+    where
+        Name of the list, for messages.
+
+    Raises
+    ------
+    InputError
+        If a class has too few images for the shots.
+    """
+
+    def __init__(self, index: Index, images: NDArray[np.int64], classes: NDArray[np.int64], shot: int, where: str) -> None:
+        self._pools = {int(label): index.holds(images, int(label)) for label in classes}
+        for label, pool in self._pools.items():
+            if len(pool) < shot + 1:
+                raise InputError(
+                    f"class '{index.classes[label - 1]}' has {len(pool)} images of at least {index.min_object_pixels} px in the "
+                    f"{where} list, but {shot}-shot episodes need {shot + 1}; lower plan.shots or index.min_object_pixels, "
+                    "or list a novel class under episodes.exclude_classes"
+                )
+        self._shot = shot
+        self._queries = np.unique(np.concatenate(list(self._pools.values())))
+        self._present: dict[int, list[int]] = {int(query): [] for query in self._queries}
+        for label, pool in self._pools.items():
+            for image in pool.tolist():
+                self._present[image].append(label)
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode."""
+        query = int(self._queries[rng.integers(len(self._queries))])
+        present = self._present[query]
+        label = present[int(rng.integers(len(present)))]
+        pool = self._pools[label]
+        others = pool[pool != query]
+        supports = rng.choice(others, self._shot, replace=False)
+        return Episode(query, label, tuple(supports.tolist()))

@@ -1,0 +1,48 @@
+"""Bringing images and labels to the training size; every draw comes from the generator that is handed in."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.ops.labels import VOID
+
+Image = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+
+
+def resize(image: Image, labels: Labels, height: int, width: int) -> tuple[Image, Labels]:
+    """Resize an image bilinearly and its labels (H, W) or (L, H, W) by nearest neighbour."""
+    rows = (np.arange(height) * labels.shape[-2]) // height
+    columns = (np.arange(width) * labels.shape[-1]) // width
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized.astype(np.uint8, copy=False), labels[..., rows[:, None], columns]
+
+
+def flip(rng: np.random.Generator, chance: float, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    """Mirror left and right with the given chance."""
+    if rng.random() >= chance:
+        return image, labels
+    return image[:, ::-1], labels[..., ::-1]
+
+
+def crop(rng: np.random.Generator, image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:
+    """Pad right and below to at least ``size`` (grey, void), then cut a random ``size`` × ``size`` window."""
+    down, right = max(0, size - image.shape[0]), max(0, size - image.shape[1])
+    if down or right:
+        image = np.pad(image, ((0, down), (0, right), (0, 0)), constant_values=124)
+        labels = np.pad(labels, (*((0, 0),) * (labels.ndim - 2), (0, down), (0, right)), constant_values=VOID)
+    top = int(rng.integers(image.shape[0] - size + 1))
+    left = int(rng.integers(image.shape[1] - size + 1))
+    return image[top : top + size, left : left + size], labels[..., top : top + size, left : left + size]
+
+
+def scale_and_crop(
+    rng: np.random.Generator, image: Image, labels: Labels, size: int, scales: tuple[float, float]
+) -> tuple[Image, Labels]:
+    """Random scale relative to ``size`` on the longer side, then a random window: the geometry of strong augmentation."""
+    factor = scales[0] + (scales[1] - scales[0]) * float(rng.random())
+    longest = factor * size / max(image.shape[:2])
+    height, width = max(1, round(image.shape[0] * longest)), max(1, round(image.shape[1] * longest))
+    return crop(rng, *resize(image, labels, height, width), size)

@@ -1,0 +1,83 @@
+"""Region corpora → three levels of prototypes of a fold, foreground and background (A5, Eq. 2).
+
+Reads
+    ``features`` (all shards of the fold).
+Writes
+    ``prototypes`` (HDF5): centres, members, parents and inertia of each level and side.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Limit
+from pydantic import model_validator
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import FEATURES, PROTOTYPES, SIDES
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.random import key_to_seed
+from stages.ops.clustering import three_levels
+
+NAMES = {"bg": "background-region", "fg": "foreground-object"}
+
+
+class Params(Section):
+    """K-means at three levels."""
+
+    clusters: Annotated[
+        list[Annotated[int, Limit(ge=1, le=127)]],
+        Limit(min_length=3, max_length=3, description="K of the levels, fine to coarse, on each side ([50, 25, 15])."),
+    ]
+    metric: Annotated[Literal["cosine", "euclidean"], Limit(description="Cosine: vectors are brought to unit length first.")]
+    restarts: Annotated[int, Limit(ge=1, le=100, description="K-means runs, of which the one of least inertia is kept (10).")]
+    iterations: Annotated[int, Limit(ge=1, le=1000, description="Iterations of a k-means run.")]
+    seed: Annotated[int, Limit(ge=0, description="Seed of the first centres.")]
+
+    @model_validator(mode="after")
+    def _falling(self) -> Params:
+        if sorted(self.clusters, reverse=True) != self.clusters:
+            raise ValueError(f"clusters is {self.clusters}; expected K that does not grow from fine to coarse")
+        return self
+
+
+def _corpus(paths: list[Path], side: str) -> tuple[NDArray[np.float32], str]:
+    """All vectors of a side, and the digest of the encoder that made them."""
+    parts, encoders = [], set()
+    for path in paths:
+        with hdf5.opened(path, FEATURES) as file:
+            parts.append(file[f"{side}/vectors"][:])
+            encoders.add(hdf5.attribute(file, "encoder"))
+    if len(encoders) > 1:
+        raise InputError(f"{paths[0].parent}: its shards come from {len(encoders)} different encoders; rerun `features`")
+    return np.concatenate(parts), encoders.pop()
+
+
+def run(*, features: list[Path], out: Path, fold: int, params: Params) -> None:
+    """Cluster R_fg and R_bg separately."""
+    arrays: dict[str, NDArray[Any]] = {}
+    inertia: dict[str, list[float]] = {}
+    sizes: dict[str, int] = {}
+    encoder = ""
+    for side in SIDES:
+        vectors, encoder = _corpus(features, side)
+        sizes[side] = len(vectors)
+        levels = three_levels(
+            vectors,
+            params.clusters,
+            metric=params.metric,
+            restarts=params.restarts,
+            iterations=params.iterations,
+            seed=key_to_seed(params.seed, side),
+            name=NAMES[side],
+        )
+        inertia[side] = [level.inertia for level in levels]
+        for number, level in enumerate(levels, 1):
+            for name in ("centres", "members", "parent"):
+                arrays[f"{side}/level{number}/{name}"] = getattr(level, name)
+    attrs = {"fold": fold, "encoder": encoder, "metric": params.metric, "inertia": inertia, "vectors": sizes}
+    hdf5.write(out, PROTOTYPES, arrays, attrs)

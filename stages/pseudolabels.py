@@ -1,0 +1,82 @@
+"""Prototypes → pseudo-label maps at three levels, one shard of a fold (A6, Eq. 3).
+
+Reads
+    ``index``, ``images`` (one shard), the fold's 1-shot Baseline F_p, ``prototypes``.
+Writes
+    ``pseudolabels`` (HDF5): three uint8 maps per training image; fg 0…K−1, bg K…2K−1, 255 void.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.artifacts import hdf5
+from stages.artifacts.specs import IMAGES, LEVELS, PROTOTYPES, PSEUDOLABELS
+from stages.core.compute import pick_device, use_threads
+from stages.core.errors import InputError
+from stages.core.files import digest
+from stages.core.progress import track
+from stages.data.index import read_index
+from stages.data.voc import decode_mask, decode_rgb
+from stages.models.encoder import FeatureExtractor, load_encoder
+from stages.ops.labels import pseudo_labels
+
+
+def _read_prototypes(path: Path, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Foreground and background centres of each level."""
+    with hdf5.opened(path, PROTOTYPES) as file:
+        if hdf5.attribute(file, "encoder") != encoder:
+            raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
+        return [
+            (
+                torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
+                torch.from_numpy(file[f"bg/level{level}/centres"][:]).to(device),
+            )
+            for level in LEVELS
+        ]
+
+
+def run(
+    *,
+    index: Path,
+    images: Path,
+    encoder: Path,
+    prototypes: Path,
+    out: Path,
+    fold: int,
+    device: str = "auto",
+    threads: int = 0,
+) -> None:
+    """Label every pixel of a shard's training images with its nearest prototype, level by level."""
+    use_threads(threads)
+    data, place = read_index(index), pick_device(device)
+    net, about = load_encoder(encoder)
+    extract = FeatureExtractor(net, about["precision"], place)
+    made_by = digest(encoder)
+    levels = _read_prototypes(prototypes, made_by, place)
+    wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
+    ids, rows, maps = [], [], []
+    with hdf5.opened(images, IMAGES) as file:
+        names = hdf5.texts(file, "id")
+        training = [row for row, name in enumerate(names) if name in wanted]
+        for row in track(training, len(training), f"pseudolabels fold {fold} {images.stem}", "image"):
+            features = extract(decode_rgb(hdf5.Ragged.get(file, "image", row)))
+            known = data.base_labels(decode_mask(hdf5.Ragged.get(file, "mask", row)), fold)
+            mask = torch.from_numpy(known).to(place)
+            labels = torch.stack([pseudo_labels(features, mask, *centres) for centres in levels])
+            ids.append(names[row])
+            rows.append(row)
+            maps.append(labels.cpu().numpy())
+    arrays = {
+        "id": np.array(ids, object),
+        "row": np.array(rows, np.int32),
+        "height": np.array([part.shape[1] for part in maps], np.int32),
+        "width": np.array([part.shape[2] for part in maps], np.int32),
+        **hdf5.Ragged.pack("labels", maps, "uint8"),
+    }
+    clusters = [len(foreground) for foreground, _ in levels]
+    hdf5.write(out, PSEUDOLABELS, arrays, {"fold": fold, "encoder": made_by, "clusters": clusters})

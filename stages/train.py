@@ -1,0 +1,96 @@
+"""Episodes and pseudo labels → the encoder F_s, trained jointly (SPFL, A7).
+
+Reads
+    ``index``, ``images`` (all shards), ``pseudolabels`` (all shards of the fold), a pretrained weight file.
+Writes
+    a folder: ``weights.safetensors`` and ``log.tsv``. F_s starts from the pretrained weights, not from F_p; the
+    decoders are dropped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field as Limit
+
+from stages.core.errors import InputError
+from stages.core.random import key_to_seed
+from stages.data.index import read_index
+from stages.data.store import ImageStore, PseudoLabelStore
+from stages.models.encoder import Encoder, EncoderParams, new_encoder
+from stages.training.batches import Batch, EpisodeBatches, MatchingParams, PseudoLabelBatches
+from stages.training.learners import JointLearner
+from stages.training.loop import Optimisation
+from stages.training.stage import recipe_of, train_and_write
+
+SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
+VARIANTS = ("hierarchical", "single-level")
+
+
+class Params(Optimisation):
+    """Joint training."""
+
+    extra_images: Annotated[int, Limit(ge=1, description="Strongly augmented images of an iteration (16).")]
+    decoder_width: Annotated[int, Limit(ge=4, le=1024, description="Channels of a decoder's 3×3 convolutions (256).")]
+    gamma: Annotated[
+        list[Annotated[float, Limit(ge=0)]],
+        Limit(min_length=3, max_length=3, description="Weights of the pseudo-label losses, fine to coarse (γ, Eq. 5)."),
+    ]
+
+
+def _learner(net: Encoder, clusters: list[int], gamma: list[float], params: Params, scale: float) -> JointLearner:
+    """New decoders, drawn from their own seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_to_seed(params.seed, "decoders"))
+        return JointLearner(net, scale, clusters, params.decoder_width, gamma)
+
+
+def run(
+    *,
+    index: Path,
+    images: list[Path],
+    pseudolabels: list[Path],
+    weights: Path,
+    out: Path,
+    fold: int,
+    shot: int,
+    variant: str,
+    params: Params,
+    encoder: EncoderParams,
+    matching: MatchingParams,
+    device: str = "auto",
+    devices: int = 1,
+    threads: int = 0,
+) -> None:
+    """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (level 1 alone)."""
+    if variant not in VARIANTS:
+        raise InputError(f"--variant is '{variant}'; expected one of {', '.join(VARIANTS)}")
+    gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA
+    data = read_index(index)
+    net = new_encoder(encoder, weights)
+    with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels) as labels:
+        episodes = EpisodeBatches(data, store, fold, shot, matching, params.seed)
+        extra = PseudoLabelBatches(data, store, labels, fold, params.extra_images, matching.size, params.seed)
+
+        def batches(iteration: int, rank: int, world: int) -> Batch:
+            return {**episodes(iteration, rank, world), **extra(iteration, rank, world)}
+
+        train_and_write(
+            learner=_learner(net, labels.clusters, gamma, params, matching.scale),
+            net=net,
+            batches=batches,
+            params=params,
+            encoder=encoder,
+            matching=matching,
+            recipe=recipe_of(
+                [index, *images, *pseudolabels, weights], [params, encoder, matching], fold=fold, shot=shot, variant=variant
+            ),
+            out=out,
+            label=f"train fold {fold} {shot}-shot {variant}",
+            about={"stage": "train", "fold": fold, "shot": shot, "variant": variant, "gamma": gamma},
+            device=device,
+            devices=devices,
+            threads=threads,
+        )

@@ -1,0 +1,65 @@
+"""Losses of the two trainings as modules, so that precision and data parallelism wrap one forward."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.models.decoder import Decoder
+from stages.models.encoder import Encoder
+from stages.ops.labels import VOID
+from stages.ops.matching import match, segmentation_loss, support_prototypes, upsample
+from stages.training.batches import Batch
+
+NAMES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3")
+
+
+def matching_loss(encoder: nn.Module, batch: Batch, scale: float) -> Tensor:
+    """Loss of support–query matching (A, Eq. 6) of episodes: supports first, the query last."""
+    images, masks = batch["images"], batch["masks"]
+    features = encoder(images.flatten(0, 1).float() / 255).float().unflatten(0, images.shape[:2])
+    prototypes = support_prototypes(features[:, :-1], masks[:, :-1])
+    return segmentation_loss(match(features[:, -1], prototypes, scale), masks[:, -1])
+
+
+class MatchingLearner(nn.Module):
+    """The Baseline: matching alone."""
+
+    def __init__(self, encoder: Encoder, scale: float) -> None:
+        super().__init__()
+        self.encoder, self.scale = encoder, scale
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Losses in the order of :data:`NAMES`, NaN where there is none; the first entry is their weighted sum."""
+        loss = matching_loss(self.encoder, batch, self.scale)
+        return torch.stack([loss, loss.detach(), *[loss.new_tensor(torch.nan)] * 3])
+
+
+class JointLearner(nn.Module):
+    """SPFL: matching and pseudo labels of each level with a weight above zero (A, Eq. 4–5)."""
+
+    def __init__(self, encoder: Encoder, scale: float, clusters: list[int], width: int, gamma: list[float]) -> None:
+        super().__init__()
+        self.encoder, self.scale, self.gamma = encoder, scale, gamma
+        self.decoders = nn.ModuleDict(
+            {
+                str(level): Decoder(channels=encoder.channels, width=width, classes=2 * k)
+                for level, (k, weight) in enumerate(zip(clusters, gamma, strict=True))
+                if weight > 0
+            }
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Whole loss, then the parts in the order of :data:`NAMES`."""
+        segmentation = matching_loss(self.encoder, batch, self.scale)
+        total, parts = segmentation, [segmentation.detach(), *[segmentation.new_tensor(torch.nan)] * 3]
+        features = self.encoder(batch["extra"])
+        for key, decoder in self.decoders.items():
+            level = int(key)
+            target = batch["labels"][:, level]
+            logits = upsample(decoder(features).float(), (target.shape[-2], target.shape[-1]))
+            loss = F.cross_entropy(logits, target.long(), ignore_index=VOID)
+            total = total + self.gamma[level] * loss
+            parts[level + 1] = loss.detach()
+        return torch.stack([total, *parts])

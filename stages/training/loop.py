@@ -1,0 +1,160 @@
+"""The training loop: Lightning Fabric for device, precision, data parallelism and checkpoint files; the rest is ours.
+
+Every batch is keyed by its iteration, so that a run that was killed goes on from its last checkpoint to the same
+weights (CPU: bit for bit with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from pydantic import Field as Limit
+from torch import Tensor, nn
+
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.progress import say, track
+from stages.training.batches import BatchSource
+from stages.training.learners import NAMES
+
+
+class Optimisation(Section):
+    """SGD with a step schedule."""
+
+    iterations: Annotated[int, Limit(ge=1, description="Iterations (6,000).")]
+    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (0.001).")]
+    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls to a tenth (2,000).")]
+    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
+    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]
+    seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
+    log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how often: nothing here changes a result beyond rounding."""
+
+    device: str
+    devices: int
+    precision: str
+    checkpoint_every: int
+
+
+def _fabric(hardware: Hardware) -> Fabric:
+    # Trainable parts are few and named; a lone CPU process needs no strategy.
+    strategy = "ddp" if hardware.devices > 1 else "auto"
+    accelerator = "gpu" if hardware.device == "cuda" else hardware.device
+    precision = "bf16-mixed" if hardware.precision == "bf16" else "32-true"
+    fabric = Fabric(accelerator=accelerator, devices=hardware.devices, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
+    """State of an earlier run of the same recipe: iterations done and their losses; zero and none otherwise."""
+    if not path.exists():
+        return 0, []
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: the checkpoint cannot be read ({error}); delete it to train from the start") from None
+    if state["recipe"] != recipe:
+        say(f"{path}: made with other parameters or inputs; training from the start")
+        return 0, []
+    learner.load_state_dict(state["learner"])
+    optimizer.load_state_dict(state["optimizer"])
+    say(f"{path}: going on after iteration {state['iteration']}")
+    return int(state["iteration"]), list(state["losses"])
+
+
+def _log(losses: list[Tensor], params: Optimisation) -> pd.DataFrame:
+    """Means over every ``log_every`` iterations."""
+    values = pd.DataFrame(torch.stack(losses).double().numpy(), columns=["loss", *NAMES])
+    block = (values.index // params.log_every + 1) * params.log_every
+    frame = values.groupby(block.where(block < params.iterations, params.iterations)).mean()
+    rates = [learning_rate(params, int(done) - 1) for done in frame.index]
+    frame.insert(0, "learning_rate", rates)
+    return frame.rename_axis("iteration").reset_index()
+
+
+def learning_rate(params: Optimisation, iteration: int) -> float:
+    """Rate at an iteration, counted from 0."""
+    return params.learning_rate * 0.1 ** (iteration // params.decay_every)
+
+
+def fit(
+    learner: nn.Module, batches: BatchSource, params: Optimisation, hardware: Hardware, checkpoint: Path, recipe: str, label: str
+) -> pd.DataFrame | None:
+    """Train a learner in place.
+
+    Parameters
+    ----------
+    learner
+        Module that maps a batch to (whole loss, parts).
+    batches
+        Gives the batch of an iteration.
+    params, hardware
+        What changes the result, and what does not.
+    checkpoint
+        File from which a killed run goes on.
+    recipe
+        Everything the result depends on; a checkpoint of another recipe is not used.
+    label
+        For the progress line.
+
+    Returns
+    -------
+    DataFrame or None
+        The training log; None in all processes but the first.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer finite, or the checkpoint is damaged.
+    """
+    fabric = _fabric(hardware)
+    if fabric.world_size > 1:
+        learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner) if fabric.device.type == "cuda" else learner
+    trained = [weight for weight in learner.parameters() if weight.requires_grad]
+    optimizer = torch.optim.SGD(
+        trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+    )
+    start, losses = _resume(checkpoint, recipe, learner, optimizer)
+    model, optimizer = fabric.setup(learner, optimizer)
+    model.train()
+    for iteration in track(range(start, params.iterations), params.iterations, label, "iteration", done=start):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(params, iteration)
+        batch = fabric.to_device(batches(iteration, fabric.global_rank, fabric.world_size))
+        optimizer.zero_grad()
+        parts = model(batch)
+        fabric.backward(parts[0])
+        optimizer.step()
+        losses.append(parts.detach().cpu())
+        if not math.isfinite(losses[-1][0]):
+            raise InputError(f"{label}: the loss is {losses[-1][0]:g} at iteration {iteration}; lower learning_rate")
+        if (iteration + 1) % hardware.checkpoint_every == 0 and iteration + 1 < params.iterations:
+            _save(fabric, checkpoint, recipe, learner, optimizer, losses)
+    return _log(losses, params) if fabric.is_global_zero else None
+
+
+def _save(
+    fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]
+) -> None:
+    state = {
+        "recipe": recipe,
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "iteration": len(losses),
+        "losses": torch.stack(losses),
+    }
+    scratch = path.with_name(path.name + ".tmp")
+    fabric.save(scratch, state)
+    if fabric.is_global_zero:
+        scratch.replace(path)

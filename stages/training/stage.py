@@ -1,0 +1,68 @@
+"""What the two training stages share around the loop: recipe, checkpoint place, output folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stages.artifacts import tables
+from stages.artifacts.specs import LOG
+from stages.core.compute import pick_device, use_threads
+from stages.core.files import digest, whole_folder
+from stages.core.params import Section
+from stages.models.encoder import Encoder, EncoderParams, save_encoder
+from stages.training.batches import BatchSource, MatchingParams
+from stages.training.loop import Hardware, Optimisation, fit
+
+CHECKPOINT_EVERY = 50
+WEIGHTS, LOG_FILE = "weights.safetensors", "log.tsv"
+
+
+def recipe_of(inputs: list[Path], sections: list[Section], **names: int | str) -> str:
+    """Everything a training's result depends on, as text: inputs by digest, parameters, fold, shot, variant."""
+    content = {
+        "inputs": [digest(path) for path in inputs],
+        "sections": [section.model_dump() for section in sections],
+        **names,
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def train_and_write(
+    *,
+    learner: nn.Module,
+    net: Encoder,
+    batches: BatchSource,
+    params: Optimisation,
+    encoder: EncoderParams,
+    matching: MatchingParams,
+    recipe: str,
+    out: Path,
+    label: str,
+    about: dict[str, Any],
+    device: str,
+    devices: int,
+    threads: int,
+) -> None:
+    """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden."""
+    use_threads(threads)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_name(f".{out.name}.checkpoint")
+    hardware = Hardware(pick_device(device).type, devices, encoder.precision, CHECKPOINT_EVERY)
+    log = fit(learner, batches, params, hardware, checkpoint, recipe, label)
+    if log is None:
+        return
+    about = {
+        **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
+        "scale": matching.scale,
+        "iterations": params.iterations,
+        "seed": params.seed,
+        **about,
+    }
+    with whole_folder(out) as scratch:
+        save_encoder(scratch / WEIGHTS, net, about)
+        tables.write(scratch / LOG_FILE, LOG, log)
+    checkpoint.unlink(missing_ok=True)
