@@ -37,7 +37,14 @@ def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, defaul
     flag = "--" + name.replace("_", "-")
     required = default is inspect.Parameter.empty
     if is_path_list(kind):
-        parser.add_argument(flag, nargs="+", type=Path, required=required, metavar="PATH", default=None if required else default)
+        parser.add_argument(
+            flag,
+            nargs="+",
+            type=Path,
+            required=required,
+            metavar="PATH",
+            default=None if required else default,
+        )
     else:
         cast = Path if kind in (Path, Path | None) else kind
         parser.add_argument(flag, type=cast, required=required, default=None if required else default)  # type: ignore[arg-type]

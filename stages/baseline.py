@@ -12,15 +12,13 @@ from pathlib import Path
 
 from stages.data.index import read_index
 from stages.data.store import ImageStore
-from stages.models.encoder import EncoderParams, new_encoder
-from stages.training.batches import EpisodeBatches, MatchingParams
+from stages.models.encoder import new_encoder
+from stages.sections.baseline import Params
+from stages.sections.encoder import EncoderParams
+from stages.sections.matching import MatchingParams
+from stages.training.batches import EpisodeBatches
 from stages.training.learners import MatchingLearner
-from stages.training.loop import Optimisation
 from stages.training.stage import recipe_of, train_and_write
-
-
-class Params(Optimisation):
-    """Training of the Baseline; the last iterate is kept, nothing is chosen on novel classes."""
 
 
 def run(

@@ -9,32 +9,26 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field as Limit
 
 from stages.artifacts import tables
 from stages.artifacts.specs import EPISODES
 from stages.core.errors import InputError
-from stages.core.params import Section, nearest
+from stages.core.params import nearest
 from stages.core.random import numpy_generator
 from stages.data.index import Index, read_index
 from stages.data.sampling import EpisodeSampler
-
-
-class Params(Section):
-    """Episode lists."""
-
-    count: Annotated[int, Limit(ge=1, description="Episodes of each seed (1,000; COCO 4,000).")]
-    exclude_classes: Annotated[list[str], Limit(description="Novel classes that have too few images; the tables say so.")]
+from stages.sections.episodes import Params
 
 
 def _classes(data: Index, fold: int, params: Params) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     unknown = [name for name in params.exclude_classes if name not in data.classes]
     if unknown:
-        raise InputError(f"episodes.exclude_classes names '{unknown[0]}', which is no class; {nearest(unknown[0], data.classes)}")
+        raise InputError(
+            f"episodes.exclude_classes names '{unknown[0]}', which is no class; {nearest(unknown[0], data.classes)}"
+        )
     kept = [label for label in data.novel(fold).tolist() if data.classes[label - 1] not in params.exclude_classes]
     if not kept:
         raise InputError(f"episodes.exclude_classes leaves no novel class in fold {fold}; take one out of the list")

@@ -10,32 +10,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field as Limit
 from torch import Tensor
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import FEATURES, IMAGES, REGIONS
 from stages.core.compute import pick_device, use_threads
 from stages.core.files import digest
-from stages.core.params import Section
 from stages.core.progress import track
 from stages.data.index import read_index
 from stages.data.voc import decode_mask, decode_rgb
 from stages.models.encoder import FeatureExtractor, load_encoder
 from stages.ops.pooling import pool, splat_labels
-
-
-class Params(Section):
-    """Which regions enter the corpus."""
-
-    min_region_area: Annotated[
-        int, Limit(ge=1, description="Background regions under this are dropped and counted, px (256: four feature cells).")
-    ]
+from stages.sections.features import Params
 
 
 @dataclass
@@ -77,7 +67,12 @@ def boxes(labels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     found = np.zeros((count, 4), np.int32)
     u, v = np.nonzero(labels >= 0)
     owner = labels[u, v]
-    for column, place, pick in ((0, u, np.minimum), (1, v, np.minimum), (2, u + 1, np.maximum), (3, v + 1, np.maximum)):
+    for column, place, pick in (
+        (0, u, np.minimum),
+        (1, v, np.minimum),
+        (2, u + 1, np.maximum),
+        (3, v + 1, np.maximum),
+    ):
         limit = np.full(count, np.iinfo(np.int32).max if pick is np.minimum else 0, np.int64)
         pick.at(limit, owner, place)
         found[:, column] = limit

@@ -10,25 +10,16 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field as Limit
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import HIERARCHIES, IMAGES, TRAIN
-from stages.core.params import Section
 from stages.core.progress import track
 from stages.data.voc import decode_rgb
 from stages.ops import hierarchy
-
-
-class Params(Section):
-    """How the region hierarchy of an image is made."""
-
-    method: Annotated[Literal["lab-gradient"], Limit(description="Contour cue and merging rule.")]
-    longest_side: Annotated[int, Limit(ge=16, le=2000, description="Images are made no larger than this before, px.")]
+from stages.sections.hierarchies import Params
 
 
 def run(*, images: Path, out: Path, params: Params) -> None:

@@ -11,30 +11,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field as Limit
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import IMAGES
 from stages.core.errors import InputError
-from stages.core.params import Section
 from stages.core.progress import track
 from stages.data import classes, voc
-from stages.data.scenes import CLASSES, Scenes, write_voc
+from stages.data.scenes import CLASSES, write_voc
+from stages.sections.images import Params
+from stages.sections.scenes import Scenes
 
 READERS = {"scenes": CLASSES, "voc": classes.VOC}
-
-
-class Params(Section):
-    """Where images and masks come from."""
-
-    source: Annotated[Literal["scenes", "voc"], Limit(description="Built-in pictures, or a folder in VOC layout.")]
-    root: Annotated[str, Limit(description="Raw folder; `$NOVELSEG_DATA` is replaced. Empty for scenes.")]
-    train_list: Annotated[str, Limit(min_length=1, description="List of training images in `ImageSets/Segmentation`.")]
-    val_list: Annotated[str, Limit(min_length=1, description="List of validation images, for episodes.")]
-    shards: Annotated[int, Limit(ge=1, le=10000, description="Parts that the data set is cut into; each is one job and one file.")]
 
 
 def run(*, raw: Path | None = None, out: Path, shard: int, params: Params, scenes: Scenes) -> None:
@@ -46,7 +35,9 @@ def run(*, raw: Path | None = None, out: Path, shard: int, params: Params, scene
             _write_shard(Path(folder), out, shard, params)
         return
     if raw is None or not raw.is_dir():
-        raise InputError(f"{raw or params.root}: no such folder; set images.root in params.yaml to a folder in VOC layout")
+        raise InputError(
+            f"{raw or params.root}: no such folder; set images.root in params.yaml to a folder in VOC layout"
+        )
     _write_shard(raw, out, shard, params)
 
 

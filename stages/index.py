@@ -9,32 +9,14 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field as Limit
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import IMAGES, INDEX
 from stages.core.errors import InputError
-from stages.core.params import Section
-
-
-class Params(Section):
-    """Folds and the rules of the protocol that hold for every stage."""
-
-    folds: Annotated[int, Limit(ge=2, le=20, description="Folds; each takes an equal part of the classes as novel.")]
-    layout: Annotated[
-        Literal["contiguous", "fwb"],
-        Limit(description="Contiguous blocks of classes, or class number modulo folds (COCO's FWB folds)."),
-    ]
-    min_object_pixels: Annotated[
-        int, Limit(ge=1, description="An image counts as one of a class from this many pixels on, px (2,048 at 500 px).")
-    ]
-    novel_images: Annotated[
-        Literal["keep", "drop"], Limit(description="Training images that hold novel classes too: keep (the paper) or drop.")
-    ]
+from stages.sections.index import Params
 
 
 def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
@@ -46,7 +28,9 @@ def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
         If the classes do not divide evenly.
     """
     if classes % folds:
-        raise InputError(f"index.folds is {folds}, but {classes} classes do not divide into it evenly; choose a divisor")
+        raise InputError(
+            f"index.folds is {folds}, but {classes} classes do not divide into it evenly; choose a divisor"
+        )
     numbers = np.arange(classes, dtype=np.int32)
     return numbers // np.int32(classes // folds) if layout == "contiguous" else numbers % np.int32(folds)
 

@@ -9,40 +9,19 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field as Limit
-from pydantic import model_validator
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import FEATURES, PROTOTYPES, SIDES
 from stages.core.errors import InputError
-from stages.core.params import Section
 from stages.core.random import key_to_seed
 from stages.ops.clustering import three_levels
+from stages.sections.prototypes import Params
 
 NAMES = {"bg": "background-region", "fg": "foreground-object"}
-
-
-class Params(Section):
-    """K-means at three levels."""
-
-    clusters: Annotated[
-        list[Annotated[int, Limit(ge=1, le=127)]],
-        Limit(min_length=3, max_length=3, description="K of the levels, fine to coarse, on each side ([50, 25, 15])."),
-    ]
-    metric: Annotated[Literal["cosine", "euclidean"], Limit(description="Cosine: vectors are brought to unit length first.")]
-    restarts: Annotated[int, Limit(ge=1, le=100, description="K-means runs, of which the one of least inertia is kept (10).")]
-    iterations: Annotated[int, Limit(ge=1, le=1000, description="Iterations of a k-means run.")]
-    seed: Annotated[int, Limit(ge=0, description="Seed of the first centres.")]
-
-    @model_validator(mode="after")
-    def _falling(self) -> Params:
-        if sorted(self.clusters, reverse=True) != self.clusters:
-            raise ValueError(f"clusters is {self.clusters}; expected K that does not grow from fine to coarse")
-        return self
 
 
 def _corpus(paths: list[Path], side: str) -> tuple[NDArray[np.float32], str]:
@@ -53,7 +32,9 @@ def _corpus(paths: list[Path], side: str) -> tuple[NDArray[np.float32], str]:
             parts.append(file[f"{side}/vectors"][:])
             encoders.add(hdf5.attribute(file, "encoder"))
     if len(encoders) > 1:
-        raise InputError(f"{paths[0].parent}: its shards come from {len(encoders)} different encoders; rerun `features`")
+        raise InputError(
+            f"{paths[0].parent}: its shards come from {len(encoders)} different encoders; rerun `features`"
+        )
     return np.concatenate(parts), encoders.pop()
 
 

@@ -9,22 +9,14 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field as Limit
 
 from stages.artifacts import hdf5
 from stages.artifacts.specs import HIERARCHIES, REGIONS
-from stages.core.params import Section
 from stages.core.progress import track
 from stages.ops.hierarchy import Hierarchy, cut
-
-
-class Params(Section):
-    """Where the region hierarchy is cut."""
-
-    tau: Annotated[float, Limit(ge=0, le=1, description="Contour strength of the cut (τ; the paper's MCG: 0.45).")]
+from stages.sections.regions import Params
 
 
 def run(*, hierarchies: Path, out: Path, params: Params) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.core.files import whole_folder
-from stages.data.scenes import Scenes, write_voc
+from stages.data.scenes import write_voc
+from stages.sections.scenes import Scenes
 
 
 def run(*, out: Path, params: Scenes) -> None:

@@ -10,34 +10,23 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field as Limit
 
 from stages.core.errors import InputError
 from stages.core.random import key_to_seed
 from stages.data.index import read_index
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import Encoder, EncoderParams, new_encoder
-from stages.training.batches import Batch, EpisodeBatches, MatchingParams, PseudoLabelBatches
+from stages.models.encoder import Encoder, new_encoder
+from stages.sections.encoder import EncoderParams
+from stages.sections.matching import MatchingParams
+from stages.sections.train import Params
+from stages.training.batches import Batch, EpisodeBatches, PseudoLabelBatches
 from stages.training.learners import JointLearner
-from stages.training.loop import Optimisation
 from stages.training.stage import recipe_of, train_and_write
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
 VARIANTS = ("hierarchical", "single-level")
-
-
-class Params(Optimisation):
-    """Joint training."""
-
-    extra_images: Annotated[int, Limit(ge=1, description="Strongly augmented images of an iteration (16).")]
-    decoder_width: Annotated[int, Limit(ge=4, le=1024, description="Channels of a decoder's 3×3 convolutions (256).")]
-    gamma: Annotated[
-        list[Annotated[float, Limit(ge=0)]],
-        Limit(min_length=3, max_length=3, description="Weights of the pseudo-label losses, fine to coarse (γ, Eq. 5)."),
-    ]
 
 
 def _learner(net: Encoder, clusters: list[int], gamma: list[float], params: Params, scale: float) -> JointLearner:
@@ -85,7 +74,11 @@ def run(
             encoder=encoder,
             matching=matching,
             recipe=recipe_of(
-                [index, *images, *pseudolabels, weights], [params, encoder, matching], fold=fold, shot=shot, variant=variant
+                [index, *images, *pseudolabels, weights],
+                [params, encoder, matching],
+                fold=fold,
+                shot=shot,
+                variant=variant,
             ),
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",

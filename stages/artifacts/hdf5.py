@@ -65,7 +65,9 @@ def _check(spec: Spec, arrays: Mapping[str, NDArray[Any]]) -> None:
         dims = known.dims.split()
         kind_fits = array.dtype.kind in "OTU" if known.dtype == TEXT else array.dtype == np.dtype(known.dtype)
         if not kind_fits or array.ndim != len(dims):
-            raise ValueError(f"{spec.name}/{name}: {array.dtype} {array.shape}, the spec says {known.dtype} ({known.dims})")
+            raise ValueError(
+                f"{spec.name}/{name}: {array.dtype} {array.shape}, the spec says {known.dtype} ({known.dims})"
+            )
         for dim, length in zip(dims, array.shape, strict=True):
             base = dim.removesuffix("+1")
             size = length - (dim != base)
@@ -141,7 +143,9 @@ def opened(path: Path, spec: Spec) -> Iterator[h5py.File]:
     with file:
         kind, version = file.attrs.get("artifact"), file.attrs.get("version")
         if kind != spec.name:
-            raise InputError(f"{path}: expected the artifact '{spec.name}', found '{kind}'; give the output of `{spec.stage}`")
+            raise InputError(
+                f"{path}: expected the artifact '{spec.name}', found '{kind}'; give the output of `{spec.stage}`"
+            )
         if version != spec.version:
             raise InputError(
                 f"{path}: {spec.name} is version {version}, this code reads {spec.version}: rerun `{spec.stage}`"

@@ -66,7 +66,9 @@ HIERARCHIES = Spec(
         "work_width": Field("T", "int32", "px", "width at which the hierarchy was made"),
         **ragged_fields("basins", "T", "uint16", "-", "leaf of the hierarchy at each pixel, row by row"),
         **ragged_fields("parents", "T", "int32", "-", "parent of each node; leaves first, the root is its own parent"),
-        **ragged_fields("heights", "T", "float32", "contour strength in [0, 1)", "level at which a node's children merge"),
+        **ragged_fields(
+            "heights", "T", "float32", "contour strength in [0, 1)", "level at which a node's children merge"
+        ),
     },
     {"method": "how the hierarchies were made"},
 )
@@ -163,7 +165,9 @@ EXAMPLES = Spec(
         "height": Field("E", "int32", "px", "height of the query"),
         "width": Field("E", "int32", "px", "width of the query"),
         **ragged_fields("predictions", "E", "uint8", "-", "one map per variant, row by row: 1 foreground"),
-        **ragged_fields("confident", "E", "uint8", "-", "query cells at stride 8: 0 unused, 1 background, 2 foreground"),
+        **ragged_fields(
+            "confident", "E", "uint8", "-", "query cells at stride 8: 0 unused, 1 background, 2 foreground"
+        ),
         "cells": Field("E 2", "int32", "cells", "height and width of the confident map"),
     },
     {"fold": "fold", "shot": "supports", "variants": "order of the predictions"},

@@ -56,7 +56,7 @@ def interface(name: str) -> Interface:
     for key, parameter in inspect.signature(run).parameters.items():
         kind = hints[key]
         if inspect.isclass(kind) and issubclass(kind, Section):
-            section = name if key == "params" else key
+            section = kind.__module__.rpartition(".")[2]
             sections[section], arguments[section] = kind, key
         else:
             options[key] = (kind, parameter.default)

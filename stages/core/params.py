@@ -59,7 +59,13 @@ def describe(field: FieldInfo) -> str:
     return _phrase(TypeAdapter(annotated).json_schema())
 
 
-_SINGULAR = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+_SINGULAR = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
 _BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",

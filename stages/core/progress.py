@@ -37,7 +37,7 @@ def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) 
         return
     start = last = time.monotonic()
     count = 0
-    for count, item in enumerate(items, 1):  # noqa: B007 - read after the loop
+    for count, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
         if now - last >= LINE_EVERY_S:

@@ -40,7 +40,9 @@ class Index:
             If there is no such fold.
         """
         if not 0 <= fold < self.folds:
-            raise InputError(f"fold {fold} does not exist; this data set has folds 0…{self.folds - 1} (plan.folds, index.folds)")
+            raise InputError(
+                f"fold {fold} does not exist; this data set has folds 0…{self.folds - 1} (plan.folds, index.folds)"
+            )
         return np.flatnonzero(self.class_fold == fold) + 1
 
     def base(self, fold: int) -> NDArray[np.int64]:

@@ -42,7 +42,9 @@ class EpisodeSampler:
         If a class has too few images for the shots.
     """
 
-    def __init__(self, index: Index, images: NDArray[np.int64], classes: NDArray[np.int64], shot: int, where: str) -> None:
+    def __init__(
+        self, index: Index, images: NDArray[np.int64], classes: NDArray[np.int64], shot: int, where: str
+    ) -> None:
         self._pools = {int(label): index.holds(images, int(label)) for label in classes}
         for label, pool in self._pools.items():
             if len(pool) < shot + 1:

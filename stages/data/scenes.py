@@ -10,28 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field as Limit
 
-from stages.core.params import Section
 from stages.core.random import numpy_generator
 from stages.ops.labels import VOID
+from stages.sections.scenes import Scenes
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-class Scenes(Section):
-    """Built-in pictures; used where ``images.source`` is ``scenes``."""
-
-    seed: Annotated[int, Limit(ge=0, description="Seed of all pictures.")]
-    train: Annotated[int, Limit(ge=1, description="Pictures in the training list.")]
-    val: Annotated[int, Limit(ge=1, description="Pictures in the validation list.")]
-    size: Annotated[int, Limit(ge=32, le=1024, description="Longest side, px.")]
 
 
 # --- shapes: (x, y) in the object's frame, |x|, |y| ≤ 1 → inside or not
@@ -298,13 +287,18 @@ def _paint(rng: np.random.Generator, kind: Kind, height: int, width: int, radius
     phase = rng.random(2)
     frequency = kind.frequency * (0.85 + 0.3 * float(rng.random()))
     weight = kind.texture(u * frequency + phase[0], v * frequency + phase[1])[..., None]
-    tint = 0.85 + 0.3 * rng.random(3)
-    light = (0.75 + 0.5 * float(rng.random())) * (1 + 0.3 * (float(rng.random()) - 0.5) * (dx + dy))[..., None]
+    tint = 0.7 + 0.6 * rng.random(3)
+    light = (0.65 + 0.6 * float(rng.random())) * (1 + 0.3 * (float(rng.random()) - 0.5) * (dx + dy))[..., None]
     return inside, (np.array(kind.first) * (1 - weight) + np.array(kind.second) * weight) * tint * light
 
 
 def draw(
-    rng: np.random.Generator, kinds: Sequence[Kind], chosen: Sequence[int], height: int, width: int, radii: tuple[float, float]
+    rng: np.random.Generator,
+    kinds: Sequence[Kind],
+    chosen: Sequence[int],
+    height: int,
+    width: int,
+    radii: tuple[float, float],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one picture.
 

@@ -31,7 +31,9 @@ class _Shards:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
 
@@ -41,7 +43,9 @@ class ImageStore(_Shards):
     def __init__(self, paths: list[Path], index: Index) -> None:
         wanted = int(index.shard.max()) + 1
         if len(paths) != wanted:
-            raise InputError(f"--images: {len(paths)} shards given, the index was made from {wanted}; give all, in order")
+            raise InputError(
+                f"--images: {len(paths)} shards given, the index was made from {wanted}; give all, in order"
+            )
         super().__init__(paths, IMAGES)
         self._index = index
 

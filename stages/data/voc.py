@@ -96,7 +96,9 @@ def read_pair(root: Path, entry: Entry, classes: int) -> Pair:
     image_bytes, image = _decode(image_path)
     mask_bytes, mask = _decode(mask_path)
     if mask.mode not in ("P", "L"):
-        raise InputError(f"{mask_path}: the mask is {mask.mode}; expected one class number a pixel (palette or 8-bit grey PNG)")
+        raise InputError(
+            f"{mask_path}: the mask is {mask.mode}; expected one class number a pixel (palette or 8-bit grey PNG)"
+        )
     if mask.size != image.size:
         raise InputError(
             f"{mask_path}: the mask is {mask.width}×{mask.height} px, its image {image.width}×{image.height}; make them equal"
@@ -106,7 +108,13 @@ def read_pair(root: Path, entry: Entry, classes: int) -> Pair:
     if wrong.size:
         raise InputError(f"{mask_path}: label {wrong[0]} found; expected 0…{classes} and 255")
     return Pair(
-        entry, image.height, image.width, counts[: classes + 1].astype(np.int64), int(counts[VOID]), image_bytes, mask_bytes
+        entry,
+        image.height,
+        image.width,
+        counts[: classes + 1].astype(np.int64),
+        int(counts[VOID]),
+        image_bytes,
+        mask_bytes,
     )
 
 
@@ -114,13 +122,17 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, though its id is listed; add it or take the id out of the list") from None
+        raise InputError(
+            f"{path}: no such file, though its id is listed; add it or take the id out of the list"
+        ) from None
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InputError(f"{path}: does not decode ({reason}); replace the file or take its id out of the list") from None
+        raise InputError(
+            f"{path}: does not decode ({reason}); replace the file or take its id out of the list"
+        ) from None
     return np.frombuffer(data, np.uint8), image
 
 

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field as Limit
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.core.errors import InputError
-from stages.core.params import Section
 from stages.models.resnet import ResNet
 from stages.models.weights import load_strictly
+from stages.sections.encoder import EncoderParams
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT = "novelseg encoder 1"
-
-
-class EncoderParams(Section):
-    """Architecture and first weights of both encoders, F_p and F_s."""
-
-    arch: Annotated[
-        Literal["resnet18", "resnet34", "resnet50", "resnet101"], Limit(description="Residual network, cut after layer3.")
-    ]
-    stem: Annotated[
-        Literal["torchvision", "msra", "deep"],
-        Limit(description="One 7×7 convolution (torchvision, msra) or three 3×3 ones (deep); must fit the weight file."),
-    ]
-    width: Annotated[int, Limit(ge=4, le=256, description="Channels of layer1's 3×3 convolutions; 64 in the papers.")]
-    weights: Annotated[str, Limit(min_length=1, description="Pretrained weights; `$NOVELSEG_DATA` is replaced.")]
-    precision: Annotated[
-        Literal["fp32", "bf16"], Limit(description="Arithmetic of the encoder; bf16 needs a device that has it.")
-    ]
 
 
 class Encoder(nn.Module):

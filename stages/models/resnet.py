@@ -33,7 +33,17 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, planes: int, *, stride: int, dilation: int, final_relu: bool, msra: bool, norm: Norm) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        *,
+        stride: int,
+        dilation: int,
+        final_relu: bool,
+        msra: bool,
+        norm: Norm,
+    ) -> None:
         super().__init__()
         del msra  # both layouts put the stride of a basic block in its first convolution
         self.conv1, self.bn1 = _conv(inputs, planes, 3, stride, dilation), norm(planes)
@@ -53,7 +63,17 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, *, stride: int, dilation: int, final_relu: bool, msra: bool, norm: Norm) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        *,
+        stride: int,
+        dilation: int,
+        final_relu: bool,
+        msra: bool,
+        norm: Norm,
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if msra else (1, stride)
         self.conv1, self.bn1 = _conv(inputs, planes, 1, first), norm(planes)

@@ -18,7 +18,14 @@ from stages.core.errors import InputError
 LEFT_OVER = re.compile(r"^(layer4\.|fc\.)")
 MAY_LACK = re.compile(r"num_batches_tracked$")
 # A deep stem written as one Sequential: conv, norm, relu, conv, norm, relu, conv, followed by bn1.
-SEQUENTIAL_STEM = {"conv1.0": "conv1", "conv1.1": "bn1", "conv1.3": "conv2", "conv1.4": "bn2", "conv1.6": "conv3", "bn1": "bn3"}
+SEQUENTIAL_STEM = {
+    "conv1.0": "conv1",
+    "conv1.1": "bn1",
+    "conv1.3": "conv2",
+    "conv1.4": "bn2",
+    "conv1.6": "conv3",
+    "bn1": "bn3",
+}
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -77,5 +84,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     ]
     if faults:
         shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-        raise InputError(f"{path}: the weights are of another architecture than encoder.arch, stem and width say: {shown}")
+        raise InputError(
+            f"{path}: the weights are of another architecture than encoder.arch, stem and width say: {shown}"
+        )
     model.load_state_dict({**{name: wanted[name] for name in wanted if MAY_LACK.search(name)}, **state})

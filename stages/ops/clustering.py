@@ -62,7 +62,14 @@ def _assign(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple
 
 
 def three_levels(
-    vectors: NDArray[np.float32], clusters: list[int], *, metric: str, restarts: int, iterations: int, seed: int, name: str
+    vectors: NDArray[np.float32],
+    clusters: list[int],
+    *,
+    metric: str,
+    restarts: int,
+    iterations: int,
+    seed: int,
+    name: str,
 ) -> list[Level]:
     """Cluster a corpus at successively coarser levels.
 

@@ -49,7 +49,10 @@ def _gradient(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     total = np.zeros(image.shape[:2])
     for sigma in (1.5, 3.0):
         smooth = cv2.GaussianBlur(lab, (0, 0), sigma)
-        dx, dy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
+        dx, dy = (
+            cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125),
+            cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125),
+        )
         total += np.sqrt((dx * dx + dy * dy).sum(axis=-1)) / 2
     return cv2.GaussianBlur(total, (0, 0), 1.0)
 

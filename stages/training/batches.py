@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field as Limit
 from torch import Tensor
 
-from stages.core.params import Section
 from stages.core.random import numpy_generator, torch_generator
 from stages.data.index import Index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore, PseudoLabelStore
 from stages.ops import augment, geometry
 from stages.ops.labels import VOID
+from stages.sections.matching import MatchingParams
 
 Batch = dict[str, Tensor]
 # Iteration, rank and number of processes → that process's part of the batch.
 BatchSource = Callable[[int, int, int], Batch]
 CROP_TRIES = 10
-
-
-class MatchingParams(Section):
-    """Prototype matching and the geometry of training; both encoders are trained alike."""
-
-    scale: Annotated[float, Limit(gt=0, description="Factor of the cosine before the softmax (10).")]
-    geometry: Annotated[
-        Literal["resize", "crop"], Limit(description="Training images: resized to a square, or padded and randomly cropped.")
-    ]
-    size: Annotated[int, Limit(ge=33, le=1025, description="Side of a training image, px (the paper: 473).")]
-    flip: Annotated[float, Limit(ge=0, le=1, description="Chance of mirroring a training image.")]
-    episodes: Annotated[int, Limit(ge=1, description="Episodes of an iteration (4).")]
 
 
 def _stack(images: list[NDArray[np.uint8]]) -> Tensor:
@@ -84,14 +70,24 @@ class EpisodeBatches:
                 images.append(pixels)
                 masks.append(mask)
         shape = (len(numbers), self._shot + 1)
-        return {"images": _stack(images).unflatten(0, shape), "masks": _stack_labels(masks).unflatten(0, shape)}
+        return {
+            "images": _stack(images).unflatten(0, shape),
+            "masks": _stack_labels(masks).unflatten(0, shape),
+        }
 
 
 class PseudoLabelBatches:
     """Training images with strong augmentation and their pseudo labels (A7)."""
 
     def __init__(
-        self, index: Index, store: ImageStore, labels: PseudoLabelStore, fold: int, count: int, size: int, seed: int
+        self,
+        index: Index,
+        store: ImageStore,
+        labels: PseudoLabelStore,
+        fold: int,
+        count: int,
+        size: int,
+        seed: int,
     ) -> None:
         self._images = np.array([i for i in index.training_images(fold).tolist() if index.ids[i] in labels])
         self._index, self._store, self._labels = index, store, labels

@@ -9,31 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from pydantic import Field as Limit
 from torch import Tensor, nn
 
 from stages.core.errors import InputError
-from stages.core.params import Section
 from stages.core.progress import say, track
+from stages.sections.optimisation import Optimisation
 from stages.training.batches import BatchSource
 from stages.training.learners import NAMES
-
-
-class Optimisation(Section):
-    """SGD with a step schedule."""
-
-    iterations: Annotated[int, Limit(ge=1, description="Iterations (6,000).")]
-    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (0.001).")]
-    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls to a tenth (2,000).")]
-    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
-    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]
-    seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
-    log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,9 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: the checkpoint cannot be read ({error}); delete it to train from the start") from None
+        raise InputError(
+            f"{path}: the checkpoint cannot be read ({error}); delete it to train from the start"
+        ) from None
     if state["recipe"] != recipe:
         say(f"{path}: made with other parameters or inputs; training from the start")
         return 0, []
@@ -89,7 +78,13 @@ def learning_rate(params: Optimisation, iteration: int) -> float:
 
 
 def fit(
-    learner: nn.Module, batches: BatchSource, params: Optimisation, hardware: Hardware, checkpoint: Path, recipe: str, label: str
+    learner: nn.Module,
+    batches: BatchSource,
+    params: Optimisation,
+    hardware: Hardware,
+    checkpoint: Path,
+    recipe: str,
+    label: str,
 ) -> pd.DataFrame | None:
     """Train a learner in place.
 
@@ -144,9 +139,7 @@ def fit(
     return _log(losses, params) if fabric.is_global_zero else None
 
 
-def _save(
-    fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]
-) -> None:
+def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]) -> None:
     state = {
         "recipe": recipe,
         "learner": learner.state_dict(),

@@ -13,9 +13,12 @@ from stages.artifacts.specs import LOG
 from stages.core.compute import pick_device, use_threads
 from stages.core.files import digest, whole_folder
 from stages.core.params import Section
-from stages.models.encoder import Encoder, EncoderParams, save_encoder
-from stages.training.batches import BatchSource, MatchingParams
-from stages.training.loop import Hardware, Optimisation, fit
+from stages.models.encoder import Encoder, save_encoder
+from stages.sections.encoder import EncoderParams
+from stages.sections.matching import MatchingParams
+from stages.sections.optimisation import Optimisation
+from stages.training.batches import BatchSource
+from stages.training.loop import Hardware, fit
 
 CHECKPOINT_EVERY = 50
 WEIGHTS, LOG_FILE = "weights.safetensors", "log.tsv"

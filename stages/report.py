@@ -1,0 +1,134 @@
+"""Evaluations, logs and pictures → tables, metrics and one page.
+
+Reads
+    ``index``, ``images`` (all shards), ``regions`` and ``pseudolabels`` (one shard, for pictures), the folders of all
+    trainings and evaluations.
+Writes
+    a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``metrics.json``, ``plots/`` (one log per training).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.artifacts import hdf5, tables
+from stages.artifacts.specs import CLASS_SCORES, EXAMPLES, LOG, REGIONS, SCORES
+from stages.core.files import whole_folder
+from stages.data.index import Index, read_index
+from stages.data.store import ImageStore, PseudoLabelStore
+from stages.models.encoder import load_encoder
+from stages.ops.labels import binary
+from stages.reporting import pictures
+from stages.reporting.page import Strip, render
+from stages.reporting.scoring import Evaluation, class_table, metrics, read_evaluation, score_table
+from stages.sections.report import Params
+from stages.training.stage import LOG_FILE, WEIGHTS
+
+
+def _run_name(folder: Path) -> str:
+    """Name of a training from what lies beside its weights."""
+    about = load_encoder(folder / WEIGHTS)[1]
+    variant = f" {about['variant']}" if "variant" in about else ""
+    return f"{about['stage']} fold {about['fold']} {about['shot']}-shot{variant}"
+
+
+def _training_strips(data: Index, store: ImageStore, regions: Path, pseudolabels: Path, count: int) -> list[Strip]:
+    """Image, regions and three levels of pseudo labels of the first training images of a shard."""
+    strips: list[Strip] = []
+    numbers = {name: number for number, name in enumerate(data.ids)}
+    with hdf5.opened(regions, REGIONS) as cuts, PseudoLabelStore([pseudolabels]) as labels:
+        for row, name in enumerate(hdf5.texts(cuts, "id")):
+            if len(strips) == count:
+                break
+            if name not in labels:
+                continue
+            image = store.image(numbers[name])
+            region = hdf5.Ragged.get(cuts, "labels", row).reshape(image.shape[:2])
+            shown = [
+                ("image", pictures.tile(image)),
+                (f"{int(region.max()) + 1} regions", pictures.region_borders(image, region)),
+            ]
+            for level, (map_, k) in enumerate(zip(labels.labels(name), labels.clusters, strict=True), 1):
+                shown.append((f"pseudo labels, level {level} (K = {k})", pictures.label_map(map_)))
+            strips.append(Strip(name, shown))
+    return strips
+
+
+def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, count: int) -> list[Strip]:
+    """Supports, query, truth, confident cells and every variant's prediction of the first kept episodes."""
+    strips = []
+    numbers = {name: number for number, name in enumerate(data.ids)}
+    with hdf5.opened(evaluation.folder / "examples.h5", EXAMPLES) as file:
+        variants = hdf5.attribute(file, "variants")
+        queries, supports = hdf5.texts(file, "query"), hdf5.texts(file, "supports")
+        for row in range(min(count, len(queries))):
+            label = int(file["class"][row])
+            query = store.image(numbers[queries[row]])
+            size = query.shape[:2]
+            shown = [
+                ("support", pictures.overlay(store.image(numbers[name]), _mask(store, numbers[name], label)))
+                for name in supports[row].split()
+            ]
+            shown.append(("query", pictures.tile(query)))
+            shown.append(("truth", pictures.overlay(query, _mask(store, numbers[queries[row]], label))))
+            cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
+            shown.append(("confident query cells: red object, blue ground", pictures.confident(query, cells)))
+            maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *size)
+            shown += [(name, pictures.overlay(query, map_)) for name, map_ in zip(variants, maps, strict=True)]
+            about = evaluation.about
+            strips.append(Strip(f"fold {about['fold']}, {about['shot']}-shot: {data.classes[label - 1]}", shown))
+    return strips
+
+
+def _mask(store: ImageStore, image: int, label: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    masked: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = binary(torch.from_numpy(store.mask(image)), label).numpy()
+    return masked
+
+
+def _note(evaluations: list[Evaluation]) -> str:
+    about = evaluations[0].about
+    return (
+        f"Small-object rule: {about['min_object_pixels']} px. Training images with novel classes: {about['novel_images']}. "
+        "The last iterate of every training is scored; nothing was chosen on novel classes."
+    )
+
+
+def run(
+    *,
+    index: Path,
+    images: list[Path],
+    regions: Path,
+    pseudolabels: Path,
+    trainings: list[Path],
+    evaluations: list[Path],
+    out: Path,
+    params: Params,
+) -> None:
+    """Write the report as one folder."""
+    data = read_index(index)
+    found = [read_evaluation(folder) for folder in evaluations]
+    logs = {_run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
+    table = score_table(found, params.protocol, params.bootstrap, params.seed)
+    classes = class_table(found)
+    with ImageStore(images, data) as store:
+        strips = _training_strips(data, store, regions, pseudolabels, params.images)
+        episodes = [strip for part in found for strip in _episode_strips(data, store, part, params.episodes)]
+    page = render(
+        protocol=params.protocol,
+        note=_note(found),
+        table=table,
+        classes=classes,
+        curves=pictures.loss_curves(logs),
+        galleries=[("Regions and pseudo labels", strips), ("Episodes", episodes)],
+    )
+    with whole_folder(out) as scratch:
+        (scratch / "index.html").write_text(page, encoding="utf8")
+        tables.write(scratch / "results.tsv", SCORES, table)
+        tables.write(scratch / "classes.tsv", CLASS_SCORES, classes)
+        (scratch / "metrics.json").write_text(json.dumps(metrics(table), indent=1) + "\n", encoding="utf8")
+        for name, log in logs.items():
+            tables.write(scratch / "plots" / f"{name.replace(' ', '-')}.tsv", LOG, log)

@@ -1,0 +1,98 @@
+"""Pictures of the report, as data URIs: overlays, regions, label maps, curves."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.core.random import numpy_generator
+from stages.ops.labels import VOID
+
+mpl.use("agg")
+
+RGB = NDArray[np.uint8]
+FOREGROUND, BACKGROUND, BORDER = (230, 60, 40), (40, 110, 230), (255, 235, 60)
+SIDE_PX = 240
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def tile(image: RGB) -> str:
+    """A picture, made at most :data:`SIDE_PX` long, as JPEG."""
+    picture = Image.fromarray(image)
+    scale = SIDE_PX / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS).save(
+        buffer, "JPEG", quality=85
+    )
+    return _uri(buffer.getvalue(), "jpeg")
+
+
+def _mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], share: float) -> RGB:
+    mixed = image.astype(np.float32)
+    mixed[where] = (1 - share) * mixed[where] + share * np.array(colour, np.float32)
+    return mixed.astype(np.uint8)
+
+
+def _outline(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    padded = np.pad(where, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return where & ~inner
+
+
+def overlay(image: RGB, mask: NDArray[np.uint8]) -> str:
+    """Foreground (mask 1) tinted, its outline drawn; void (255) grey."""
+    shown = _mix(image, mask == VOID, (128, 128, 128), 0.6)
+    shown = _mix(shown, mask == 1, FOREGROUND, 0.45)
+    return tile(_mix(shown, _outline(mask == 1), BORDER, 1.0))
+
+
+def region_borders(image: RGB, labels: NDArray[np.integer]) -> str:
+    """Borders of regions over the picture."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:-1] |= labels[:-1] != labels[1:]
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    return tile(_mix(image, edge, BORDER, 1.0))
+
+
+def label_map(labels: NDArray[np.uint8]) -> str:
+    """Label maps in fixed random colours; void black."""
+    colours = numpy_generator("label colours").integers(40, 256, (256, 3)).astype(np.uint8)
+    colours[VOID] = 0
+    return tile(colours[labels])
+
+
+def confident(image: RGB, cells: NDArray[np.uint8]) -> str:
+    """Query cells that refine the classifier: red foreground, blue background, the rest dimmed."""
+    rows = (np.arange(image.shape[0]) * cells.shape[0]) // image.shape[0]
+    columns = (np.arange(image.shape[1]) * cells.shape[1]) // image.shape[1]
+    spread = cells[rows][:, columns]
+    shown = _mix(image, spread == 0, (255, 255, 255), 0.55)
+    shown = _mix(shown, spread == 1, BACKGROUND, 0.45)
+    return tile(_mix(shown, spread == 2, FOREGROUND, 0.5))
+
+
+def loss_curves(logs: dict[str, pd.DataFrame]) -> str:
+    """Whole loss of every training against iterations, as SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, log in logs.items():
+        axes.plot(log["iteration"], log["loss"], label=name, linewidth=1.2)
+    axes.set(xlabel="iteration", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "novelseg"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _uri(buffer.getvalue(), "svg+xml")

@@ -1,0 +1,129 @@
+"""From the rows of evaluations to the tables of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.artifacts import tables
+from stages.artifacts.specs import CLASS_SCORES, RESULTS, SCORES
+from stages.core.errors import InputError
+from stages.core.random import numpy_generator
+from stages.ops.metrics import class_iou, scores
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluated fold and shot: its rows and what was written about it."""
+
+    folder: Path
+    rows: pd.DataFrame
+    about: dict[str, Any]
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the folder that `evaluate` wrote."""
+    about = folder / "about.json"
+    if not about.exists():
+        raise InputError(f"{about}: no such file; run the stage `evaluate`")
+    return Evaluation(
+        folder, tables.read(folder / "rows.parquet", RESULTS), json.loads(about.read_text(encoding="utf8"))
+    )
+
+
+def _variants(evaluation: Evaluation) -> list[str]:
+    return list(dict.fromkeys(evaluation.rows["variant"]))
+
+
+def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
+    """One row per fold, shot and variant, and their means where a shot has more than one fold."""
+    rows: list[dict[str, Any]] = []
+    for evaluation in evaluations:
+        fold, shot = evaluation.about["fold"], evaluation.about["shot"]
+        for variant in _variants(evaluation):
+            part = evaluation.rows[evaluation.rows["variant"] == variant]
+            # The same key for all variants: intervals come from the same resampled query images.
+            found = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
+            rows.append(
+                {
+                    "protocol": protocol,
+                    "fold": str(fold),
+                    "shot": shot,
+                    "variant": variant,
+                    **asdict(found),
+                    "episodes": len(part),
+                    "seeds": part["seed"].nunique(),
+                    "parameters": evaluation.about["parameters"][variant],
+                }
+            )
+    frame = pd.DataFrame(rows)
+    frame = pd.concat([frame, *_means(frame)], ignore_index=True)
+    return frame[[column.name for column in SCORES.columns]]
+
+
+def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Means over folds. Folds are independent: deviations and half intervals add in squares."""
+    parts = []
+    for (shot, variant), part in frame.groupby(["shot", "variant"], sort=False):
+        if len(part) == 1:
+            continue
+        count = len(part)
+        miou = part["miou"].mean()
+        below, above = (
+            float(np.sqrt((side**2).sum()) / count)
+            for side in (part["miou"] - part["miou_low"], part["miou_high"] - part["miou"])
+        )
+        row = {
+            **part.iloc[0].to_dict(),
+            "fold": MEAN,
+            "shot": shot,
+            "variant": variant,
+            "miou": miou,
+            "miou_low": miou - below,
+            "miou_high": miou + above,
+            "miou_std": float(np.sqrt((part["miou_std"] ** 2).sum()) / count),
+            "fb_iou": part["fb_iou"].mean(),
+            "fb_iou_std": float(np.sqrt((part["fb_iou_std"] ** 2).sum()) / count),
+            "episodes": part["episodes"].sum(),
+        }
+        parts.append(pd.DataFrame([row]))
+    return parts
+
+
+def class_table(evaluations: list[Evaluation]) -> pd.DataFrame:
+    """One row per fold, shot, variant and novel class."""
+    rows = []
+    for evaluation in evaluations:
+        about = evaluation.about
+        for variant in _variants(evaluation):
+            part = evaluation.rows[evaluation.rows["variant"] == variant]
+            counts = part["class"].value_counts()
+            for label, iou in class_iou(part).items():
+                rows.append(
+                    {
+                        "fold": about["fold"],
+                        "shot": about["shot"],
+                        "variant": variant,
+                        "class": about["classes"][str(label)],
+                        "iou": 100 * iou,
+                        "episodes": int(counts[label]),
+                    }
+                )
+    return pd.DataFrame(rows)[[column.name for column in CLASS_SCORES.columns]]
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """The table as nested values for `dvc metrics`: fold, shot, variant."""
+    nested: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for row in table.to_dict("records"):
+        fold = row["fold"] if row["fold"] == MEAN else f"fold{row['fold']}"
+        place = nested.setdefault(fold, {}).setdefault(f"{row['shot']}-shot", {})
+        place[row["variant"]] = {name: round(float(row[name]), 4) for name in ("miou", "miou_std", "fb_iou")}
+    return nested

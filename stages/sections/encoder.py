@@ -1,0 +1,30 @@
+"""Section ``encoder``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field as Limit
+
+from stages.core.params import Section
+
+
+class EncoderParams(Section):
+    """Architecture and first weights of both encoders, F_p and F_s."""
+
+    arch: Annotated[
+        Literal["resnet18", "resnet34", "resnet50", "resnet101"],
+        Limit(description="Residual network, cut after layer3."),
+    ]
+    stem: Annotated[
+        Literal["torchvision", "msra", "deep"],
+        Limit(
+            description="One 7×7 convolution (torchvision, msra) or three 3×3 ones (deep); must fit the weight file."
+        ),
+    ]
+    width: Annotated[int, Limit(ge=4, le=256, description="Channels of layer1's 3×3 convolutions; 64 in the papers.")]
+    weights: Annotated[str, Limit(min_length=1, description="Pretrained weights; `$NOVELSEG_DATA` is replaced.")]
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        Limit(description="Arithmetic of the encoder; bf16 needs a device that has it."),
+    ]

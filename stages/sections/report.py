@@ -1,0 +1,19 @@
+"""Section ``report``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field as Limit
+
+from stages.core.params import Section
+
+
+class Params(Section):
+    """Tables and pictures."""
+
+    protocol: Annotated[str, Limit(min_length=1, description="Name of the protocol, written beside each result.")]
+    images: Annotated[int, Limit(ge=0, le=100, description="Training images shown with regions and pseudo labels.")]
+    episodes: Annotated[int, Limit(ge=0, le=100, description="Episodes shown, of each fold and shot.")]
+    bootstrap: Annotated[int, Limit(ge=100, le=100000, description="Bootstrap samples of the intervals.")]
+    seed: Annotated[int, Limit(ge=0, description="Seed of the bootstrap.")]
