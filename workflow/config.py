@@ -1,0 +1,110 @@
+"""The whole of ``params.yaml``, checked before the first job of either engine."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import InputError
+from stages.core.params import Section, check_section, nearest, read_yaml
+from workflow.plan import Plan, Targets, resolve
+
+PARAMS = Path("params.yaml")
+# Section → class in stages/sections; the order of the file and of docs/params.md.
+CLASSES = {
+    "scenes": "Scenes",
+    "images": "Params",
+    "index": "Params",
+    "hierarchies": "Params",
+    "regions": "Params",
+    "encoder": "EncoderParams",
+    "matching": "MatchingParams",
+    "baseline": "Params",
+    "features": "Params",
+    "prototypes": "Params",
+    "train": "Params",
+    "episodes": "Params",
+    "srofb": "SrofbParams",
+    "evaluate": "Params",
+    "report": "Params",
+}
+
+
+def section_classes() -> dict[str, type[Section]]:
+    """Class of every section, the plan first."""
+    found: dict[str, type[Section]] = {"plan": Plan}
+    for name, kind in CLASSES.items():
+        found[name] = getattr(importlib.import_module(f"stages.sections.{name}"), kind)
+    return found
+
+
+@dataclass(frozen=True)
+class Config:
+    """Checked parameters and what follows from them."""
+
+    sections: dict[str, Section]
+
+    @property
+    def targets(self) -> Targets:
+        """Files that the parameters ask for."""
+        plan = self.sections["plan"]
+        assert isinstance(plan, Plan)
+        return Targets(plan, int(self.values("images")["shards"]))
+
+    def values(self, section: str) -> dict[str, Any]:
+        """One section as plain values."""
+        return self.sections[section].model_dump()
+
+    @property
+    def weights(self) -> str:
+        """Path of the pretrained weights."""
+        return resolve(self.values("encoder")["weights"])
+
+    @property
+    def raw(self) -> str:
+        """Raw folder; empty for the built-in scenes."""
+        images = self.values("images")
+        return "" if images["source"] == "scenes" else resolve(images["root"])
+
+
+def check(values: dict[str, Any], source: Path) -> Config:
+    """Check nested values of a parameter file.
+
+    Raises
+    ------
+    InputError
+        For an unknown or missing section, and for every fault inside one.
+    """
+    kinds = section_classes()
+    for name in values:
+        if name not in kinds:
+            raise InputError(f"{source}: unknown section '{name}'; {nearest(str(name), list(kinds))}")
+    for name in kinds:
+        if name not in values:
+            raise InputError(f"{source}: section '{name}' is missing; `python -m workflow use NAME` writes all of them")
+    config = Config({name: check_section(kind, name, values[name], source) for name, kind in kinds.items()})
+    _check_across(config, source)
+    return config
+
+
+def _check_across(config: Config, source: Path) -> None:
+    folds, asked = config.values("index")["folds"], config.values("plan")["folds"]
+    if max(asked) >= folds:
+        raise InputError(
+            f"{source}: plan.folds names fold {max(asked)}; expected 0…{folds - 1}, since index.folds is {folds}"
+        )
+    images, scenes = config.values("images"), config.values("scenes")
+    if images["source"] != "scenes" and not images["root"]:
+        raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")
+    total = scenes["train"] + scenes["val"]
+    if images["source"] == "scenes" and images["shards"] > total:
+        raise InputError(
+            f"{source}: images.shards is {images['shards']}; expected at most the {total} pictures of scenes"
+        )
+
+
+def load(path: Path = PARAMS) -> Config:
+    """Read and check a parameter file."""
+    return check(read_yaml(path), path)

@@ -1,0 +1,158 @@
+"""What the present parameters ask for: stages, their outputs, and which stage reads which."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field as Limit
+from pydantic import model_validator
+
+from stages.core.errors import InputError
+from stages.core.params import Section
+
+F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline (A2)
+
+
+class Plan(Section):
+    """Which jobs are run; a list here multiplies jobs and changes none of them."""
+
+    folds: Annotated[list[Annotated[int, Limit(ge=0)]], Limit(min_length=1, description="Folds, counted from 0.")]
+    shots: Annotated[
+        list[Annotated[int, Limit(ge=1, le=50)]], Limit(min_length=1, description="Supports of an episode.")
+    ]
+    seeds: Annotated[
+        list[Annotated[int, Limit(ge=0)]], Limit(min_length=1, description="Seeds of the episode lists (0–4).")
+    ]
+    training_variants: Annotated[
+        list[Literal["hierarchical", "single-level"]],
+        Limit(min_length=1, description="Joint trainings; hierarchical must be among them."),
+    ]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Plan:
+        for name, values in self.__dict__.items():
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} is {values}; expected each entry once")
+        if "hierarchical" not in self.training_variants:
+            raise ValueError(f"training_variants is {self.training_variants}; expected 'hierarchical' among them")
+        return self
+
+
+# Stage → the stages it reads, in the order of the pipeline.
+READS: dict[str, tuple[str, ...]] = {
+    "images": (),
+    "index": ("images",),
+    "hierarchies": ("images",),
+    "regions": ("hierarchies",),
+    "baseline": ("images", "index"),
+    "features": ("images", "index", "regions", "baseline"),
+    "prototypes": ("features",),
+    "pseudolabels": ("images", "index", "baseline", "prototypes"),
+    "train": ("images", "index", "pseudolabels"),
+    "episodes": ("index",),
+    "evaluate": ("images", "index", "baseline", "train", "episodes"),
+    "report": ("images", "index", "regions", "pseudolabels", "baseline", "train", "evaluate"),
+}
+PRETRAINED = ("baseline", "train", "evaluate")  # stages that read the pretrained weight file
+# Stage → entries of the plan that its outputs multiply by.
+SCOPE: dict[str, tuple[str, ...]] = {
+    "baseline": ("folds", "shots"),
+    "features": ("folds",),
+    "prototypes": ("folds",),
+    "pseudolabels": ("folds",),
+    "train": ("folds", "shots", "training_variants"),
+    "episodes": ("folds", "shots", "seeds"),
+    "evaluate": ("folds", "shots", "seeds", "training_variants"),
+    "report": ("folds", "shots", "training_variants"),
+}
+TRAINED = ("weights.safetensors", "log.tsv")
+EVALUATED = ("rows.parquet", "examples.h5", "about.json")
+REPORTED = ("index.html", "results.tsv", "classes.tsv", "metrics.json")
+
+
+def resolve(path: str) -> str:
+    """Replace ``$NOVELSEG_DATA``, or ``../shared/data`` where the variable is unset."""
+    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", "../shared/data"))
+
+
+def folder(stage: str) -> str:
+    """Folder of a stage's outputs."""
+    return "report" if stage == "report" else f"artifacts/{stage}"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Files that the parameters ask for."""
+
+    plan: Plan
+    shards: int
+
+    @property
+    def baseline_shots(self) -> list[int]:
+        """Shots for which a Baseline is trained: those of the plan, and F_p's."""
+        return sorted({F_P_SHOT, *self.plan.shots})
+
+    def trainings(self) -> list[str]:
+        """Folders of all trained encoders."""
+        found = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
+        scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
+        return found + [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
+
+    def evaluations(self) -> list[str]:
+        """Folders of all evaluations."""
+        return [f"artifacts/evaluate/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.plan.shots)]
+
+    def episodes(self, fold: int | str, shot: int | str) -> list[str]:
+        """Episode lists of a fold and shot, one a seed."""
+        return [f"artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv" for seed in self.plan.seeds]
+
+    def sharded(self, pattern: str) -> list[str]:
+        """A pattern with ``{shard}`` for every shard, in order."""
+        return [pattern.replace("{shard}", str(shard)) for shard in range(self.shards)]
+
+    def plots(self) -> list[str]:
+        """Loss tables of the report, named after the trainings."""
+        names = []
+        for path in self.trainings():
+            _, stage, fold, shot, *variant = path.replace("fold", "fold-").replace("shot", "-shot").split("/")
+            names.append("-".join([stage, fold, shot, *variant]))
+        return [f"report/plots/{name}.tsv" for name in names]
+
+    def of(self, stage: str) -> list[str]:
+        """Every output of a stage."""
+        folds = self.plan.folds
+        per_fold = [f"artifacts/{stage}/fold{f}" for f in folds]
+        if stage in ("images", "hierarchies", "regions"):
+            return self.sharded(f"artifacts/{stage}/{{shard}}.h5")
+        if stage in ("features", "pseudolabels"):
+            return [path for fold in per_fold for path in self.sharded(f"{fold}/{{shard}}.h5")]
+        if stage in ("baseline", "train"):
+            return [f"{path}/{name}" for path in self.trainings() if f"/{stage}/" in path for name in TRAINED]
+        if stage == "episodes":
+            return [path for f, k in product(folds, self.plan.shots) for path in self.episodes(f, k)]
+        return {
+            "index": ["artifacts/index/index.h5"],
+            "prototypes": [f"{path}.h5" for path in per_fold],
+            "evaluate": [f"{path}/{name}" for path in self.evaluations() for name in EVALUATED],
+            "report": [f"report/{name}" for name in REPORTED] + self.plots(),
+        }[stage]
+
+
+def check_inputs(weights: str, raw: str) -> None:
+    """Refuse a plan whose inputs are not there, before the first job.
+
+    Raises
+    ------
+    InputError
+        Naming the missing file or folder and what to do.
+    """
+    for name, path in (("encoder.weights", weights), ("images.root", raw)):
+        if path and not Path(path).exists():
+            raise InputError(
+                f"{name} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the folder "
+                "that holds it, or change the path in params.yaml"
+            )

@@ -1,0 +1,76 @@
+"""Presets: what differs from ``base.yaml``, resolved to a whole ``params.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.core.errors import InputError
+from stages.core.files import whole_file
+from stages.core.params import nearest, read_yaml
+from workflow.config import PARAMS, check, section_classes
+
+FOLDER = Path(__file__).parent / "presets"
+HEADER = """\
+# The active experiment; every value stands here and none has a default elsewhere. Reference: docs/params.md.
+# Written by `python -m workflow use {name}`; edit freely.
+"""
+
+
+def names() -> list[str]:
+    """Names of all presets."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "base")
+
+
+def resolve_preset(name: str) -> dict[str, Any]:
+    """Values of a preset: the base, section by section overridden, in the order of the schema.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, or it does not validate.
+    """
+    if name not in names():
+        raise InputError(
+            f"there is no preset '{name}'; expected one of {', '.join(names())} ({nearest(name, names())})"
+        )
+    path = FOLDER / f"{name}.yaml"
+    base, changes = read_yaml(FOLDER / "base.yaml"), read_yaml(path)
+    merged = {section: {**values, **changes.pop(section, {})} for section, values in base.items()}
+    merged.update(changes)  # an unknown section is for the check to refuse
+    check(merged, path)
+    kinds = section_classes()
+    return {section: {key: merged[section][key] for key in kinds[section].model_fields} for section in kinds}
+
+
+def render(name: str) -> str:
+    """Text of ``params.yaml`` for a preset."""
+    sections = [
+        yaml.safe_dump({section: values}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+        for section, values in resolve_preset(name).items()
+    ]
+    return HEADER.format(name=name) + "\n" + "\n".join(sections)
+
+
+def use(name: str, *, force: bool, path: Path = PARAMS) -> bool:
+    """Write ``params.yaml``; give whether it changed. Values that no preset has are overwritten only with ``force``.
+
+    Raises
+    ------
+    InputError
+        If the file holds edited values, or the preset does not exist.
+    """
+    text = render(name)
+    if path.exists():
+        present = read_yaml(path)
+        if present == yaml.safe_load(text):
+            return False
+        if not force and all(present != resolve_preset(other) for other in names()):
+            raise InputError(
+                f"{path} holds values of your own; keep a copy and add --force to overwrite them with '{name}'"
+            )
+    with whole_file(path) as scratch:
+        scratch.write_text(text, encoding="utf8")
+    return True
