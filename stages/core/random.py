@@ -7,9 +7,12 @@ of workers change nothing.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Key = int | str
 
@@ -27,4 +30,6 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 
 def torch_generator(*key: Key, device: str | torch.device = "cpu") -> torch.Generator:
     """Torch generator of a key."""
+    import torch  # stages without a network start faster
+
     return torch.Generator(device=device).manual_seed(key_to_seed(*key))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.artifacts import hdf5
 from stages.artifacts.specs import INDEX, TRAIN, VAL
 from stages.core.errors import InputError
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages.core.labels import VOID
 from stages.core.random import numpy_generator
-from stages.ops.labels import VOID
 from stages.sections.scenes import Scenes
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stages.core.errors import InputError
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 
 SPLITS = ("train", "val")
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 from stages.sections.srofb import SrofbParams
 
 
@@ -125,8 +125,8 @@ def classify(cells: Cells, query: Tensor, steps: int, params: SrofbParams, gener
     weights = _loss_weights(cells.labels, params.class_balance)
     keep = 1 - params.dropout
     for _ in range(steps):
-        mask = torch.empty((len(cells.labels), params.hidden)).bernoulli_(keep, generator=generator) / keep
-        hidden = F.linear(cells.features, *first).relu() * mask.to(device)
+        kept = torch.rand((len(cells.labels), params.hidden), generator=generator) < keep
+        hidden = F.linear(cells.features, *first).relu() * (kept / keep).to(device)
         losses = F.cross_entropy(F.linear(hidden, *second), cells.labels, reduction="none")
         gradients = torch.autograd.grad((losses * weights).sum(), [*first, *second])
         with torch.no_grad():

@@ -12,7 +12,7 @@ from kornia.enhance import adjust_brightness_accumulative, adjust_contrast, adju
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 
 JITTER_CHANCE, GREY_CHANCE, BLUR_CHANCE, CUTOUT_CHANCE = 0.8, 0.2, 0.5, 0.5
 BRIGHTNESS, CONTRAST, SATURATION, HUE_RADIANS = 0.5, 0.5, 0.5, 0.25 * 6.2831853

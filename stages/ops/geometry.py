@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VOID = 255
+from stages.core.labels import VOID
 
 
 def binary(mask: Tensor, label: int) -> Tensor:

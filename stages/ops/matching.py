@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.ops.labels import VOID
 from stages.ops.pooling import pool, splat_masks
 
 
@@ -61,9 +60,3 @@ def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """``Up``: bilinear with aligned corners, (B, C, h, w) to (B, C, H, W)."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-
-
-def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy of upsampled logits (B, 2, h, w) against (B, H, W) masks, 255 ignored (A, Eq. 6)."""
-    full = upsample(logits.float(), (mask.shape[-2], mask.shape[-1]))
-    return F.cross_entropy(full, mask.long(), ignore_index=VOID)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.ops.labels import VOID
+from stages.core.labels import VOID
 
 COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages.core.labels import VOID
 from stages.core.random import numpy_generator
-from stages.ops.labels import VOID
 
 mpl.use("agg")
 

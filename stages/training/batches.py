@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.labels import VOID
 from stages.core.random import numpy_generator, torch_generator
 from stages.data.index import Index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore, PseudoLabelStore
 from stages.ops import augment, geometry
-from stages.ops.labels import VOID
 from stages.sections.matching import MatchingParams
 
 Batch = dict[str, Tensor]

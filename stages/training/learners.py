@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.models.decoder import Decoder
 from stages.models.encoder import Encoder
-from stages.ops.labels import VOID
-from stages.ops.matching import match, segmentation_loss, support_prototypes, upsample
+from stages.ops.losses import upsampled_cross_entropy
+from stages.ops.matching import match, support_prototypes
 from stages.training.batches import Batch
 
 NAMES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3")
@@ -20,7 +19,7 @@ def matching_loss(encoder: nn.Module, batch: Batch, scale: float) -> Tensor:
     images, masks = batch["images"], batch["masks"]
     features = encoder(images.flatten(0, 1).float() / 255).float().unflatten(0, images.shape[:2])
     prototypes = support_prototypes(features[:, :-1], masks[:, :-1])
-    return segmentation_loss(match(features[:, -1], prototypes, scale), masks[:, -1])
+    return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1])
 
 
 class MatchingLearner(nn.Module):
@@ -58,8 +57,7 @@ class JointLearner(nn.Module):
         for key, decoder in self.decoders.items():
             level = int(key)
             target = batch["labels"][:, level]
-            logits = upsample(decoder(features).float(), (target.shape[-2], target.shape[-1]))
-            loss = F.cross_entropy(logits, target.long(), ignore_index=VOID)
+            loss = upsampled_cross_entropy(decoder(features).float(), target)
             total = total + self.gamma[level] * loss
             parts[level + 1] = loss.detach()
         return torch.stack([total, *parts])
