@@ -160,14 +160,19 @@ class Predictor:
             )
 
 
-def _encoders(
-    weights: Path, encoder: EncoderParams, trained: dict[str, Path]
-) -> dict[str, tuple[Encoder, dict[str, Any]]]:
+Encoders = dict[str, tuple[Encoder, dict[str, Any]]]
+
+
+def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path]) -> Encoders:
     """Encoders by variant; the pretrained one takes scale and precision from the Baseline."""
     loaded = {name: load_encoder(path) for name, path in trained.items()}
-    about = loaded["baseline"][1]
     pretrained = new_encoder(encoder, weights).eval().requires_grad_(False)
-    return {"pretrained": (pretrained, about), **loaded}
+    return {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
+
+
+def truth_of(store: ImageStore, case: Case) -> NDArray[np.uint8]:
+    """Mask of a query, for scoring alone."""
+    return store.mask(case.query)
 
 
 def score(prediction: Prediction, case: Case, mask: NDArray[np.uint8]) -> dict[str, int]:
@@ -185,13 +190,12 @@ def predict_all(
             yield case, variant if name == "matching" else name, prediction
 
 
-def _examples(
-    kept: dict[int, dict[str, Prediction]], cases: list[Case], index: Index, variants: list[str]
-) -> dict[str, NDArray[Any]]:
+def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: list[str]) -> dict[str, NDArray[Any]]:
     """Datasets of the example file."""
-    cells = [kept[case.episode][REFINED].confident for case in cases]
+    cases = list(kept)
+    cells = [found[REFINED].confident for found in kept.values()]
     grids = [cell for cell in cells if cell is not None]
-    maps = [np.stack([kept[case.episode][variant].mask for variant in variants]) for case in cases]
+    maps = [np.stack([found[variant].mask for variant in variants]) for found in kept.values()]
     return {
         "query": np.array([index.ids[case.query] for case in cases], object),
         "supports": np.array([" ".join(index.ids[i] for i in case.supports) for case in cases], object),
@@ -227,14 +231,10 @@ def run(
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data)
-    trained = {
-        "baseline": baseline,
-        "spfl": spfl,
-        **({"spfl-single-level": single_level} if single_level else {}),
-    }
+    trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
     encoders = _encoders(weights, encoder, trained)
-    first = [case for case in cases if case.seed == cases[0].seed][: params.examples]
-    wanted, kept = set(first), {case.episode: {} for case in first}
+    shown = [case for case in cases if case.seed == cases[0].seed][: params.examples]
+    kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[dict[str, Any]] = []
     with ImageStore(images, data) as store:
         for variant in (name for name in VARIANTS if name in encoders):
@@ -244,35 +244,45 @@ def run(
             classifier = srofb if variant == "spfl" else None
             label = f"evaluate fold {fold} {shot}-shot {variant}"
             for case, name, prediction in predict_all(cases, variant, predictor, classifier, label):
-                counts = score(prediction, case, store.mask(case.query))
+                counts = score(prediction, case, truth_of(store, case))
                 rows.append({**_names(case, name, data), **counts})
-                if case in wanted:
-                    kept[case.episode][name] = prediction
+                if case in kept:
+                    kept[case][name] = prediction
     variants = [name for name in VARIANTS if name in {row["variant"] for row in rows}]
+    attrs = {"fold": fold, "shot": shot, "variants": variants}
+    about = {
+        **_about(data, cases, encoders, variants, srofb),
+        **{"fold": fold, "shot": shot},
+        "weights": {name: digest(path) for name, path in {"pretrained": weights, **trained}.items()},
+    }
+    with whole_folder(out) as scratch:
+        tables.write(scratch / ROWS, RESULTS, _in_order(rows))
+        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, _examples(kept, data, variants), attrs)
+        (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
+
+
+def _about(
+    index: Index, cases: list[Case], encoders: Encoders, variants: list[str], srofb: SrofbParams
+) -> dict[str, Any]:
+    """What lies beside the rows: protocol, classes, parameters, how the encoders were trained."""
     net = encoders["spfl"][0]
     size = sum(weight.numel() for weight in net.parameters())
     extra = parameter_count(net.channels, srofb.hidden)
-    about = {
-        "fold": fold,
-        "shot": shot,
-        "classes": {str(label): data.classes[label - 1] for label in sorted({case.label for case in cases})},
-        "min_object_pixels": data.min_object_pixels,
-        "novel_images": data.novel_images,
+    return {
+        "classes": {str(label): index.classes[label - 1] for label in sorted({case.label for case in cases})},
+        "min_object_pixels": index.min_object_pixels,
+        "novel_images": index.novel_images,
         "parameters": {name: size + (extra if "srofb" in name else 0) for name in variants},
-        "weights": {name: digest(path) for name, path in {"pretrained": weights, **trained}.items()},
         "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"},
         "srofb": srofb.model_dump(),
     }
-    with whole_folder(out) as scratch:
-        frame = pd.DataFrame(rows)
-        order = {name: number for number, name in enumerate(VARIANTS)}
-        frame = frame.sort_values(
-            ["seed", "episode", "variant"], key=lambda s: s.map(order) if s.name == "variant" else s
-        )
-        tables.write(scratch / ROWS, RESULTS, frame)
-        attrs = {"fold": fold, "shot": shot, "variants": variants}
-        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, _examples(kept, first, data, variants), attrs)
-        (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
+
+
+def _in_order(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows by seed, episode and variant."""
+    frame = pd.DataFrame(rows)
+    rank = frame["variant"].map({name: number for number, name in enumerate(VARIANTS)})
+    return frame.assign(rank=rank).sort_values(["seed", "episode", "rank"]).drop(columns="rank")
 
 
 def _names(case: Case, variant: str, index: Index) -> dict[str, Any]:

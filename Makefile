@@ -1,0 +1,37 @@
+# make demo   set everything up, run the whole pipeline on the built-in data, print the table
+# make test   set everything up, run the tests
+# make check  what pre-commit and CI check: lint, format, types, and that the house agrees with itself
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.PHONY: setup demo test check clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "novelseg needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	pip install --progress-bar on -c requirements.lock -e ".[dev]"
+	@touch $@
+
+demo: setup
+	python -m workflow use demo
+	snakemake --cores all
+	@python -m workflow table
+	@echo "pictures and curves: report/index.html"
+
+test: setup
+	python -m pytest -n auto --dist loadfile
+
+check: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	python -m workflow check
+
+clean:
+	rm -rf artifacts report .snakemake

@@ -1,0 +1,179 @@
+"""The stages together, in this process, on the tiny experiment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages.artifacts import hdf5, tables
+from stages.artifacts.specs import EXAMPLES, FEATURES, IMAGES, PROTOTYPES, PSEUDOLABELS, REGIONS, RESULTS, SCORES
+from stages.core.files import digest
+from stages.data.index import read_index
+from stages.data.store import ImageStore
+from stages.data.voc import decode_mask
+from tests.makers import Project
+
+
+def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
+    with hdf5.opened(project.path("images/0.h5"), IMAGES) as file:
+        assert len(file["split"]) == 22
+    rows = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
+    assert set(rows["variant"]) == {"pretrained", "baseline", "spfl", "spfl+srofb-support-only", "spfl+srofb"}
+    assert len(rows) == 2 * 6 * 5  # seeds × episodes × variants
+    scores = tables.read(project.root / "report/results.tsv", SCORES)
+    assert len(scores) == 5
+    page = (project.root / "report/index.html").read_text(encoding="utf8")
+    assert page.count("<img") > 10
+    assert "http" not in page.replace("http://www.w3.org", "")  # nothing is fetched
+    assert json.loads((project.root / "report/metrics.json").read_text())["fold0"]["1-shot"]["spfl"]["miou"] >= 0
+
+
+def test_index_counts_the_pixels_of_every_mask(project: Project) -> None:
+    index = read_index(project.path("index/index.h5"))
+    assert index.ids == sorted(index.ids)  # the order of the lists, whatever the shards
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        for image in (0, 7, 30):
+            counts = np.bincount(store.mask(image).reshape(-1), minlength=9)
+            assert counts[:9].tolist() == index.pixels[image].tolist()
+
+
+def test_regions_cover_only_background_and_small_ones_are_counted(project: Project) -> None:
+    index = read_index(project.path("index/index.h5"))
+    with (
+        hdf5.opened(project.path("images/0.h5"), IMAGES) as images,
+        hdf5.opened(project.path("regions/0.h5"), REGIONS) as regions,
+        hdf5.opened(project.path("features/fold0/0.h5"), FEATURES) as features,
+    ):
+        names = hdf5.texts(features, "bg/image")
+        kept, dropped = 0, 0
+        for number, name in enumerate(hdf5.texts(regions, "id")):
+            row = int(regions["row"][number])
+            known = index.base_labels(decode_mask(hdf5.Ragged.get(images, "mask", row)), 0)
+            if not np.isin(known, index.base(0)).any():
+                assert name not in names
+                continue
+            labels = hdf5.Ragged.get(regions, "labels", number).reshape(known.shape)
+            areas = np.bincount(labels[known == 0])
+            kept += areas[areas >= 16].sum()
+            dropped += areas[(areas > 0) & (areas < 16)].sum()
+        assert features["bg/area"][:].sum() == kept
+        assert hdf5.attribute(features, "dropped_pixels") == dropped
+        assert features["bg/area"][:].min() >= 16
+
+
+def test_prototypes_have_parents_and_members(project: Project) -> None:
+    with hdf5.opened(project.path("prototypes/fold0.h5"), PROTOTYPES) as file:
+        for side in ("fg", "bg"):
+            total = hdf5.attribute(file, "vectors")[side]
+            for level, (k, above) in enumerate(((4, 3), (3, 2), (2, 0)), 1):
+                group = file[f"{side}/level{level}"]
+                assert group["centres"].shape[0] == k
+                assert group["members"][:].sum() == total
+                parents = group["parent"][:]
+                assert (parents == -1).all() if not above else ((parents >= 0) & (parents < above)).all()
+            # The members of a centre are those of its children.
+            children = file[f"{side}/level1/members"][:]
+            parents = file[f"{side}/level1/parent"][:]
+            assert np.array_equal(np.bincount(parents, children, 3), file[f"{side}/level2/members"][:])
+
+
+def test_pseudo_labels_keep_sides_apart(project: Project) -> None:
+    index = read_index(project.path("index/index.h5"))
+    with (
+        hdf5.opened(project.path("images/1.h5"), IMAGES) as images,
+        hdf5.opened(project.path("pseudolabels/fold0/1.h5"), PSEUDOLABELS) as labels,
+    ):
+        row = int(labels["row"][0])
+        known = index.base_labels(decode_mask(hdf5.Ragged.get(images, "mask", row)), 0)
+        maps = hdf5.Ragged.get(labels, "labels", 0).reshape(3, *known.shape)
+        for k, level in zip((4, 3, 2), maps, strict=True):
+            assert (level[known == 255] == 255).all()
+            assert (level[(known > 0) & (known < 255)] < k).all()
+            assert ((level[known == 0] >= k) & (level[known == 0] < 2 * k)).all()
+
+
+@pytest.mark.parametrize("stage", ["baseline", "train"])
+def test_two_trainings_with_one_seed_give_the_same_bytes(project: Project, tmp_path: Path, stage: str) -> None:
+    out = tmp_path / stage
+    if stage == "baseline":
+        project.make_baseline(out)
+        first = project.path("baseline/fold0/1shot")
+    else:
+        assert project.run("train", *project.train_words(out)) == 0
+        first = project.path("train/fold0/1shot/hierarchical")
+    for name in ("weights.safetensors", "log.tsv"):
+        assert digest(out / name) == digest(first / name)
+
+
+def test_features_and_pseudo_labels_give_the_same_bytes_again(project: Project, tmp_path: Path) -> None:
+    assert project.make_features(0, tmp_path / "f.h5") == 0
+    assert digest(tmp_path / "f.h5") == digest(project.path("features/fold0/0.h5"))
+    assert project.make_pseudolabels(0, tmp_path / "p.h5") == 0
+    assert digest(tmp_path / "p.h5") == digest(project.path("pseudolabels/fold0/0.h5"))
+
+
+def _scramble_queries(project: Project, root: Path) -> None:
+    """Overwrite, in a copy of the images, the masks of all images that are only ever queries."""
+    lists = [pd.read_csv(project.path(f"episodes/fold0/1shot/seed{seed}.tsv"), sep="\t") for seed in (0, 1)]
+    frame = pd.concat(lists)
+    queries = set(frame["query"]) - set(" ".join(frame["supports"]).split())
+    assert queries
+    changed = 0
+    for path in project.images():
+        copy = root / Path(path).name
+        shutil.copy(path, copy)
+        with h5py.File(copy, "r+") as file:
+            for row, name in enumerate(hdf5.texts(file, "id")):
+                start, stop = file["mask_offset"][row : row + 2]
+                if name in queries:
+                    file["mask"][start:stop] = np.zeros(stop - start, np.uint8)  # no longer a picture at all
+                    changed += 1
+    assert changed == len(queries)
+
+
+def test_the_mask_of_a_query_is_never_read_before_scoring(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages import evaluate
+    from stages.ops.metrics import COUNTS
+
+    _scramble_queries(project, tmp_path)
+    # Scoring is the one reader of a query's mask: without it, evaluation must run on masks that do not even decode.
+    monkeypatch.setattr(evaluate, "truth_of", lambda store, case: np.zeros((1, 1), np.uint8))
+    monkeypatch.setattr(evaluate, "score", lambda prediction, case, mask: dict.fromkeys(COUNTS, 1))
+    words = [
+        tmp_path / Path(word).name if word in project.images() else word
+        for word in map(str, project.evaluate_words(tmp_path / "out"))
+    ]
+    assert project.run("evaluate", *words) == 0
+    files = [project.path("evaluate/fold0/1shot/examples.h5"), tmp_path / "out/examples.h5"]
+    assert digest(files[0]) == digest(files[1])  # the same predictions
+    with hdf5.opened(files[1], EXAMPLES) as file:
+        assert len(file["query"]) == 2
+
+
+def test_evaluation_does_not_depend_on_the_order_of_episodes(project: Project, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        frame = pd.read_csv(project.path(f"episodes/fold0/1shot/seed{seed}.tsv"), sep="\t")
+        frame.iloc[::-1].to_csv(tmp_path / f"seed{seed}.tsv", sep="\t", index=False)
+    words = [tmp_path / Path(w).name if "seed" in w else w for w in map(str, project.evaluate_words(tmp_path / "out"))]
+    assert project.run("evaluate", *words, "--cache-mb", 0) == 0
+    found = tables.read(tmp_path / "out/rows.parquet", RESULTS)
+    expected = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_weights_tell_how_to_rebuild_the_encoder(project: Project) -> None:
+    from stages.models.encoder import load_encoder
+
+    net, about = load_encoder(project.path("train/fold0/1shot/hierarchical/weights.safetensors"))
+    assert about["variant"] == "hierarchical"
+    assert about["scale"] == 10
+    assert net(torch.zeros(1, 3, 64, 48)).shape == (1, 64, 8, 6)
