@@ -60,7 +60,10 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
     """
     types = {column.name: column.dtype for column in spec.columns}
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep="\t", dtype={"fold": str})
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:  # text stays text: an image may be called 007
+            frame = pd.read_csv(path, sep="\t", dtype={name: kind for name, kind in types.items() if kind == "str"})
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage `{spec.stage}`") from None
     except (ValueError, OSError) as error:

@@ -19,11 +19,11 @@ from stages.models.weights import load_strictly
 from stages.sections.encoder import EncoderParams
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT = "novelseg encoder 1"
+FORMAT, VERSION = "novelseg-encoder", 1
 
 
 class Encoder(nn.Module):
-    """ResNet with input normalisation: (B, 3, H, W) RGB in [0, 1] to (B, C, ⌈H/8⌉, ⌈W/8⌉)."""
+    """ResNet with input normalisation: (B, 3, H, W) RGB in [0, 1] to (B, C, h, w)."""
 
     mean: Tensor
     std: Tensor
@@ -65,7 +65,9 @@ def save_encoder(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
         ``arch``, ``stem``, ``width``, ``precision``, ``scale`` and what else should lie beside the weights.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(state, path, {"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+    # One key: safetensors writes several in an order that differs from process to process.
+    save_file(state, path, {FORMAT: json.dumps({"version": VERSION, **about}, sort_keys=True)})
+    path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
@@ -83,9 +85,13 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         raise InputError(f"{path}: no such file; run the stage `baseline` or `train`") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable weight file ({error}); delete it and rerun its stage") from None
-    if meta.get("format") != FORMAT:
-        raise InputError(f"{path}: expected '{FORMAT}', found '{meta.get('format')}'; rerun `baseline` or `train`")
-    about = json.loads(meta["about"])
+    if FORMAT not in meta:
+        raise InputError(f"{path}: expected a '{FORMAT}' file; rerun `baseline` or `train`")
+    about = json.loads(meta[FORMAT])
+    if about.pop("version") != VERSION:
+        raise InputError(
+            f"{path}: {FORMAT} is of another version, this code reads {VERSION}: rerun `baseline` or `train`"
+        )
     encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about
@@ -101,7 +107,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 RGB to (C, ⌈H/8⌉, ⌈W/8⌉) float32 on the device."""
+        """(H, W, 3) uint8 RGB to (C, h, w) float32 on the device."""
         batch = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None].float() / 255
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             features: Tensor = self._encoder(batch)[0]

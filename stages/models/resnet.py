@@ -97,7 +97,9 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """Feature extractor: (B, 3, H, W) normalised RGB to (B, C, ⌈H/8⌉, ⌈W/8⌉), values of either sign.
+    """Feature extractor: (B, 3, H, W) normalised RGB to (B, C, h, w), values of either sign.
+
+    h and w are ⌈H/8⌉ and ⌈W/8⌉; up to one less with the msra stem, which pools without padding.
 
     Parameters
     ----------

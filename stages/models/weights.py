@@ -14,6 +14,17 @@ from torch import Tensor, nn
 
 from stages.core.errors import InputError
 
+# What readers of damaged or foreign files raise; torch's restricted unpickler lets more than its own error out.
+UNREADABLE = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 # Left over by design: what the encoder cuts off. Absent by right: counters that frozen BatchNorm never reads.
 LEFT_OVER = re.compile(r"^(layer4\.|fc\.)")
 MAY_LACK = re.compile(r"num_batches_tracked$")
@@ -47,8 +58,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return dict(state.get("state_dict", state))
     except FileNotFoundError:
         raise InputError(f"{path}: no such weight file; set encoder.weights in params.yaml") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable weight file ({str(error).splitlines()[0]}); fetch it again") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable weight file ({type(error).__name__}); fetch it again") from None
     raise InputError(f"{path}: expected a weight file named .safetensors, .npz, .pth or .pt")
 
 

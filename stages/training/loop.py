@@ -7,6 +7,7 @@ weights (CPU: bit for bit with the same number of threads).
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,9 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
     """State of an earlier run of the same recipe: iterations done and their losses; zero and none otherwise."""
     if not path.exists():
         return 0, []
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(
-            f"{path}: the checkpoint cannot be read ({error}); delete it to train from the start"
-        ) from None
+    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would only confuse its reader
+        raise InputError(f"{path}: the checkpoint cannot be read; delete it to train from the start")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != recipe:
         say(f"{path}: made with other parameters or inputs; training from the start")
         return 0, []
