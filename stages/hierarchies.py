@@ -31,7 +31,7 @@ def run(*, images: Path, out: Path, params: Params) -> None:
         training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
         for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
             image = decode_rgb(hdf5.Ragged.get(file, "image", row))
-            height, width = hierarchy.fit_size(*image.shape[:2], params.longest_side)
+            height, width = hierarchy.fit_size(image.shape[0], image.shape[1], params.longest_side)
             if (height, width) != image.shape[:2]:
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
             trees.append(hierarchy.build(image))

@@ -3,7 +3,8 @@
 Reads
     ``images`` (all shards).
 Writes
-    ``index`` (HDF5): id, place, size and pixel counts of every image, in the order of the lists; the fold of every class.
+    ``index`` (HDF5): id, place, size and pixel counts of every image, in the order of the lists; the fold of every
+    class.
 """
 
 from __future__ import annotations

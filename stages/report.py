@@ -92,7 +92,8 @@ def _mask(store: ImageStore, image: int, label: int) -> np.ndarray[tuple[int, ..
 def _note(evaluations: list[Evaluation]) -> str:
     about = evaluations[0].about
     return (
-        f"Small-object rule: {about['min_object_pixels']} px. Training images with novel classes: {about['novel_images']}. "
+        f"Small-object rule: {about['min_object_pixels']} px. "
+        f"Training images with novel classes: {about['novel_images']}. "
         "The last iterate of every training is scored; nothing was chosen on novel classes."
     )
 

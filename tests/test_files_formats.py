@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -57,7 +58,7 @@ def test_files_go_round_and_repeat_their_bytes(tmp_path: Path) -> None:
 def test_ragged_data_go_round(parts: list[list[int]]) -> None:
     packed = Ragged.pack("parts", [np.array(part, np.uint8) for part in parts], "uint8")
     flat, offset = packed["parts"], packed["parts_offset"]
-    assert [flat[a:b].tolist() for a, b in zip(offset, offset[1:], strict=False)] == parts
+    assert [flat[a:b].tolist() for a, b in pairwise(offset)] == parts
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def slow_cut(tree: Hierarchy, tau: float) -> np.ndarray:
 def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two label maps differ by names alone."""
     pairs = np.unique(np.stack([a.reshape(-1), b.reshape(-1)]), axis=1)
-    return pairs.shape[1] == len(np.unique(a)) == len(np.unique(b))
+    return bool(pairs.shape[1] == len(np.unique(a)) == len(np.unique(b)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -35,7 +35,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
 def test_cut_is_climbing_leaf_by_leaf(number: int, tau: float) -> None:
     image, _ = scene(Scenes(seed=1, train=1, val=1, size=48), number)
     tree = build(image)
-    fast = cut(tree, tau, tree.basins.shape)  # type: ignore[arg-type]
+    fast = cut(tree, tau, tree.basins.shape)
     assert same_partition(fast, slow_cut(tree, tau))
     assert fast.max() + 1 == len(np.unique(fast))
 

@@ -17,7 +17,6 @@ from stages.models.encoder import Encoder, load_encoder, save_encoder
 from stages.models.resnet import ResNet
 from stages.models.weights import load_strictly
 
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -53,7 +52,7 @@ def test_stride_sits_where_the_layout_says() -> None:
     strides = {}
     for stem in ("torchvision", "msra"):
         block = ResNet(arch="resnet50", stem=stem, width=8).layer2[0]
-        strides[stem] = [block.conv1.stride[0], block.conv2.stride[0]]  # type: ignore[union-attr, index]
+        strides[stem] = [block.conv1.stride[0], block.conv2.stride[0]]  # type: ignore[index]
     assert strides == {"torchvision": [1, 2], "msra": [2, 1]}
 
 
@@ -156,7 +155,7 @@ def test_damaged_files_and_pickles_that_would_execute_code_are_refused(content: 
 def test_real_imagenet_weights_load_with_no_key_left_over(real_data: Path, name: str, arch: str, stem: str) -> None:
     net = ResNet(arch=arch, stem=stem, width=64)
     load_strictly(net, real_data / "weights" / name)
-    assert float(net.bn1.running_var.min()) > 0  # type: ignore[union-attr, arg-type]
+    assert float(net.bn1.running_var.min()) > 0  # type: ignore[union-attr]
 
 
 def test_encoder_files_go_round(tmp_path: Path) -> None:

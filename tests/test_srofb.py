@@ -61,9 +61,9 @@ def slow_training(cells: Cells, query: torch.Tensor, steps: int, values: SrofbPa
     """The same classifier with torch's own modules and optimiser, dropout off."""
     net = torch.nn.Sequential(torch.nn.Linear(8, values.hidden), torch.nn.ReLU(), torch.nn.Linear(values.hidden, 2))
     generator = torch_generator(3)
-    for layer, inputs in ((net[0], 8), (net[2], values.hidden)):
+    for layer, inputs, outputs in ((net[0], 8, values.hidden), (net[2], values.hidden, 2)):
         bound = inputs**-0.5
-        drawn = torch.rand((layer.out_features, inputs + 1), generator=generator) * 2 * bound - bound
+        drawn = torch.rand((outputs, inputs + 1), generator=generator) * 2 * bound - bound
         layer.load_state_dict({"weight": drawn[:, 1:], "bias": drawn[:, 0]})
     sgd = torch.optim.SGD(net.parameters(), lr=values.learning_rate)
     counts = cells.labels.bincount(minlength=2)

@@ -91,7 +91,7 @@ def _rule_shells() -> dict[str, str]:
     for path in sorted(Path("workflow/rules").glob("*.smk")):
         for match in re.finditer(r"^rule (\w+):\n((?:[ \n].*\n?)*)", path.read_text(encoding="utf8"), re.M):
             _, _, shell = match[2].partition("    shell:\n")
-            found[match[1]] = "".join(re.findall(r'"(.*)"', shell))
+            found[match[1]] = "".join(re.findall(r'"([^"]*)"', shell))
     return found
 
 

@@ -1,4 +1,4 @@
-"""``dvc.yaml`` follows from the plan and the stages' signatures: one coarse stage each, whose command asks Snakemake."""
+"""``dvc.yaml`` follows from the plan and the stages' signatures: one coarse stage each, which asks Snakemake."""
 
 from __future__ import annotations
 

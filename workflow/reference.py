@@ -17,8 +17,8 @@ def params_page() -> str:
     presets = {name: resolve_preset(name) for name in names()}
     lines = [NOTE, "# Parameters\n"]
     lines.append(
-        "Every value stands in `params.yaml`, which `python -m workflow use PRESET` writes. Numbers in brackets are the "
-        "papers' values. A stage reads only the sections that its `run` names; unknown keys are refused.\n"
+        "Every value stands in `params.yaml`, which `python -m workflow use PRESET` writes. Numbers in brackets are "
+        "the papers' values. A stage reads only the sections that its `run` names; unknown keys are refused.\n"
     )
     for section, kind in section_classes().items():
         lines += [f"## {section}\n", f"{inspect.getdoc(kind)}\n"]

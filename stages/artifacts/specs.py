@@ -32,7 +32,7 @@ INDEX = Spec(
     "index",
     1,
     "index",
-    "The whole data set without its pixels: where each image lies, what it holds, which classes are novel in which fold.",
+    "The data set without its pixels: where each image lies, what it holds, which classes are novel in which fold.",
     {
         "id": Field("N", TEXT, "-", "image id, unique"),
         "split": Field("N", "uint8", "-", "0 training list, 1 validation list"),

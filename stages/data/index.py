@@ -62,7 +62,8 @@ class Index:
 
     def holds(self, images: NDArray[np.int64], label: int) -> NDArray[np.int64]:
         """Those of ``images`` that hold at least ``min_object_pixels`` of a class."""
-        return images[self.pixels[images, label] >= self.min_object_pixels]
+        held: NDArray[np.int64] = images[self.pixels[images, label] >= self.min_object_pixels]
+        return held
 
     def base_labels(self, mask: NDArray[np.uint8], fold: int) -> NDArray[np.uint8]:
         """Map a mask to what is known in a fold: base labels and 255 stay, everything else is background (0)."""

@@ -49,8 +49,9 @@ class EpisodeSampler:
         for label, pool in self._pools.items():
             if len(pool) < shot + 1:
                 raise InputError(
-                    f"class '{index.classes[label - 1]}' has {len(pool)} images of at least {index.min_object_pixels} px in the "
-                    f"{where} list, but {shot}-shot episodes need {shot + 1}; lower plan.shots or index.min_object_pixels, "
+                    f"class '{index.classes[label - 1]}' has {len(pool)} images of at least "
+                    f"{index.min_object_pixels} px in the {where} list, but {shot}-shot episodes need {shot + 1}; "
+                    "lower plan.shots or index.min_object_pixels, "
                     "or list a novel class under episodes.exclude_classes"
                 )
         self._shot = shot

@@ -58,7 +58,8 @@ def _arrow(x: Array, y: Array) -> Mask:
 
 def _clover(x: Array, y: Array) -> Mask:
     u, v = np.abs(x), np.abs(y)
-    return ((u - 0.48) ** 2 + v * v < 0.24) | (u * u + (v - 0.48) ** 2 < 0.24)
+    inside: Mask = ((u - 0.48) ** 2 + v * v < 0.24) | (u * u + (v - 0.48) ** 2 < 0.24)
+    return inside
 
 
 def _square(x: Array, y: Array) -> Mask:
@@ -127,11 +128,11 @@ def _saw(value: Array) -> Array:
     return 1 - np.abs(2 * part - 1)
 
 
-def _plain(u: Array, v: Array) -> Array:
+def _plain(u: Array, _: Array) -> Array:
     return np.zeros_like(u)
 
 
-def _stripes(u: Array, v: Array) -> Array:
+def _stripes(u: Array, _: Array) -> Array:
     return (_saw(u) > 0.5).astype(float)
 
 
@@ -255,7 +256,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Array:
     fine, coarse = _noise(rng, height, width, 3), _noise(rng, height, width, 24)
     scale = 9 + 7 * float(rng.random())
     row = np.floor(y / scale)
-    weight = {
+    blends: dict[str, Callable[[], Array]] = {
         "grass": lambda: 0.7 * fine + 0.3 * coarse,
         "sand": lambda: 0.4 * fine + 0.6 * coarse,
         "sky": lambda: 0.7 * y / height + 0.3 * coarse,
@@ -264,7 +265,8 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Array:
         "planks": lambda: (_saw(x / (1.5 * scale)) < 0.1) * 0.5 + 0.5 * _saw(y / 60 + 2 * coarse) * fine,
         "cobble": lambda: _saw(3 * coarse + 0.3 * fine),
         "cloth": lambda: 0.5 * _saw(x / 4) + 0.5 * _saw(y / 4),
-    }[name]()
+    }
+    weight = blends[name]()
     tint = 0.9 + 0.2 * rng.random(3)
     mixed: Array = (np.array(first) * (1 - weight[..., None]) + np.array(second) * weight[..., None]) * tint
     return mixed

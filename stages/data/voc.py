@@ -101,7 +101,8 @@ def read_pair(root: Path, entry: Entry, classes: int) -> Pair:
         )
     if mask.size != image.size:
         raise InputError(
-            f"{mask_path}: the mask is {mask.width}×{mask.height} px, its image {image.width}×{image.height}; make them equal"
+            f"{mask_path}: the mask is {mask.width}×{mask.height} px, its image {image.width}×{image.height}; "
+            "make them equal"
         )
     counts = np.bincount(np.asarray(mask).reshape(-1), minlength=256)
     wrong = np.flatnonzero(counts[classes + 1 : VOID]) + classes + 1

@@ -21,5 +21,5 @@ class Decoder(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at stride 8."""
-        logits: Tensor = super().forward(x)
+        logits: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return logits

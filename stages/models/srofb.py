@@ -134,7 +134,8 @@ def classify(cells: Cells, query: Tensor, steps: int, params: SrofbParams, gener
                 value -= params.learning_rate * gradient
     with torch.no_grad():
         hidden = F.linear(query.flatten(1).T, *first).relu()
-        return F.linear(hidden, *second).T.unflatten(1, query.shape[1:])
+        logits: Tensor = F.linear(hidden, *second).T.unflatten(1, query.shape[1:])
+    return logits
 
 
 def parameter_count(channels: int, hidden: int) -> int:

@@ -35,7 +35,8 @@ class Level:
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows to unit length; a zero row stays zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norm, np.finfo(np.float32).tiny)).astype(np.float32)
+    unit: NDArray[np.float32] = (vectors / np.maximum(norm, np.finfo(np.float32).tiny)).astype(np.float32)
+    return unit
 
 
 def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int, seed: int) -> NDArray[np.float32]:

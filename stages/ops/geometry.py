@@ -41,7 +41,7 @@ def crop(rng: np.random.Generator, image: Image, labels: Labels, size: int) -> t
 def scale_and_crop(
     rng: np.random.Generator, image: Image, labels: Labels, size: int, scales: tuple[float, float]
 ) -> tuple[Image, Labels]:
-    """Random scale relative to ``size`` on the longer side, then a random window: the geometry of strong augmentation."""
+    """Random scale of the longer side relative to ``size``, then a random window: strong augmentation's geometry."""
     factor = scales[0] + (scales[1] - scales[0]) * float(rng.random())
     longest = factor * size / max(image.shape[:2])
     height, width = max(1, round(image.shape[0] * longest)), max(1, round(image.shape[1] * longest))

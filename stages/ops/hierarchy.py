@@ -54,7 +54,8 @@ def _gradient(image: NDArray[np.uint8]) -> NDArray[np.float64]:
             cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125),
         )
         total += np.sqrt((dx * dx + dy * dy).sum(axis=-1)) / 2
-    return cv2.GaussianBlur(total, (0, 0), 1.0)
+    blurred: NDArray[np.float64] = cv2.GaussianBlur(total, (0, 0), 1.0)
+    return blurred
 
 
 def build(image: NDArray[np.uint8]) -> Hierarchy:
@@ -119,7 +120,8 @@ def cut(hierarchy: Hierarchy, tau: float, size: tuple[int, int]) -> NDArray[np.u
             top[node] = top[parents[node]]
     leaves = int(hierarchy.basins.max()) + 1
     region = np.unique(top[:leaves], return_inverse=True)[1].astype(np.uint16)
-    labels = region[hierarchy.basins]
+    labels: NDArray[np.uint16] = region[hierarchy.basins]
     rows = (np.arange(size[0]) * labels.shape[0]) // size[0]
     columns = (np.arange(size[1]) * labels.shape[1]) // size[1]
-    return labels[rows][:, columns]
+    enlarged: NDArray[np.uint16] = labels[rows][:, columns]
+    return enlarged

@@ -54,7 +54,8 @@ def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
     """
     cells = F.normalize(query.flatten(2), dim=1)  # (B, C, hw)
     logits: Tensor = scale * (F.normalize(prototypes, dim=2) @ cells)
-    return logits.unflatten(2, query.shape[-2:])
+    shaped: Tensor = logits.unflatten(2, query.shape[-2:])
+    return shaped
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,7 +1,7 @@
 """Masked average pooling at feature resolution, exact (A, Eq. 1).
 
 Upsampling is linear: Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. So the mask is splatted to the feature grid with the
-transposed bilinear operator, and the upsampled features (C×H×W) are never built. ``Up`` is bilinear with aligned corners.
+transposed bilinear operator, and the upsampled features (C×H×W) are never built. ``Up`` is bilinear, corners aligned.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ EPSILON = 1e-5
 
 def _taps(cells: int, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """First of the two cells that a pixel lies between, and the weight of the second; (pixels,) each."""
-    place = np.arange(pixels) * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+    place = np.arange(pixels, dtype=np.float64) * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
     first = np.minimum(place.astype(np.int64), max(cells - 2, 0))
-    return first, place - first
+    return first, np.asarray(place - first, np.float64)
 
 
 @cache

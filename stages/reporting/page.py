@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,8 @@ brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ c
 {% for strip in strips %}
 <h3>{{ strip.title }}</h3>
 <div class="strip">{% for caption, uri in strip.pictures %}
-<figure><img alt="{{ caption }}" src="{{ uri }}" loading="lazy"><figcaption>{{ caption }}</figcaption></figure>{% endfor %}
+<figure><img alt="{{ caption }}" src="{{ uri }}" loading="lazy">
+<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
 </div>
 {% endfor %}{% endfor %}
 </body>
@@ -79,7 +81,7 @@ brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ c
 """
 
 
-def _shots(table: pd.DataFrame) -> list[tuple[int, list[dict[str, Any]]]]:
+def _shots(table: pd.DataFrame) -> list[tuple[int, list[dict[Hashable, Any]]]]:
     """Rows by shot; the best mIoU of each fold is marked."""
     best = table.groupby(["shot", "fold"])["miou"].transform("max") == table["miou"]
     marked = table.assign(best=best)

@@ -104,7 +104,6 @@ def class_table(evaluations: list[Evaluation]) -> pd.DataFrame:
         about = evaluation.about
         for variant in _variants(evaluation):
             part = evaluation.rows[evaluation.rows["variant"] == variant]
-            counts = part["class"].value_counts()
             for label, iou in class_iou(part).items():
                 rows.append(
                     {
@@ -113,7 +112,7 @@ def class_table(evaluations: list[Evaluation]) -> pd.DataFrame:
                         "variant": variant,
                         "class": about["classes"][str(label)],
                         "iou": 100 * iou,
-                        "episodes": int(counts[label]),
+                        "episodes": int((part["class"] == label).sum()),
                     }
                 )
     return pd.DataFrame(rows)[[column.name for column in CLASS_SCORES.columns]]

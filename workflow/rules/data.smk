@@ -20,6 +20,4 @@ rule index:
     params:
         recipe=recipe("index", CONFIG),
     shell:
-        "python -m stages index"
-        " --images {input.images:q}"
-        " --out {output:q}"
+        "python -m stages index" " --images {input.images:q}" " --out {output:q}"

@@ -7,11 +7,11 @@ rule baseline:
     output:
         weights="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
         log="artifacts/baseline/fold{fold}/{shot}shot/log.tsv",
-    params:
-        recipe=recipe("baseline", CONFIG),
     threads: share(len(TARGETS.of("baseline")) // 2)
     resources:
         gpu=GPU,
+    params:
+        recipe=recipe("baseline", CONFIG),
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
@@ -32,10 +32,10 @@ rule features:
         encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
     output:
         "artifacts/features/fold{fold}/{shard}.h5",
-    params:
-        recipe=recipe("features", CONFIG),
     resources:
         gpu=GPU,
+    params:
+        recipe=recipe("features", CONFIG),
     shell:
         "python -m stages features"
         " --index {input.index:q}"
@@ -71,10 +71,10 @@ rule pseudolabels:
         prototypes="artifacts/prototypes/fold{fold}.h5",
     output:
         "artifacts/pseudolabels/fold{fold}/{shard}.h5",
-    params:
-        recipe=recipe("pseudolabels", CONFIG),
     resources:
         gpu=GPU,
+    params:
+        recipe=recipe("pseudolabels", CONFIG),
     shell:
         "python -m stages pseudolabels"
         " --index {input.index:q}"
@@ -96,11 +96,11 @@ rule train:
     output:
         weights="artifacts/train/fold{fold}/{shot}shot/{variant}/weights.safetensors",
         log="artifacts/train/fold{fold}/{shot}shot/{variant}/log.tsv",
-    params:
-        recipe=recipe("train", CONFIG),
     threads: share(len(TARGETS.of("train")) // 2)
     resources:
         gpu=GPU,
+    params:
+        recipe=recipe("train", CONFIG),
     shell:
         "python -m stages train"
         " --index {input.index:q}"

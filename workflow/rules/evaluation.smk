@@ -36,12 +36,12 @@ rule evaluate:
         rows="artifacts/evaluate/fold{fold}/{shot}shot/rows.parquet",
         examples="artifacts/evaluate/fold{fold}/{shot}shot/examples.h5",
         about="artifacts/evaluate/fold{fold}/{shot}shot/about.json",
-    params:
-        recipe=recipe("evaluate", CONFIG),
-        single_level="--single-level" if SINGLE_LEVEL else "",
     threads: share(len(TARGETS.evaluations()))
     resources:
         gpu=GPU,
+    params:
+        recipe=recipe("evaluate", CONFIG),
+        single_level="--single-level" if SINGLE_LEVEL else "",
     shell:
         "python -m stages evaluate"
         " --index {input.index:q}"

@@ -7,9 +7,7 @@ rule hierarchies:
     params:
         recipe=recipe("hierarchies", CONFIG),
     shell:
-        "python -m stages hierarchies"
-        " --images {input.images:q}"
-        " --out {output:q}"
+        "python -m stages hierarchies" " --images {input.images:q}" " --out {output:q}"
 
 
 rule regions:

@@ -1,0 +1,1 @@
+"""Speed, as ratios against slow references in the same run."""
