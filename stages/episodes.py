@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages.artifacts import tables
-from stages.artifacts.specs import EPISODES
+from stages.artifacts.formats.episodes import EPISODES
 from stages.core.errors import InputError
 from stages.core.params import nearest
 from stages.core.random import numpy_generator

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.artifacts import hdf5, tables
-from stages.artifacts.specs import EPISODES, EXAMPLES, RESULTS
+from stages.artifacts.formats.episode_results import RESULTS
+from stages.artifacts.formats.episodes import EPISODES
+from stages.artifacts.formats.examples import EXAMPLES
 from stages.core.compute import pick_device, use_threads
 from stages.core.errors import InputError
 from stages.core.files import digest, whole_folder

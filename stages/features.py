@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import FEATURES, IMAGES, REGIONS
+from stages.artifacts.formats.features import FEATURES
+from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.regions import REGIONS
 from stages.core.compute import pick_device, use_threads
 from stages.core.files import digest
 from stages.core.progress import track

@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import HIERARCHIES, IMAGES, TRAIN
+from stages.artifacts.formats.hierarchies import HIERARCHIES
+from stages.artifacts.formats.images import IMAGES
+from stages.core.labels import TRAIN
 from stages.core.progress import track
 from stages.data.voc import decode_rgb
 from stages.ops import hierarchy

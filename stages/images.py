@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import IMAGES
+from stages.artifacts.formats.images import IMAGES
 from stages.core.errors import InputError
 from stages.core.progress import track
 from stages.data import classes, voc

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import IMAGES, INDEX
+from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
 from stages.sections.index import Params
 

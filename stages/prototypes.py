@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import FEATURES, PROTOTYPES, SIDES
+from stages.artifacts.formats.features import FEATURES
+from stages.artifacts.formats.prototypes import PROTOTYPES, SIDES
 from stages.core.errors import InputError
 from stages.core.random import key_to_seed
 from stages.ops.clustering import three_levels

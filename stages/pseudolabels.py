@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import IMAGES, LEVELS, PROTOTYPES, PSEUDOLABELS
+from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.prototypes import LEVELS, PROTOTYPES
+from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.core.compute import pick_device, use_threads
 from stages.core.errors import InputError
 from stages.core.files import digest

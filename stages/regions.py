@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import HIERARCHIES, REGIONS
+from stages.artifacts.formats.hierarchies import HIERARCHIES
+from stages.artifacts.formats.regions import REGIONS
 from stages.core.progress import track
 from stages.ops.hierarchy import Hierarchy, cut
 from stages.sections.regions import Params

@@ -16,7 +16,11 @@ import numpy as np
 import torch
 
 from stages.artifacts import hdf5, tables
-from stages.artifacts.specs import CLASS_SCORES, EXAMPLES, LOG, REGIONS, SCORES
+from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.examples import EXAMPLES
+from stages.artifacts.formats.regions import REGIONS
+from stages.artifacts.formats.results import SCORES
+from stages.artifacts.formats.training_log import LOG
 from stages.core.files import whole_folder
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.artifacts import hdf5, tables
+from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.hdf5 import Field, Ragged, Spec, ragged_fields
-from stages.artifacts.specs import EPISODES
 from stages.core.errors import InputError
 from stages.core.files import digest, whole_file, whole_folder
 

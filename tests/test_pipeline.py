@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from stages.artifacts import hdf5, tables
-from stages.artifacts.specs import EXAMPLES, FEATURES, IMAGES, PROTOTYPES, PSEUDOLABELS, REGIONS, RESULTS, SCORES
+from stages.artifacts.formats.episode_results import RESULTS
+from stages.artifacts.formats.examples import EXAMPLES
+from stages.artifacts.formats.features import FEATURES
+from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.prototypes import PROTOTYPES
+from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
+from stages.artifacts.formats.regions import REGIONS
+from stages.artifacts.formats.results import SCORES
 from stages.core.files import digest
 from stages.data.index import read_index
 from stages.data.store import ImageStore

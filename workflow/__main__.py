@@ -13,7 +13,7 @@ from workflow import checks, presets
 def _table() -> str:
     """The result table for a terminal."""
     from stages.artifacts import tables
-    from stages.artifacts.specs import SCORES
+    from stages.artifacts.formats.results import SCORES
 
     frame = tables.read(Path("report/results.tsv"), SCORES)
     head = f"{'shot':>4} {'fold':>5} {'variant':<26} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages.artifacts.specs import HDF5_SPECS, TABLE_SPECS
 from stages.core.errors import InputError
 from stages.core.files import whole_file
 from workflow import dvcfile, reference
 from workflow.config import load, section_classes
+from workflow.formats import HDF5_SPECS, TABLE_SPECS
 from workflow.plan import READS
 from workflow.presets import names, resolve_preset
 from workflow.recipe import sections
@@ -153,9 +153,9 @@ def artifacts_have_specs() -> Iterator[str]:
     owners = {name for spec in (*HDF5_SPECS, *TABLE_SPECS) for name in spec.stage.split(", ")}
     for stage in READS:
         if stage not in owners:
-            yield f"stage {stage} writes no artifact that stages/artifacts/specs.py knows"
+            yield f"stage {stage} writes no artifact that stages/artifacts/formats knows"
     for owner in sorted(owners - set(READS)):
-        yield f"stages/artifacts/specs.py names the stage {owner}, which does not exist"
+        yield f"stages/artifacts/formats names the stage {owner}, which does not exist"
 
 
 def sections_are_used() -> Iterator[str]:

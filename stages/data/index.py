@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import INDEX, TRAIN, VAL
+from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
-from stages.core.labels import VOID
+from stages.core.labels import TRAIN, VAL, VOID
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import hdf5
-from stages.artifacts.specs import IMAGES, PSEUDOLABELS
+from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.core.errors import InputError
 from stages.data.index import Index
 from stages.data.voc import decode_mask, decode_rgb

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from stages.artifacts import tables
-from stages.artifacts.specs import CLASS_SCORES, RESULTS, SCORES
+from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.episode_results import RESULTS
+from stages.artifacts.formats.results import SCORES
 from stages.core.errors import InputError
 from stages.core.random import numpy_generator
 from stages.ops.metrics import class_iou, scores

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from stages.artifacts import tables
-from stages.artifacts.specs import LOG
+from stages.artifacts.formats.training_log import LOG
 from stages.core.compute import pick_device, use_threads
 from stages.core.files import digest, whole_folder
 from stages.core.params import Section

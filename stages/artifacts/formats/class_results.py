@@ -1,0 +1,20 @@
+"""Format ``class_results``."""
+
+from __future__ import annotations
+
+from stages.artifacts.tables import Column, TableSpec
+
+CLASS_SCORES = TableSpec(
+    "class_results",
+    1,
+    "report",
+    "One row per fold, shot, variant and novel class.",
+    (
+        Column("fold", "int64", "fold"),
+        Column("shot", "int64", "supports"),
+        Column("variant", "str", "what made the predictions"),
+        Column("class", "str", "class name"),
+        Column("iou", "float64", "IoU over all episodes of all seeds, per cent"),
+        Column("episodes", "int64", "episodes of the class"),
+    ),
+)

@@ -1,0 +1,145 @@
+"""`python -m workflow check` and the code digest: each check fails when it should."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workflow import checks, recipe
+from workflow.config import load
+
+ROOT = Path(__file__).parent.parent
+
+
+def copy_house(target: Path) -> Path:
+    """The tracked and new files of the repository, without the ignored ones."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the repository to break, as the working folder."""
+    monkeypatch.chdir(copy_house(tmp_path))
+    _forget()
+    yield tmp_path
+    _forget()
+
+
+def _forget() -> None:
+    for remembered in (recipe.sections, recipe.closure, recipe.code_digest):
+        remembered.cache_clear()
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace text that must be there."""
+    text = path.read_text(encoding="utf8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf8")
+
+
+def test_the_house_agrees_with_itself(house: Path) -> None:
+    assert checks.run_checks() == []
+
+
+BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
+    (checks.generated_files, "dvc.yaml", "train_all", "train-all", "dvc.yaml: out of date"),
+    (checks.generated_files, "docs/params.md", "Seed", "Sede", "docs/params.md: out of date"),
+    (checks.generated_files, "stages/train.py", "import torch", "import stages.ops.metrics\nimport torch", "dvc.yaml"),
+    (checks.generated_files, "stages/features.py", "params: Params,", "params: Params, s: SrofbParams,", "dvc.yaml"),
+    (checks.presets_validate, "params.yaml", "tau:", "tua:", "unknown key 'tua' in section 'regions'"),
+    (checks.imports_point_one_way, "stages/ops/labels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
+    (
+        checks.imports_point_one_way,
+        "stages/ops/labels.py",
+        "import torch\n",
+        "import torch\nfrom stages.models import resnet\n",
+        "stages/ops/labels.py: imports stages.models",
+    ),
+    (
+        checks.imports_point_one_way,
+        "stages/train.py",
+        "import torch\n",
+        "import torch\nfrom workflow.plan import Plan\n",
+        "stages/train.py: imports workflow.plan",
+    ),
+    (
+        checks.commands_fit_signatures,
+        "workflow/rules/encoders.smk",
+        '" --variant {wildcards.variant}"\n',
+        "",
+        "rule train: run needs --variant",
+    ),
+    (
+        checks.commands_fit_signatures,
+        "workflow/rules/encoders.smk",
+        '" --shot {wildcards.shot}"',
+        '" --shots {wildcards.shot}"',
+        "rule baseline: --shots is no keyword of run",
+    ),
+    (
+        checks.commands_fit_signatures,
+        "workflow/rules/encoders.smk",
+        '" --fold {wildcards.fold}"',
+        '" --fold 2"',
+        "rule baseline: --fold 2 is a constant",
+    ),
+    (
+        checks.snakemake_agrees,
+        "workflow/rules/evaluation.smk",
+        '        regions="artifacts/regions/0.h5",\n',
+        '        regions=[],\n',
+        "the plan, not the Snakefile, has report read regions",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "file", "old", "new", "fault"), BREAKS, ids=[f"{b[1]}: {b[4]}" for b in BREAKS])
+def test_each_check_fails_when_it_should(
+    house: Path, check: Callable[[], Iterator[str]], file: str, old: str, new: str, fault: str
+) -> None:
+    if "SrofbParams" in new:
+        edit(
+            house / file,
+            "\nfrom stages.sections",
+            "\nfrom stages.sections.srofb import SrofbParams\nfrom stages.sections",
+        )
+    edit(house / file, old, new)
+    _forget()
+    assert any(fault in found for found in check())
+
+
+def test_the_digest_follows_meaning_not_looks(house: Path) -> None:
+    before = {stage: recipe.code_digest(stage) for stage in ("features", "prototypes", "episodes")}
+
+    def moved() -> set[str]:
+        _forget()
+        return {stage for stage, digest in before.items() if recipe.code_digest(stage) != digest}
+
+    edit(house / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-5  # as the papers' code has it")
+    edit(house / "stages/ops/pooling.py", '"""Masked average pooling (Eq. 1)', '"""MAP (Eq. 1)')
+    assert moved() == set()
+    edit(house / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-6")
+    assert moved() == {"features"}
+    edit(house / "stages/core/random.py", "digest_size=8", "digest_size=9")
+    assert moved() == {"features", "prototypes", "episodes"}
+
+
+def test_sections_of_a_stage_are_those_of_its_signature() -> None:
+    from stages.core.interface import interface
+
+    for stage in ("images", "baseline", "train", "evaluate", "pseudolabels", "report"):
+        assert set(recipe.sections(stage)) == set(interface(stage).sections)
+    assert set(recipe.sections("evaluate")) == {"evaluate", "encoder", "srofb"}
+    config = load(ROOT / "params.yaml")
+    assert '"tau_fg"' in recipe.recipe("evaluate", config)
+    assert '"tau_fg"' not in recipe.recipe("train", config)

@@ -1,0 +1,124 @@
+"""Parameters: one home each, everything else refused with section, key, value, range and the nearest known key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.core.errors import InputError
+from stages.core.params import load_sections, read_yaml
+from stages.sections import prototypes
+from tests.makers import tiny_values, write_values
+from workflow import presets
+from workflow.config import check, load
+
+CASES: list[tuple[str, Any, str]] = [
+    ("train.itertions", 5, "unknown key 'itertions' in section 'train'; the nearest known key is 'iterations'"),
+    ("train.iterations", 0, "train.iterations is 0; expected integer ≥ 1"),
+    ("train.iterations", 1.5, "train.iterations is 1.5; expected integer ≥ 1"),
+    ("train.iterations", "many", "train.iterations is 'many'; expected integer ≥ 1"),
+    ("train.iterations", True, "train.iterations is True; expected integer ≥ 1"),
+    ("train.gamma", [1.0, 1.0], "train.gamma is [1.0, 1.0]; expected list of 3 (number ≥ 0)"),
+    ("train.gamma", [1.0, -1.0, 0.0], "train.gamma[1] is -1.0; expected list of 3 (number ≥ 0)"),
+    ("baseline.momentum", 1.0, "baseline.momentum is 1.0; expected number ≥ 0 and < 1"),
+    ("baseline.learning_rate", "1e-3", "baseline.learning_rate is '1e-3'; expected number > 0"),
+    ("encoder.arch", "resnet19", "encoder.arch is 'resnet19'; expected one of resnet18, resnet34, resnet50, resnet101"),
+    ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected K that does not grow from fine to coarse"),
+    ("plan.folds", [4], "plan.folds names fold 4; expected 0…3, since index.folds is 4"),
+    ("plan.folds", [], "plan.folds is []; expected list of 1 or more (integer ≥ 0)"),
+    ("plan.seeds", [1, 1], "seeds is [1, 1]; expected each entry once"),
+    ("plan.training_variants", ["single-level"], "expected 'hierarchical' among them"),
+    ("images.source", "voc", "images.root is empty; expected the folder that holds the voc data"),
+    ("images.shards", 100, "images.shards is 100; expected at most the 44 pictures of scenes"),
+    ("trian.iterations", 5, "unknown section 'trian'; the nearest known key is 'train'"),
+]
+
+
+def changed(place: str, value: object) -> dict[str, dict[str, Any]]:
+    """The tiny values with one entry changed or added."""
+    section, key = place.split(".")
+    values = copy.deepcopy(tiny_values())
+    values.setdefault(section, {})[key] = value
+    return values
+
+
+@pytest.mark.parametrize(("place", "value", "sentence"), CASES, ids=[f"{place}={value}" for place, value, _ in CASES])
+def test_a_mistake_is_told_in_one_sentence(place: str, value: object, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(changed(place, value), Path("params.yaml"))
+    assert str(caught.value).startswith("params.yaml: ")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_and_a_missing_section_are_named() -> None:
+    values = tiny_values()
+    del values["srofb"]["tau_fg"]
+    with pytest.raises(InputError, match=r"srofb.tau_fg is missing; expected number ≥ 0 and ≤ 1"):
+        check(values, Path("p"))
+    del values["srofb"]
+    with pytest.raises(InputError, match="section 'srofb' is missing"):
+        check(values, Path("p"))
+
+
+def test_a_stage_reads_only_its_own_section(tmp_path: Path) -> None:
+    values = changed("train.itertions", 5)  # another stage's mistake
+    path = write_values(tmp_path / "params.yaml", values)
+    assert load_sections(path, {"prototypes": prototypes.Params})
+    with pytest.raises(InputError, match="itertions"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: {b: 1\n", "not valid YAML"),
+        ("- 1\n", "expected sections with keys, found list"),
+        ("train: {seed: 1, seed: 2}\n", "key 'seed' is written twice"),
+        ("train: 5\n", "section 'train' must hold keys"),
+    ],
+)
+def test_a_file_that_is_no_parameter_file_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        check({**tiny_values(), **read_yaml(path)}, path)
+
+
+def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file; `python -m workflow use demo` writes one"):
+        read_yaml(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_resolves_and_says_only_what_differs(name: str) -> None:
+    resolved = presets.resolve_preset(name)
+    base = read_yaml(presets.FOLDER / "base.yaml")
+    for section, values in read_yaml(presets.FOLDER / f"{name}.yaml").items():
+        for key, value in values.items():
+            assert base[section][key] != value, f"{section}.{key} repeats the base"
+            assert resolved[section][key] == value
+
+
+def test_use_overwrites_presets_but_not_edits(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    assert presets.use("demo", force=False, path=path)
+    assert not presets.use("demo", force=False, path=path)
+    assert presets.use("pascal5i", force=False, path=path)  # nobody's work is lost
+    edited = yaml.safe_load(path.read_text())
+    edited["train"]["seed"] = 7
+    write_values(path, edited)
+    with pytest.raises(InputError, match="holds values of your own"):
+        presets.use("demo", force=False, path=path)
+    assert yaml.safe_load(path.read_text()) == edited
+    assert presets.use("demo", force=True, path=path)
+    assert load(path).values("plan")["folds"] == [0]
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no preset 'voc_subset'; expected one of demo, pascal5i"):
+        presets.use("voc_subset", force=False, path=tmp_path / "params.yaml")
