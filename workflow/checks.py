@@ -14,6 +14,7 @@ from stages.core.files import whole_file
 from workflow import dvcfile, reference
 from workflow.config import load, section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
+from workflow.picture import dag_picture
 from workflow.plan import READS
 from workflow.presets import names, resolve_preset
 from workflow.recipe import sections
@@ -34,6 +35,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     dvcfile.PATH: dvcfile.render,
     Path("docs/params.md"): reference.params_page,
     Path("docs/artifacts.md"): reference.artifacts_page,
+    Path("docs/dag.svg"): dag_picture,
 }
 
 

@@ -1,0 +1,137 @@
+"""Both engines end to end on the tiny experiment, with the real tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.core.files import digest
+from tests.makers import tiny_values, write_values
+from tests.test_house import copy_house
+
+pytestmark = pytest.mark.engines
+COMPARED = ("hierarchies", "regions", "features", "prototypes", "pseudolabels", "episodes", "baseline", "train")
+
+
+def call(folder: Path, *words: str, rc: int = 0) -> str:
+    """Run a command in a project folder with this Python's tools; give what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # One core count for all: threads may change the last digit of a training.
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "default"}
+    found = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    printed = found.stdout + found.stderr
+    assert found.returncode == rc, printed[-4000:]
+    return printed
+
+
+def snakemake(folder: Path, *words: str, rc: int = 0) -> str:
+    """Run Snakemake."""
+    return call(folder, sys.executable, "-m", "snakemake", *words, rc=rc)
+
+
+def dvc(folder: Path, *words: str, rc: int = 0) -> str:
+    """Run DVC."""
+    return call(folder, sys.executable, "-m", "dvc", *words, rc=rc)
+
+
+def new_project(folder: Path) -> Path:
+    """The house with the tiny experiment, as a git repository of its own."""
+    folder.mkdir()
+    copy_house(folder)
+    write_values(folder / "params.yaml", tiny_values())
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    call(folder, "git", "init", "-q")
+    call(folder, "git", "add", "-A")
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    call(folder, "git", *who, "commit", "-qm", "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_snakemake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment run by Snakemake."""
+    folder = new_project(tmp_path_factory.mktemp("engines") / "snakemake")
+    snakemake(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_dvc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment run by DVC."""
+    folder = new_project(tmp_path_factory.mktemp("engines") / "dvc")
+    dvc(folder, "repro")
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest of every compared artifact."""
+    files = [path for stage in COMPARED for path in sorted((folder / "artifacts" / stage).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): digest(path) for path in files if path.name != ".gitignore"}
+
+
+def test_a_second_snakemake_has_nothing_to_do(by_snakemake: Path) -> None:
+    assert "Nothing to be done" in snakemake(by_snakemake)
+
+
+def test_a_second_dvc_repro_has_nothing_to_do(by_dvc: Path) -> None:
+    assert "Data and pipelines are up to date." in dvc(by_dvc, "repro")
+    assert "Data and pipelines are up to date." in dvc(by_dvc, "status")
+
+
+def test_both_engines_make_the_same_bytes(by_snakemake: Path, by_dvc: Path) -> None:
+    first, second = digests(by_snakemake), digests(by_dvc)
+    assert len(first) == 15
+    assert first == second
+    names = ("report/metrics.json", "report/results.tsv", "report/index.html")
+    assert [digest(by_snakemake / name) for name in names] == [digest(by_dvc / name) for name in names]
+
+
+def test_snakemake_has_nothing_to_do_after_dvc(by_dvc: Path) -> None:
+    assert "Nothing to be done" in snakemake(by_dvc, "-n")
+
+
+def test_dvc_shows_metrics_and_plots(by_dvc: Path) -> None:
+    shown = json.loads(dvc(by_dvc, "metrics", "show", "--json").splitlines()[0])
+    values = next(iter(shown.values()))["data"]["report/metrics.json"]["data"]
+    assert set(values["fold0"]["1-shot"]) >= {"pretrained", "baseline", "spfl", "spfl+srofb"}
+    page = dvc(by_dvc, "plots", "show", "--json")
+    assert "baseline-fold-0-1-shot.tsv" in page
+    assert "train-fold-0-1-shot-hierarchical.tsv" in page
+
+
+def test_a_new_tau_cuts_anew_and_recomputes_no_hierarchy(by_snakemake: Path) -> None:
+    values = yaml.safe_load((by_snakemake / "params.yaml").read_text())
+    values["regions"]["tau"] = 0.5
+    write_values(by_snakemake / "params.yaml", values)
+    planned = snakemake(by_snakemake, "-n", "--quiet", "rules", "reason")
+    jobs = {line.split()[0] for line in planned.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()}
+    assert {"regions", "features", "prototypes", "pseudolabels", "train", "evaluate", "report"} <= jobs
+    assert not {"images", "index", "hierarchies", "baseline", "episodes"} & jobs
+    values["regions"]["tau"] = 0.45
+    write_values(by_snakemake / "params.yaml", values)
+    assert "Nothing to be done" in snakemake(by_snakemake, "-n")
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, tmp_path: Path) -> None:
+    folder = new_project(tmp_path / "bad")
+    values = tiny_values()
+    values["report"]["episods"] = 3
+    write_values(folder / "params.yaml", values)
+    printed = snakemake(folder, rc=1) if engine == "snakemake" else dvc(folder, "repro", rc=255)
+    assert "unknown key 'episods' in section 'report'; the nearest known key is 'episodes'" in printed
+    assert not list((folder / "artifacts").rglob("*.h5"))
+
+
+def test_missing_data_is_named_before_the_first_job(tmp_path: Path) -> None:
+    folder = new_project(tmp_path / "absent")
+    write_values(folder / "params.yaml", tiny_values(images={"source": "voc", "root": "$NOVELSEG_DATA/none"}))
+    printed = snakemake(folder, "-n", rc=1)
+    assert "images.root points to" in printed
+    assert "set NOVELSEG_DATA to the folder that holds it" in printed
