@@ -1,6 +1,7 @@
 """The pipeline's jobs, from raw images to the report. See docs/pipeline.md."""
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from workflow.recipe import recipe
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 try:
     CONFIG = load()
-    check_inputs(CONFIG.weights, CONFIG.raw)
+    check_inputs({"encoder.weights": CONFIG.weights, "images.root": CONFIG.raw})
 except InputError as error:
     raise SystemExit(f"error: {error}") from None
 TARGETS = CONFIG.targets

@@ -68,6 +68,13 @@ class Config:
         images = self.values("images")
         return "" if images["source"] == "scenes" else resolve(images["root"])
 
+    @property
+    def lists(self) -> list[str]:
+        """List files of the raw folder; a change of one is a change of the data."""
+        images = self.values("images")
+        names = (images["train_list"], images["val_list"]) if self.raw else ()
+        return [f"{self.raw}/ImageSets/Segmentation/{name}.txt" for name in names]
+
 
 def check(values: dict[str, Any], source: Path) -> Config:
     """Check nested values of a parameter file.

@@ -142,15 +142,15 @@ class Targets:
         }[stage]
 
 
-def check_inputs(weights: str, raw: str) -> None:
-    """Refuse a plan whose inputs are not there, before the first job.
+def check_inputs(paths: dict[str, str]) -> None:
+    """Refuse a plan whose inputs, by parameter, are not there, before the first job; an empty path is none.
 
     Raises
     ------
     InputError
         Naming the missing file or folder and what to do.
     """
-    for name, path in (("encoder.weights", weights), ("images.root", raw)):
+    for name, path in paths.items():
         if path and not Path(path).exists():
             raise InputError(
                 f"{name} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the folder "

@@ -1,10 +1,12 @@
 rule images:
     """Encode, check and count one shard of the data set."""
+    input:
+        lists=CONFIG.lists,
     output:
         "artifacts/images/{shard}.h5",
     params:
         recipe=recipe("images", CONFIG),
-        raw=f"--raw {CONFIG.raw}" if CONFIG.raw else "",
+        raw=f"--raw {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
     shell:
         "python -m stages images {params.raw}"
         " --shard {wildcards.shard}"
