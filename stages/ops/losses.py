@@ -21,7 +21,7 @@ def upsampled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits : (B, K, h, w) float
         At feature resolution.
     labels : (B, H, W) uint8
-        0…K−1, or 255. At least one must not be 255, or the mean is NaN.
+        0…K−1, or 255; where all are 255 the loss is 0.
 
     Returns
     -------
@@ -34,4 +34,4 @@ def upsampled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         full = upsample(image[None].contiguous(memory_format=torch.channels_last), size)[0]
         rows = full.permute(1, 2, 0).flatten(0, 1)  # (H·W, K)
         total = total + F.cross_entropy(rows, target.flatten().long(), ignore_index=VOID, reduction="sum")
-    return total / (labels != VOID).sum()
+    return total / (labels != VOID).sum().clamp(min=1)

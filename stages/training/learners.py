@@ -18,8 +18,9 @@ def matching_loss(encoder: nn.Module, batch: Batch, scale: float) -> Tensor:
     """Loss of support–query matching (A, Eq. 6) of episodes: supports first, the query last."""
     images, masks = batch["images"], batch["masks"]
     features = encoder(images.flatten(0, 1).float() / 255).float().unflatten(0, images.shape[:2])
-    prototypes = support_prototypes(features[:, :-1], masks[:, :-1])
-    return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1])
+    with torch.autocast(images.device.type, enabled=False):  # matching keeps full precision, as at test time
+        prototypes = support_prototypes(features[:, :-1], masks[:, :-1])
+        return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1])
 
 
 class MatchingLearner(nn.Module):
