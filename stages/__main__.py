@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say(f"{stage.name}: interrupted; nothing half-written is left, run it again to go on")
+        say(f"{stage.name}: interrupted; no output was written, run it again to go on")
         return 130
     return 0
 

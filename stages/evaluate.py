@@ -27,12 +27,13 @@ from stages.artifacts import hdf5, tables
 from stages.artifacts.formats.episode_results import RESULTS
 from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.examples import EXAMPLES
+from stages.artifacts.formats.files import ABOUT, EXAMPLES_FILE, ROWS
 from stages.core.compute import pick_device, use_threads
 from stages.core.errors import InputError
 from stages.core.files import digest, whole_folder
 from stages.core.progress import track
 from stages.core.random import torch_generator
-from stages.data.index import Index, read_index
+from stages.data.index import ATTRIBUTES, Index, read_index
 from stages.data.store import ImageStore
 from stages.models.encoder import Encoder, FeatureExtractor, load_encoder, new_encoder
 from stages.models.srofb import (
@@ -50,7 +51,6 @@ from stages.sections.encoder import EncoderParams
 from stages.sections.evaluate import Params
 from stages.sections.srofb import SrofbParams
 
-ROWS, EXAMPLES_FILE, ABOUT = "rows.parquet", "examples.h5", "about.json"
 SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
 VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED)
 
@@ -165,9 +165,9 @@ class Predictor:
 Encoders = dict[str, tuple[Encoder, dict[str, Any]]]
 
 
-def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path]) -> Encoders:
+def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path], fold: int) -> Encoders:
     """Encoders by variant; the pretrained one takes scale and precision from the Baseline."""
-    loaded = {name: load_encoder(path) for name, path in trained.items()}
+    loaded = {name: load_encoder(path, fold) for name, path in trained.items()}
     pretrained = new_encoder(encoder, weights).eval().requires_grad_(False)
     return {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
 
@@ -234,7 +234,7 @@ def run(
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    encoders = _encoders(weights, encoder, trained)
+    encoders = _encoders(weights, encoder, trained, fold)
     shown = [case for case in cases if case.seed == cases[0].seed][: params.examples]
     kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[dict[str, Any]] = []
@@ -253,7 +253,7 @@ def run(
     variants = [name for name in VARIANTS if name in {row["variant"] for row in rows}]
     attrs = {"fold": fold, "shot": shot, "variants": variants}
     about = {
-        **_about(data, cases, encoders, variants, srofb),
+        **_about(data, fold, cases, encoders, variants, srofb),
         **{"fold": fold, "shot": shot},
         "weights": {name: digest(path) for name, path in {"pretrained": weights, **trained}.items()},
     }
@@ -264,16 +264,16 @@ def run(
 
 
 def _about(
-    index: Index, cases: list[Case], encoders: Encoders, variants: list[str], srofb: SrofbParams
+    index: Index, fold: int, cases: list[Case], encoders: Encoders, variants: list[str], srofb: SrofbParams
 ) -> dict[str, Any]:
     """What lies beside the rows: protocol, classes, parameters, how the encoders were trained."""
-    net = encoders["spfl"][0]
+    net, scored = encoders["spfl"][0], {case.label for case in cases}
     size = sum(weight.numel() for weight in net.parameters())
     extra = parameter_count(net.channels, srofb.hidden)
     return {
-        "classes": {str(label): index.classes[label - 1] for label in sorted({case.label for case in cases})},
-        "min_object_pixels": index.min_object_pixels,
-        "novel_images": index.novel_images,
+        "classes": {str(label): index.classes[label - 1] for label in sorted(scored)},
+        "unscored": [index.classes[label - 1] for label in index.novel(fold).tolist() if label not in scored],
+        "protocol": {name: getattr(index, name) for name in ATTRIBUTES if name != "classes"},
         "parameters": {name: size + (extra if "srofb" in name else 0) for name in variants},
         "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"},
         "srofb": srofb.model_dump(),

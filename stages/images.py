@@ -66,4 +66,9 @@ def _write_shard(root: Path, out: Path, shard: int, params: Params) -> None:
         **hdf5.Ragged.pack("image", [pair.image for pair in pairs], "uint8"),
         **hdf5.Ragged.pack("mask", [pair.mask for pair in pairs], "uint8"),
     }
-    hdf5.write(out, IMAGES, arrays, {"classes": list(names), "source": params.source})
+    hdf5.write(
+        out,
+        IMAGES,
+        arrays,
+        {"classes": list(names), "source": params.source, "lists": [params.train_list, params.val_list]},
+    )

@@ -41,13 +41,15 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
     """Concatenate what the shards know, in the order of the lists."""
     columns: dict[str, list[NDArray[np.generic]]] = {}
     ids: list[str] = []
-    classes: list[str] = []
+    shared: dict[str, list[str]] = {}
     for number, path in enumerate(images):
         with hdf5.opened(path, IMAGES) as file:
-            found = hdf5.attribute(file, "classes")
-            if classes and found != classes:
-                raise InputError(f"{path}: its classes differ from those of {images[0]}; rerun `images` for all shards")
-            classes = found
+            found = {name: hdf5.attribute(file, name) for name in ("classes", "lists")}
+            if shared and found != shared:
+                raise InputError(
+                    f"{path}: its classes or lists differ from those of {images[0]}; rerun `images` for all"
+                )
+            shared = found
             ids += hdf5.texts(file, "id")
             count = len(file["split"])
             columns.setdefault("shard", []).append(np.full(count, number, np.int32))
@@ -58,5 +60,5 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
     order = np.argsort(joined.pop("position"), kind="stable")
     arrays = {name: array[order] for name, array in joined.items()}
     arrays["id"] = np.array(ids, object)[order]
-    arrays["fold"] = class_folds(len(classes), params.folds, params.layout)
-    hdf5.write(out, INDEX, arrays, {"classes": classes, **params.model_dump(exclude={"layout"})})
+    arrays["fold"] = class_folds(len(shared["classes"]), params.folds, params.layout)
+    hdf5.write(out, INDEX, arrays, {**shared, **params.model_dump()})

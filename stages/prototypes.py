@@ -25,11 +25,12 @@ from stages.sections.prototypes import Params
 NAMES = {"bg": "background-region", "fg": "foreground-object"}
 
 
-def _corpus(paths: list[Path], side: str) -> tuple[NDArray[np.float32], str]:
+def _corpus(paths: list[Path], side: str, fold: int) -> tuple[NDArray[np.float32], str]:
     """All vectors of a side, and the digest of the encoder that made them."""
     parts, encoders = [], set()
     for path in paths:
         with hdf5.opened(path, FEATURES) as file:
+            hdf5.require(path, file, "fold", fold)
             parts.append(file[f"{side}/vectors"][:])
             encoders.add(hdf5.attribute(file, "encoder"))
     if len(encoders) > 1:
@@ -46,7 +47,7 @@ def run(*, features: list[Path], out: Path, fold: int, params: Params) -> None:
     sizes: dict[str, int] = {}
     encoder = ""
     for side in SIDES:
-        vectors, encoder = _corpus(features, side)
+        vectors, encoder = _corpus(features, side, fold)
         sizes[side] = len(vectors)
         levels = three_levels(
             vectors,

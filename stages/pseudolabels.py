@@ -28,9 +28,10 @@ from stages.models.encoder import FeatureExtractor, load_encoder
 from stages.ops.labels import pseudo_labels
 
 
-def _read_prototypes(path: Path, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+def _read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Foreground and background centres of each level."""
     with hdf5.opened(path, PROTOTYPES) as file:
+        hdf5.require(path, file, "fold", fold)
         if hdf5.attribute(file, "encoder") != encoder:
             raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
         return [
@@ -56,10 +57,10 @@ def run(
     """Label every pixel of a shard's training images with its nearest prototype, level by level."""
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
-    net, about = load_encoder(encoder)
+    net, about = load_encoder(encoder, fold)
     extract = FeatureExtractor(net, about["precision"], place)
     made_by = digest(encoder)
-    levels = _read_prototypes(prototypes, made_by, place)
+    levels = _read_prototypes(prototypes, fold, made_by, place)
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
     ids, rows, maps = [], [], []
     with hdf5.opened(images, IMAGES) as file:

@@ -18,33 +18,35 @@ import torch
 from stages.artifacts import hdf5, tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
 from stages.artifacts.formats.examples import EXAMPLES
+from stages.artifacts.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
 from stages.artifacts.formats.regions import REGIONS
 from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
 from stages.core.files import whole_folder
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import load_encoder
+from stages.models.encoder import read_about
 from stages.ops.labels import binary
 from stages.reporting import pictures
 from stages.reporting.page import Strip, render
 from stages.reporting.scoring import Evaluation, class_table, metrics, read_evaluation, score_table
 from stages.sections.report import Params
-from stages.training.stage import LOG_FILE, WEIGHTS
 
 
 def _run_name(folder: Path) -> str:
     """Name of a training from what lies beside its weights."""
-    about = load_encoder(folder / WEIGHTS)[1]
+    about = read_about(folder / WEIGHTS)
     variant = f" {about['variant']}" if "variant" in about else ""
     return f"{about['stage']} fold {about['fold']} {about['shot']}-shot{variant}"
 
 
-def _training_strips(data: Index, store: ImageStore, regions: Path, pseudolabels: Path, count: int) -> list[Strip]:
+def _training_strips(
+    data: Index, store: ImageStore, regions: Path, pseudolabels: Path, fold: int, count: int
+) -> list[Strip]:
     """Image, regions and three levels of pseudo labels of the first training images of a shard."""
     strips: list[Strip] = []
     numbers = {name: number for number, name in enumerate(data.ids)}
-    with hdf5.opened(regions, REGIONS) as cuts, PseudoLabelStore([pseudolabels]) as labels:
+    with hdf5.opened(regions, REGIONS) as cuts, PseudoLabelStore([pseudolabels], fold) as labels:
         for row, name in enumerate(hdf5.texts(cuts, "id")):
             if len(strips) == count:
                 break
@@ -66,7 +68,7 @@ def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, coun
     """Supports, query, truth, confident cells and every variant's prediction of the first kept episodes."""
     strips = []
     numbers = {name: number for number, name in enumerate(data.ids)}
-    with hdf5.opened(evaluation.folder / "examples.h5", EXAMPLES) as file:
+    with hdf5.opened(evaluation.folder / EXAMPLES_FILE, EXAMPLES) as file:
         variants = hdf5.attribute(file, "variants")
         queries, supports = hdf5.texts(file, "query"), hdf5.texts(file, "supports")
         for row in range(min(count, len(queries))):
@@ -94,11 +96,14 @@ def _mask(store: ImageStore, image: int, label: int) -> np.ndarray[tuple[int, ..
 
 
 def _note(evaluations: list[Evaluation]) -> str:
-    about = evaluations[0].about
+    protocol = evaluations[0].about["protocol"]
+    unscored = sorted({name for evaluation in evaluations for name in evaluation.about["unscored"]})
     return (
-        f"Small-object rule: {about['min_object_pixels']} px. "
-        f"Training images with novel classes: {about['novel_images']}. "
-        "The last iterate of every training is scored; nothing was chosen on novel classes."
+        f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
+        f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
+        f"Small-object rule: {protocol['min_object_pixels']} px. "
+        + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
+        + "The last iterate of every training is scored; nothing was chosen on novel classes."
     )
 
 
@@ -120,7 +125,7 @@ def run(
     table = score_table(found, params.protocol, params.bootstrap, params.seed)
     classes = class_table(found)
     with ImageStore(images, data) as store:
-        strips = _training_strips(data, store, regions, pseudolabels, params.images)
+        strips = _training_strips(data, store, regions, pseudolabels, found[0].about["fold"], params.images)
         episodes = [strip for part in found for strip in _episode_strips(data, store, part, params.episodes)]
     page = render(
         protocol=params.protocol,

@@ -10,6 +10,7 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -20,13 +21,13 @@ from stages.data.store import ImageStore, PseudoLabelStore
 from stages.models.encoder import Encoder, new_encoder
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
-from stages.sections.train import Params
+from stages.sections.train import Params, TrainingVariant
 from stages.training.batches import Batch, EpisodeBatches, PseudoLabelBatches
 from stages.training.learners import JointLearner
 from stages.training.stage import recipe_of, train_and_write
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
-VARIANTS = ("hierarchical", "single-level")
+VARIANTS = get_args(TrainingVariant)
 
 
 def _learner(net: Encoder, clusters: list[int], gamma: list[float], params: Params, scale: float) -> JointLearner:
@@ -59,7 +60,7 @@ def run(
     gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA
     data = read_index(index)
     net = new_encoder(encoder, weights)
-    with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels) as labels:
+    with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels, fold) as labels:
         episodes = EpisodeBatches(data, store, fold, shot, matching, params.seed)
         extra = PseudoLabelBatches(data, store, labels, fold, params.extra_images, matching.size, params.seed)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.data.scenes import write_voc
 from stages.sections.scenes import Scenes
-from tests.makers import Project, tiny_values, write_values
+from tests.makers import ENCODER, Project, tiny_values, write_values
 
 SCENES = Scenes(seed=0, train=4, val=2, size=48)
 
@@ -221,3 +221,67 @@ def test_an_unknown_stage_and_an_unknown_device(
     assert "STAGE is one of: images, index" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
     assert "expected auto, cpu or cuda" in ends(project, capsys, tmp_path / "run", "baseline", *words)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("16-bit", "the image is I;16; expected 8-bit"),
+        ("alpha", "the image is RGBA"),
+        ("rotated", "carries a rotation tag"),
+    ],
+)
+def test_images_that_would_be_misread(raw: Raw, capsys: pytest.CaptureFixture[str], change: str, sentence: str) -> None:
+    with Image.open(raw.image(0)) as image:
+        rgb = image.convert("RGB")
+    if change == "16-bit":
+        Image.fromarray(np.full((rgb.height, rgb.width), 30000, np.uint16)).save(raw.image(0), "PNG")
+    elif change == "alpha":
+        rgb.convert("RGBA").save(raw.image(0), "PNG")
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        rgb.save(raw.image(0), exif=exif)
+    refused(raw, capsys, "scene00000.jpg", sentence)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_images_are_taken(raw: Raw, mode: str) -> None:
+    with Image.open(raw.image(0)) as image:
+        converted = image.convert(mode)
+    converted.save(raw.image(0))
+    assert raw.run() == 0
+
+
+def test_an_id_with_a_space(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
+    raw.list("val").write_text("my photo\n")
+    refused(raw, capsys, "the id 'my photo' holds a space")
+
+
+def test_shards_in_another_order(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--index", project.path("index/index.h5"), "--images", *reversed(project.images())]
+    words += ["--weights", str(project.weights), *"--fold 0 --shot 1".split()]
+    told = ends(project, capsys, tmp_path / "run", "baseline", *words)
+    assert "images/1.h5: not shard 0 of the index; give the shards in order" in told
+
+
+@pytest.mark.parametrize("stage", ["features", "prototypes", "train", "evaluate"])
+def test_files_of_another_fold(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    features = [project.path(f"features/fold0/{shard}.h5") for shard in range(2)]
+    one = ["--index", project.path("index/index.h5"), "--images", project.images()[0]]
+    words: dict[str, list[object]] = {
+        "features": [*one, "--regions", project.path("regions/0.h5"), "--encoder", project.path(ENCODER), "--fold", 1],
+        "prototypes": ["--features", *features, "--fold", 1],
+        "train": [1 if before == "--fold" else word for before, word in pairs(project.train_words(tmp_path))],
+        "evaluate": [1 if before == "--fold" else word for before, word in pairs(project.evaluate_words(tmp_path))],
+    }
+    chosen = words[stage][:-2] if stage in ("train", "evaluate") else words[stage]
+    told = ends(project, capsys, tmp_path / "out", stage, *chosen)
+    assert "made with fold 0, not 1" in told or "trained for fold 0, not 1" in told
+
+
+def pairs(words: list[object]) -> list[tuple[object, object]]:
+    """Each word with the one before it."""
+    return list(zip([None, *words], words, strict=False))

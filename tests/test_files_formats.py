@@ -114,17 +114,28 @@ def test_a_failure_leaves_the_old_output_and_no_scratch(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_swapped_whole(tmp_path: Path) -> None:
-    for name in ("first", "second"):
+    for text in ("first", "second"):
         with whole_folder(tmp_path / "folder") as scratch:
-            (scratch / name).touch()
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["second"]
+            (scratch / "file").write_text(text)
+    assert (tmp_path / "folder" / "file").read_text() == "second"
 
 
 def test_tables_go_round_and_refuse_other_columns(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"episode": [0], "query": ["007"], "class": [2], "supports": ["1 2"]})
+    frame = pd.DataFrame({"episode": [0], "query": ["NA"], "class": [2], "supports": ["007"]})
     for name in ("t.tsv", "t.parquet"):
         tables.write(tmp_path / name, EPISODES, frame)
         pd.testing.assert_frame_equal(tables.read(tmp_path / name, EPISODES), frame, check_dtype=False)
     frame.rename(columns={"class": "label"}).to_csv(tmp_path / "u.tsv", sep="\t", index=False)
     with pytest.raises(InputError, match="expected the columns episode, query, class, supports"):
         tables.read(tmp_path / "u.tsv", EPISODES)
+
+
+def test_a_folder_of_the_users_keeps_its_files(tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "made").mkdir(parents=True)
+    (tmp_path / "pictures" / "holiday.jpg").write_text("mine")
+    (tmp_path / "pictures" / "made" / "old").touch()
+    with whole_folder(tmp_path / "pictures") as scratch:
+        (scratch / "made").mkdir()
+        (scratch / "made" / "new").touch()
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert found == ["pictures", "pictures/holiday.jpg", "pictures/made", "pictures/made/new"]

@@ -27,7 +27,9 @@ def index(pixels: list[list[int]], split: list[int] | None = None, novel_images:
         pixels=np.array(pixels, np.int64),
         class_fold=class_folds(4, 2, "contiguous"),
         classes=["a", "b", "c", "d"],
+        lists=["train", "val"],
         folds=2,
+        layout="contiguous",
         min_object_pixels=20,
         novel_images=novel_images,
     )
@@ -84,7 +86,7 @@ def test_episodes_keep_the_rules() -> None:
     queries = Counter(episode.query for episode in drawn)
     assert all(80 < queries[image] < 160 for image in range(5))  # uniform over images: 120 expected
     both = Counter(episode.label for episode in drawn if episode.query < 3)
-    assert abs(both[1] - both[2]) < 100  # uniform among the classes present
+    assert abs(both[1] - both[2]) < 65  # uniform among the classes present
 
 
 def test_the_same_generator_gives_the_same_episodes() -> None:

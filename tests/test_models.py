@@ -56,6 +56,13 @@ def test_stride_sits_where_the_layout_says() -> None:
     assert strides == {"torchvision": [1, 2], "msra": [2, 1]}
 
 
+def test_layer3_dilates_all_blocks_but_the_first() -> None:
+    for stem in ("torchvision", "msra", "deep"):
+        layer = ResNet(arch="resnet50", stem=stem, width=8).layer3
+        assert [block.conv2.dilation[0] for block in layer] == [1, 2, 2, 2, 2, 2]  # type: ignore[union-attr, index]
+        assert {block.conv2.stride[0] for block in layer} == {1}  # type: ignore[union-attr, index]
+
+
 def test_batch_norm_stays_frozen_in_training() -> None:
     net = ResNet(arch="resnet18", stem="torchvision", width=8).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}

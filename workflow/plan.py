@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field as Limit
 from pydantic import model_validator
 
+from stages.artifacts.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
 from stages.core.errors import InputError
 from stages.core.params import Section
+from stages.sections.train import TrainingVariant
 
 F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline (A2)
 
@@ -28,7 +30,7 @@ class Plan(Section):
         list[Annotated[int, Limit(ge=0)]], Limit(min_length=1, description="Seeds of the episode lists (0–4).")
     ]
     training_variants: Annotated[
-        list[Literal["hierarchical", "single-level"]],
+        list[TrainingVariant],
         Limit(min_length=1, description="Joint trainings; hierarchical must be among them."),
     ]
 
@@ -69,8 +71,8 @@ SCOPE: dict[str, tuple[str, ...]] = {
     "evaluate": ("folds", "shots", "seeds", "training_variants"),
     "report": ("folds", "shots", "training_variants"),
 }
-TRAINED = ("weights.safetensors", "log.tsv")
-EVALUATED = ("rows.parquet", "examples.h5", "about.json")
+TRAINED = (WEIGHTS, LOG_FILE)
+EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
 REPORTED = ("index.html", "results.tsv", "classes.tsv", "metrics.json")
 
 

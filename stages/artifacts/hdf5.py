@@ -161,6 +161,19 @@ def attribute(file: h5py.File, name: str) -> Any:
     return json.loads(file.attrs[name])
 
 
+def require(path: Path, file: h5py.File, name: str, value: Any) -> None:
+    """Refuse a file that was made for something else.
+
+    Raises
+    ------
+    InputError
+        If the attribute has another value.
+    """
+    found = attribute(file, name)
+    if found != value:
+        raise InputError(f"{path}: made with {name} {found}, not {value}; give files of one {name}")
+
+
 def texts(file: h5py.File, name: str) -> list[str]:
     """A text dataset as a list."""
     return [str(value) for value in file[name].asstr()[:]]

@@ -62,8 +62,10 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
-        else:  # text stays text: an image may be called 007
-            frame = pd.read_csv(path, sep="\t", dtype={name: kind for name, kind in types.items() if kind == "str"})
+        else:  # text stays text: an image may be called 007 or NA
+            text = {name: kind for name, kind in types.items() if kind == "str"}
+            empty = {name: [""] for name, kind in types.items() if kind == "float64"}
+            frame = pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False, na_values=empty)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage `{spec.stage}`") from None
     except (ValueError, OSError) as error:

@@ -26,18 +26,32 @@ def whole_file(target: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def _replace_folder(scratch: Path, target: Path) -> None:
+    made = {path.name for path in scratch.iterdir()}
+    if target.exists() and {path.name for path in target.iterdir()} <= made:
+        shutil.rmtree(target)
+    if not target.exists():
+        scratch.replace(target)
+        return
+    for name in sorted(made):
+        if (target / name).is_dir():
+            shutil.rmtree(target / name)
+        (scratch / name).replace(target / name)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a scratch folder beside ``target``; swap it in when the block ends well, remove it otherwise."""
+    """Give a scratch folder beside ``target``; swap it in when the block ends well, remove it otherwise.
+
+    Files of other names that lie in ``target`` stay: it may be a folder of the user's.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch_name(target)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
         yield scratch
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.replace(target)
+        _replace_folder(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -13,6 +13,8 @@ from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
 from stages.core.labels import TRAIN, VAL, VOID
 
+ATTRIBUTES = ("classes", "lists", "folds", "layout", "min_object_pixels", "novel_images")
+
 
 @dataclass(frozen=True)
 class Index:
@@ -27,7 +29,9 @@ class Index:
     pixels: NDArray[np.int64]  # (N, C + 1)
     class_fold: NDArray[np.int32]  # (C,)
     classes: list[str]
+    lists: list[str]
     folds: int
+    layout: str
     min_object_pixels: int
     novel_images: str
 
@@ -80,5 +84,5 @@ def read_index(path: Path) -> Index:
             ids=hdf5.texts(file, "id"),
             **{name: file[name][:] for name in ("split", "shard", "row", "height", "width", "pixels")},
             class_fold=file["fold"][:],
-            **{name: hdf5.attribute(file, name) for name in ("classes", "folds", "min_object_pixels", "novel_images")},
+            **{name: hdf5.attribute(file, name) for name in ATTRIBUTES},
         )

@@ -49,6 +49,11 @@ class ImageStore(_Shards):
             )
         super().__init__(paths, IMAGES)
         self._index = index
+        for number, (path, file) in enumerate(zip(paths, self.files, strict=True)):
+            mine = np.flatnonzero(index.shard == number)
+            ordered = mine[np.argsort(index.row[mine])]
+            if hdf5.texts(file, "id") != [index.ids[image] for image in ordered]:
+                raise InputError(f"{path}: not shard {number} of the index; give the shards in order, or rerun `index`")
 
     def _bytes(self, name: str, image: int) -> NDArray[np.uint8]:
         file = self.files[self._index.shard[image]]
@@ -66,8 +71,12 @@ class ImageStore(_Shards):
 class PseudoLabelStore(_Shards):
     """Pseudo-label maps by image id."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], fold: int) -> None:
         super().__init__(paths, PSEUDOLABELS)
+        made_by = hdf5.attribute(self.files[0], "encoder")
+        for path, file in zip(paths, self.files, strict=True):
+            hdf5.require(path, file, "fold", fold)
+            hdf5.require(path, file, "encoder", made_by)
         self.clusters: list[int] = hdf5.attribute(self.files[0], "clusters")
         self._places = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from stages.core.errors import InputError
 from stages.core.labels import VOID
 
-SPLITS = ("train", "val")
+ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,15 @@ def read_lists(root: Path, train_list: str, val_list: str) -> list[Entry]:
     for split, name in enumerate((train_list, val_list)):
         path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         try:
-            ids = path.read_text(encoding="utf8").split()
+            lines = path.read_text(encoding="utf8").splitlines()
+            ids = [line.strip() for line in lines if line.strip()]
         except FileNotFoundError:
             raise InputError(f"{path}: no such list; expected the VOC layout under {root}") from None
         if not ids:
             raise InputError(f"{path}: the list is empty; expected one image id a line")
+        spaced = [image_id for image_id in ids if len(image_id.split()) > 1]
+        if spaced:
+            raise InputError(f"{path}: the id '{spaced[0]}' holds a space; rename its files")
         for image_id in ids:
             if image_id in seen:
                 raise InputError(f"{path}: '{image_id}' is listed twice (also in {seen[image_id]}.txt); keep one")
@@ -95,6 +99,14 @@ def read_pair(root: Path, entry: Entry, classes: int) -> Pair:
     mask_path = root / "SegmentationClass" / f"{entry.name}.png"
     image_bytes, image = _decode(image_path)
     mask_bytes, mask = _decode(mask_path)
+    if image.mode not in ("L", "P", "RGB", "CMYK"):
+        raise InputError(
+            f"{image_path}: the image is {image.mode}; expected 8-bit grey, palette, RGB or CMYK; convert it"
+        )
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        raise InputError(
+            f"{image_path}: the image carries a rotation tag; rotate its pixels, and its mask's, and drop the tag"
+        )
     if mask.mode not in ("P", "L"):
         raise InputError(
             f"{mask_path}: the mask is {mask.mode}; expected one class number a pixel (palette or 8-bit grey PNG)"

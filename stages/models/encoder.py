@@ -70,8 +70,8 @@ def save_encoder(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
     path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
 
 
-def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
-    """Rebuild a trained encoder and give what was written beside it.
+def read_about(path: Path) -> dict[str, Any]:
+    """What was written beside a trained encoder's weights.
 
     Raises
     ------
@@ -92,6 +92,20 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         raise InputError(
             f"{path}: {FORMAT} is of another version, this code reads {VERSION}: rerun `baseline` or `train`"
         )
+    return dict(about)
+
+
+def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str, Any]]:
+    """Rebuild a trained encoder and give what was written beside it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or was trained for another fold than the one given: it has seen its novel classes.
+    """
+    about = read_about(path)
+    if fold is not None and about["fold"] != fold:
+        raise InputError(f"{path}: trained for fold {about['fold']}, not {fold}; give the encoder of fold {fold}")
     encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about

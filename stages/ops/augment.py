@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import torch
 from kornia.color import rgb_to_grayscale
-from kornia.enhance import adjust_brightness_accumulative, adjust_contrast, adjust_hue, adjust_saturation
+from kornia.enhance import (
+    adjust_brightness_accumulative,
+    adjust_contrast_with_mean_subtraction,
+    adjust_hue,
+    adjust_saturation,
+)
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
@@ -28,7 +33,7 @@ def _jitter(images: Tensor, draws: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue, by draws (B, 4) in [0, 1)."""
     factors = 1 + (2 * draws[:, :3] - 1) * draws.new_tensor([BRIGHTNESS, CONTRAST, SATURATION])
     images = adjust_brightness_accumulative(images, factors[:, 0])
-    images = adjust_contrast(images, factors[:, 1])
+    images = adjust_contrast_with_mean_subtraction(images, factors[:, 1])
     images = adjust_saturation(images, factors[:, 2])
     jittered: Tensor = adjust_hue(images, (2 * draws[:, 3] - 1) * HUE_RADIANS)
     return jittered
@@ -51,7 +56,10 @@ def _cutout(images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tens
     return torch.where(inside[:, None], colour, images), torch.where(inside[:, None], VOID, labels)
 
 
-def strong(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+DRAWS = 16  # of an image, whatever is done with them
+
+
+def strong(images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Augment a batch.
 
     Parameters
@@ -60,15 +68,15 @@ def strong(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[
         RGB in [0, 1].
     labels : (B, L, H, W) uint8
         Pseudo labels; 255 where cut out, otherwise untouched.
-    generator
-        On the CPU; sixteen draws an image, whatever is done with them.
+    draws : (B, 16) float
+        Uniform in [0, 1), a row per image: an image is augmented alike in any batch.
 
     Returns
     -------
     images, labels
         Of the same shapes.
     """
-    draws = torch.rand((len(images), 16), generator=generator).to(images)
+    draws = draws.to(images)
     images = _chosen(_jitter(images, draws[:, 1:5]), images, JITTER_CHANCE, draws[:, 0])
     grey = rgb_to_grayscale(images).expand_as(images)
     images = _chosen(grey, images, GREY_CHANCE, draws[:, 5])

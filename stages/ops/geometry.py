@@ -27,14 +27,23 @@ def flip(rng: np.random.Generator, chance: float, image: Image, labels: Labels) 
     return image[:, ::-1], labels[..., ::-1]
 
 
-def crop(rng: np.random.Generator, image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:
-    """Pad right and below to at least ``size`` (grey, void), then cut a random ``size`` × ``size`` window."""
+def crop(
+    rng: np.random.Generator, image: Image, labels: Labels, size: int, around: int | None = None
+) -> tuple[Image, Labels]:
+    """Pad right and below to at least ``size`` (grey, void), then cut a random ``size`` × ``size`` window.
+
+    With ``around``, a label of (H, W) labels, the window holds a random pixel of that label, if there is one.
+    """
     down, right = max(0, size - image.shape[0]), max(0, size - image.shape[1])
     if down or right:
         image = np.pad(image, ((0, down), (0, right), (0, 0)), constant_values=124)
         labels = np.pad(labels, (*((0, 0),) * (labels.ndim - 2), (0, down), (0, right)), constant_values=VOID)
-    top = int(rng.integers(image.shape[0] - size + 1))
-    left = int(rng.integers(image.shape[1] - size + 1))
+    lowest, highest = np.zeros(2, int), np.array(image.shape[:2]) - size
+    wanted = np.argwhere(labels == around) if around is not None else np.zeros((0, 2), int)
+    if len(wanted):
+        pixel = wanted[rng.integers(len(wanted))]
+        lowest, highest = np.maximum(lowest, pixel - size + 1), np.minimum(highest, pixel)
+    top, left = (int(rng.integers(low, high + 1)) for low, high in zip(lowest, highest, strict=True))
     return image[top : top + size, left : left + size], labels[..., top : top + size, left : left + size]
 
 

@@ -69,7 +69,12 @@ def build(image: NDArray[np.uint8]) -> Hierarchy:
     Returns
     -------
     Hierarchy
-        With at most 65,535 basins.
+        Of the whole image.
+
+    Raises
+    ------
+    ValueError
+        If there are more basins than uint16 can number; make the image smaller first.
     """
     height, width = image.shape[:2]
     if height * width == 1:
@@ -78,6 +83,8 @@ def build(image: NDArray[np.uint8]) -> Hierarchy:
     grid = hg.get_4_adjacency_graph((height, width))
     edges = hg.weight_graph(grid, gradient, hg.WeightFunction.mean)
     basins = np.unique(hg.labelisation_watershed(grid, edges), return_inverse=True)[1].reshape(height, width)
+    if basins.max() > np.iinfo(np.uint16).max:
+        raise ValueError(f"{basins.max() + 1} basins; expected at most 65536")
     if basins.max() == 0:
         return Hierarchy(basins.astype(np.uint16), np.zeros(1, np.int32), np.zeros(1, np.float32))
     regions = hg.make_region_adjacency_graph_from_labelisation(grid, basins)

@@ -13,6 +13,7 @@ import pandas as pd
 from stages.artifacts import tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
 from stages.artifacts.formats.episode_results import RESULTS
+from stages.artifacts.formats.files import ABOUT, ROWS
 from stages.artifacts.formats.results import SCORES
 from stages.core.errors import InputError
 from stages.core.random import numpy_generator
@@ -32,12 +33,10 @@ class Evaluation:
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Read the folder that `evaluate` wrote."""
-    about = folder / "about.json"
+    about = folder / ABOUT
     if not about.exists():
         raise InputError(f"{about}: no such file; run the stage `evaluate`")
-    return Evaluation(
-        folder, tables.read(folder / "rows.parquet", RESULTS), json.loads(about.read_text(encoding="utf8"))
-    )
+    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), json.loads(about.read_text(encoding="utf8")))
 
 
 def _variants(evaluation: Evaluation) -> list[str]:

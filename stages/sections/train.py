@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field as Limit
 
 from stages.sections.optimisation import Optimisation
+
+TrainingVariant = Literal["hierarchical", "single-level"]
 
 
 class Params(Optimisation):

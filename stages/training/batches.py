@@ -20,7 +20,6 @@ from stages.sections.matching import MatchingParams
 Batch = dict[str, Tensor]
 # Iteration, rank and number of processes → that process's part of the batch.
 BatchSource = Callable[[int, int, int], Batch]
-CROP_TRIES = 10
 
 
 def _stack(images: list[NDArray[np.uint8]]) -> Tensor:
@@ -51,11 +50,7 @@ class EpisodeBatches:
         pixels, binary = geometry.flip(rng, self._params.flip, pixels, binary)
         if self._params.geometry == "resize":
             return geometry.resize(pixels, binary, size, size)
-        for _ in range(CROP_TRIES):  # a window without the object teaches nothing
-            view = geometry.crop(rng, pixels, binary, size)
-            if (view[1] == 1).any():
-                break
-        return view
+        return geometry.crop(rng, pixels, binary, size, around=1)  # a window without the object teaches nothing
 
     def __call__(self, iteration: int, rank: int, world: int) -> Batch:
         """Episodes number rank, rank + world, … of an iteration."""
@@ -105,6 +100,6 @@ class PseudoLabelBatches:
             pixels, labels = geometry.scale_and_crop(rng, pixels, labels, self._size, (0.5, 2.0))
             images.append(pixels)
             maps.append(labels)
-        generator = torch_generator(self._seed, "strong", iteration, rank)
-        extra, labels_out = augment.strong(_stack(images).float() / 255, _stack_labels(maps), generator)
+        draws = torch.rand((self._count, augment.DRAWS), generator=torch_generator(self._seed, "strong", iteration))
+        extra, labels_out = augment.strong(_stack(images).float() / 255, _stack_labels(maps), draws[rank::world])
         return {"extra": extra, "labels": labels_out}

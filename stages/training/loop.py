@@ -26,7 +26,7 @@ from stages.training.learners import NAMES
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how often: nothing here changes a result beyond rounding."""
+    """Where and how often; only ``precision``, a parameter of the encoder, changes a result beyond rounding."""
 
     device: str
     devices: int
@@ -75,6 +75,13 @@ def learning_rate(params: Optimisation, iteration: int) -> float:
     return params.learning_rate * 0.1 ** (iteration // params.decay_every)
 
 
+def synchronise(learner: nn.Module) -> None:
+    """Let the BatchNorm of everything but the encoder, which is frozen, see the batch of all processes."""
+    for name, part in learner.named_children():
+        if name != "encoder":
+            setattr(learner, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
+
+
 def fit(
     learner: nn.Module,
     batches: BatchSource,
@@ -97,7 +104,7 @@ def fit(
     checkpoint
         File from which a killed run goes on.
     recipe
-        Everything the result depends on; a checkpoint of another recipe is not used.
+        Inputs and parameters that the result depends on; a checkpoint of another recipe is not used.
     label
         For the progress line.
 
@@ -112,23 +119,23 @@ def fit(
         If the loss is no longer finite, or the checkpoint is damaged.
     """
     fabric = _fabric(hardware)
-    if fabric.world_size > 1:
-        learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner) if fabric.device.type == "cuda" else learner
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        synchronise(learner)
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(
         trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
-    start, losses = _resume(checkpoint, recipe, learner, optimizer)
-    model, optimizer = fabric.setup(learner, optimizer)
+    model, wrapped = fabric.setup(learner, optimizer)
+    start, losses = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
     model.train()
     for iteration in track(range(start, params.iterations), params.iterations, label, "iteration", done=start):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(params, iteration)
         batch = fabric.to_device(batches(iteration, fabric.global_rank, fabric.world_size))
-        optimizer.zero_grad()
+        wrapped.zero_grad()
         parts = model(batch)
         fabric.backward(parts[0])
-        optimizer.step()
+        wrapped.step()
         losses.append(parts.detach().cpu())
         if not math.isfinite(losses[-1][0]):
             raise InputError(f"{label}: the loss is {losses[-1][0]:g} at iteration {iteration}; lower learning_rate")

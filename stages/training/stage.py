@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from stages.artifacts import tables
+from stages.artifacts.formats.files import LOG_FILE, WEIGHTS
 from stages.artifacts.formats.training_log import LOG
 from stages.core.compute import pick_device, use_threads
 from stages.core.files import digest, whole_folder
@@ -21,11 +22,10 @@ from stages.training.batches import BatchSource
 from stages.training.loop import Hardware, fit
 
 CHECKPOINT_EVERY = 50
-WEIGHTS, LOG_FILE = "weights.safetensors", "log.tsv"
 
 
 def recipe_of(inputs: list[Path], sections: list[Section], **names: int | str) -> str:
-    """Everything a training's result depends on, as text: inputs by digest, parameters, fold, shot, variant."""
+    """Inputs (by digest), parameters, fold, shot and variant of a training, as text; not the code."""
     content = {
         "inputs": [digest(path) for path in inputs],
         "sections": [section.model_dump() for section in sections],

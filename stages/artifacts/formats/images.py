@@ -20,5 +20,9 @@ IMAGES = Spec(
         **ragged_fields("image", "N", "uint8", "byte", "encoded image (JPEG or PNG)"),
         **ragged_fields("mask", "N", "uint8", "byte", "encoded index mask (PNG; 0 background, 255 void)"),
     },
-    {"classes": "names of classes 1…C", "source": "reader that the images came from"},
+    {
+        "classes": "names of classes 1…C",
+        "source": "reader that the images came from",
+        "lists": "names of the training and the validation list",
+    },
 )

@@ -22,7 +22,9 @@ INDEX = Spec(
     },
     {
         "classes": "names of classes 1…C",
+        "lists": "names of the training and the validation list",
         "folds": "number of folds",
+        "layout": "contiguous or fwb",
         "min_object_pixels": "an image counts as one of a class from this many pixels on",
         "novel_images": "keep or drop training images that hold novel classes too",
     },
