@@ -60,7 +60,7 @@ def test_layer3_dilates_all_blocks_but_the_first() -> None:
     for stem in ("torchvision", "msra", "deep"):
         layer = ResNet(arch="resnet50", stem=stem, width=8).layer3
         assert [block.conv2.dilation[0] for block in layer] == [1, 2, 2, 2, 2, 2]  # type: ignore[union-attr, index]
-        assert {block.conv2.stride[0] for block in layer} == {1}  # type: ignore[union-attr, index]
+        assert {block.conv2.stride[0] for block in layer} == {1}  # type: ignore[index]
 
 
 def test_batch_norm_stays_frozen_in_training() -> None:

@@ -116,12 +116,14 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
         assert here.run("train", *words[:-1], tmp_path / "one") == 0
     one = load_file((tmp_path / "one" if stage == "train" else project.path(name)) / "weights.safetensors")
     two = load_file(tmp_path / "two/weights.safetensors")
-    # Each process averages over its own pixels before the processes are averaged: void pixels make the difference.
-    moved = {name: (one[name] - value).abs().max() for name, value in two.items()}
     start = load_file(project.weights)
-    learnt = max(float((one[f"resnet.{name}"] - value).abs().max()) for name, value in start.items())
-    # Decoders normalise with the batch of their own process on CPUs, which moves the joint training more.
-    assert float(max(moved.values())) < (0.05 if stage == "baseline" else 0.5) * learnt
+    # Each process averages over its own pixels before the processes are averaged, and void pixels make the difference;
+    # decoders normalise with the images of their own process on CPUs. So the two runs go the same way, not the same step.
+    moves = [
+        torch.cat([(run[f"resnet.{name}"] - value).flatten() for name, value in start.items()]) for run in (one, two)
+    ]
+    likeness = torch.nn.functional.cosine_similarity(moves[0], moves[1], dim=0)
+    assert float(likeness) > (0.99 if stage == "baseline" else 0.8)
 
 
 def test_the_rate_falls_to_a_tenth_in_steps() -> None:
