@@ -32,7 +32,7 @@ table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric:
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
 th:first-child, td:first-child, .text { text-align: left; }
 tr.best td { font-weight: 600; }
-.strip { display: flex; gap: .6rem; overflow-x: auto; padding-bottom: .5rem; }
+.strip { display: flex; flex-wrap: wrap; gap: .6rem; }
 figure { margin: 0; flex: 0 0 auto; }
 figcaption { font-size: .8rem; opacity: .8; max-width: 240px; }
 .curve { background: #fff; max-width: 100%; border-radius: 4px; }
