@@ -118,7 +118,7 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
     two = load_file(tmp_path / "two/weights.safetensors")
     start = load_file(project.weights)
     # Each process averages over its own pixels before the processes are averaged, and void pixels make the difference;
-    # decoders normalise with the images of their own process on CPUs. So the two runs go the same way, not the same step.
+    # decoders normalise with the images of their own process on CPUs. They go the same way, not the same step.
     moves = [
         torch.cat([(run[f"resnet.{name}"] - value).flatten() for name, value in start.items()]) for run in (one, two)
     ]
