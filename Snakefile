@@ -15,7 +15,14 @@ from workflow.recipe import recipe
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 try:
     CONFIG = load()
-    check_inputs({"encoder.weights": CONFIG.weights, "images.root": CONFIG.raw})
+    check_inputs(
+        {
+            "encoder.weights": CONFIG.weights,
+            "images.root": CONFIG.raw,
+            "hierarchies.weights": CONFIG.region_weights,
+            "hierarchies.maps": CONFIG.maps,
+        }
+    )
 except InputError as error:
     raise SystemExit(f"error: {error}") from None
 TARGETS = CONFIG.targets

@@ -30,7 +30,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("scenes", "pretrain")
+TOOLS = ("scenes", "pretrain", "trainregions", "scoreregions")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:

@@ -1,7 +1,7 @@
 """Training images → region hierarchies, one shard (A3).
 
 Reads
-    ``images`` (one shard).
+    ``images`` (one shard), the learned weights of the region hierarchy, or a folder of label maps.
 Writes
     ``hierarchies`` (HDF5): basins, tree and merge heights of every training image. Cutting is another stage, so that a
     new contour threshold recomputes nothing here.
@@ -9,37 +9,82 @@ Writes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from skimage.segmentation import felzenszwalb, slic
 
 from stages.artifacts import hdf5
 from stages.artifacts.formats.hierarchies import HIERARCHIES
 from stages.artifacts.formats.images import IMAGES
+from stages.core.errors import InputError
+from stages.core.files import digest
 from stages.core.labels import TRAIN
 from stages.core.progress import track
+from stages.core.threads import one_thread
+from stages.data.labelmaps import read_label_map
 from stages.data.voc import decode_rgb
-from stages.ops import hierarchy
+from stages.models.regions import load_model
+from stages.ops import ucm
+from stages.ops.hierarchy import Hierarchy, fit_size, flat
 from stages.sections.hierarchies import Params
 
+# Image id and image to hierarchy.
+Builder = Callable[[str, NDArray[np.uint8]], Hierarchy]
 
-def run(*, images: Path, out: Path, params: Params) -> None:
+
+def _builder(params: Params, weights: Path | None, maps: Path | None) -> tuple[Builder, dict[str, Any]]:
+    """The method's function, and what else its result depends on."""
+    if params.method == "precomputed":
+        if maps is None or not maps.is_dir():
+            raise InputError(f"--maps is {maps}; expected the folder of hierarchies.maps, with one label map an image")
+        return lambda name, image: flat(read_label_map(maps, name, (image.shape[0], image.shape[1]))), {}
+    if params.method == "felzenszwalb":
+        return lambda _, image: flat(felzenszwalb(image, scale=params.scale)), {"scale": params.scale}
+    if params.method == "slic":
+        return lambda _, image: flat(slic(image, n_segments=params.segments)), {"segments": params.segments}
+    if weights is None:
+        raise InputError("--weights is missing; give the file of hierarchies.weights")
+    model = load_model(weights)
+    return lambda _, image: ucm.build(image, model), {"weights": digest(weights)}
+
+
+def _fitted(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    height, width = fit_size(image.shape[0], image.shape[1], longest)
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def run(*, images: Path, out: Path, weights: Path | None = None, maps: Path | None = None, params: Params) -> None:
     """Build the hierarchy of every training image of a shard."""
-    cv2.setNumThreads(1)
-    ids, rows, sizes, trees = [], [], [], []
-    with hdf5.opened(images, IMAGES) as file:
+    ids, rows, sizes, trees, faults = [], [], [], [], []
+    build, settings = _builder(params, weights, maps)
+    if params.method != "precomputed":
+        settings["longest_side"] = params.longest_side
+    with hdf5.opened(images, IMAGES) as file, one_thread():
         names = hdf5.texts(file, "id")
         training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
         for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
             image = decode_rgb(hdf5.Ragged.get(file, "image", row))
-            height, width = hierarchy.fit_size(image.shape[0], image.shape[1], params.longest_side)
-            if (height, width) != image.shape[:2]:
-                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-            trees.append(hierarchy.build(image))
+            if params.method != "precomputed":
+                image = _fitted(image, params.longest_side)
+            try:
+                trees.append(build(names[row], image))
+            except InputError as fault:
+                faults.append(str(fault))
+            except ValueError as fault:
+                faults.append(f"{images}: image '{names[row]}' gives {fault}")
             ids.append(names[row])
             rows.append(row)
-            sizes.append((int(file["height"][row]), int(file["width"][row]), height, width))
+            sizes.append((int(file["height"][row]), int(file["width"][row]), *image.shape[:2]))
+    if faults:
+        more = f" ({len(faults) - 1} more of the shard's {len(ids)} training images are bad too)"
+        raise InputError(faults[0] + (more if len(faults) > 1 else ""))
     size = np.array(sizes, np.int32).reshape(-1, 4)
     arrays = {
         "id": np.array(ids, object),
@@ -49,4 +94,4 @@ def run(*, images: Path, out: Path, params: Params) -> None:
         **hdf5.Ragged.pack("parents", [tree.parents for tree in trees], "int32"),
         **hdf5.Ragged.pack("heights", [tree.heights for tree in trees], "float32"),
     }
-    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method})
+    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method, "settings": settings})

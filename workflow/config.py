@@ -63,6 +63,18 @@ class Config:
         return resolve(self.values("encoder")["weights"])
 
     @property
+    def region_weights(self) -> str:
+        """Path of the region hierarchy's weights; empty where the method has none."""
+        hierarchies = self.values("hierarchies")
+        return resolve(hierarchies["weights"]) if hierarchies["method"] == "ucm" else ""
+
+    @property
+    def maps(self) -> str:
+        """Folder of precomputed label maps; empty for every other method."""
+        hierarchies = self.values("hierarchies")
+        return resolve(hierarchies["maps"]) if hierarchies["method"] == "precomputed" else ""
+
+    @property
     def raw(self) -> str:
         """Raw folder; empty for the built-in scenes."""
         images = self.values("images")
@@ -105,6 +117,10 @@ def _check_across(config: Config, source: Path) -> None:
     images, scenes = config.values("images"), config.values("scenes")
     if images["source"] != "scenes" and not images["root"]:
         raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")
+    hierarchies = config.values("hierarchies")
+    for method, key in (("ucm", "weights"), ("precomputed", "maps")):
+        if hierarchies["method"] == method and not hierarchies[key]:
+            raise InputError(f"{source}: hierarchies.{key} is empty; the method {method} needs it")
     total = scenes["train"] + scenes["val"]
     if images["source"] == "scenes" and images["shards"] > total:
         raise InputError(

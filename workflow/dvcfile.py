@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from workflow.plan import PRETRAINED, READS, SCOPE, folder
+from workflow.plan import WEIGHTED, READS, SCOPE, folder
 from workflow.recipe import closure, sections
 
 PATH = Path("dvc.yaml")
@@ -21,7 +21,7 @@ KEEP: dict[str, Any] = {"persist": True}
 
 def _stage(name: str) -> dict[str, Any]:
     deps = [folder(read) for read in READS[name]] + [str(path) for path in closure(name)]
-    if name in PRETRAINED:
+    if name in WEIGHTED:
         deps.append("weights")
     params = [f"plan.{entry}" for entry in SCOPE.get(name, ())] + list(sections(name))
     stage: dict[str, Any] = {

@@ -59,7 +59,7 @@ READS: dict[str, tuple[str, ...]] = {
     "evaluate": ("images", "index", "baseline", "train", "episodes"),
     "report": ("images", "index", "regions", "pseudolabels", "baseline", "train", "evaluate"),
 }
-PRETRAINED = ("baseline", "train", "evaluate")  # stages that read the pretrained weight file
+WEIGHTED = ("hierarchies", "baseline", "train", "evaluate")  # stages that read a weight file of ``weights``
 # Stage → entries of the plan that its outputs multiply by.
 SCOPE: dict[str, tuple[str, ...]] = {
     "baseline": ("folds", "shots"),

@@ -6,7 +6,7 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec, ragged_fields
 
 HIERARCHIES = Spec(
     "hierarchies",
-    1,
+    2,
     "hierarchies",
     "One shard of region hierarchies (ultrametric contour maps) of the training images.",
     {
@@ -19,8 +19,8 @@ HIERARCHIES = Spec(
         **ragged_fields("basins", "T", "uint16", "-", "leaf of the hierarchy at each pixel, row by row"),
         **ragged_fields("parents", "T", "int32", "-", "parent of each node; leaves first, the root is its own parent"),
         **ragged_fields(
-            "heights", "T", "float32", "contour strength in [0, 1)", "level at which a node's children merge"
+            "heights", "T", "float32", "contour strength in [0, 1]", "level at which a node's children merge"
         ),
     },
-    {"method": "how the hierarchies were made"},
+    {"method": "how the hierarchies were made", "settings": "what else they depend on; of weights, the MD5"},
 )
