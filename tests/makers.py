@@ -12,6 +12,7 @@ import yaml
 from stages.__main__ import main
 from workflow.presets import resolve_preset
 
+REGION_WEIGHTS = Path(__file__).parent.parent / "weights" / "regions-bsds500.safetensors"
 Values = dict[str, dict[str, Any]]
 
 
@@ -78,11 +79,15 @@ class Project:
             assert self.run("images", "--shard", shard, "--out", self.images()[shard]) == 0
         assert self.run("index", "--images", *self.images(), "--out", self.path("index/index.h5")) == 0
 
+    def hierarchies_words(self, shard: int, out: Path) -> list[object]:
+        """Options of ``hierarchies``."""
+        return ["--images", self.images()[shard], "--weights", REGION_WEIGHTS, "--out", out]
+
     def make_labels(self) -> None:
         """Everything from regions to pseudo labels of fold 0."""
         for shard in range(2):
             tree, cut = self.path(f"hierarchies/{shard}.h5"), self.path(f"regions/{shard}.h5")
-            assert self.run("hierarchies", "--images", self.images()[shard], "--out", tree) == 0
+            assert self.run("hierarchies", *self.hierarchies_words(shard, tree)) == 0
             assert self.run("regions", "--hierarchies", tree, "--out", cut) == 0
         self.make_baseline(self.path("baseline/fold0/1shot"))
         for shard in range(2):

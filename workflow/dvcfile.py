@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from workflow.plan import WEIGHTED, READS, SCOPE, folder
+from workflow.plan import READS, SCOPE, WEIGHTED, folder
 from workflow.recipe import closure, sections
 
 PATH = Path("dvc.yaml")

@@ -46,7 +46,9 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
         else:
             labels = np.load(path)
     except FileNotFoundError:
-        raise InputError(f"{png}: no such file, nor {npy.name}; expected a label map for every training image") from None
+        raise InputError(
+            f"{png}: no such file, nor {npy.name}; expected a label map for every training image"
+        ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable label map ({error}); make it again") from None
     if labels.dtype.kind not in "iu" or labels.ndim != 2:
