@@ -18,7 +18,7 @@ from pathlib import Path
 from stages.core.compute import use_threads
 from stages.core.errors import InputError
 from stages.core.files import digest, whole_file
-from stages.core.threads import one_thread
+from stages.core.threads import Workers, one_thread
 from stages.data.bsds import find
 from stages.models.regions import save_model
 from stages.training.regions import MCG_LENGTH, learn, mcg_length
@@ -35,8 +35,8 @@ def run(*, bsds: Path, out: Path, splits: str = "train", seed: int = 0, workers:
     per_split = [find(bsds, [name]) for name in names]
     items = [item for part in per_split for item in part]
     use_threads(1)  # the order of summation is part of the result
-    with one_thread():
-        model = learn(items, *mcg_length(names, [len(part) for part in per_split]), seed, workers)
+    with one_thread(), Workers(workers) as pool:
+        model = learn(items, *mcg_length(names, [len(part) for part in per_split]), seed, pool)
     with whole_file(out) as scratch:
         save_model(scratch, model)
     listed = hashlib.md5("\n".join(item.name for item in items).encode(), usedforsecurity=False).hexdigest()

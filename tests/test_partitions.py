@@ -138,7 +138,7 @@ def test_boundaries_are_thin_and_nothing_has_none() -> None:
     assert boundary(labels).sum(axis=1).tolist() == [1] * 20
     assert boundary(np.zeros((5, 5), int)).sum() == 0
     assert boundary(np.zeros((1, 1), int)).shape == (1, 1)
-    diagonal = np.add.outer(np.arange(20), np.arange(20)) > 19
+    diagonal = (np.add.outer(np.arange(20), np.arange(20)) > 19).astype(int)
     assert abs(int(boundary(diagonal).sum()) - 20) <= 2
 
 

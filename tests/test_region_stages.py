@@ -42,7 +42,7 @@ def training_images(path: Path) -> dict[str, np.ndarray]:
     with hdf5.opened(path, IMAGES) as file:
         rows = np.flatnonzero(file["split"][:] == TRAIN)
         names = hdf5.texts(file, "id")
-        return {names[row]: decode_rgb(hdf5.Ragged.get(file, "image", row)) for row in rows}
+        return {names[row]: decode_rgb(hdf5.Ragged.get(file, "image", int(row))) for row in rows}
 
 
 def with_method(project: Project, **changes: Any) -> None:

@@ -32,7 +32,7 @@ MODEL = load_model(WEIGHTS)
 def random_basins(rng: np.random.Generator, shape: tuple[int, int], seeds: int) -> np.ndarray:
     """Nearest-seed regions, each one connected, numbered without gaps."""
     points = rng.random((seeds, 2)) * shape
-    grid = np.stack(np.indices(shape), axis=-1)
+    grid = np.moveaxis(np.indices(shape), 0, -1)
     nearest = ((grid[:, :, None] - points) ** 2).sum(axis=-1).argmin(axis=-1)
     return np.unique(connected(nearest + 1, connectivity=1), return_inverse=True)[1].reshape(shape)
 
@@ -63,9 +63,9 @@ def slow_measure(basins: np.ndarray, evidence: Contours) -> dict[tuple[int, int]
                 pairs.setdefault((int(basins[one]), int(basins[other])), []).append((one, other))
     found = {}
     for key, arc in pairs.items():
-        normal = sum(np.array([b[1] - a[1], b[0] - a[0]], float) for a, b in arc)
+        normal = np.array([[b[1] - a[1], b[0] - a[0]] for a, b in arc], float).sum(axis=0)
         norm = np.linalg.norm(normal)
-        nx, ny = normal / norm if norm > 0 else normal
+        nx, ny = normal[0] / max(norm, 1e-9), normal[1] / max(norm, 1e-9)
         sums = np.zeros(1 + len(CUES))
         for a, b in arc:
             xx, xy, yy = ((evidence.tensors[:, :, a[0], a[1]] + evidence.tensors[:, :, b[0], b[1]]) / 2).T
@@ -181,7 +181,8 @@ def test_stages_merge_below_their_cut_and_the_next_goes_on_from_there(seed: int,
     basins, graph = random_graph(seed)
 
     def network(values: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-3 * (values[:, 0] - np.median(values[:, 0]))))
+        rating: np.ndarray = 1 / (1 + np.exp(-3 * (values[:, 0] - np.median(values[:, 0]))))
+        return rating
 
     first = ucm.merge(graph, [network], [threshold])
     both = ucm.merge(graph, [network, network], [threshold])

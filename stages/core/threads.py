@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import cv2
 from threadpoolctl import threadpool_limits
@@ -35,20 +36,31 @@ def _start_worker() -> None:
     threadpool_limits(1)
 
 
-def side_by_side(work: Callable[[T], R], items: list[T], workers: int, label: str, unit: str) -> Iterator[R]:
-    """Apply a function to every item in processes, in order, and show progress.
+class Workers:
+    """Processes that apply functions to single images side by side; with one, everything happens here.
 
     Parameters
     ----------
-    work
-        A function at the top of a module.
-    items
-        Its arguments.
-    workers
+    count
         Number of processes; 0 for one a core.
-    label, unit
-        As in ``track``.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or os.cpu_count(), context, _start_worker) as pool:
-        yield from track(pool.map(work, items, chunksize=4), len(items), label, unit)
+
+    def __init__(self, count: int) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        if count != 1:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(count or os.cpu_count(), context, _start_worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, work: Callable[[T], R], items: list[T], label: str, unit: str) -> Iterator[R]:
+        """Apply a function at the top of a module to every item, in order, and show progress."""
+        results = self._pool.map(work, items, chunksize=4) if self._pool else map(work, items)
+        yield from track(results, len(items), label, unit)

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
-from stages.core.threads import one_thread, side_by_side
+from stages.core.threads import Workers, one_thread
 from stages.data.bsds import Drawn, read_image, read_truths
 from stages.ops import ucm
 from stages.ops.contours import contours, lab_planes, strength
@@ -179,15 +179,15 @@ def _row(name: str, scores: Sequence[Scored]) -> dict[str, object]:
     return row
 
 
-def compare(items: list[Drawn], model: ucm.Model, tau: float, workers: int) -> pd.DataFrame:
+def compare(items: list[Drawn], model: ucm.Model, tau: float, workers: Workers) -> pd.DataFrame:
     """Score every method on annotated images, a row each, and the annotators against each other.
 
     ``human`` counts each annotator as a method of its own: its ODS and OIS are the same.
     """
     jobs = [Job(item, model, tau) for item in items]
     with one_thread():
-        people = [score for part in side_by_side(_agreement, jobs, workers, "people", "image") for score in part]
-        images = list(side_by_side(_scored, jobs, workers, "methods", "image"))
+        people = [score for part in workers.map(_agreement, jobs, "people", "image") for score in part]
+        images = list(workers.map(_scored, jobs, "methods", "image"))
     rows = [_row("human, leave one out", people)] if people else []
     rows += [_row(name, [image[name] for image in images]) for name in METHODS]
     return pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.core.progress import say
 from stages.core.random import numpy_generator, torch_generator
-from stages.core.threads import side_by_side
+from stages.core.threads import Workers
 from stages.data.bsds import Drawn, read_image, read_truths
 from stages.ops.contours import RESPONSES, WORDS, lab_planes, texture
 from stages.ops.hierarchy import Hierarchy, regions_at
@@ -60,11 +60,9 @@ def _descriptors(job: tuple[Drawn, int]) -> NDArray[np.float32]:
     return found[np.sort(chosen)]
 
 
-def fit_textons(items: list[Drawn], seed: int, workers: int) -> NDArray[np.float32]:
+def fit_textons(items: list[Drawn], seed: int, workers: Workers) -> NDArray[np.float32]:
     """Cluster texture descriptors, (32, 10)."""
-    sample = np.concatenate(
-        list(side_by_side(_descriptors, [(item, seed) for item in items], workers, "textons", "image"))
-    )
+    sample = np.concatenate(list(workers.map(_descriptors, [(item, seed) for item in items], "textons", "image")))
     faiss.omp_set_num_threads(1)
     run = faiss.Kmeans(RESPONSES, WORDS, niter=50, nredo=3, seed=seed, max_points_per_centroid=len(sample))
     run.train(sample)
@@ -197,21 +195,21 @@ def level_table(raw: Floats, ours: Floats, at: Floats, length: Floats) -> Floats
     return np.stack([np.maximum.accumulate(levels), strengths])
 
 
-def learn(items: list[Drawn], at: Floats, length: Floats, seed: int, workers: int) -> Model:
+def learn(items: list[Drawn], at: Floats, length: Floats, seed: int, workers: Workers) -> Model:
     """Learn textons, networks and scale from annotated images; each image is also used mirrored."""
     textons = fit_textons(items, seed, workers)
     jobs = [(item, mirrored, textons) for mirrored in (False, True) for item in items]
-    states = list(side_by_side(_measured, jobs, workers, "basins", "image"))
+    states = list(workers.map(_measured, jobs, "basins", "image"))
     networks: list[Network] = []
     for stage in range(len(CUTS) + 1):
-        parts = list(side_by_side(examples, states, workers, f"stage {stage + 1}: arcs", "image"))
+        parts = list(workers.map(examples, states, f"stage {stage + 1}: arcs", "image"))
         arcs = Arcs(*(np.concatenate([getattr(part, name) for part in parts]) for name in Arcs.__annotations__))
         network, loss = fit_network(arcs, EPOCHS[stage], BATCH[stage], seed, str(stage))
         say(f"stage {stage + 1}: {len(arcs.target)} arcs, cross-entropy {loss:.4f}")
         networks.append(network)
         if stage < len(CUTS):
             todo = [(state, network, CUTS[stage]) for state in states]
-            states = list(side_by_side(_advanced, todo, workers, f"stage {stage + 1}: merging", "image"))
+            states = list(workers.map(_advanced, todo, f"stage {stage + 1}: merging", "image"))
     model = Model(textons, networks, CUTS, np.array([[0.0, 1.0], [0.0, 1.0]]))
-    lengths = list(side_by_side(_lengths, [(item, model) for item in items], workers, "scale", "image"))
+    lengths = list(workers.map(_lengths, [(item, model) for item in items], "scale", "image"))
     return replace(model, levels=level_table(_raw_levels(), np.mean(lengths, axis=0), at, length))

@@ -1,0 +1,65 @@
+"""Draw ``docs/regions.png``: cuts of the region hierarchy at three τ beside felzenszwalb and slic.
+
+Run with ``python -m benchmarks.region_picture``. The photographs come with scikit-image and are in the public domain
+(astronaut: NASA; rocket: SpaceX; coffee, chelsea: CC0).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import felzenszwalb, find_boundaries, slic
+
+from benchmarks.regions import SHAPE, WEIGHTS, photographs
+from stages.core.threads import one_thread
+from stages.models.regions import load_model
+from stages.ops import ucm
+from stages.ops.hierarchy import cut
+
+TAUS = (0.25, 0.45, 0.7)
+OUT = Path("docs/regions.png")
+WIDTH, HEIGHT, GAP, HEADER = 260, 174, 6, 26
+
+
+def painted(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Image:
+    """Regions in their mean colours, borders drawn, number of regions written."""
+    numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    area = np.bincount(numbers)
+    means = np.stack([np.bincount(numbers, image[..., c].reshape(-1)) / area for c in range(3)], axis=1)
+    shown = means[numbers].reshape(image.shape)
+    shown[find_boundaries(labels, mode="inner")] = (255, 235, 60)
+    tile = Image.fromarray(shown.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(tile)
+    text = f"{len(area)} regions"
+    draw.rectangle((0, HEIGHT - 20, 8 + 8 * len(text), HEIGHT), fill=(0, 0, 0))
+    draw.text((5, HEIGHT - 18), text, fill=(255, 255, 255), font=ImageFont.load_default(13))
+    return tile
+
+
+def main() -> None:
+    """Segment and draw."""
+    model = load_model(WEIGHTS)
+    titles = ["photograph", *(f"ucm, τ = {tau}" for tau in TAUS), "felzenszwalb, scale 300", "slic, 30 segments"]
+    photos = photographs(SHAPE)
+    sheet = Image.new(
+        "RGB", ((WIDTH + GAP) * len(titles) - GAP, HEADER + (HEIGHT + GAP) * len(photos) - GAP), (255, 255, 255)
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((column * (WIDTH + GAP) + 2, 5), title, fill=(20, 20, 20), font=ImageFont.load_default(15))
+    with one_thread():
+        for row, image in enumerate(photos):
+            tree = ucm.build(image, model)
+            maps = [cut(tree, tau, SHAPE) for tau in TAUS]
+            maps += [felzenszwalb(image, scale=300), slic(image, n_segments=30)]
+            tiles = [Image.fromarray(image).resize((WIDTH, HEIGHT)), *(painted(image, labels) for labels in maps)]
+            for column, tile in enumerate(tiles):
+                sheet.paste(tile, (column * (WIDTH + GAP), HEADER + row * (HEIGHT + GAP)))
+    sheet.quantize(256, dither=Image.Dither.NONE).save(OUT, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The region hierarchy beside scikit-image's felzenszwalb: CPU time, peak memory, growth with pixels and images.
+
+Run with ``python -m benchmarks.regions``; it prints three tables. Every form runs in a process of its own on one core;
+CPU time is the process's, so other work on the machine changes it little. Images are parts of photographs that come
+with scikit-image.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from skimage.segmentation import felzenszwalb
+
+from stages.core.threads import one_thread
+from stages.models.regions import load_model
+from stages.ops import ucm
+from workflow.presets import resolve_preset
+
+WEIGHTS = Path("weights/regions-bsds500.safetensors")
+SHAPE = (321, 481)
+SCALES = (0.5, 2**-0.5, 1.0, 2**0.5)  # of the side: 0.25, 0.5, 1, 2 of the pixels
+SHARDS = (5, 10, 20, 40)
+REPEATS = 3
+
+Picture = NDArray[np.uint8]
+
+
+def photographs(shape: tuple[int, int]) -> list[Picture]:
+    """Public-domain photographs at one size."""
+    found = []
+    for photo in (data.astronaut(), data.coffee(), data.chelsea(), data.rocket()):
+        height, width = photo.shape[:2]
+        scale = max(shape[0] / height, shape[1] / width)
+        size = (max(shape[1], round(width * scale)), max(shape[0], round(height * scale)))
+        found.append(np.asarray(Image.fromarray(photo).resize(size))[: shape[0], : shape[1]])
+    return found
+
+
+def _segment_ucm(images: list[Picture]) -> Callable[[], None]:
+    model = load_model(WEIGHTS)
+
+    def work() -> None:
+        for image in images:
+            ucm.build(image, model)
+
+    return work
+
+
+def _segment_felzenszwalb(images: list[Picture]) -> Callable[[], None]:
+    def work() -> None:
+        for image in images:
+            felzenszwalb(image, scale=300)
+
+    return work
+
+
+FORMS = {"ucm": _segment_ucm, "felzenszwalb": _segment_felzenszwalb}
+
+
+def _measure(form: str, shape: tuple[int, int], pipe: Any) -> None:
+    images = photographs(shape)
+    work = FORMS[form](images)
+    with one_thread():
+        work()
+        best = min(_timed(work) for _ in range(REPEATS)) / len(images)
+    pipe.send((best * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def alone(form: str, shape: tuple[int, int]) -> tuple[float, float]:
+    """CPU milliseconds an image and peak memory in MiB, in a new process."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(form, shape, send))
+    process.start()
+    found: tuple[float, float] = receive.recv()
+    process.join()
+    return found
+
+
+def _voc(root: Path, count: int) -> None:
+    """A VOC folder of different parts of the photographs."""
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    names = [f"part{number:03d}" for number in range(count + 1)]
+    photos = photographs((SHAPE[0] + 60, SHAPE[1] + 60))
+    for number, name in enumerate(names):
+        row, column = (number * 7) % 60, (number * 13) % 60
+        part = photos[number % 4][row : row + SHAPE[0], column : column + SHAPE[1]]
+        Image.fromarray(part).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+        Image.new("L", SHAPE[::-1], 1).save(root / "SegmentationClass" / f"{name}.png")
+    for split, listed in (("train", names[:-1]), ("val", names[-1:])):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(listed) + "\n", encoding="utf8")
+
+
+def stage(count: int) -> tuple[float, float]:
+    """CPU seconds and peak MiB of the stage ``hierarchies`` on a shard of ``count`` images."""
+    values = resolve_preset("demo")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _voc(root / "raw", count)
+        values["images"] |= {"source": "voc", "root": str(root / "raw"), "shards": 1}
+        values["hierarchies"]["longest_side"] = 500
+        (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf8")
+        params = ["--params", str(root / "params.yaml")]
+        images = str(root / "0.h5")
+        command = [sys.executable, "-m", "stages"]
+        subprocess.run(
+            [*command, "images", *params, "--raw", str(root / "raw"), "--shard", "0", "--out", images],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        words = [*params, "--images", images, "--weights", str(WEIGHTS), "--out", str(root / "trees.h5")]
+        process = subprocess.Popen([*command, "hierarchies", *words], stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit("the stage failed")
+        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def line_through(sizes: list[float], seconds: list[float]) -> str:
+    """Least-squares line and its R²."""
+    slope, offset = np.polyfit(sizes, seconds, 1)
+    left = np.array(seconds) - (slope * np.array(sizes) + offset)
+    share = 1 - (left**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum()
+    return f"line: {offset:.3g} + {slope:.3g} per unit, R² {share:.4f}"
+
+
+def main() -> None:
+    """Measure and print."""
+    print(f"One image of {SHAPE[1]}×{SHAPE[0]} px (mean of 4 photographs, best of {REPEATS}), one core")
+    print(f"{'form':14} {'CPU ms':>8} {'ratio':>7} {'peak MiB':>9}")
+    found = {form: alone(form, SHAPE) for form in FORMS}
+    for form, (spent, memory) in found.items():
+        print(f"{form:14} {spent:8.1f} {spent / found['felzenszwalb'][0]:7.2f} {memory:9.0f}")
+    print("\nTime against pixels (ucm)")
+    print(f"{'size':>10} {'Mpx':>7} {'CPU ms':>8} {'peak MiB':>9}")
+    sizes, times = [], []
+    for scale in SCALES:
+        shape = (round(SHAPE[0] * scale), round(SHAPE[1] * scale))
+        spent, memory = alone("ucm", shape)
+        sizes.append(shape[0] * shape[1] / 1e6)
+        times.append(spent)
+        print(f"{shape[1]:>5}×{shape[0]:<4} {sizes[-1]:7.3f} {spent:8.1f} {memory:9.0f}")
+    print(line_through(sizes, times))
+    print("\nThe stage `hierarchies` against images in a shard, start of the program included")
+    print(f"{'images':>10} {'CPU s':>8} {'peak MiB':>9}")
+    sizes, times = [], []
+    for count in SHARDS:
+        spent, memory = stage(count)
+        sizes.append(float(count))
+        times.append(spent)
+        print(f"{count:>10} {spent:8.2f} {memory:9.0f}")
+    print(line_through(sizes, times))
+
+
+if __name__ == "__main__":
+    main()
