@@ -3,7 +3,7 @@
 Reads
     BSDS500's images and human segmentations of one split, and a weight file of ``trainregions``.
 Writes
-    a table (TSV), a row a method. Not a pipeline stage. Run it with
+    a table (TSV), a row a method, and beside it the same to read (Markdown). Not a pipeline stage. Run it with
     ``python -m stages scoreregions --bsds DIR --split val --weights weights/…safetensors --out scores.tsv``, with
     weights that were not learned from that split.
 """
@@ -12,12 +12,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.core.files import whole_file
+import pandas as pd
+
+from stages.core.files import digest, whole_file
 from stages.core.progress import say
 from stages.core.threads import Workers
 from stages.data.bsds import find
 from stages.models.regions import load_model
 from stages.reporting.regions import compare
+
+MEASURES = "docs/regions.md"
+
+
+def _figure(value: float) -> str:
+    """Three digits of a share, one of a count, a dash for what was not measured."""
+    return "–" if pd.isna(value) else f"{value:.3f}" if value < 5 else f"{value:.1f}"
+
+
+def _page(table: pd.DataFrame, title: str, weights: Path) -> str:
+    """The table to read."""
+    head = [
+        f"# {title}",
+        "",
+        f"Written by `python -m stages scoreregions` with `{weights.name}`, MD5 {digest(weights)}.",
+        f"What the measures are: {MEASURES}.",
+        "",
+        "| " + " | ".join(table.columns) + " |",
+        "|---" * len(table.columns) + "|",
+    ]
+    cells = (
+        [cell if isinstance(cell, str) else _figure(cell) for cell in row] for row in table.itertuples(index=False)
+    )
+    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in cells)]) + "\n"
 
 
 def run(*, bsds: Path, out: Path, weights: Path, split: str = "val", tau: float = 0.45, workers: int = 0) -> None:
@@ -28,4 +54,8 @@ def run(*, bsds: Path, out: Path, weights: Path, split: str = "val", tau: float 
         table = compare(items, model, tau, pool)
     with whole_file(out) as scratch:
         table.to_csv(scratch, sep="\t", index=False, float_format="%.4f", lineterminator="\n")
+    with whole_file(out.with_suffix(".md")) as scratch:
+        scratch.write_text(
+            _page(table, f"Region methods on BSDS500 {split}, {len(items)} images", weights), encoding="utf8"
+        )
     say(table.set_index("method").T.to_string(float_format=lambda value: f"{value:.3f}", na_rep="-"))

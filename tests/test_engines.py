@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,21 @@ def test_a_new_tau_cuts_anew_and_recomputes_no_hierarchy(by_snakemake: Path) -> 
     assert "Nothing to be done" in snakemake(by_snakemake, "-n")
 
 
+def test_dvc_too_cuts_anew_and_recomputes_no_hierarchy(by_dvc: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(by_dvc, folder, symlinks=True)
+    times = {path: path.stat().st_mtime_ns for path in (folder / "artifacts/hierarchies").iterdir()}
+    before = (folder / "artifacts/regions/0.h5").read_bytes()
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values["regions"]["tau"] = 0.5
+    write_values(folder / "params.yaml", values)
+    printed = dvc(folder, "repro", "regions")
+    assert "Stage 'hierarchies' didn't change, skipping" in printed
+    assert "Running stage 'regions'" in printed
+    assert {path: path.stat().st_mtime_ns for path in (folder / "artifacts/hierarchies").iterdir()} == times
+    assert (folder / "artifacts/regions/0.h5").read_bytes() != before
+
+
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, tmp_path: Path) -> None:
     folder = new_project(tmp_path / "bad")
@@ -129,9 +145,19 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
     assert not list((folder / "artifacts").rglob("*.h5"))
 
 
-def test_missing_data_is_named_before_the_first_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "changes", "key"),
+    [
+        ("images", {"source": "voc", "root": "$NOVELSEG_DATA/none"}, "images.root"),
+        ("hierarchies", {"weights": "weights/none.safetensors"}, "hierarchies.weights"),
+        ("hierarchies", {"method": "precomputed", "maps": "none"}, "hierarchies.maps"),
+    ],
+)
+def test_missing_data_is_named_before_the_first_job(
+    tmp_path: Path, section: str, changes: dict[str, object], key: str
+) -> None:
     folder = new_project(tmp_path / "absent")
-    write_values(folder / "params.yaml", tiny_values(images={"source": "voc", "root": "$NOVELSEG_DATA/none"}))
+    write_values(folder / "params.yaml", tiny_values(**{section: changes}))
     printed = snakemake(folder, "-n", rc=1)
-    assert "images.root points to" in printed
+    assert f"{key} points to" in printed
     assert "set NOVELSEG_DATA to the folder that holds it" in printed

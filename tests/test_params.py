@@ -34,6 +34,9 @@ CASES: list[tuple[str, Any, str]] = [
     ("plan.training_variants", ["single-level"], "expected 'hierarchical' among them"),
     ("images.source", "voc", "images.root is empty; expected the folder that holds the voc data"),
     ("images.shards", 100, "images.shards is 100; expected at most the 44 pictures of scenes"),
+    ("hierarchies.method", "mcg", "hierarchies.method is 'mcg'; expected one of ucm, felzenszwalb, slic, precomputed"),
+    ("hierarchies.method", "precomputed", "hierarchies.maps is empty; the method precomputed needs it"),
+    ("hierarchies.weights", "", "hierarchies.weights is empty; the method ucm needs it"),
     ("trian.iterations", 5, "unknown section 'trian'; the nearest known key is 'train'"),
 ]
 

@@ -110,6 +110,10 @@ def test_methods_are_compared_in_one_table(
     assert table["covering OIS"].to_dict()["ucm"] > 0.5
     assert table["boundary px at τ"].to_dict()["ucm"] > 0
     assert "covering ODS" in capsys.readouterr().err
+    page = out.with_suffix(".md").read_text(encoding="utf8")
+    assert page.startswith("# Region methods on BSDS500 val, 3 images\n")
+    assert f"MD5 {digest(learned)}" in page
+    assert page.count("\n| ") == 1 + len(table)
 
 
 def test_networks_find_what_decides_an_arc() -> None:

@@ -20,16 +20,21 @@ BINS = 12  # soft bins of a Lab channel
 WORDS = 32  # textons
 RESPONSES = 10  # filters of the texture descriptor
 FLOOR = 0.02
-# (what, window σ in px); the wide windows of colour and texture are what tells texture from contour.
-CUES = tuple(
-    (plane, sigma)
-    for plane, sigmas in (
-        ("L", (1.5, 2.7, 5.3)),
-        ("a", (2.7, 5.3, 10.6)),
-        ("b", (2.7, 5.3, 10.6)),
-        ("texture", (2.7, 5.3, 10.6)),
-    )
-    for sigma in sigmas
+# What, window σ in px, and step of the grid on which it is measured: a wide window needs no fine grid. Wide windows of
+# colour and texture are what tells texture from contour.
+CUES = (
+    ("L", 1.5, 1),
+    ("L", 2.7, 1),
+    ("L", 5.3, 2),
+    ("a", 2.7, 2),
+    ("a", 5.3, 2),
+    ("a", 10.6, 4),
+    ("b", 2.7, 2),
+    ("b", 5.3, 2),
+    ("b", 10.6, 4),
+    ("texture", 2.7, 2),
+    ("texture", 5.3, 2),
+    ("texture", 10.6, 4),
 )
 # Share of each cue in the boundary strength whose watershed gives the basins.
 SHARES = np.array([1, 1, 0.6, 0.8, 0.6, 0.3, 0.8, 0.6, 0.3, 1, 1.6, 1], np.float32)
@@ -153,7 +158,7 @@ def contours(image: NDArray[np.uint8], textons: NDArray[np.float32]) -> Contours
     whole = cv2.copyMakeBorder(image, 0, -height % 4, 0, -width % 4, cv2.BORDER_REFLECT)
     lab = lab_planes(whole)
     words = _words(lab[0], textons)
-    # Bins at full, half and quarter resolution: a wide window needs no fine grid.
+    # Bins at full, half and quarter resolution.
     bins = {("texture", 2): _word_bins(words)}
     for plane, name in zip(lab, "Lab", strict=True):
         bins[name, 1] = _soft_bins(plane)
@@ -161,8 +166,7 @@ def contours(image: NDArray[np.uint8], textons: NDArray[np.float32]) -> Contours
     for name in ("L", "a", "b", "texture"):
         bins[name, 4] = [_halved(share) for share in bins[name, 2]]
     tensors = np.empty((len(CUES), 3, height, width), np.float32)
-    for number, (name, sigma) in enumerate(CUES):
-        step = 1 if sigma < 2.2 else 2 if sigma < 4.5 else 4
+    for number, (name, sigma, step) in enumerate(CUES):
         small = _tensor(bins[name, step], sigma / step)
         for entry, plane in enumerate(small):
             if step > 1:

@@ -23,7 +23,7 @@ from stages.ops.regiongraph import Floats, RegionGraph, measure
 from stages.ops.ucm import ArcNetwork, Model, Network, arc_features, basins_of, merge
 
 SAMPLES = 1500  # texture descriptors an image
-MEMBERS = 4  # networks whose ratings are averaged
+MEMBERS = 8  # networks whose ratings are averaged
 HIDDEN = (32, 16)
 CUTS = (0.03, 0.08, 0.2)
 EPOCHS, BATCH = (3, 8, 8, 8), (4096, 1024, 1024, 1024)
