@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import felzenszwalb, find_boundaries, slic
@@ -21,6 +22,7 @@ from stages.ops.hierarchy import cut
 
 TAUS = (0.25, 0.45, 0.7)
 OUT = Path("docs/regions.png")
+FONT = findfont("DejaVu Sans")  # comes with matplotlib and has a τ
 WIDTH, HEIGHT, GAP, HEADER = 260, 174, 6, 26
 
 
@@ -34,8 +36,8 @@ def painted(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Imag
     tile = Image.fromarray(shown.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(tile)
     text = f"{len(area)} regions"
-    draw.rectangle((0, HEIGHT - 20, 8 + 8 * len(text), HEIGHT), fill=(0, 0, 0))
-    draw.text((5, HEIGHT - 18), text, fill=(255, 255, 255), font=ImageFont.load_default(13))
+    draw.rectangle((0, HEIGHT - 20, 10 + draw.textlength(text, ImageFont.truetype(FONT, 12)), HEIGHT), fill=(0, 0, 0))
+    draw.text((5, HEIGHT - 18), text, fill=(255, 255, 255), font=ImageFont.truetype(FONT, 12))
     return tile
 
 
@@ -49,7 +51,7 @@ def main() -> None:
     )
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        draw.text((column * (WIDTH + GAP) + 2, 5), title, fill=(20, 20, 20), font=ImageFont.load_default(15))
+        draw.text((column * (WIDTH + GAP) + 2, 5), title, fill=(20, 20, 20), font=ImageFont.truetype(FONT, 14))
     with one_thread():
         for row, image in enumerate(photos):
             tree = ucm.build(image, model)

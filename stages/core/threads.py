@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import cv2
 from threadpoolctl import threadpool_limits
 
+from stages.core.errors import InputError
 from stages.core.progress import track
 
 T = TypeVar("T")
@@ -31,9 +33,10 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    threadpool_limits(1)
+def _alone(work: Callable[[T], R], item: T) -> R:
+    """Do the work on one thread; libraries that it has brought in are held too."""
+    with one_thread():
+        return work(item)
 
 
 class Workers:
@@ -47,9 +50,11 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self._pool: ProcessPoolExecutor | None = None
+        if count < 0:
+            raise InputError(f"--workers is {count}; expected a number of processes, or 0 for one a core")
         if count != 1:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(count or os.cpu_count(), context, _start_worker)
+            self._pool = ProcessPoolExecutor(count or os.cpu_count(), context)
 
     def __enter__(self) -> Self:
         return self
@@ -62,5 +67,6 @@ class Workers:
 
     def map(self, work: Callable[[T], R], items: list[T], label: str, unit: str) -> Iterator[R]:
         """Apply a function at the top of a module to every item, in order, and show progress."""
-        results = self._pool.map(work, items, chunksize=4) if self._pool else map(work, items)
+        held = partial(_alone, work)
+        results = self._pool.map(held, items, chunksize=4) if self._pool else map(held, items)
         yield from track(results, len(items), label, unit)

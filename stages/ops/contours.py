@@ -11,6 +11,7 @@ a quarter of the χ² form σ² Σ_b ∇p_b ∇p_bᵀ / p_b. One 2×2 tensor thu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -175,9 +176,15 @@ def contours(image: NDArray[np.uint8], textons: NDArray[np.float32]) -> Contours
     return Contours(tensors, np.ascontiguousarray(lab[:, :height, :width]), words[:height, :width])
 
 
+def largest_eigenvalue(xx: NDArray[Any], xy: NDArray[Any], yy: NDArray[Any]) -> NDArray[Any]:
+    """λ_max of symmetric 2 × 2 matrices."""
+    larger: NDArray[Any] = (xx + yy) / 2 + np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
+    return larger
+
+
 def strength(tensors: NDArray[np.float32]) -> Plane:
     """Boundary strength √λ_max(Σ share·J) at each pixel, lightly smoothed, (H, W)."""
     xx, xy, yy = np.tensordot(SHARES, tensors, 1)
-    largest = (xx + yy) / 2 + np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
-    smooth: Plane = cv2.GaussianBlur(np.sqrt(np.maximum(0, largest)), (0, 0), 0.7, borderType=cv2.BORDER_REFLECT)
+    largest = np.maximum(0, largest_eigenvalue(xx, xy, yy))
+    smooth: Plane = cv2.GaussianBlur(np.sqrt(largest), (0, 0), 0.7, borderType=cv2.BORDER_REFLECT)
     return smooth

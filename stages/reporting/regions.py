@@ -95,6 +95,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+# What each level of a method's series is: contour strength, scale, number of segments.
+SETTINGS = {name: {"felzenszwalb": SCALES, "slic": SEGMENTS}.get(name, LEVELS) for name in METHODS}
+
+
 @dataclass(frozen=True)
 class Scored:
     """One image under one method."""
@@ -165,6 +169,7 @@ def _row(name: str, scores: Sequence[Scored]) -> dict[str, object]:
         "VI OIS": summary.variation_ois,
         "boundary F ODS": f_ods,
         "boundary F OIS": boundary_f(np.sum(best, axis=0))[2],
+        "ODS at": float(SETTINGS[name][summary.level]) if name in SETTINGS else None,
         "regions at ODS": summary.regions,
         "CPU ms": float(np.median([score.cpu_ms for score in scores])) or None,
     }
