@@ -30,10 +30,10 @@ from stages.data.labelmaps import read_label_map
 from stages.data.voc import decode_rgb
 from stages.models.regions import load_model
 from stages.ops import ucm
-from stages.ops.hierarchy import Hierarchy, fit_size, flat
+from stages.ops.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat
 from stages.sections.hierarchies import Params
 
-# Image id and image to hierarchy.
+# Image id and image → hierarchy.
 Builder = Callable[[str, NDArray[np.uint8]], Hierarchy]
 
 
@@ -77,8 +77,9 @@ def run(*, images: Path, out: Path, weights: Path | None = None, maps: Path | No
                 trees.append(build(names[row], image))
             except InputError as fault:
                 faults.append(str(fault))
-            except ValueError as fault:
-                faults.append(f"{images}: image '{names[row]}' gives {fault}")
+            except TooManyRegionsError as fault:
+                remedy = "make its label map coarser" if maps else "lower hierarchies.longest_side"
+                faults.append(f"{images}: image '{names[row]}' has {fault}; {remedy}")
             ids.append(names[row])
             rows.append(row)
             sizes.append((int(file["height"][row]), int(file["width"][row]), *image.shape[:2]))

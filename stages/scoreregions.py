@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.core.errors import InputError
 from stages.core.files import digest, whole_file
 from stages.core.progress import say
 from stages.core.threads import Workers
@@ -48,8 +49,12 @@ def _page(table: pd.DataFrame, title: str, weights: Path) -> str:
 
 def run(*, bsds: Path, out: Path, weights: Path, split: str = "val", tau: float = 0.45, workers: int = 0) -> None:
     """Score all methods on the images of ``split``; ``tau`` is where the hierarchy is cut for the counts at τ."""
+    if out.suffix != ".tsv":
+        raise InputError(f"--out is {out}; expected a name that ends in .tsv")
+    if not 0 <= tau <= 1:
+        raise InputError(f"--tau is {tau}; expected a contour strength from 0 to 1")
     model = load_model(weights)
-    items = find(bsds, [split])
+    items = find(bsds, split)
     with Workers(workers) as pool:
         table = compare(items, model, tau, pool)
     with whole_file(out) as scratch:

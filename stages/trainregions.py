@@ -28,11 +28,13 @@ LIBRARIES = ("torch", "numpy", "scipy", "higra", "opencv-python-headless", "fais
 
 def run(*, bsds: Path, out: Path, splits: str = "train", seed: int = 0, workers: int = 0) -> None:
     """Learn from the images of ``splits`` (``train``, or ``train,val``) in ``workers`` processes (0: one a core)."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out is {out}; expected a name that ends in .safetensors")
     names = splits.split(",")
     unknown = [name for name in names if name not in MCG_LENGTH]
     if unknown or len(set(names)) < len(names):
         raise InputError(f"--splits is '{splits}'; expected train, val or train,val: test is for judging alone")
-    per_split = [find(bsds, [name]) for name in names]
+    per_split = [find(bsds, name) for name in names]
     items = [item for part in per_split for item in part]
     use_threads(1)  # the order of summation is part of the result
     with one_thread(), Workers(workers) as pool:

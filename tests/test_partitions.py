@@ -185,6 +185,12 @@ def test_matching_all_pairs_of_an_offset_at_once_is_matching_them_in_turn(seed: 
     assert not (paired & ~theirs).any()
 
 
+def test_matching_reaches_no_farther_than_the_image() -> None:
+    mine, theirs = np.zeros((2, 3, 1700), bool)
+    mine[0, 5] = theirs[2, 9] = True
+    assert match_boundaries(mine, theirs)[0].sum() == 1
+
+
 def test_precision_and_recall_of_a_shifted_and_a_missing_line() -> None:
     truth = np.zeros((200, 200), int)
     truth[:, 50:] = 1

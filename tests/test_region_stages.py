@@ -18,6 +18,7 @@ from stages.artifacts.formats.regions import REGIONS
 from stages.core.files import digest
 from stages.core.labels import TRAIN
 from stages.data.voc import decode_rgb
+from stages.ops import hierarchy
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
 
@@ -97,6 +98,12 @@ def test_maps_of_your_own_come_through_unchanged(images_only: Project, tmp_path:
     assert all(same_partition(found[name], labels) for name, labels in made.items())
 
 
+def save_archive(path: Path, labels: np.ndarray) -> None:
+    """An .npz file under the name of an .npy."""
+    with path.open("wb") as file:
+        np.savez(file, labels)
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -105,6 +112,12 @@ def test_maps_of_your_own_come_through_unchanged(images_only: Project, tmp_path:
         (lambda path, labels: np.save(path, labels / 3), "expected one integer a pixel"),
         (lambda path, labels: np.save(path, labels[None]), "expected one integer a pixel"),
         (lambda path, labels: path.write_bytes(b"no"), "not a readable label map"),
+        (lambda path, labels: path.write_bytes(b"PK\x03\x04 and more"), "not a readable label map"),
+        (lambda path, labels: save_archive(path, labels), "not a readable label map"),
+        (
+            lambda path, labels: Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".png"), format="JPEG"),
+            "a JPEG file, whose numbers are not exact",
+        ),
         (
             lambda path, labels: Image.fromarray(np.stack([labels] * 3, -1).astype(np.uint8)).save(
                 path.with_suffix(".png")
@@ -152,6 +165,22 @@ def test_what_a_method_needs_is_asked_for(
     out = images_only.path("hierarchies/0.h5")
     assert images_only.run("hierarchies", "--images", images_only.images()[0], "--out", out, *words) == 2
     assert told in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_too_many_regions_are_refused_by_image(
+    images_only: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hierarchy, "MOST", 50)
+    out = images_only.path("hierarchies/0.h5")
+    words = ["--images", images_only.images()[0], "--out", out]
+    assert images_only.run("hierarchies", *words, "--weights", REGION_WEIGHTS) == 2
+    assert "regions, expected at most 50; lower hierarchies.longest_side" in capsys.readouterr().err
+    with_method(images_only, method="precomputed", maps="maps")
+    for name, image in training_images(Path(images_only.images()[0])).items():
+        np.save(tmp_path / f"{name}.npy", np.arange(image[..., 0].size).reshape(image.shape[:2]))
+    assert images_only.run("hierarchies", *words, "--maps", tmp_path) == 2
+    assert "regions, expected at most 50; make its label map coarser" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from threadpoolctl import threadpool_info
 
 from stages.__main__ import main
 from stages.core.files import digest
-from stages.data.bsds import find, read_truths
+from stages.core.threads import Workers
+from stages.data.bsds import find, read
 from stages.data.scenes import scene
 from stages.models.regions import load_model
 from stages.sections.scenes import Scenes
@@ -53,6 +56,11 @@ def write_official(root: Path, split: str, numbers: range) -> None:
         savemat(data / "groundTruth" / split / f"{number}.mat", {"groundTruth": cells})
 
 
+def resave(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the annotations of an image."""
+    np.savez(root / "val/segmentations/7.npz", segmentation=change(np.stack(drawn(7)[1])))
+
+
 @pytest.fixture(scope="module")
 def bsds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six training and three validation images."""
@@ -72,11 +80,13 @@ def learned(bsds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_layouts_are_read_alike(bsds: Path, tmp_path: Path) -> None:
     write_official(tmp_path, "val", range(6, 9))
-    here, there = find(bsds, ["val"]), find(tmp_path, ["val"])
+    here, there = find(bsds, "val"), find(tmp_path, "val")
     assert [item.name for item in here] == [item.name for item in there] == ["6", "7", "8"]
     for one, other in zip(here, there, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(read_truths(one), read_truths(other), strict=True))
-        assert read_truths(other)[0].min() == 0
+        (image, truths), (same, others) = read(one), read(other)
+        assert np.array_equal(image, same)
+        assert all(np.array_equal(a, b) for a, b in zip(truths, others, strict=True))
+        assert others[0].min() == 0
 
 
 def test_learning_says_whence_and_repeats_itself(bsds: Path, learned: Path, tmp_path: Path) -> None:
@@ -143,6 +153,52 @@ def test_the_level_table_leaves_as_much_boundary_as_mcg() -> None:
         assert left == pytest.approx(wanted, rel=0.02)
 
 
+def _threads(_: int) -> list[int]:
+    """Threads of each library that a worker has loaded; this module brings scipy's and faiss's."""
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_compute_on_one_thread(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "2")
+    with Workers(count) as workers:
+        pools = [threads for found in workers.map(_threads, [0, 1], "threads", "job") for threads in found]
+    assert len(pools) >= 2
+    assert set(pools) == {1}
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "told"),
+    [
+        ("trainregions", ["--out", "w.json"], "--out is w.json; expected a name that ends in .safetensors"),
+        ("scoreregions", ["--out", "w.md"], "--out is w.md; expected a name that ends in .tsv"),
+        ("scoreregions", ["--out", "w.tsv", "--tau", "nan"], "--tau is nan; expected a contour strength from 0 to 1"),
+        (
+            "scoreregions",
+            ["--out", "w.tsv", "--split", "train,val"],
+            "split 'train,val': expected one of train, val, test",
+        ),
+        ("scoreregions", ["--out", "w.tsv", "--workers", "-1"], "--workers is -1; expected a number of processes"),
+    ],
+)
+def test_bad_words_of_the_tools(
+    bsds: Path,
+    learned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tool: str,
+    words: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--weights", str(learned)] if tool == "scoreregions" else []
+    assert main([tool, "--bsds", str(bsds), *more, *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -164,6 +220,11 @@ def test_training_takes_no_other_split(
     [
         (lambda root: (root / "val/segmentations/7.npz").unlink(), "7.npz: no such file, though 7.jpg is there"),
         (lambda root: (root / "val/segmentations/7.npz").write_bytes(b"x"), "7.npz: not a readable annotation file"),
+        (lambda root: (root / "val/segmentations/7.npz").write_bytes(b""), "7.npz: not a readable annotation file"),
+        (lambda root: resave(root, lambda maps: maps[:, :-1]), "7.npz: holds int64 of shape"),
+        (lambda root: resave(root, lambda maps: maps[0]), "7.npz: holds int64 of shape"),
+        (lambda root: resave(root, lambda maps: maps[:0]), "7.npz: holds no annotation"),
+        (lambda root: resave(root, lambda maps: maps / 2), "7.npz: holds float64 of shape"),
         (lambda root: (root / "val/images/7.jpg").write_bytes(b"x"), "7.jpg: does not decode"),
         (lambda root: (root / "val/images").rename(root / "val/pictures"), "no images of the split 'val'"),
     ],

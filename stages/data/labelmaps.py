@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,16 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
             with Image.open(path) as image:
                 if image.mode not in GREY_MODES:
                     raise InputError(f"{path}: the map is {image.mode}; expected an 8- or 16-bit grey or palette PNG")
+                if image.format != "PNG":
+                    raise InputError(f"{path}: a {image.format} file, whose numbers are not exact; save it as PNG")
                 labels: NDArray[Any] = np.array(image)
         else:
-            labels = np.load(path)
+            labels = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(
             f"{png}: no such file, nor {npy.name}; expected a label map for every training image"
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, TokenError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable label map ({error}); make it again") from None
     if labels.dtype.kind not in "iu" or labels.ndim != 2:
         raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}; expected one integer a pixel")

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from stages.core.errors import InputError
 from stages.ops.contours import RESPONSES, WORDS
-from stages.ops.ucm import ArcNetwork, Model
+from stages.ops.ucm import ArcNetwork, Model, features_of
 
 FORMAT, VERSION = "novelseg-regions", 1
 
@@ -55,19 +55,49 @@ def load_model(path: Path) -> Model:
             "`trainregions`"
         )
     try:
-        stages = len(arrays["cuts"]) + 1
-        networks = []
-        for stage in range(stages):
-            layers = range(sum(name.startswith(f"{stage}.") and name.endswith(".weight") for name in arrays))
-            networks.append(
-                ArcNetwork(
-                    arrays[f"{stage}.mean"],
-                    arrays[f"{stage}.deviation"],
-                    [arrays[f"{stage}.{layer}.weight"] for layer in layers],
-                    [arrays[f"{stage}.{layer}.bias"] for layer in layers],
-                )
-            )
-        textons = arrays["textons"].reshape(WORDS, RESPONSES)
-        return Model(textons, networks, arrays["cuts"].tolist(), arrays["levels"])
+        return _model(arrays)
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: lacks what a region model needs ({error}); make it again") from None
+        raise InputError(f"{path}: not a whole region model ({error}); restore it or make it again") from None
+
+
+def _model(arrays: dict[str, NDArray[Any]]) -> Model:
+    """Put a model together, each array of the shape that the others ask for.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If an array is missing, has another shape, or holds what is no number.
+    """
+
+    left = set(arrays)
+
+    def take(name: str, *shape: int) -> NDArray[Any]:
+        array = arrays[name]
+        left.discard(name)
+        if len(array.shape) != len(shape) or any(
+            -1 != want != have for want, have in zip(shape, array.shape, strict=True)
+        ):
+            raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are no numbers")
+        return array
+
+    cuts, levels = take("cuts", -1), take("levels", 2, -1)
+    if (np.diff(levels) < 0).any():
+        raise ValueError("levels fall, expected rising ones")
+    networks = []
+    for stage in range(len(cuts) + 1):
+        layers = sum(name.startswith(f"{stage}.") and name.endswith(".weight") for name in arrays)
+        size = features_of(stage)
+        mean, deviation = take(f"{stage}.mean", size), take(f"{stage}.deviation", size)
+        weights, biases = [], []
+        for layer in range(max(1, layers)):
+            outputs = 1 if layer == layers - 1 else -1
+            weights.append(take(f"{stage}.{layer}.weight", -1, size, outputs))
+            members, _, size = weights[-1].shape
+            biases.append(take(f"{stage}.{layer}.bias", members, 1, size))
+        networks.append(ArcNetwork(mean, deviation, weights, biases))
+    textons = take("textons", WORDS, RESPONSES)
+    if left:
+        raise ValueError(f"'{min(left)}' belongs to no stage")
+    return Model(textons, networks, cuts.tolist(), levels)

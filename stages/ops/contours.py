@@ -1,11 +1,11 @@
 """Contour evidence of an image: gradients of local brightness, colour and texture histograms at several scales (A3).
 
-At each pixel and scale, p_b is the share of histogram bin b in a Gaussian window. The squared distance between the
-histograms of two windows a small step n apart is nᵀJn with
+At each pixel and scale, p_b is the share of histogram bin b in a Gaussian window of σ px. For a unit vector n, nᵀJn,
 
-    J = σ² Σ_b ∇√p_b (∇√p_b)ᵀ,
+    J = σ²/4 Σ_b ∇p_b (∇p_b)ᵀ / (p_b + 0.02)
 
-a quarter of the χ² form σ² Σ_b ∇p_b ∇p_bᵀ / p_b. One 2×2 tensor thus holds the half-disc gradient of every orientation.
+is the χ² distance of the histograms on both sides of a line with normal n. One 2×2 tensor thus holds the half-disc
+gradient of every orientation. The 0.02 keeps bins that are hardly there from making contours.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MOST = 1 << 16  # regions that uint16 can number
+
 
 @dataclass(frozen=True)
 class Hierarchy:
@@ -37,6 +39,24 @@ def fit_size(height: int, width: int, longest: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+class TooManyRegionsError(Exception):
+    """An image has more regions than a hierarchy can number."""
+
+
+def as_basins(labels: NDArray[np.integer]) -> NDArray[np.uint16]:
+    """Labels 0…L−1 as they are stored.
+
+    Raises
+    ------
+    TooManyRegionsError
+        If there are more than 65,536.
+    """
+    count = int(labels.max()) + 1
+    if count > MOST:
+        raise TooManyRegionsError(f"{count} regions, expected at most {MOST}")
+    return labels.astype(np.uint16)
+
+
 def flat(labels: NDArray[np.integer]) -> Hierarchy:
     """Give a label map as a hierarchy whose regions never merge: every cut up to 1 gives the map back.
 
@@ -47,18 +67,16 @@ def flat(labels: NDArray[np.integer]) -> Hierarchy:
 
     Raises
     ------
-    ValueError
+    TooManyRegionsError
         If there are more regions.
     """
-    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-    count = int(numbers.max()) + 1
-    if count - 1 > np.iinfo(np.uint16).max:
-        raise ValueError(f"{count} regions; expected at most 65536")
+    basins = as_basins(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
+    count = int(basins.max()) + 1
     if count == 1:
-        return Hierarchy(numbers.astype(np.uint16), np.zeros(1, np.int32), np.zeros(1, np.float32))
+        return Hierarchy(basins, np.zeros(1, np.int32), np.zeros(1, np.float32))
     heights = np.zeros(count + 1, np.float32)
     heights[count] = 1
-    return Hierarchy(numbers.astype(np.uint16), np.full(count + 1, count, np.int32), heights)
+    return Hierarchy(basins, np.full(count + 1, count, np.int32), heights)
 
 
 def regions_at(hierarchy: Hierarchy, tau: float) -> NDArray[np.uint16]:
@@ -89,7 +107,7 @@ def cut(hierarchy: Hierarchy, tau: float, size: tuple[int, int]) -> NDArray[np.u
     Returns
     -------
     (H, W) uint16
-        Region of each pixel, numbered 0…R−1 by first appearance of their basins.
+        Region of each pixel, numbered 0…R−1.
     """
     labels: NDArray[np.uint16] = regions_at(hierarchy, tau)[hierarchy.basins]
     rows = (np.arange(size[0]) * labels.shape[0]) // size[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,9 @@ def match_boundaries(
     """
     height, width = mine.shape
     reach = tolerance * float(np.hypot(height, width))
-    far = int(reach)
-    offsets = [(dy, dx) for dy in range(-far, far + 1) for dx in range(-far, far + 1) if dy * dy + dx * dx <= reach**2]
+    rows, columns = min(int(reach), height - 1), min(int(reach), width - 1)
+    grid = product(range(-rows, rows + 1), range(-columns, columns + 1))
+    offsets = [(dy, dx) for dy, dx in grid if dy * dy + dx * dx <= reach**2]
     free, open_ = mine.copy(), theirs.copy()
     for dy, dx in sorted(offsets, key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset)):
         here = np.s_[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]

@@ -14,6 +14,7 @@ from stages.ops.contours import WORDS, Contours, largest_eigenvalue
 
 LEVELS = 16  # hard bins of a Lab channel
 HISTOGRAMS = (LEVELS, LEVELS, LEVELS, WORDS)
+FEATURES = 28  # of an arc that has not been rated yet
 VECTORS = 12  # eigenvectors of the normalised cut
 STRAIGHT = 0.2  # mean normal of a straight arc: 0.7 to 1 of its length; of a closed one: 0
 DENSE = 160  # regions up to which all eigenvectors are computed at once

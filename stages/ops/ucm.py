@@ -18,8 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.ops.contours import CUES, Contours, Plane, contours, strength
-from stages.ops.hierarchy import Hierarchy
-from stages.ops.regiongraph import Floats, Integers, RegionGraph, features, measure, merged, spectral, with_strength
+from stages.ops.hierarchy import Hierarchy, as_basins
+from stages.ops.regiongraph import (
+    FEATURES,
+    Floats,
+    Integers,
+    RegionGraph,
+    features,
+    measure,
+    merged,
+    spectral,
+    with_strength,
+)
 
 Network = Callable[[Floats], Floats]
 
@@ -108,6 +118,11 @@ def arc_features(graph: RegionGraph) -> Floats:
     if graph.cues == len(CUES):
         return found
     return np.concatenate([found, spectral(graph, graph.arcs[:, -1] / graph.length)], axis=1)
+
+
+def features_of(stage: int) -> int:
+    """Number of features that the network of a stage sees."""
+    return FEATURES + (stage + 2 if stage else 0)  # one rating of each stage before, two normalised-cut distances
 
 
 def rising(tree: Any, altitudes: Floats) -> Floats:
@@ -200,13 +215,12 @@ def build(image: NDArray[np.uint8], model: Model) -> Hierarchy:
 
     Raises
     ------
-    ValueError
-        If there are more basins than uint16 can number; make the image smaller first.
+    TooManyRegionsError
+        If there are more basins than can be numbered; make the image smaller first.
     """
     basins, evidence = basins_of(image, model.textons)
-    if basins.max() > np.iinfo(np.uint16).max:
-        raise ValueError(f"{basins.max() + 1} basins; expected at most 65536")
+    stored = as_basins(basins)
     merges = merge(measure(basins, evidence), model.networks, model.cuts)
     heights = np.interp(merges.levels, *model.levels)
     heights[: basins.max() + 1] = 0
-    return Hierarchy(basins.astype(np.uint16), merges.parents.astype(np.int32), heights.astype(np.float32))
+    return Hierarchy(stored, merges.parents.astype(np.int32), heights.astype(np.float32))

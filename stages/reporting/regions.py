@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
 from stages.core.threads import Workers, one_thread
-from stages.data.bsds import Drawn, read_image, read_truths
+from stages.data.bsds import Drawn, read
 from stages.ops import ucm
 from stages.ops.contours import contours, lab_planes, strength
-from stages.ops.hierarchy import Hierarchy, cut, regions_at
+from stages.ops.hierarchy import Hierarchy, as_basins, cut, regions_at
 from stages.ops.partitions import (
     Labels,
     RegionScores,
@@ -58,7 +58,7 @@ def _mean_pb(boundaries: NDArray[np.float32]) -> tuple[list[Series], None]:
     raised = ucm.rising(tree, altitudes)
     heights = (raised / (raised + HALF_STRENGTH)).astype(np.float32)
     parents = tree.parents().astype(np.int32)
-    return _levels(Hierarchy(np.asarray(basins).reshape(boundaries.shape).astype(np.uint16), parents, heights)), None
+    return _levels(Hierarchy(as_basins(np.asarray(basins).reshape(boundaries.shape)), parents, heights)), None
 
 
 def _ucm(image: NDArray[np.uint8], model: ucm.Model) -> tuple[list[Series], Hierarchy]:
@@ -128,7 +128,7 @@ def _score(series: Sequence[Series], truths: Sequence[Labels]) -> tuple[RegionSc
 
 
 def _scored(job: Job) -> dict[str, Scored]:
-    image, truths = read_image(job.item), read_truths(job.item)
+    image, truths = read(job.item)
     found = {}
     for name, method in METHODS.items():
         start = time.process_time()
@@ -144,7 +144,7 @@ def _scored(job: Job) -> dict[str, Scored]:
 
 def _agreement(job: Job) -> list[Scored]:
     """Each annotator against the others."""
-    truths = read_truths(job.item)
+    truths = read(job.item)[1]
     found = []
     for number, one in enumerate(truths):
         others = truths[:number] + truths[number + 1 :]

@@ -15,9 +15,9 @@ from torch import Tensor
 from stages.core.progress import say
 from stages.core.random import numpy_generator, torch_generator
 from stages.core.threads import Workers
-from stages.data.bsds import Drawn, read_image, read_truths
+from stages.data.bsds import Drawn, read, read_image
 from stages.ops.contours import RESPONSES, WORDS, lab_planes, texture
-from stages.ops.hierarchy import Hierarchy, regions_at
+from stages.ops.hierarchy import Hierarchy, as_basins, regions_at
 from stages.ops.partitions import boundary
 from stages.ops.regiongraph import Floats, RegionGraph, measure
 from stages.ops.ucm import ArcNetwork, Model, Network, arc_features, basins_of, merge
@@ -71,7 +71,7 @@ def fit_textons(items: list[Drawn], seed: int, workers: Workers) -> NDArray[np.f
 
 def _measured(job: tuple[Drawn, bool, NDArray[np.float32]]) -> Annotated:
     item, mirrored, textons = job
-    image, truths = read_image(item), read_truths(item)
+    image, truths = read(item)
     if mirrored:
         image, truths = np.ascontiguousarray(image[:, ::-1]), [truth[:, ::-1] for truth in truths]
     basins, evidence = basins_of(image, textons)
@@ -165,7 +165,7 @@ def _lengths(job: tuple[Drawn, Model]) -> Floats:
     item, model = job
     basins, evidence = basins_of(read_image(item), model.textons)
     merges = merge(measure(basins, evidence), model.networks, model.cuts)
-    tree = Hierarchy(basins.astype(np.uint16), merges.parents.astype(np.int32), merges.levels.astype(np.float32))
+    tree = Hierarchy(as_basins(basins), merges.parents.astype(np.int32), merges.levels.astype(np.float32))
     return np.array([boundary(regions_at(tree, level)[tree.basins]).sum() for level in _raw_levels()], np.float64)
 
 
