@@ -7,15 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.segmentation import felzenszwalb
 
 from stages.artifacts import hdf5
 from stages.artifacts.formats.hierarchies import HIERARCHIES
 from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.regions import REGIONS
-from tests.makers import Project, tiny_values, write_values
+from stages.data.bsds import find, read
+from stages.models.regions import load_model
+from stages.ops import ucm
+from stages.ops.hierarchy import regions_at
+from stages.ops.partitions import joined, region_scores, summarise
+from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
 pytestmark = pytest.mark.real
 SHARDS = 96
+TRAIN_ONLY = REGION_WEIGHTS.with_name("regions-bsds500-train.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,8 @@ def voc(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(write_values(root / "params.yaml", values).parent, root)
     assert project.run("images", "--raw", folder, "--shard", 5, "--out", project.path("images/5.h5")) == 0
     tree, cut = project.path("hierarchies/5.h5"), project.path("regions/5.h5")
-    assert project.run("hierarchies", "--images", project.path("images/5.h5"), "--out", tree) == 0
+    words = ["--weights", REGION_WEIGHTS, "--out", tree]
+    assert project.run("hierarchies", "--images", project.path("images/5.h5"), *words) == 0
     assert project.run("regions", "--hierarchies", tree, "--out", cut) == 0
     return project
 
@@ -57,3 +65,23 @@ def test_real_images_have_a_sensible_number_of_regions(voc: Project) -> None:
     assert 2 <= np.median(counts) <= 150
     with hdf5.opened(voc.path("hierarchies/5.h5"), HIERARCHIES) as file:
         assert len(file["row"]) == len(counts)
+
+
+def test_the_hierarchy_agrees_with_people_better_than_felzenszwalb(real_data: Path) -> None:
+    items = find(real_data / "bsds500", "val")[::12]
+    model = load_model(TRAIN_ONLY)
+    people, learned, plain = [], [], []
+    for item in items:
+        image, truths = read(item)
+        tree = ucm.build(image, model)
+        levels = [regions_at(tree, level) for level in np.arange(1, 20) / 20]
+        learned.append(region_scores(tree.basins, levels, truths))
+        maps = [felzenszwalb(image, scale=scale) for scale in (100, 300, 1000, 3000)]
+        plain.append(joined([region_scores(part, [np.arange(part.max() + 1)], truths) for part in maps]))
+        for number, one in enumerate(truths):
+            others = truths[:number] + truths[number + 1 :]
+            people.append(region_scores(one, [np.arange(one.max() + 1)], others))
+    found = {name: summarise(scores) for name, scores in (("people", people), ("ucm", learned), ("plain", plain))}
+    assert found["people"].covering_ods > found["ucm"].covering_ods > found["plain"].covering_ods + 0.03
+    assert 0.65 < found["people"].covering_ods < 0.8
+    assert found["people"].variation_ods < found["ucm"].variation_ods < found["plain"].variation_ods - 0.2
