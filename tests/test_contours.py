@@ -61,8 +61,12 @@ def test_soft_bins_share_each_pixel_between_two_neighbours() -> None:
 
 def test_words_are_the_nearest_textons() -> None:
     plane = np.random.default_rng(0).random((9, 11), dtype=np.float32)
-    distances = ((c.texture(plane)[:, :, None].astype(np.float64) - TEXTONS) ** 2).sum(axis=-1)
-    assert np.array_equal(c._words(plane, TEXTONS), distances.argmin(axis=-1))
+    descriptors = c.texture(plane).astype(np.float64)
+    distances = ((descriptors[None] - TEXTONS[:, :, None, None]) ** 2).sum(axis=1)
+    assert np.array_equal(c._words(plane, TEXTONS), distances.argmin(axis=0))
+    twice = TEXTONS.copy()
+    twice[7] = twice[3]
+    assert 7 not in c._words(plane, twice)
     words = np.array([[0, 1, 2, 2], [0, 3, 2, 2]], np.uint8)
     bins = c._word_bins(words)
     assert [share.tolist() for share in bins] == [[[0.5, 0]], [[0.25, 0]], [[0, 1]], [[0.25, 0]]]

@@ -55,7 +55,7 @@ class Arcs:
 
 def _descriptors(job: tuple[Drawn, int]) -> NDArray[np.float32]:
     item, seed = job
-    found = texture(lab_planes(read_image(item))[0]).reshape(-1, RESPONSES)
+    found = texture(lab_planes(read_image(item))[0]).reshape(RESPONSES, -1).T
     chosen = numpy_generator(seed, "textons", item.name).choice(len(found), min(SAMPLES, len(found)), replace=False)
     return found[np.sort(chosen)]
 
@@ -65,7 +65,7 @@ def fit_textons(items: list[Drawn], seed: int, workers: Workers) -> NDArray[np.f
     sample = np.concatenate(list(workers.map(_descriptors, [(item, seed) for item in items], "textons", "image")))
     faiss.omp_set_num_threads(1)
     run = faiss.Kmeans(RESPONSES, WORDS, niter=50, nredo=3, seed=seed, max_points_per_centroid=len(sample))
-    run.train(sample)
+    run.train(np.ascontiguousarray(sample))
     return np.asarray(run.centroids, np.float32)
 
 
