@@ -1,8 +1,8 @@
 """Draw ``docs/regions.png``: cuts of the region hierarchy at three τ beside felzenszwalb and slic.
 
 Run with ``python -m benchmarks.region_picture``. The photographs come with scikit-image and are in the public domain
-(astronaut: NASA; rocket: SpaceX; coffee, chelsea: CC0). The scale of felzenszwalb is its best one on BSDS500's validation
-images (docs/regions/bsds500-val.md); slic has about as many segments as the hierarchy has regions at τ = 0.45.
+(astronaut: NASA; rocket: SpaceX; coffee, chelsea: CC0). The scale of felzenszwalb is its best one on BSDS500's
+validation images (docs/regions/bsds500-val.md); slic has about as many segments as the hierarchy has regions.
 """
 
 from __future__ import annotations
