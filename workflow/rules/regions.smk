@@ -7,7 +7,11 @@ rule hierarchies:
         "artifacts/hierarchies/{shard}.h5",
     params:
         recipe=recipe("hierarchies", CONFIG),
-        weights=f"--weights {shlex.quote(CONFIG.region_weights)}" if CONFIG.region_weights else "",
+        weights=(
+            f"--weights {shlex.quote(CONFIG.region_weights)}"
+            if CONFIG.region_weights
+            else ""
+        ),
         maps=f"--maps {shlex.quote(CONFIG.maps)}" if CONFIG.maps else "",
     shell:
         "python -m stages hierarchies {params.weights} {params.maps}"
