@@ -272,7 +272,7 @@ def test_plain_pictures_give_few_regions_and_rich_ones_many() -> None:
     for name, picture in pictures.items():
         image = picture if picture.ndim == 3 else picture[:, :, None].repeat(3, axis=2)
         counts[name] = int(cut(ucm.build(image, MODEL), 0.45, (image.shape[0], image.shape[1])).max()) + 1
-    assert counts["horse"] == 2
+    assert 2 <= counts["horse"] <= 4
     assert counts["grass"] <= 2
     assert counts["moon"] <= 8
     assert 4 <= counts["coins"] <= 14
