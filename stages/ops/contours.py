@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 BINS = 12  # soft bins of a Lab channel
 WORDS = 32  # textons
+BLOCK = 8192  # pixels whose distances to all textons stay in the processor's cache
 RESPONSES = 10  # filters of the texture descriptor
 FLOOR = 0.02
 # What, window σ in px, and step of the grid on which it is measured: a wide window needs no fine grid. Wide windows of
@@ -95,12 +96,17 @@ def texture(brightness: Plane) -> NDArray[np.float32]:
 
 def _words(brightness: Plane, textons: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Nearest texton of each pixel; of equally near ones the first."""
-    nearness = (2 * textons) @ texture(brightness).reshape(RESPONSES, -1)
-    nearness -= (textons * textons).sum(axis=1)[:, None]
-    nearest = nearness.max(axis=0)
-    words = np.zeros(nearest.shape, np.uint8)
-    for word in range(WORDS - 1, -1, -1):  # much faster than argmax along an axis of 32
-        np.copyto(words, word, where=nearness[word] == nearest)
+    descriptors = texture(brightness).reshape(RESPONSES, -1)
+    norms = (textons * textons).sum(axis=1)[:, None]
+    rank = np.arange(WORDS, 0, -1, dtype=np.uint8)[:, None]  # the first has the highest
+    words = np.empty(brightness.size, np.uint8)
+    for start in range(0, brightness.size, BLOCK):
+        block = np.s_[start : start + BLOCK]
+        nearness = (2 * textons) @ descriptors[:, block]
+        nearness -= norms
+        # Much faster than argmax along 32.
+        nearest = (nearness == nearness.max(axis=0)).view(np.uint8)
+        words[block] = WORDS - (nearest * rank).max(axis=0)
     return words.reshape(brightness.shape)
 
 
