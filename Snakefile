@@ -3,32 +3,28 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from stages.core.errors import InputError
 from workflow.config import load
-from workflow.plan import READS, check_inputs
-from workflow.recipe import recipe
+from workflow.plan import READS
+from workflow.tracking import Tracking, lock
 
 # The stages run with the Python that runs Snakemake, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 try:
     CONFIG = load()
-    check_inputs(
-        {
-            "encoder.weights": CONFIG.weights,
-            "images.root": CONFIG.raw,
-            "hierarchies.weights": CONFIG.region_weights,
-            "hierarchies.maps": CONFIG.maps,
-        }
-    )
 except InputError as error:
     raise SystemExit(f"error: {error}") from None
 TARGETS = CONFIG.targets
 IMAGES = TARGETS.of("images")
-# A GPU runs one job at a time; without one, cores are the only limit.
+TRACKING = Tracking(workflow, CONFIG)
+# A GPU runs one job at a time; without one, cores are the only limit. A cluster's profile sets both.
 GPU = int(shutil.which("nvidia-smi") is not None)
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
 
 
 def share(jobs):
@@ -54,3 +50,17 @@ include: "workflow/rules/regions.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/stages.smk"
+
+
+onstart:
+    try:
+        HELD = lock()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+onsuccess:
+    # `dvc repro` and `python -m workflow run` record by themselves, when all their stages are done.
+    if not os.environ.keys() & {"DVC_STAGE", "NOVELSEG_STAGEWISE"}:
+        record = [sys.executable, "-m", "workflow", "record", "--after-run"]
+        subprocess.run(record, check=False)

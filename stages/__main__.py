@@ -1,7 +1,7 @@
 """``python -m stages STAGE --option value …``: run one stage, from paths to paths.
 
 The options are the keywords of the stage's ``run``; parameters come from the sections of ``--params`` that its
-signature names.
+signature names. ``--record FILE`` also writes what the outputs were made from (`stages.core.provenance`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
+from stages.core.digests import Digests
 from stages.core.errors import InputError
 from stages.core.interface import Interface, interface, is_path_list
 from stages.core.params import load_sections
 from stages.core.progress import say
+from stages.core.provenance import Recorder
 
 STAGES = (
     "images",
@@ -57,7 +60,18 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
     for name, (kind, default) in stage.options.items():
         _add_option(parser, name, kind, default)
+    parser.add_argument("--record", type=Path, help="provenance record to write; the project is the working folder")
     return parser
+
+
+def _run(stage: Interface, options: dict[str, Any]) -> None:
+    sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
+    record = options.pop("record")
+    parameters = {name: values.model_dump() for name, values in sections.items()}
+    recorder = Recorder(stage.name, options, parameters, Digests()) if record else None
+    stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
+    if recorder:
+        recorder.write(record)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,8 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     stage = interface(words[0])
     options = vars(_parser(stage).parse_args(words[1:]))
     try:
-        sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
-        stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
+        _run(stage, options)
     except InputError as error:
         say(f"error: {error}")
         return 2

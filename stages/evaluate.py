@@ -29,8 +29,9 @@ from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.examples import EXAMPLES
 from stages.artifacts.formats.files import ABOUT, EXAMPLES_FILE, ROWS
 from stages.core.compute import pick_device, use_threads
+from stages.core.digests import digest_once
 from stages.core.errors import InputError
-from stages.core.files import digest, whole_folder
+from stages.core.files import whole_folder
 from stages.core.progress import track
 from stages.core.random import torch_generator
 from stages.data.index import ATTRIBUTES, Index, read_index
@@ -255,7 +256,7 @@ def run(
     about = {
         **_about(data, fold, cases, encoders, variants, srofb),
         **{"fold": fold, "shot": shot},
-        "weights": {name: digest(path) for name, path in {"pretrained": weights, **trained}.items()},
+        "weights": {name: digest_once(path) for name, path in {"pretrained": weights, **trained}.items()},
     }
     with whole_folder(out) as scratch:
         tables.write(scratch / ROWS, RESULTS, _in_order(rows))

@@ -21,7 +21,7 @@ from stages.artifacts.formats.features import FEATURES
 from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.regions import REGIONS
 from stages.core.compute import pick_device, use_threads
-from stages.core.files import digest
+from stages.core.digests import digest_once
 from stages.core.progress import track
 from stages.data.index import read_index
 from stages.data.voc import decode_mask, decode_rgb
@@ -123,7 +123,7 @@ def run(
         {**background.arrays("bg", "region", net.channels), **objects.arrays("fg", "class", net.channels)},
         {
             "fold": fold,
-            "encoder": digest(encoder),
+            "encoder": digest_once(encoder),
             "dropped_regions": int(dropped[0]),
             "dropped_pixels": int(dropped[1]),
         },

@@ -21,8 +21,8 @@ from skimage.segmentation import felzenszwalb, slic
 from stages.artifacts import hdf5
 from stages.artifacts.formats.hierarchies import HIERARCHIES
 from stages.artifacts.formats.images import IMAGES
+from stages.core.digests import digest_once
 from stages.core.errors import InputError
-from stages.core.files import digest
 from stages.core.labels import TRAIN
 from stages.core.progress import track
 from stages.core.threads import one_thread
@@ -50,7 +50,7 @@ def _builder(params: Params, weights: Path | None, maps: Path | None) -> tuple[B
     if weights is None:
         raise InputError("--weights is missing; give the file of hierarchies.weights")
     model = load_model(weights)
-    return lambda _, image: ucm.build(image, model), {"weights": digest(weights)}
+    return lambda _, image: ucm.build(image, model), {"weights": digest_once(weights)}
 
 
 def _fitted(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:

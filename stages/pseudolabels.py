@@ -19,8 +19,8 @@ from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.prototypes import LEVELS, PROTOTYPES
 from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.core.compute import pick_device, use_threads
+from stages.core.digests import digest_once
 from stages.core.errors import InputError
-from stages.core.files import digest
 from stages.core.progress import track
 from stages.data.index import read_index
 from stages.data.voc import decode_mask, decode_rgb
@@ -59,7 +59,7 @@ def run(
     data, place = read_index(index), pick_device(device)
     net, about = load_encoder(encoder, fold)
     extract = FeatureExtractor(net, about["precision"], place)
-    made_by = digest(encoder)
+    made_by = digest_once(encoder)
     levels = _read_prototypes(prototypes, fold, made_by, place)
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
     ids, rows, maps = [], [], []

@@ -1,13 +1,14 @@
-"""``python -m workflow use PRESET | check | table``."""
+"""``python -m workflow COMMAND``: the everyday commands; ``--help`` lists them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from stages.core.errors import InputError
-from workflow import checks, presets
+from workflow import presets
 
 
 def _table() -> str:
@@ -27,15 +28,108 @@ def _table() -> str:
     return "\n".join(lines)
 
 
+def _use(options: argparse.Namespace) -> str:
+    changed = presets.use(options.name, force=options.force)
+    return f"params.yaml: {'now' if changed else 'already'} {options.name}"
+
+
+def _check(options: argparse.Namespace) -> str:
+    from workflow import checks
+
+    if options.fix:
+        checks.fix()
+    if faults := checks.run_checks():
+        raise InputError("\n".join(faults))
+    return f"{len(checks.CHECKS)} checks: all agree"
+
+
+def _run(options: argparse.Namespace) -> str:
+    from workflow.share import run
+
+    return run(options.words)
+
+
+def _record(options: argparse.Namespace) -> str:
+    from workflow.records import record
+    from workflow.tracking import lock
+
+    # Snakemake, after a run, still holds the folder.
+    release = None if options.after_run else lock()
+    try:
+        return record()
+    finally:
+        if release:
+            release()
+
+
+def _prune(options: argparse.Namespace) -> str:
+    from workflow.records import prune
+
+    return "\n".join(f"removed {path}" for path in prune(tuple(options.stages)))
+
+
+def _finish(options: argparse.Namespace) -> str:
+    from workflow.records import finish
+
+    return "\n".join(f"removed {path}" for path in finish(options.stage))
+
+
+def _push(options: argparse.Namespace) -> str:
+    from workflow.share import push
+
+    return push(options.remote)
+
+
+def _pull(options: argparse.Namespace) -> str:
+    from workflow.share import pull
+
+    return pull(options.stages, options.remote)
+
+
+def _audit(_: argparse.Namespace) -> str:
+    from workflow.records import audit
+
+    audit()
+    return "dvc.lock and the provenance records agree"
+
+
+def _explain(options: argparse.Namespace) -> str:
+    from workflow.explain import explain
+
+    return explain(options.path)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow", description="Everyday commands of the pipeline.")
     commands = parser.add_subparsers(dest="command", required=True)
-    use = commands.add_parser("use", help="write params.yaml from a preset")
+
+    def command(name: str, action: Callable[[argparse.Namespace], str], text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.set_defaults(action=action)
+        return found
+
+    use = command("use", _use, "write params.yaml from a preset")
     use.add_argument("name", help=f"one of {', '.join(presets.names())}")
     use.add_argument("--force", action="store_true", help="overwrite edited values")
-    check = commands.add_parser("check", help="verify that the house agrees with itself")
+    run = command("run", _run, "bring everything up to date, stage by stage, and record it in dvc.lock")
+    run.add_argument("words", nargs=argparse.REMAINDER, help="options for snakemake, such as --cores 4")
+    record = command("record", _record, "write dvc.lock, if every artifact is current")
+    record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
+    prune = command("prune", _prune, "remove shards, folds and scratch files that the parameters do not name")
+    prune.add_argument("stages", nargs="*", help="only of these stages")
+    finish = command("finish", _finish, "what `dvc repro` does after a stage: prune it, and tell DVC known digests")
+    finish.add_argument("stage")
+    push = command("push", _push, "publish what dvc.lock names, after an audit")
+    push.add_argument("--remote", help="name of the DVC remote; the default one else")
+    command("audit", _audit, "compare dvc.lock with the provenance records; reads no large file")
+    pull = command("pull", _pull, "fetch what dvc.lock names")
+    pull.add_argument("stages", nargs="*", help="only what is needed to use these stages' outputs")
+    pull.add_argument("--remote", help="name of the DVC remote; the default one else")
+    explain = command("explain", _explain, "what an artifact was made from and, if it is stale, why")
+    explain.add_argument("path", help="an artifact, a folder of artifacts, or a provenance record")
+    check = command("check", _check, "verify that the house agrees with itself")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
-    commands.add_parser("table", help="print the result table")
+    command("table", lambda _: _table(), "print the result table")
     return parser
 
 
@@ -43,20 +137,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; give the exit code."""
     options = _parser().parse_args(argv)
     try:
-        if options.command == "use":
-            changed = presets.use(options.name, force=options.force)
-            print(f"params.yaml: {'now' if changed else 'already'} {options.name}")
-        elif options.command == "table":
-            print(_table())
-        else:
-            if options.fix:
-                checks.fix()
-            faults = checks.run_checks()
-            print("\n".join(faults) if faults else f"{len(checks.CHECKS)} checks: all agree")
-            return 1 if faults else 0
+        printed = options.action(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if printed:
+        print(printed)
     return 0
 
 

@@ -125,7 +125,9 @@ def commands_fit_signatures() -> Iterator[str]:
         flags = {name.replace("-", "_") for name, _ in pairs}
         optional = set(re.findall(r"\{params\.(\w+)\}", shell))  # whole options that the rule may leave out
         options, required = _signature(stage)
-        for name in sorted(flags - options):
+        if "--record {output.record:q}" not in shell:
+            yield f"rule {stage}: must write its provenance record, `--record {{output.record:q}}`"
+        for name in sorted(flags - options - {"record"}):
             yield f"rule {stage}: --{name} is no keyword of run"
         for name in sorted(required - flags - optional):
             yield f"rule {stage}: run needs --{name}"

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from workflow.plan import READS, SCOPE, WEIGHTED, folder
-from workflow.recipe import closure, sections
+from stages.core.code import closure
+from workflow.plan import READS, SCOPE, WEIGHTED, folder, records
+from workflow.recipe import sections
 
 PATH = Path("dvc.yaml")
 HEADER = """\
@@ -25,7 +26,10 @@ def _stage(name: str) -> dict[str, Any]:
         deps.append("weights")
     params = [f"plan.{entry}" for entry in SCOPE.get(name, ())] + list(sections(name))
     stage: dict[str, Any] = {
-        "cmd": f"snakemake --allowed-rules {name} {name}_all -- {name}_all",
+        "cmd": [
+            f"snakemake --allowed-rules {name} {name}_all -- {name}_all",
+            f"python -m workflow finish {name}",
+        ],
         "deps": sorted(deps),
     }
     if params:
@@ -36,6 +40,7 @@ def _stage(name: str) -> dict[str, Any]:
         stage["plots"] = [{"report/plots": {**KEEP, "x": "iteration", "y": "loss", "title": "Loss"}}]
     else:
         stage["outs"] = [{folder(name): KEEP}]
+    stage["outs"].append({records(name): KEEP})
     return stage
 
 

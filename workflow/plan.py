@@ -12,7 +12,6 @@ from pydantic import Field as Limit
 from pydantic import model_validator
 
 from stages.artifacts.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
-from stages.core.errors import InputError
 from stages.core.params import Section
 from stages.sections.train import TrainingVariant
 
@@ -76,9 +75,39 @@ EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
 REPORTED = ("index.html", "results.tsv", "classes.tsv", "metrics.json")
 
 
+# Stages that write a folder a job, not a file a job.
+FOLDERED = ("baseline", "train", "evaluate", "report")
+
+
+def stage_of(output: str) -> str:
+    """Stage that makes an output of the plan."""
+    top, _, rest = output.partition("/")
+    return top if top == "report" else rest.partition("/")[0]
+
+
+def record_of(output: str) -> str:
+    """Provenance record of the job that makes an output."""
+    stage = stage_of(output)
+    if stage == "report":
+        return "provenance/report.json"
+    path = Path(output.replace("artifacts/", "provenance/", 1))
+    return f"{path.parent}.json" if stage in FOLDERED else path.with_suffix(".json").as_posix()
+
+
+def records(stage: str) -> str:
+    """Folder, or the one file, of a stage's provenance records."""
+    return "provenance/report.json" if stage == "report" else f"provenance/{stage}"
+
+
 def resolve(path: str) -> str:
-    """Replace ``$NOVELSEG_DATA``, or ``../shared/data`` where the variable is unset."""
-    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", "../shared/data"))
+    """Replace ``$NOVELSEG_DATA``, or ``../shared/data`` beside the project where the variable is unset.
+
+    A queued DVC experiment runs in ``.dvc/tmp/exps/NAME`` of the project; its data is the project's.
+    """
+    here = Path.cwd()
+    home = next((up.parents[2] for up in here.parents if up.parts[-3:] == (".dvc", "tmp", "exps")), None)
+    beside = f"{home}/../shared/data" if home else "../shared/data"
+    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", beside))
 
 
 def folder(stage: str) -> str:
@@ -142,19 +171,3 @@ class Targets:
             "evaluate": [f"{path}/{name}" for path in self.evaluations() for name in EVALUATED],
             "report": [f"report/{name}" for name in REPORTED] + self.plots(),
         }[stage]
-
-
-def check_inputs(paths: dict[str, str]) -> None:
-    """Refuse a plan whose inputs, by parameter, are not there, before the first job; an empty path is none.
-
-    Raises
-    ------
-    InputError
-        Naming the missing file or folder and what to do.
-    """
-    for name, path in paths.items():
-        if path and not Path(path).exists():
-            raise InputError(
-                f"{name} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the folder "
-                "that holds it, or change the path in params.yaml"
-            )

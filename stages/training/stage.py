@@ -12,7 +12,8 @@ from stages.artifacts import tables
 from stages.artifacts.formats.files import LOG_FILE, WEIGHTS
 from stages.artifacts.formats.training_log import LOG
 from stages.core.compute import pick_device, use_threads
-from stages.core.files import digest, whole_folder
+from stages.core.digests import digest_once
+from stages.core.files import whole_folder
 from stages.core.params import Section
 from stages.models.encoder import Encoder, save_encoder
 from stages.sections.encoder import EncoderParams
@@ -27,7 +28,7 @@ CHECKPOINT_EVERY = 50
 def recipe_of(inputs: list[Path], sections: list[Section], **names: int | str) -> str:
     """Inputs (by digest), parameters, fold, shot and variant of a training, as text; not the code."""
     content = {
-        "inputs": [digest(path) for path in inputs],
+        "inputs": [digest_once(path) for path in inputs],
         "sections": [section.model_dump() for section in sections],
         **names,
     }

@@ -1,25 +1,34 @@
 rule images:
     """Encode, check and count one shard of the data set."""
     input:
-        lists=CONFIG.lists,
+        **TRACKING.inputs(
+            "images",
+            given={"images.root": CONFIG.raw},
+        ),
     output:
-        "artifacts/images/{shard}.h5",
+        artifact="artifacts/images/{shard}.h5",
+        record="provenance/images/{shard}.json",
     params:
-        recipe=recipe("images", CONFIG),
         raw=f"--raw {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
     shell:
         "python -m stages images {params.raw}"
         " --shard {wildcards.shard}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 rule index:
     """Join what the shards know, and lay down folds and protocol."""
     input:
-        images=IMAGES,
+        **TRACKING.inputs(
+            "index",
+            images=IMAGES,
+        ),
     output:
-        "artifacts/index/index.h5",
-    params:
-        recipe=recipe("index", CONFIG),
+        artifact="artifacts/index/index.h5",
+        record="provenance/index/index.json",
     shell:
-        "python -m stages index" " --images {input.images:q}" " --out {output:q}"
+        "python -m stages index"
+        " --images {input.images:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"

@@ -1,41 +1,48 @@
 rule baseline:
     """Train the Baseline F_p by prototype matching."""
     input:
-        index="artifacts/index/index.h5",
-        images=IMAGES,
-        weights=CONFIG.weights,
+        **TRACKING.inputs(
+            "baseline",
+            given={"encoder.weights": CONFIG.weights},
+            index="artifacts/index/index.h5",
+            images=IMAGES,
+        ),
     output:
         weights="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
         log="artifacts/baseline/fold{fold}/{shot}shot/log.tsv",
+        record="provenance/baseline/fold{fold}/{shot}shot.json",
     threads: share(len(TARGETS.of("baseline")) // 2)
     resources:
         gpu=GPU,
     params:
-        recipe=recipe("baseline", CONFIG),
+        weights=CONFIG.weights,
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
         " --images {input.images:q}"
-        " --weights {input.weights:q}"
+        " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
         " --threads {threads}"
         " --out $(dirname {output.weights:q})"
+        " --record {output.record:q}"
 
 
 rule features:
     """Pool every background region and object of a shard with F_p."""
     input:
-        index="artifacts/index/index.h5",
-        images="artifacts/images/{shard}.h5",
-        regions="artifacts/regions/{shard}.h5",
-        encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
+        **TRACKING.inputs(
+            "features",
+            index="artifacts/index/index.h5",
+            images="artifacts/images/{shard}.h5",
+            regions="artifacts/regions/{shard}.h5",
+            encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
+        ),
     output:
-        "artifacts/features/fold{fold}/{shard}.h5",
+        artifact="artifacts/features/fold{fold}/{shard}.h5",
+        record="provenance/features/fold{fold}/{shard}.json",
     resources:
         gpu=GPU,
-    params:
-        recipe=recipe("features", CONFIG),
     shell:
         "python -m stages features"
         " --index {input.index:q}"
@@ -44,37 +51,43 @@ rule features:
         " --encoder {input.encoder:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 rule prototypes:
     """Cluster the corpora at three levels."""
     input:
-        features=TARGETS.sharded("artifacts/features/fold{fold}/{shard}.h5"),
+        **TRACKING.inputs(
+            "prototypes",
+            features=TARGETS.sharded("artifacts/features/fold{fold}/{shard}.h5"),
+        ),
     output:
-        "artifacts/prototypes/fold{fold}.h5",
-    params:
-        recipe=recipe("prototypes", CONFIG),
+        artifact="artifacts/prototypes/fold{fold}.h5",
+        record="provenance/prototypes/fold{fold}.json",
     shell:
         "python -m stages prototypes"
         " --features {input.features:q}"
         " --fold {wildcards.fold}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 rule pseudolabels:
     """Label every pixel of a shard with its nearest prototype, at three levels."""
     input:
-        index="artifacts/index/index.h5",
-        images="artifacts/images/{shard}.h5",
-        encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
-        prototypes="artifacts/prototypes/fold{fold}.h5",
+        **TRACKING.inputs(
+            "pseudolabels",
+            index="artifacts/index/index.h5",
+            images="artifacts/images/{shard}.h5",
+            encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
+            prototypes="artifacts/prototypes/fold{fold}.h5",
+        ),
     output:
-        "artifacts/pseudolabels/fold{fold}/{shard}.h5",
+        artifact="artifacts/pseudolabels/fold{fold}/{shard}.h5",
+        record="provenance/pseudolabels/fold{fold}/{shard}.json",
     resources:
         gpu=GPU,
-    params:
-        recipe=recipe("pseudolabels", CONFIG),
     shell:
         "python -m stages pseudolabels"
         " --index {input.index:q}"
@@ -83,32 +96,40 @@ rule pseudolabels:
         " --prototypes {input.prototypes:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 rule train:
     """Train F_s jointly on episodes and pseudo labels."""
     input:
-        index="artifacts/index/index.h5",
-        images=IMAGES,
-        pseudolabels=TARGETS.sharded("artifacts/pseudolabels/fold{fold}/{shard}.h5"),
-        weights=CONFIG.weights,
+        **TRACKING.inputs(
+            "train",
+            given={"encoder.weights": CONFIG.weights},
+            index="artifacts/index/index.h5",
+            images=IMAGES,
+            pseudolabels=TARGETS.sharded(
+                "artifacts/pseudolabels/fold{fold}/{shard}.h5"
+            ),
+        ),
     output:
         weights="artifacts/train/fold{fold}/{shot}shot/{variant}/weights.safetensors",
         log="artifacts/train/fold{fold}/{shot}shot/{variant}/log.tsv",
+        record="provenance/train/fold{fold}/{shot}shot/{variant}.json",
     threads: share(len(TARGETS.of("train")) // 2)
     resources:
         gpu=GPU,
     params:
-        recipe=recipe("train", CONFIG),
+        weights=CONFIG.weights,
     shell:
         "python -m stages train"
         " --index {input.index:q}"
         " --images {input.images:q}"
         " --pseudolabels {input.pseudolabels:q}"
-        " --weights {input.weights:q}"
+        " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
         " --variant {wildcards.variant}"
         " --threads {threads}"
         " --out $(dirname {output.weights:q})"
+        " --record {output.record:q}"

@@ -1,18 +1,21 @@
 rule episodes:
     """Draw the episode list of a fold, shot and seed."""
     input:
-        index="artifacts/index/index.h5",
+        **TRACKING.inputs(
+            "episodes",
+            index="artifacts/index/index.h5",
+        ),
     output:
-        "artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv",
-    params:
-        recipe=recipe("episodes", CONFIG),
+        artifact="artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv",
+        record="provenance/episodes/fold{fold}/{shot}shot/seed{seed}.json",
     shell:
         "python -m stages episodes"
         " --index {input.index:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
         " --seed {wildcards.seed}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 SINGLE_LEVEL = "single-level" in TARGETS.plan.training_variants
@@ -21,33 +24,41 @@ SINGLE_LEVEL = "single-level" in TARGETS.plan.training_variants
 rule evaluate:
     """Score all variants on the same episodes."""
     input:
-        index="artifacts/index/index.h5",
-        images=IMAGES,
-        episodes=lambda wildcards: TARGETS.episodes(wildcards.fold, wildcards.shot),
-        weights=CONFIG.weights,
-        baseline="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
-        spfl="artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors",
-        single_level=(
-            ["artifacts/train/fold{fold}/{shot}shot/single-level/weights.safetensors"]
-            if SINGLE_LEVEL
-            else []
+        **TRACKING.inputs(
+            "evaluate",
+            given={"encoder.weights": CONFIG.weights},
+            index="artifacts/index/index.h5",
+            images=IMAGES,
+            episodes=lambda wildcards: TARGETS.episodes(
+                wildcards.fold, wildcards.shot
+            ),
+            baseline="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
+            spfl="artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors",
+            single_level=(
+                [
+                    "artifacts/train/fold{fold}/{shot}shot/single-level/weights.safetensors"
+                ]
+                if SINGLE_LEVEL
+                else []
+            ),
         ),
     output:
         rows="artifacts/evaluate/fold{fold}/{shot}shot/rows.parquet",
         examples="artifacts/evaluate/fold{fold}/{shot}shot/examples.h5",
         about="artifacts/evaluate/fold{fold}/{shot}shot/about.json",
+        record="provenance/evaluate/fold{fold}/{shot}shot.json",
     threads: share(len(TARGETS.evaluations()))
     resources:
         gpu=GPU,
     params:
-        recipe=recipe("evaluate", CONFIG),
+        weights=CONFIG.weights,
         single_level="--single-level" if SINGLE_LEVEL else "",
     shell:
         "python -m stages evaluate"
         " --index {input.index:q}"
         " --images {input.images:q}"
         " --episodes {input.episodes:q}"
-        " --weights {input.weights:q}"
+        " --weights {params.weights:q}"
         " --baseline {input.baseline:q}"
         " --spfl {input.spfl:q}"
         " {params.single_level} {input.single_level:q}"
@@ -55,21 +66,25 @@ rule evaluate:
         " --shot {wildcards.shot}"
         " --threads {threads}"
         " --out $(dirname {output.rows:q})"
+        " --record {output.record:q}"
 
 
 rule report:
     """Write tables, metrics and the page."""
     input:
-        index="artifacts/index/index.h5",
-        images=IMAGES,
-        regions="artifacts/regions/0.h5",
-        pseudolabels=f"artifacts/pseudolabels/fold{TARGETS.plan.folds[0]}/0.h5",
-        trainings=TARGETS.of("baseline") + TARGETS.of("train"),
-        evaluations=TARGETS.of("evaluate"),
+        **TRACKING.inputs(
+            "report",
+            index="artifacts/index/index.h5",
+            images=IMAGES,
+            regions="artifacts/regions/0.h5",
+            pseudolabels=f"artifacts/pseudolabels/fold{TARGETS.plan.folds[0]}/0.h5",
+            trainings=TARGETS.of("baseline") + TARGETS.of("train"),
+            evaluations=TARGETS.of("evaluate"),
+        ),
     output:
-        TARGETS.of("report"),
+        artifacts=TARGETS.of("report"),
+        record="provenance/report.json",
     params:
-        recipe=recipe("report", CONFIG),
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
     shell:
@@ -81,3 +96,4 @@ rule report:
         " --trainings {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
         " --out report"
+        " --record {output.record:q}"

@@ -1,12 +1,18 @@
 rule hierarchies:
     """Build the region hierarchy of every training image of a shard."""
     input:
-        images="artifacts/images/{shard}.h5",
-        learned=[path for path in (CONFIG.region_weights, CONFIG.maps) if path],
+        **TRACKING.inputs(
+            "hierarchies",
+            given={
+                "hierarchies.weights": CONFIG.region_weights,
+                "hierarchies.maps": CONFIG.maps,
+            },
+            images="artifacts/images/{shard}.h5",
+        ),
     output:
-        "artifacts/hierarchies/{shard}.h5",
+        artifact="artifacts/hierarchies/{shard}.h5",
+        record="provenance/hierarchies/{shard}.json",
     params:
-        recipe=recipe("hierarchies", CONFIG),
         weights=(
             f"--weights {shlex.quote(CONFIG.region_weights)}"
             if CONFIG.region_weights
@@ -16,18 +22,22 @@ rule hierarchies:
     shell:
         "python -m stages hierarchies {params.weights} {params.maps}"
         " --images {input.images:q}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"
 
 
 rule regions:
     """Cut the hierarchies at one contour threshold."""
     input:
-        hierarchies="artifacts/hierarchies/{shard}.h5",
+        **TRACKING.inputs(
+            "regions",
+            hierarchies="artifacts/hierarchies/{shard}.h5",
+        ),
     output:
-        "artifacts/regions/{shard}.h5",
-    params:
-        recipe=recipe("regions", CONFIG),
+        artifact="artifacts/regions/{shard}.h5",
+        record="provenance/regions/{shard}.json",
     shell:
         "python -m stages regions"
         " --hierarchies {input.hierarchies:q}"
-        " --out {output:q}"
+        " --out {output.artifact:q}"
+        " --record {output.record:q}"

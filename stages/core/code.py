@@ -1,0 +1,88 @@
+"""What code a stage runs: its module's first-party imports, and one digest of what they say.
+
+Nothing is imported to find out: imports are read from the syntax tree, so that the engines start fast.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "stages"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Python file: what it imports, and its meaning as a digest."""
+
+    imports: dict[str, str]
+    digest: str
+
+
+def _is_docstring(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _meaning(node: object) -> str:
+    """A syntax tree as text: no comments, docstrings, layout or empty fields, which Python versions add to."""
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={_meaning(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(_meaning(entry) for entry in node if not _is_docstring(entry))}]"
+    return repr(node)
+
+
+@cache
+def source(path: Path) -> Source:
+    """Read a file: local name → dotted name for every absolute import, and the digest of its syntax tree."""
+    tree = ast.parse(path.read_text(encoding="utf8"), str(path))
+    imports: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            imports |= {alias.asname or alias.name: alias.name for alias in node.names}
+    return Source(imports, hashlib.md5(_meaning(tree).encode()).hexdigest())
+
+
+@cache
+def closure(stage: str) -> tuple[Path, ...]:
+    """First-party files that a stage's module imports, itself and the packages above included, sorted.
+
+    Paths are relative to the project folder, which is the working folder.
+    """
+    seen: set[Path] = set()
+    todo = [Path(PACKAGE, f"{stage}.py")]
+    while todo:
+        path = todo.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        todo += [parent / "__init__.py" for parent in path.parents if parent != Path()]
+        for dotted in source(path).imports.values():
+            if dotted.split(".")[0] == PACKAGE:
+                # The last part is a module, or a name in one.
+                module = Path(*dotted.split("."))
+                todo += [module.with_suffix(".py"), module / "__init__.py", module.parent.with_suffix(".py")]
+    return tuple(sorted(seen))
+
+
+@cache
+def code_digest(stage: str) -> str:
+    """Digest of a stage's code: the meanings of all files of its closure, and their names."""
+    parts = [f"{path.as_posix()} {source(path).digest}" for path in closure(stage)]
+    return hashlib.md5("\n".join(parts).encode()).hexdigest()
+
+
+def forget() -> None:
+    """Read all files anew: for a process that lives while code is edited."""
+    for remembered in (source, closure, code_digest):
+        remembered.cache_clear()

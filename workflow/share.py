@@ -1,0 +1,68 @@
+"""The safe everyday commands: run, push, pull."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from stages.core.digests import Digests
+from stages.core.errors import InputError
+from stages.core.params import nearest
+from workflow.plan import READS, folder, records
+from workflow.records import audit, prune, record, would_run
+
+
+def run(words: list[str]) -> str:
+    """Bring everything up to date stage by stage and record it; ``words`` go to Snakemake.
+
+    A stage that gives the same bytes as before, after a refactoring say, stops the run there: what follows is current.
+
+    Raises
+    ------
+    InputError
+        If a stage fails, or the outcome cannot be recorded.
+    """
+    if would_run():
+        for stage in READS:
+            command = ["--allowed-rules", stage, f"{stage}_all", *words, "--", f"{stage}_all"]
+            print(f"— {stage}", flush=True)
+            environment = {**os.environ, "NOVELSEG_STAGEWISE": "1"}
+            if subprocess.run([sys.executable, "-m", "snakemake", *command], env=environment, check=False).returncode:
+                raise InputError(f"stage {stage} did not finish; its message stands above, what is done is kept")
+    for path in prune(()):
+        print(f"removed {path}")
+    return record()
+
+
+def push(remote: str | None) -> str:
+    """Publish what ``dvc.lock`` names, if the records agree with it."""
+    audit()
+    from workflow.remote import push as send
+
+    return f"pushed {send(remote)} files"
+
+
+def needed(stages: list[str]) -> list[str]:
+    """What ``pull STAGE…`` fetches: the stages' outputs, what those need that read them next, the report, all records.
+
+    The report's own inputs are not among them: it is a result to look at.
+    """
+    for stage in stages:
+        if stage not in READS:
+            raise InputError(f"there is no stage '{stage}'; {nearest(stage, list(READS))}")
+    readers = [name for name, reads in READS.items() if name != "report" and set(reads) & set(stages)]
+    wanted = {*stages, *(read for name in readers for read in READS[name])}
+    outputs = [folder(stage) for stage in READS if stage in wanted and stage != "report"]
+    report = ["report/index.html", "report/results.tsv", "report/classes.tsv", "report/metrics.json", "report/plots"]
+    return [*outputs, *report, *map(records, READS)]
+
+
+def pull(stages: list[str], remote: str | None) -> str:
+    """Fetch what ``dvc.lock`` names: all of it, or what is needed to use some stages' outputs."""
+    from workflow.remote import pull as fetch
+
+    targets = needed(stages) if stages else None
+    fetched = fetch(targets, remote, Digests())
+    shown = ", ".join(target for target in targets or [] if target.startswith("artifacts")) or "everything"
+    return f"fetched {fetched} files; here now: {shown}"

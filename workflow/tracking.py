@@ -1,0 +1,160 @@
+"""Tells Snakemake, which judges by time, what the records say.
+
+Every input is ancient: its time counts for nothing. A stale job has one more input, a file that is newer than its
+outputs and whose name says why it is stale.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from snakemake.io import _IOFile, ancient
+
+from stages.core.digests import Digests
+from stages.core.errors import InputError
+from workflow.config import Config
+from workflow.judge import Job, Judge, Reason
+from workflow.plan import Targets
+
+STALE = Path(".cache/stale")
+LOCK = Path(".cache/run.lock")
+
+
+def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
+    """Paths of a rule's inputs: patterns, lists of them, and functions of the wildcards."""
+    found: list[str] = []
+    for value in values:
+        given = value(wildcards) if callable(value) else value
+        found += [path.format(**dict(wildcards.items())) for path in ([given] if isinstance(given, str) else given)]
+    return tuple(found)
+
+
+def _mark(reason: Reason) -> str:
+    """File that makes a job stale, newer than anything and unlike any earlier one: Snakemake compares both."""
+    path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
+    path.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
+    return path.as_posix()
+
+
+class Tracking:
+    """Inputs of the rules of one run of Snakemake.
+
+    Parameters
+    ----------
+    workflow
+        Snakemake's.
+    config
+        The checked parameters.
+    """
+
+    def __init__(self, workflow: Any, config: Config) -> None:
+        self._workflow = workflow
+        self.targets: Targets = config.targets
+        self._judge = None
+        STALE.mkdir(parents=True, exist_ok=True)
+        digests = Digests()
+        _keep_digests(digests)
+        # The process of a single cluster job is told what to do; only the main one decides.
+        if workflow.is_main_process:
+            self._judge = Judge(config, digests)
+            atexit.register(digests.compact)
+
+    def _digest_first(self, path: str) -> None:
+        """Read what lies outside once, here, rather than in every job that starts with it."""
+        assert self._judge is not None
+        if Path(path).exists() and self._judge.digests.known(path) is None:
+            print(f"reading {path}, to notice later whether it has changed", file=sys.stderr, flush=True)
+            self._judge.digests.of(path)
+
+    def inputs(self, stage: str, *, given: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
+        """Inputs of a stage's rule.
+
+        Parameters
+        ----------
+        stage
+            Name of the stage and of its rule.
+        given
+            What it reads from outside the pipeline, by the parameter that says where; an empty path is none. It is not
+            an input of Snakemake's, which would ask for it even where nothing has to run.
+        inputs
+            Artifacts of other stages.
+        """
+        outside = {key: path for key, path in (given or {}).items() if path}
+
+        def stale(wildcards: Any) -> list[str]:
+            if self._judge is None:
+                return []
+            output = self._workflow.get_rule(stage).expand_output(wildcards)[0]
+            outputs = tuple(str(path) for path in output if not str(path).startswith("provenance/"))
+            paths = (*_expanded(inputs.values(), wildcards), *outside.values())
+            for path in outside.values():
+                self._digest_first(path)
+            reason = self._judge.why(outputs, Job(stage, dict(wildcards.items()), paths, outputs))
+            _refuse_missing(outside, reason, self._judge, outputs[0])
+            for path in outputs:
+                _mend_date(Path(path), self._judge.digests)
+            return [_mark(reason)] if reason else []
+
+        return {**{name: _ancient(value) for name, value in inputs.items()}, "stale": stale}
+
+
+def _keep_digests(digests: Digests) -> None:
+    """Snakemake gives each output a new time when its job is done; without this it would have to be digested again."""
+    touch = _IOFile.touch
+
+    def touch_and_keep(file: Any, times: tuple[float, float] | None = None) -> None:
+        digests.catch_up()
+        known = digests.known(str(file))
+        touch(file, times)
+        if known:
+            digests.learn(str(file), known)
+
+    _IOFile.touch = touch_and_keep
+
+
+def _ancient(value: Any) -> Any:
+    if callable(value):
+        return lambda wildcards: _ancient(value(wildcards))
+    return ancient(value) if isinstance(value, str) else [ancient(path) for path in value]
+
+
+def _refuse_missing(given: dict[str, str], reason: Reason | None, judge: Judge, output: str) -> None:
+    """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
+    for key, path in given.items():
+        if not Path(path).exists() and (reason or judge.chain(output)):
+            raise SystemExit(
+                f"error: {key} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the "
+                "folder that holds it, or change the path in params.yaml"
+            )
+
+
+def _mend_date(path: Path, digests: Digests) -> None:
+    """An output dated in the future, by another machine's clock, would be newer than everything for a while."""
+    now = time.time_ns()
+    if path.exists() and path.stat().st_mtime_ns > now:
+        digests.redate(path, now)
+
+
+def lock() -> Callable[[], None]:
+    """Hold the folder for one run; the kernel lets go of it however the process ends.
+
+    Raises
+    ------
+    InputError
+        If another run is at work.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    file = LOCK.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InputError("another run is at work in this folder; wait for it, or end it") from None
+    return file.close
