@@ -10,7 +10,7 @@ from pathlib import Path
 from stages.core.errors import InputError
 from workflow.config import load
 from workflow.plan import READS
-from workflow.tracking import Tracking, lock
+from workflow.tracking import Tracking
 
 # The stages run with the Python that runs Snakemake, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -53,10 +53,7 @@ include: "workflow/rules/stages.smk"
 
 
 onstart:
-    try:
-        HELD = lock()
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    TRACKING.hold()
 
 
 onsuccess:

@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from stages.core.files import digest
+from tests.engines import dvc, new_project, snakemake
 from tests.makers import tiny_values, write_values
-from tests.test_house import copy_house
 
 pytestmark = pytest.mark.engines
 COMPARED = ("hierarchies", "regions", "features", "prototypes", "pseudolabels", "episodes", "baseline", "train")
-
-
-def call(folder: Path, *words: str, rc: int = 0) -> str:
-    """Run a command in a project folder with this Python's tools; give what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # One core count for all: threads may change the last digit of a training.
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "default"}
-    found = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    printed = found.stdout + found.stderr
-    assert found.returncode == rc, printed[-4000:]
-    return printed
-
-
-def snakemake(folder: Path, *words: str, rc: int = 0) -> str:
-    """Run Snakemake."""
-    return call(folder, sys.executable, "-m", "snakemake", *words, rc=rc)
-
-
-def dvc(folder: Path, *words: str, rc: int = 0) -> str:
-    """Run DVC."""
-    return call(folder, sys.executable, "-m", "dvc", *words, rc=rc)
-
-
-def new_project(folder: Path) -> Path:
-    """The house with the tiny experiment, as a git repository of its own."""
-    folder.mkdir()
-    copy_house(folder)
-    write_values(folder / "params.yaml", tiny_values())
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    call(folder, "git", "init", "-q")
-    call(folder, "git", "add", "-A")
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    call(folder, "git", *who, "commit", "-qm", "tiny")
-    return folder
 
 
 @pytest.fixture(scope="module")

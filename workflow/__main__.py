@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from stages.core.errors import InputError
@@ -51,15 +52,11 @@ def _run(options: argparse.Namespace) -> str:
 
 def _record(options: argparse.Namespace) -> str:
     from workflow.records import record
-    from workflow.tracking import lock
+    from workflow.tracking import alone
 
-    # Snakemake, after a run, still holds the folder.
-    release = None if options.after_run else lock()
-    try:
+    # After a run Snakemake still holds the folder.
+    with nullcontext() if options.after_run else alone():
         return record()
-    finally:
-        if release:
-            release()
 
 
 def _prune(options: argparse.Namespace) -> str:

@@ -98,8 +98,8 @@ def record() -> str:
         raise refusal("not recorded, dvc.lock is as it was:", faults)
     from workflow.remote import commit
 
-    commit([stage for stage in READS if stage in judge.fetched], digests)
     absent = [stage for stage in READS if stage not in judge.fetched]
+    commit([stage for stage in READS if stage in judge.fetched] if absent else None, digests)
     return "recorded in dvc.lock" + (f" (not here, as they were: {', '.join(absent)})" if absent else "")
 
 

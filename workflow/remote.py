@@ -52,11 +52,11 @@ def teach(paths: Iterable[Path], digests: Digests) -> None:
         _teach(repo, paths, digests)
 
 
-def commit(stages: list[str], digests: Digests) -> None:
-    """Record the present outputs of stages in ``dvc.lock``, and keep them in the cache."""
+def commit(stages: list[str] | None, digests: Digests) -> None:
+    """Record the present outputs of stages (None: of all) in ``dvc.lock``, and keep them in the cache."""
     with _repository() as repo:
         _teach(repo, _outputs(), digests)
-        for stage in stages:
+        for stage in [None] if stages is None else stages:
             repo.commit(stage, force=True, allow_missing=True)
         for path in _outputs():
             _known(repo, path, digests)

@@ -1,7 +1,7 @@
 """Tells Snakemake, which judges by time, what the records say.
 
-Every input is ancient: its time counts for nothing. A stale job has one more input, a file that is newer than its
-outputs and whose name says why it is stale.
+A stale job has one more input, a file whose name says why it is stale. Of each input Snakemake asks whether it is newer
+than the job's outputs: that file is, and no other, whatever the times.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import fcntl
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from snakemake.io import _IOFile, ancient
+from snakemake.io import _IOFile
 
 from stages.core.digests import Digests
 from stages.core.errors import InputError
@@ -37,7 +38,7 @@ def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
 
 
 def _mark(reason: Reason) -> str:
-    """File that makes a job stale, newer than anything and unlike any earlier one: Snakemake compares both."""
+    """File that makes a job stale; unlike any earlier one, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
     path.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
     return path.as_posix()
@@ -55,23 +56,30 @@ class Tracking:
     """
 
     def __init__(self, workflow: Any, config: Config) -> None:
-        self._workflow = workflow
+        self._workflow, self._held = workflow, ExitStack()
         self.targets: Targets = config.targets
         self._judge = None
         STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
-        _keep_digests(digests)
+        _override(digests)
         # The process of a single cluster job is told what to do; only the main one decides.
         if workflow.is_main_process:
             self._judge = Judge(config, digests)
             atexit.register(digests.compact)
 
+    def hold(self) -> None:
+        """Keep other runs out of the folder until this process ends."""
+        try:
+            self._held.enter_context(alone())
+        except InputError as error:
+            raise SystemExit(f"error: {error}") from None
+
     def _digest_first(self, path: str) -> None:
         """Read what lies outside once, here, rather than in every job that starts with it."""
         assert self._judge is not None
-        if Path(path).exists() and self._judge.digests.known(path) is None:
+        if Path(path).is_dir() and self._judge.digests.known(path) is None:
             print(f"reading {path}, to notice later whether it has changed", file=sys.stderr, flush=True)
-            self._judge.digests.of(path)
+        self._judge.digests.of(path)
 
     def inputs(self, stage: str, *, given: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
         """Inputs of a stage's rule.
@@ -102,27 +110,25 @@ class Tracking:
                 _mend_date(Path(path), self._judge.digests)
             return [_mark(reason)] if reason else []
 
-        return {**{name: _ancient(value) for name, value in inputs.items()}, "stale": stale}
+        return {**inputs, "stale": stale}
 
 
-def _keep_digests(digests: Digests) -> None:
-    """Snakemake gives each output a new time when its job is done; without this it would have to be digested again."""
+def _override(digests: Digests) -> None:
+    """Replace the two methods by which Snakemake reads and sets times of files."""
     touch = _IOFile.touch
 
+    async def is_newer(file: Any, _: float) -> bool:
+        return str(file).startswith(f"{STALE.as_posix()}/")
+
     def touch_and_keep(file: Any, times: tuple[float, float] | None = None) -> None:
+        # An output gets a new time when its job is done; without this it would have to be digested again.
         digests.catch_up()
         known = digests.known(str(file))
         touch(file, times)
         if known:
             digests.learn(str(file), known)
 
-    _IOFile.touch = touch_and_keep
-
-
-def _ancient(value: Any) -> Any:
-    if callable(value):
-        return lambda wildcards: _ancient(value(wildcards))
-    return ancient(value) if isinstance(value, str) else [ancient(path) for path in value]
+    _IOFile.is_newer, _IOFile.touch = is_newer, touch_and_keep
 
 
 def _refuse_missing(given: dict[str, str], reason: Reason | None, judge: Judge, output: str) -> None:
@@ -142,7 +148,8 @@ def _mend_date(path: Path, digests: Digests) -> None:
         digests.redate(path, now)
 
 
-def lock() -> Callable[[], None]:
+@contextmanager
+def alone() -> Iterator[None]:
     """Hold the folder for one run; the kernel lets go of it however the process ends.
 
     Raises
@@ -151,10 +158,9 @@ def lock() -> Callable[[], None]:
         If another run is at work.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    file = LOCK.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise InputError("another run is at work in this folder; wait for it, or end it") from None
-    return file.close
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError("another run is at work in this folder; wait for it, or end it") from None
+        yield

@@ -98,13 +98,18 @@ def write(path: Path, spec: Spec, arrays: Mapping[str, NDArray[Any]], attrs: Map
     _check(spec, arrays)
     if set(attrs) != set(spec.attrs):
         raise ValueError(f"{spec.name}: attributes {sorted(set(attrs) ^ set(spec.attrs))} differ from the spec")
-    with whole_file(path) as scratch, h5py.File(scratch, "w", libver=("v110", "v110")) as file:
+    # Built in memory and written in one go: on a full disk HDF5's own writing can end without an error.
+    with h5py.File(path, "w", libver=("v110", "v110"), driver="core", backing_store=False) as file:
         file.attrs["artifact"] = spec.name
         file.attrs["version"] = spec.version
         for name, value in sorted(attrs.items()):
             file.attrs[name] = json.dumps(value, sort_keys=True)
         for name in sorted(arrays):
             _write_dataset(file, name, arrays[name], spec.fields[name])
+        file.flush()
+        content = file.id.get_file_image()
+    with whole_file(path) as scratch:
+        scratch.write_bytes(content)
 
 
 def _write_dataset(file: h5py.File, name: str, array: NDArray[Any], known: Field) -> None:

@@ -9,21 +9,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.core.errors import InputError
+
+FULL = ("No space left on device", "Disk quota exceeded")
+
 
 def _scratch_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 @contextmanager
+def told_when_full(target: Path) -> Iterator[None]:
+    """Turn what the libraries say of a full disk, each in its own way, into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if any(text in str(error) for text in FULL):
+            raise InputError(
+                f"{target}: no space left on device; make room and run again, nothing half-written is kept"
+            ) from None
+        raise
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file is on the disk: network file systems tell of a full disk only then."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Give a scratch name beside ``target``; move it there when the block ends well, remove it otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch_name(target)
-    try:
-        yield scratch
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with told_when_full(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield scratch
+            _settle(scratch)
+            scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def _replace_folder(scratch: Path, target: Path) -> None:
@@ -45,15 +70,19 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Files of other names that lie in ``target`` stay: it may be a folder of the user's.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch_name(target)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        yield scratch
-        _replace_folder(scratch, target)
-    finally:
+    with told_when_full(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+            for path in scratch.rglob("*"):
+                if path.is_file():
+                    _settle(path)
+            _replace_folder(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def digest(path: Path) -> str:

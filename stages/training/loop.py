@@ -18,6 +18,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from stages.core.errors import InputError
+from stages.core.files import told_when_full
 from stages.core.progress import say, track
 from stages.sections.optimisation import Optimisation
 from stages.training.batches import BatchSource
@@ -153,6 +154,7 @@ def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer
         "losses": torch.stack(losses),
     }
     scratch = path.with_name(path.name + ".tmp")
-    fabric.save(scratch, state)
+    with told_when_full(path):
+        fabric.save(scratch, state)
     if fabric.is_global_zero:
         scratch.replace(path)

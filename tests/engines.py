@@ -1,0 +1,99 @@
+"""The real Snakemake, DVC and git on small copies of the house."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.makers import tiny_values, write_values
+from tests.test_house import copy_house
+
+NOTHING = "Nothing to be done"
+CLEAN = "Data and pipelines are up to date."
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Environment of a command in a project folder, with this Python's tools and the folder's own code."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    # One core count for all: threads may change the last digit of a training.
+    return {**os.environ, **who, "PATH": path, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "default", **more}
+
+
+def call(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
+    """Run a command in a project folder; give what it printed."""
+    found = subprocess.run(
+        words, cwd=folder, env=environment(folder, **more), capture_output=True, text=True, check=False, timeout=600
+    )
+    printed = found.stdout + found.stderr
+    assert found.returncode == rc, printed[-4000:]
+    return printed
+
+
+def snakemake(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
+    """Run Snakemake."""
+    return call(folder, sys.executable, "-m", "snakemake", *words, rc=rc, **more)
+
+
+def dvc(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
+    """Run DVC."""
+    return call(folder, sys.executable, "-m", "dvc", *words, rc=rc, **more)
+
+
+def workflow(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
+    """Run an everyday command."""
+    return call(folder, sys.executable, "-m", "workflow", *words, rc=rc, **more)
+
+
+def git(folder: Path, *words: str) -> str:
+    """Run git."""
+    return call(folder, "git", *words)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit everything."""
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", message)
+
+
+def jobs(printed: str) -> dict[str, int]:
+    """Jobs that Snakemake lists first, by rule."""
+    table = printed.partition("Job stats:")[2].partition("\ntotal ")[0]
+    rows = [line.split() for line in table.splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] != "all"}
+
+
+def planned(folder: Path, **more: str) -> dict[str, int]:
+    """Jobs that Snakemake would run."""
+    return jobs(call(folder, sys.executable, "-m", "snakemake", "-n", **more))
+
+
+def at_rest(folder: Path) -> bool:
+    """Whether both engines have nothing to do."""
+    assert NOTHING in snakemake(folder, "-n")
+    assert CLEAN in dvc(folder, "status")
+    return True
+
+
+def set_values(folder: Path, **changes: dict[str, Any]) -> None:
+    """Edit the parameter file."""
+    values = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf8"))
+    for section, entries in changes.items():
+        values[section].update(entries)
+    write_values(folder / "params.yaml", values)
+
+
+def new_project(folder: Path) -> Path:
+    """The house with the tiny experiment, as a git repository of its own."""
+    folder.mkdir()
+    copy_house(folder)
+    write_values(folder / "params.yaml", tiny_values())
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    git(folder, "init", "-q")
+    commit(folder, "tiny")
+    return folder

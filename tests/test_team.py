@@ -1,0 +1,460 @@
+"""Two engines, one truth: scenarios S1–S12 of docs/team.md with the real git, Snakemake and DVC."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.engines import (
+    CLEAN,
+    NOTHING,
+    at_rest,
+    call,
+    commit,
+    dvc,
+    environment,
+    git,
+    jobs,
+    new_project,
+    planned,
+    set_values,
+    snakemake,
+    workflow,
+)
+from tests.test_house import edit
+
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare repository whose experiment has been run by Snakemake and pushed to a shared folder."""
+    base = tmp_path_factory.mktemp("team")
+    first = new_project(base / "first")
+    dvc(first, "remote", "add", "-d", "shared", str(base / "shared"))
+    printed = snakemake(first)
+    assert "recorded in dvc.lock" in printed  # S3
+    assert at_rest(first)  # S3
+    commit(first, "run")
+    assert "pushed" in workflow(first, "push")
+    git(base, "clone", "-q", "--bare", "first", "origin.git")
+    return base / "origin.git"
+
+
+@pytest.fixture(scope="module")
+def pulled(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with everything fetched, to copy."""
+    return clone(origin, tmp_path_factory.mktemp("pulled") / "clone")
+
+
+@pytest.fixture
+def mate(pulled: Path, tmp_path: Path) -> Path:
+    """A teammate's clone at rest, of the test's own."""
+    return shutil.copytree(pulled, tmp_path / "mate", symlinks=True)
+
+
+def clone(origin: Path, folder: Path, *stages: str) -> Path:
+    """Clone and pull."""
+    git(folder.parent, "clone", "-q", str(origin), folder.name)
+    workflow(folder, "pull", *stages)
+    return folder
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """A command in the background; it prints to run.log beside the folder."""
+    command = [sys.executable, "-m", *words]
+    with folder.with_name("run.log").open("wb") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log)
+
+
+def descendant(process: subprocess.Popen[bytes], *words: str) -> psutil.Process:
+    """Wait for a descendant whose command line holds these words in a row."""
+    wanted = " ".join(words)
+    for _ in range(600):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            try:
+                line = " ".join(child.cmdline())
+            except psutil.Error:
+                continue
+            if wanted in line and "/bin/sh" not in line and "/bin/bash" not in line:
+                return child
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise AssertionError(f"no process of {wanted}")
+
+
+def scratch(folder: Path) -> list[Path]:
+    """Scratch files that lie in the folders of artifacts."""
+    return [path for top in ("artifacts", "provenance", "report") for path in (folder / top).rglob(".*.tmp")]
+
+
+def test_s1_a_clone_that_has_pulled_has_nothing_to_do(pulled: Path) -> None:
+    assert at_rest(pulled)
+
+
+def test_s2_a_parameter_edited_and_put_back(mate: Path) -> None:
+    set_values(mate, regions={"tau": 0.5})
+    assert planned(mate) == {
+        "regions": 2, "features": 2, "prototypes": 1, "pseudolabels": 2, "train": 1, "evaluate": 1, "report": 1,
+    }  # fmt: skip
+    status = dvc(mate, "status")
+    assert "regions:\n\tchanged deps:" in status
+    assert "hierarchies" not in status
+    assert "regions.tau" in next((mate / ".cache/stale").iterdir()).name
+    set_values(mate, regions={"tau": 0.45})
+    assert at_rest(mate)
+    set_values(mate, report={"bootstrap": 101})
+    assert planned(mate) == {"report": 1}
+    assert "report:" in dvc(mate, "status")
+    set_values(mate, report={"bootstrap": 100})
+    assert at_rest(mate)
+
+
+def test_s3_a_partial_run_is_not_recorded_and_says_so(mate: Path) -> None:
+    locked = (mate / "dvc.lock").read_text()
+    set_values(mate, episodes={"count": 5})
+    printed = snakemake(mate, "episodes_all")
+    assert jobs(printed) == {"episodes": 2, "episodes_all": 1}
+    assert "not recorded, dvc.lock is as it was:" in printed
+    assert "artifacts/evaluate/fold0/1shot/rows.parquet: input artifacts/episodes/fold0/1shot/seed0.tsv" in printed
+    assert (mate / "dvc.lock").read_text() == locked
+    assert "modified:           artifacts/episodes" in dvc(mate, "status")
+    assert "recorded in dvc.lock" in snakemake(mate)
+    assert at_rest(mate)
+
+
+def test_s4_snakemake_has_nothing_to_do_after_dvc_repro(mate: Path) -> None:
+    set_values(mate, report={"bootstrap": 110})
+    printed = dvc(mate, "repro")
+    assert "Running stage 'report'" in printed
+    assert "Stage 'evaluate' didn't change, skipping" in printed
+    assert at_rest(mate)
+    assert NOTHING in snakemake(mate)
+
+
+def test_s5_an_older_commit_and_forward_again(mate: Path) -> None:
+    set_values(mate, report={"bootstrap": 120})
+    snakemake(mate)
+    commit(mate, "more draws")
+    for revision in ("HEAD~1", "-"):
+        git(mate, "checkout", "-q", revision)
+        # Before the data follows, both tell the truth.
+        assert planned(mate) == {"report": 1}
+        assert "modified" in dvc(mate, "status")
+        dvc(mate, "checkout", "-q")
+        assert at_rest(mate)
+
+
+def test_s6_a_comment_recomputes_nothing_and_code_what_imports_it(mate: Path) -> None:
+    page = mate / "stages/reporting/page.py"
+    page.write_text("# A comment.\n" + page.read_text())
+    assert NOTHING in snakemake(mate, "-n")
+    assert "modified:           stages/reporting/page.py" in dvc(mate, "status")
+    assert "recorded in dvc.lock" in workflow(mate, "record")
+    assert at_rest(mate)
+    page.write_text(page.read_text() + "\nUNUSED = 1\n")
+    assert planned(mate) == {"report": 1}
+    assert "report:" in dvc(mate, "status")
+
+
+def test_s6_a_stage_that_gives_the_same_bytes_ends_the_run(mate: Path) -> None:
+    edit(mate / "stages/episodes.py", "    drawn = [", "    assert params.count > 0\n    drawn = [")
+    assert set(planned(mate)) == {"episodes", "evaluate", "report"}
+    printed = workflow(mate, "run")
+    assert "recorded in dvc.lock" in printed
+    assert printed.count("rule episodes:") == 2
+    assert "rule evaluate:" not in printed
+    assert "rule report:" not in printed
+    assert at_rest(mate)
+
+
+@pytest.mark.parametrize("victim", ["stage", "snakemake"])
+def test_s7_a_killed_run_is_finished_by_the_next(mate: Path, victim: str) -> None:
+    set_values(mate, report={"bootstrap": 99_000})
+    run = started(mate, "snakemake")
+    stage = descendant(run, "-m", "stages", "report")
+    stage.suspend()
+    os.kill(stage.pid if victim == "stage" else run.pid, signal.SIGKILL)
+    assert run.wait() != 0
+    if victim == "snakemake":
+        stage.kill()
+    assert not (mate / "provenance/report.json").exists()
+    assert planned(mate) == {"report": 1}
+    set_values(mate, report={"bootstrap": 150})
+    printed = snakemake(mate)  # no --unlock
+    assert "recorded in dvc.lock" in printed
+    assert at_rest(mate)
+    assert not scratch(mate)
+
+
+def test_s7_a_killed_dvc_leaves_its_snakemake_at_work_and_the_next_says_so(mate: Path) -> None:
+    set_values(mate, report={"bootstrap": 99_000})
+    run = started(mate, "dvc", "repro")
+    inner = descendant(run, "snakemake", "--allowed-rules", "report")
+    stage = descendant(run, "-m", "stages", "report")
+    stage.suspend()
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    set_values(mate, report={"bootstrap": 150})
+    printed = snakemake(mate, rc=1)
+    assert "error: another run is at work in this folder" in printed
+    stage.kill()
+    inner.wait(30)
+    dvc(mate, "repro")
+    assert at_rest(mate)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path) -> None:
+    # All hierarchies fit, the features do not: their folders move to the small disk, with no room left.
+    for top in ("artifacts/features", "provenance/features"):
+        (small_disk / top).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(mate / top, small_disk / top)
+        (mate / top).symlink_to(small_disk / top)
+    for path in small_disk.rglob("*.*"):
+        path.unlink()
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 10):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    printed = snakemake(mate, "features_all", rc=1)
+    assert "artifacts/features/fold0/0.h5: no space left on device" in printed
+    assert "Traceback" not in printed
+    assert not list((mate / "artifacts/features/fold0").iterdir())
+    assert "artifacts/features/fold0/0.h5: record is missing" in workflow(mate, "record", rc=2)
+    filler.unlink()
+    assert "recorded in dvc.lock" in workflow(mate, "run")
+    assert at_rest(mate)
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_s8_fewer_shards_leave_none_over(mate: Path, engine: str) -> None:
+    set_values(mate, images={"shards": 1})
+    if engine == "dvc":
+        dvc(mate, "repro", "regions")
+    else:
+        snakemake(mate, "regions_all", "index_all")
+        assert "artifacts/images/1.h5: left over from other parameters" in workflow(mate, "record", rc=2)
+        assert "removed artifacts/images/1.h5" in workflow(mate, "prune")
+    for stage in ("images", "hierarchies", "regions"):
+        assert [path.name for path in (mate / "artifacts" / stage).iterdir()] == ["0.h5"]
+        assert [path.name for path in (mate / "provenance" / stage).iterdir()] == ["0.json"]
+    if engine == "dvc":
+        lock = yaml.safe_load((mate / "dvc.lock").read_text())["stages"]
+        assert {out["nfiles"] for stage in ("images", "regions") for out in lock[stage]["outs"]} == {1}
+    later = {"baseline", "features", "prototypes", "pseudolabels", "train", "episodes", "evaluate", "report"}
+    assert set(planned(mate)) == later | ({"index"} if engine == "dvc" else set())
+
+
+# ---- S9: five ways to poison the team's cache
+
+
+def flip_a_byte(mate: Path) -> str:
+    """An artifact edited in place."""
+    path = mate / "artifacts/features/fold0/1.h5"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return "artifacts/features/fold0/1.h5: content is not what its record says"
+
+
+def stale_parameters(mate: Path) -> str:
+    """The first bullet: pulled artifacts, an edited parameter, no run."""
+    set_values(mate, regions={"tau": 0.5})
+    return "artifacts/regions/0.h5: made with other parameters than dvc.lock says"
+
+
+def half_a_run(mate: Path) -> str:
+    """A new stage, its successors of before."""
+    set_values(mate, episodes={"count": 5})
+    snakemake(mate, "episodes_all")
+    return "made from another artifacts/episodes/fold0/1shot/seed0.tsv"
+
+
+def other_code(mate: Path) -> str:
+    """Code that was edited and never run."""
+    edit(mate / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-4")
+    return "artifacts/features/fold0/0.h5: made by other code than dvc.lock says"
+
+
+def forged_record(mate: Path) -> str:
+    """A record edited to fit an edited artifact; what was made from it tells."""
+    path, record = mate / "artifacts/prototypes/fold0.h5", mate / "provenance/prototypes/fold0.json"
+    shutil.copy(mate / "artifacts/index/index.h5", path)
+    content = json.loads(record.read_text())
+    content["outputs"] = json.loads((mate / "provenance/index/index.json").read_text())["outputs"]
+    content["outputs"] = {"artifacts/prototypes/fold0.h5": next(iter(content["outputs"].values()))}
+    record.write_text(json.dumps(content))
+    return "artifacts/pseudolabels/fold0/0.h5: made from another artifacts/prototypes/fold0.h5"
+
+
+def foreign_file(mate: Path) -> str:
+    """A file that no stage made."""
+    shutil.copy(mate / "artifacts/regions/0.h5", mate / "artifacts/regions/7.h5")
+    return "artifacts/regions/7.h5: has no provenance record"
+
+
+@pytest.mark.parametrize("poison", [flip_a_byte, stale_parameters, half_a_run, other_code, forged_record, foreign_file])
+def test_s9_poison_is_refused_and_named(mate: Path, poison: object) -> None:
+    assert callable(poison)
+    locked = (mate / "dvc.lock").read_text()
+    fault = poison(mate)
+    assert "not recorded, dvc.lock is as it was:" in workflow(mate, "record", rc=2)
+    assert (mate / "dvc.lock").read_text() == locked
+    # Behind the house's back: DVC believes it, the audit does not.
+    dvc(mate, "commit", "-f", "-q")
+    assert CLEAN in dvc(mate, "status")
+    printed = workflow(mate, "push", rc=2)
+    assert "error: not pushed:" in printed
+    assert fault in printed
+
+
+def test_s10_times_mean_nothing(mate: Path) -> None:
+    order = random.Random(3)
+    files = [path for top in ("artifacts", "provenance", "report", "weights") for path in (mate / top).rglob("*")]
+    for path in files:
+        when = order.choice([1.0e9, time.time() - order.random() * 1e5, time.time() + 3600, time.time() + 10800])
+        os.utime(path, (when, when))
+    assert at_rest(mate)
+    set_values(mate, report={"bootstrap": 130})
+    snakemake(mate)
+    assert at_rest(mate)
+
+
+def test_s11_two_people_and_both_engines(origin: Path, tmp_path: Path) -> None:
+    shared = shutil.copytree(origin, tmp_path / "origin.git")
+    first, second = clone(shared, tmp_path / "a"), clone(shared, tmp_path / "b")
+    set_values(first, report={"bootstrap": 140})
+    snakemake(first)
+    commit(first, "by A")
+    workflow(first, "push")
+    git(first, "push", "-q")
+    git(second, "pull", "-q")
+    workflow(second, "pull")
+    assert at_rest(second)
+    set_values(second, report={"bootstrap": 141})
+    dvc(second, "repro")
+    commit(second, "by B")
+    workflow(second, "push")
+    git(second, "push", "-q")
+    git(first, "pull", "-q")
+    workflow(first, "pull")
+    assert at_rest(first)
+    assert at_rest(second)
+    assert at_rest(clone(shared, tmp_path / "c"))
+
+
+def test_s12_a_cluster_executor_does_the_same(mate: Path, tmp_path: Path) -> None:
+    submit = tmp_path / "submit.sh"
+    submit.write_text('#!/bin/sh\nsetsid sh "$1" > "$1.log" 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    profile = tmp_path / "cluster"
+    profile.mkdir()
+    lines = ["executor: cluster-generic", f"cluster-generic-submit-cmd: {submit}", "jobs: 4", "latency-wait: 10"]
+    (profile / "config.yaml").write_text("\n".join([*lines, "seconds-between-status-checks: 1"]))
+    before = {path: path.read_bytes() for path in (mate / "artifacts/episodes").rglob("*.tsv")}
+    shutil.rmtree(mate / "artifacts/episodes")
+    shutil.rmtree(mate / "provenance/episodes")
+    set_values(mate, report={"bootstrap": 125})
+    printed = snakemake(mate, "--profile", str(profile))
+    assert jobs(printed) == {"episodes": 2, "evaluate": 1, "report": 1}
+    assert {path: path.read_bytes() for path in before} == before
+    assert at_rest(mate)
+    set_values(mate, report={"bootstrap": 126})
+    assert "Submitted" in dvc(mate, "repro", SNAKEMAKE_PROFILE=str(profile))
+    assert at_rest(mate)
+
+
+# ---- what users get besides
+
+
+def test_pull_of_a_stage_brings_what_is_needed_to_use_it(origin: Path, tmp_path: Path) -> None:
+    mate = clone(origin, tmp_path / "mate", "prototypes")
+    here = {path.name for path in (mate / "artifacts").iterdir() if any(path.rglob("*.*"))}
+    assert here == {"images", "index", "baseline", "prototypes"}
+    assert NOTHING in snakemake(mate, "-n")
+    printed = dvc(mate, "repro", "--allow-missing", "--dry")
+    assert "Running stage" not in printed
+    # The next stage can be made from what is here, and nothing before it.
+    assert jobs(snakemake(mate, "-n", "pseudolabels_all")) == {"pseudolabels": 2, "pseudolabels_all": 1}
+
+
+def test_without_the_raw_images_everything_from_the_shards_on_can_be_made(mate: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "raw"
+    call(mate, sys.executable, "-m", "stages", "scenes", "--out", str(raw))
+    set_values(mate, images={"source": "voc", "root": "$NOVELSEG_DATA/raw"}, plan={"seeds": [0]})
+    set_values(mate, index={"folds": 4})
+    snakemake(mate, "regions_all", "episodes_all", NOVELSEG_DATA=str(raw.parent))
+    assert "images" not in planned(mate, NOVELSEG_DATA=str(raw.parent))
+    # Another content of one image, of the same size, is seen.
+    picture = sorted((raw / "JPEGImages").iterdir())[0]
+    content = picture.read_bytes()
+    picture.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    assert planned(mate, NOVELSEG_DATA=str(raw.parent))["images"] == 2
+    shutil.rmtree(raw)
+    left = planned(mate, NOVELSEG_DATA=str(raw.parent))
+    assert "images" not in left
+    assert "train" in left
+    set_values(mate, images={"shards": 3})
+    printed = snakemake(mate, "-n", rc=1, NOVELSEG_DATA=str(raw.parent))
+    assert f"error: images.root points to {raw}, which does not exist" in printed
+
+
+def test_explain_says_what_and_why(mate: Path) -> None:
+    page = workflow(mate, "explain", "artifacts/features/fold0/1.h5")
+    assert "current: the present parameters, code and inputs would make the same" in page
+    assert "stage features, fold 0" in page
+    assert "  features.min_region_area: 16" in page
+    assert "artifacts/baseline/fold0/1shot/weights.safetensors" in page
+    assert "torch 2." in page
+    set_values(mate, regions={"tau": 0.5})
+    page = workflow(mate, "explain", "artifacts/prototypes")
+    assert "STALE: what it was made from is stale" in page
+    assert "because of artifacts/regions/0.h5: parameter regions.tau" in page
+    page = workflow(mate, "explain", "provenance/regions/0.json")
+    assert "STALE: parameter regions.tau" in page
+    assert "regions.tau: 0.45   now 0.5" in page
+    assert "error: artifacts/none: no stage makes it" in workflow(mate, "explain", "artifacts/none", rc=2)
+
+
+@pytest.mark.parametrize("how", ["--temp", "--queue"])
+def test_an_experiment_in_a_folder_of_its_own_finds_what_it_needs(mate: Path, how: str) -> None:
+    dvc(mate, "exp", "run", how, "-S", "report.bootstrap=160", "-n", "more")
+    if how == "--queue":
+        dvc(mate, "queue", "start")
+        for _ in range(120):
+            if "Success" in (shown := dvc(mate, "queue", "status")):
+                break
+            assert "Failed" not in shown, dvc(mate, "queue", "logs", "more")
+            time.sleep(1)
+    shown = dvc(mate, "exp", "show", "--csv")
+    assert "more" in shown
+    assert at_rest(mate)
