@@ -68,10 +68,10 @@ def _run(stage: Interface, options: dict[str, Any]) -> None:
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
     record = options.pop("record")
     parameters = {name: values.model_dump() for name, values in sections.items()}
-    recorder = Recorder(stage.name, options, parameters, Digests()) if record else None
+    recorder = Recorder(record, stage.name, options, parameters, Digests()) if record else None
     stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
     if recorder:
-        recorder.write(record)
+        recorder.write()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,7 +70,7 @@ def jobs(printed: str) -> dict[str, int]:
 
 def planned(folder: Path, **more: str) -> dict[str, int]:
     """Jobs that Snakemake would run."""
-    return jobs(call(folder, sys.executable, "-m", "snakemake", "-n", **more))
+    return jobs(call(folder, sys.executable, "-m", "snakemake", "-n", rc=0, **more))
 
 
 def at_rest(folder: Path) -> bool:

@@ -125,15 +125,15 @@ def commands_fit_signatures() -> Iterator[str]:
         flags = {name.replace("-", "_") for name, _ in pairs}
         optional = set(re.findall(r"\{params\.(\w+)\}", shell))  # whole options that the rule may leave out
         options, required = _signature(stage)
-        if "--record {output.record:q}" not in shell:
-            yield f"rule {stage}: must write its provenance record, `--record {{output.record:q}}`"
+        if f"--record provenance/{stage}" not in shell:
+            yield f"rule {stage}: must write its provenance record, --record provenance/{stage}…"
         for name in sorted(flags - options - {"record"}):
             yield f"rule {stage}: --{name} is no keyword of run"
         for name in sorted(required - flags - optional):
             yield f"rule {stage}: run needs --{name}"
         for name, value in pairs:
             # What can change a result comes from files, parameters or the output's name; `--out report` is a path.
-            if "{" not in value and not (name == "out" and value in ("report", "$(dirname")):
+            if "{" not in value and not (name == "record" or (name == "out" and value in ("report", "$(dirname"))):
                 yield f"rule {stage}: --{name} {value} is a constant that no engine would see"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core.code import code_digest
 from stages.core.digests import Digests
-from stages.core.provenance import Record, inputs_now, read_record
+from stages.core.provenance import Record, named, read_record
 from workflow.config import Config
 from workflow.plan import READS, record_of, stage_of
 from workflow.recipe import sections
@@ -69,7 +69,8 @@ class Judge:
         self.config, self.digests = config, digests
         self._records: dict[str, Record | None] = {}
         self._parameters: dict[str, dict[str, dict[str, Any]]] = {}
-        self._reasons: dict[str, Reason | None] = {}
+        self._named: dict[str, dict[str, str]] = {}
+        self._digests: dict[str, str | None] = {}
 
     def record(self, output: str) -> Record | None:
         """Record of the job that made an output."""
@@ -92,28 +93,35 @@ class Judge:
             stage for stage in READS if any(Path(output).exists() for output in self.config.targets.of(stage))
         )
 
+    def _digest(self, path: str) -> str | None:
+        """Digest of a file as it is; asked once, however many jobs read it."""
+        if path not in self._digests:
+            self._digests[path] = self.digests.of(path)
+        return self._digests[path]
+
+    def _names(self, path: str) -> dict[str, str]:
+        if path not in self._named:
+            self._named[path] = named([path])
+        return self._named[path]
+
     def digest(self, path: str, made: Record) -> str:
         """Digest of an input now. What is not here counts as what it was: an artifact's record tells, or ``made``."""
-        now = self.digests.of(path)
+        now = self._digest(path)
         if now is not None:
             return now
         upstream = self.record(path) if path.startswith(("artifacts/", "report/")) else None
         return upstream.outputs.get(path, "") if upstream else made.inputs.get(path, "")
 
     def _inputs(self, made: Record, job: Job | None) -> Reason | None:
-        if job is not None:
-            now = inputs_now([path for path in job.inputs if Path(path).exists()], self.digests)
-            absent = {path for path in job.inputs if not Path(path).exists()}
-            names = {*now, *(path if path in made.inputs else Path(path).name for path in absent)}
-            if names != set(made.inputs):
-                added, gone = sorted(names - set(made.inputs)), sorted(set(made.inputs) - names)
-                return (
-                    Reason("input", f"{added[0]} is new") if added else Reason("input", f"{gone[0]} no longer counts")
-                )
-        else:
-            now = {}
+        names: dict[str, str] = {}
+        for path in job.inputs if job else ():
+            names |= self._names(path)
+        if job is not None and names.keys() != made.inputs.keys():
+            first = min(names.keys() ^ made.inputs.keys())
+            return Reason("input", f"{first} {'is new' if first in names else 'no longer counts'}")
         for name, recorded in made.inputs.items():
-            if (now.get(name) or self.digest(name, made)) != recorded:
+            path = names.get(name, name)
+            if (self._digest(path) or self.digest(name, made)) != recorded:
                 return Reason("input", name)
         return None
 
@@ -121,7 +129,7 @@ class Judge:
         if sorted(made.outputs) != sorted(outputs):
             return Reason("record", "is of other files")
         for path in outputs:
-            found = self.digests.of(path)
+            found = self._digest(path)
             if found is None and stage_of(path) in self.fetched:
                 return Reason("missing", path)
             if found is not None and found != made.outputs[path]:

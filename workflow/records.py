@@ -113,37 +113,36 @@ def _locked() -> dict[str, Any]:
     return stages
 
 
-def _object(md5: str) -> Path:
-    from workflow.remote import cache_folder
-
-    return cache_folder() / md5[:2] / md5[2:]
-
-
-def _listed(out: dict[str, Any]) -> dict[str, str] | None:
-    """Files of an output of ``dvc.lock`` and their digests; None if the list is not in the cache."""
-    if not str(out["md5"]).endswith(".dir"):
-        return {out["path"]: out["md5"]}
-    listing = _object(out["md5"])
-    if not listing.exists():
-        return None
-    return {f"{out['path']}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf8"))}
-
-
 class Audit:
     """``dvc.lock`` against the provenance records that it points to; large files are not read."""
 
     def __init__(self) -> None:
-        self.lock = _locked()
+        from workflow.remote import cache_folder
+
+        self.lock, self._cache, self._digests = _locked(), cache_folder(), Digests()
         self.files: dict[str, str] = {}  # every file of dvc.lock whose list is here → digest
         self.unlisted: list[str] = []
         for locked in self.lock.values():
             for out in locked.get("outs", []):
-                listed = _listed(out)
+                listed = self._listed(out)
                 if listed is None:
                     self.unlisted.append(out["path"])
                 else:
                     self.files |= listed
         self.made: dict[str, Record] = {}  # output → the record that names it
+
+    def _object(self, md5: str) -> Path:
+        return self._cache / md5[:2] / md5[2:]
+
+    def _listed(self, out: dict[str, Any]) -> dict[str, str] | None:
+        """Files of an output of ``dvc.lock`` and their digests; None if the list is not in the cache."""
+        path = out["path"]
+        if not str(out["md5"]).endswith(".dir"):
+            return {path: out["md5"]}
+        listing = self._object(out["md5"])
+        if not listing.exists():
+            return None
+        return {f"{path}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf8"))}
 
     def faults(self) -> list[str]:
         """Every disagreement, naming the file; empty if ``dvc.lock`` can be trusted."""
@@ -153,7 +152,8 @@ class Audit:
                 found += self._records(stage)
         for stage in READS:
             if stage in self.lock:
-                found += [*self._code(stage), *self._outputs(stage), *self._recipes(stage)]
+                edited = list(self._code(stage))
+                found += [*edited, *self._outputs(stage), *self._recipes(stage, code_is_known=not edited)]
         return found
 
     def _records(self, stage: str) -> Iterator[str]:
@@ -164,7 +164,7 @@ class Audit:
             if path != top and not path.startswith(f"{top}/"):
                 continue
             try:
-                made = Record(**json.loads(_object(md5).read_text(encoding="utf8")))
+                made = Record(**json.loads(self._object(md5).read_text(encoding="utf8")))
             except FileNotFoundError:
                 yield f"{path}: not in the cache; `dvc fetch {top}`"
                 continue
@@ -195,20 +195,20 @@ class Audit:
                 elif self.made[path].outputs[path] != self.files[path]:
                     yield f"{path}: content is not what its record says"
 
-    def _recipes(self, stage: str) -> Iterator[str]:
+    def _recipes(self, stage: str, *, code_is_known: bool) -> Iterator[str]:
         params = self.lock[stage].get("params", {}).get("params.yaml", {})
         for path, made in self.made.items():
             if made.stage != stage or path != next(iter(made.outputs)):
                 continue
             if any(params.get(section) != values for section, values in made.parameters.items()):
                 yield f"{path}: made with other parameters than dvc.lock says"
-            if made.code != code_digest(stage):
+            if code_is_known and made.code != code_digest(stage):
                 yield f"{path}: made by other code than dvc.lock says"
             for name, md5 in made.inputs.items():
                 if name.startswith("artifacts/"):
                     now = self.files.get(name) or (self.made[name].outputs[name] if name in self.made else None)
                 else:
-                    now = digest(Path(name)) if Path(name).is_file() else md5
+                    now = self._digests.of(name) or md5
                 if now != md5:
                     yield f"{path}: made from another {name}"
 

@@ -99,8 +99,7 @@ class Tracking:
         def stale(wildcards: Any) -> list[str]:
             if self._judge is None:
                 return []
-            output = self._workflow.get_rule(stage).expand_output(wildcards)[0]
-            outputs = tuple(str(path) for path in output if not str(path).startswith("provenance/"))
+            outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(wildcards)[0])
             paths = (*_expanded(inputs.values(), wildcards), *outside.values())
             for path in outside.values():
                 self._digest_first(path)

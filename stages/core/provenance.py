@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -69,20 +70,19 @@ class Record:
     versions: dict[str, str]
 
 
-def named(paths: Iterable[Path | str]) -> dict[str, Path]:
+def named(paths: Iterable[Path | str]) -> dict[str, str]:
     """Name each input: in the project by its path, folders of artifacts file by file; elsewhere by its last part."""
-    found: dict[str, Path] = {}
-    here = Path.cwd()
-    for path in map(Path, paths):
-        whole = Path(here, path)
-        inside = whole.is_relative_to(here) and ".." not in path.parts
-        if inside and whole.is_dir() and path.parts[0] in FILE_BY_FILE:
-            files = [file for file in sorted(whole.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-            found |= {file.relative_to(here).as_posix(): file.relative_to(here) for file in files}
-        elif inside:
-            found[whole.relative_to(here).as_posix()] = whole.relative_to(here)
+    found: dict[str, str] = {}
+    for path in map(str, paths):
+        # Strings, not paths: an engine asks for thousands of them whenever it starts.
+        inside = os.path.relpath(path).replace(os.sep, "/")
+        if inside.startswith("../"):
+            found[path.rstrip("/").rpartition("/")[2]] = path
+        elif inside.split("/")[0] in FILE_BY_FILE and os.path.isdir(path):  # noqa: PTH112
+            files = [file for file in sorted(Path(inside).rglob("*")) if file.is_file()]
+            found |= {file.as_posix(): str(file) for file in files if not file.name.startswith(".")}
         else:
-            found[path.name] = path
+            found[inside] = path
     return found
 
 
@@ -104,15 +104,21 @@ def files_of(out: Path) -> dict[str, tuple[int, int]]:
 
 
 class Recorder:
-    """Provenance of a stage's run: made before it, written after it.
+    """Provenance of a stage's run: made before it, written after it; an earlier record is gone meanwhile.
 
     Inputs are digested, and the code read, before the work: a change meanwhile shows as a difference later.
     """
 
     def __init__(
-        self, stage: str, options: dict[str, Any], parameters: dict[str, dict[str, Any]], digests: Digests
+        self,
+        path: Path,
+        stage: str,
+        options: dict[str, Any],
+        parameters: dict[str, dict[str, Any]],
+        digests: Digests,
     ) -> None:
-        self._digests, self._out = digests, Path(options["out"])
+        path.unlink(missing_ok=True)
+        self._path, self._digests, self._out = path, digests, Path(options["out"])
         paths = [value for key, value in options.items() if key != "out" and isinstance(value, Path)]
         lists = [path for value in options.values() if isinstance(value, list) for path in value]
         plain = {key: str(value) for key, value in options.items() if isinstance(value, (int, str))}
@@ -125,13 +131,13 @@ class Recorder:
         }
         self._before = files_of(self._out)
 
-    def write(self, path: Path) -> None:
+    def write(self) -> None:
         """Digest what the run has written, and write the record."""
         after = files_of(self._out)
         written = sorted(file for file, stat in after.items() if self._before.get(file) != stat)
         outputs = {file: self._digests.of(file) or "" for file in written}
         record = Record(**self._made, outputs=outputs, versions=versions_now())
-        with whole_file(path) as scratch:
+        with whole_file(self._path) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")
 
 

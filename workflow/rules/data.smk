@@ -6,15 +6,14 @@ rule images:
             given={"images.root": CONFIG.raw},
         ),
     output:
-        artifact="artifacts/images/{shard}.h5",
-        record="provenance/images/{shard}.json",
+        "artifacts/images/{shard}.h5",
     params:
         raw=f"--raw {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
     shell:
         "python -m stages images {params.raw}"
         " --shard {wildcards.shard}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/images/{wildcards.shard}.json"
 
 
 rule index:
@@ -25,10 +24,9 @@ rule index:
             images=IMAGES,
         ),
     output:
-        artifact="artifacts/index/index.h5",
-        record="provenance/index/index.json",
+        "artifacts/index/index.h5",
     shell:
         "python -m stages index"
         " --images {input.images:q}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/index/index.json"

@@ -10,7 +10,6 @@ rule baseline:
     output:
         weights="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
         log="artifacts/baseline/fold{fold}/{shot}shot/log.tsv",
-        record="provenance/baseline/fold{fold}/{shot}shot.json",
     threads: share(len(TARGETS.of("baseline")) // 2)
     resources:
         gpu=GPU,
@@ -25,7 +24,7 @@ rule baseline:
         " --shot {wildcards.shot}"
         " --threads {threads}"
         " --out $(dirname {output.weights:q})"
-        " --record {output.record:q}"
+        " --record provenance/baseline/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
 
 rule features:
@@ -39,8 +38,7 @@ rule features:
             encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
         ),
     output:
-        artifact="artifacts/features/fold{fold}/{shard}.h5",
-        record="provenance/features/fold{fold}/{shard}.json",
+        "artifacts/features/fold{fold}/{shard}.h5",
     resources:
         gpu=GPU,
     shell:
@@ -51,8 +49,8 @@ rule features:
         " --encoder {input.encoder:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/features/fold{wildcards.fold}/{wildcards.shard}.json"
 
 
 rule prototypes:
@@ -63,14 +61,13 @@ rule prototypes:
             features=TARGETS.sharded("artifacts/features/fold{fold}/{shard}.h5"),
         ),
     output:
-        artifact="artifacts/prototypes/fold{fold}.h5",
-        record="provenance/prototypes/fold{fold}.json",
+        "artifacts/prototypes/fold{fold}.h5",
     shell:
         "python -m stages prototypes"
         " --features {input.features:q}"
         " --fold {wildcards.fold}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/prototypes/fold{wildcards.fold}.json"
 
 
 rule pseudolabels:
@@ -84,8 +81,7 @@ rule pseudolabels:
             prototypes="artifacts/prototypes/fold{fold}.h5",
         ),
     output:
-        artifact="artifacts/pseudolabels/fold{fold}/{shard}.h5",
-        record="provenance/pseudolabels/fold{fold}/{shard}.json",
+        "artifacts/pseudolabels/fold{fold}/{shard}.h5",
     resources:
         gpu=GPU,
     shell:
@@ -96,8 +92,8 @@ rule pseudolabels:
         " --prototypes {input.prototypes:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/pseudolabels/fold{wildcards.fold}/{wildcards.shard}.json"
 
 
 rule train:
@@ -115,7 +111,6 @@ rule train:
     output:
         weights="artifacts/train/fold{fold}/{shot}shot/{variant}/weights.safetensors",
         log="artifacts/train/fold{fold}/{shot}shot/{variant}/log.tsv",
-        record="provenance/train/fold{fold}/{shot}shot/{variant}.json",
     threads: share(len(TARGETS.of("train")) // 2)
     resources:
         gpu=GPU,
@@ -132,4 +127,4 @@ rule train:
         " --variant {wildcards.variant}"
         " --threads {threads}"
         " --out $(dirname {output.weights:q})"
-        " --record {output.record:q}"
+        " --record provenance/train/fold{wildcards.fold}/{wildcards.shot}shot/{wildcards.variant}.json"

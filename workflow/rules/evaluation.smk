@@ -6,16 +6,15 @@ rule episodes:
             index="artifacts/index/index.h5",
         ),
     output:
-        artifact="artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv",
-        record="provenance/episodes/fold{fold}/{shot}shot/seed{seed}.json",
+        "artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv",
     shell:
         "python -m stages episodes"
         " --index {input.index:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
         " --seed {wildcards.seed}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/episodes/fold{wildcards.fold}/{wildcards.shot}shot/seed{wildcards.seed}.json"
 
 
 SINGLE_LEVEL = "single-level" in TARGETS.plan.training_variants
@@ -46,7 +45,6 @@ rule evaluate:
         rows="artifacts/evaluate/fold{fold}/{shot}shot/rows.parquet",
         examples="artifacts/evaluate/fold{fold}/{shot}shot/examples.h5",
         about="artifacts/evaluate/fold{fold}/{shot}shot/about.json",
-        record="provenance/evaluate/fold{fold}/{shot}shot.json",
     threads: share(len(TARGETS.evaluations()))
     resources:
         gpu=GPU,
@@ -66,7 +64,7 @@ rule evaluate:
         " --shot {wildcards.shot}"
         " --threads {threads}"
         " --out $(dirname {output.rows:q})"
-        " --record {output.record:q}"
+        " --record provenance/evaluate/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
 
 rule report:
@@ -82,8 +80,7 @@ rule report:
             evaluations=TARGETS.of("evaluate"),
         ),
     output:
-        artifacts=TARGETS.of("report"),
-        record="provenance/report.json",
+        TARGETS.of("report"),
     params:
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
@@ -96,4 +93,4 @@ rule report:
         " --trainings {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
         " --out report"
-        " --record {output.record:q}"
+        " --record provenance/report.json"

@@ -10,8 +10,7 @@ rule hierarchies:
             images="artifacts/images/{shard}.h5",
         ),
     output:
-        artifact="artifacts/hierarchies/{shard}.h5",
-        record="provenance/hierarchies/{shard}.json",
+        "artifacts/hierarchies/{shard}.h5",
     params:
         weights=(
             f"--weights {shlex.quote(CONFIG.region_weights)}"
@@ -22,8 +21,8 @@ rule hierarchies:
     shell:
         "python -m stages hierarchies {params.weights} {params.maps}"
         " --images {input.images:q}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/hierarchies/{wildcards.shard}.json"
 
 
 rule regions:
@@ -34,10 +33,9 @@ rule regions:
             hierarchies="artifacts/hierarchies/{shard}.h5",
         ),
     output:
-        artifact="artifacts/regions/{shard}.h5",
-        record="provenance/regions/{shard}.json",
+        "artifacts/regions/{shard}.h5",
     shell:
         "python -m stages regions"
         " --hierarchies {input.hierarchies:q}"
-        " --out {output.artifact:q}"
-        " --record {output.record:q}"
+        " --out {output:q}"
+        " --record provenance/regions/{wildcards.shard}.json"
