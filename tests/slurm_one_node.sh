@@ -16,6 +16,7 @@ stop() {
   echo "Slurm's own logs and the project: $base"
 }
 trap stop EXIT
+trap 'exit 1' INT TERM
 
 dd if=/dev/urandom of="$base/munge.key" bs=1024 count=1 2>/dev/null
 chmod 400 "$base/munge.key"
@@ -46,7 +47,7 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(free -m | awk '/^Mem:/ {print int($2 * 0.9)}')
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=$(free -m | awk '/^Mem:/ {print int($2 * 0.9)}')
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF="$base/slurm.conf"
@@ -64,7 +65,7 @@ cd "$base/project"
 export PYTHONPATH="$base/project"
 python -m workflow use "${PRESET:-demo}" --force
 # One node of few cores and no GPU: ask for what it has.
-cores=$(nproc)
+cores=$(getconf _NPROCESSORS_ONLN)
 snakemake --profile profiles/slurm \
   --set-threads baseline=1 train=1 evaluate=1 features=1 prototypes="$cores" pseudolabels=1 \
   --set-resources baseline:gpu=0 features:gpu=0 pseudolabels:gpu=0 train:gpu=0 evaluate:gpu=0 \

@@ -7,9 +7,12 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -445,16 +448,69 @@ def test_explain_says_what_and_why(mate: Path) -> None:
     assert "error: artifacts/none: no stage makes it" in workflow(mate, "explain", "artifacts/none", rc=2)
 
 
-@pytest.mark.parametrize("how", ["--temp", "--queue"])
-def test_an_experiment_in_a_folder_of_its_own_finds_what_it_needs(mate: Path, how: str) -> None:
-    dvc(mate, "exp", "run", how, "-S", "report.bootstrap=160", "-n", "more")
-    if how == "--queue":
-        dvc(mate, "queue", "start")
-        for _ in range(120):
-            if "Success" in (shown := dvc(mate, "queue", "status")):
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """Address of an S3 server on loopback that has one bucket, `team`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                request = urllib.request.Request(f"{address}/team", method="PUT")
+                urllib.request.urlopen(request, timeout=5).close()
                 break
-            assert "Failed" not in shown, dvc(mate, "queue", "logs", "more")
-            time.sleep(1)
+            except urllib.error.URLError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_an_s3_remote_gets_and_gives_only_what_changed(mate: Path, tmp_path: Path, bucket: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    dvc(mate, "remote", "add", "-d", "cloud", "s3://team/novelseg")
+    dvc(mate, "remote", "modify", "cloud", "endpointurl", bucket)
+    commit(mate, "cloud")
+    everything = pushed(workflow(mate, "push", **keys))
+    assert everything > 60
+    git(mate.parent, "clone", "-q", "mate", "other")
+    other = tmp_path / "other"
+    assert f"fetched {everything} files" in workflow(other, "pull", **keys)
+    assert at_rest(other)
+    set_values(mate, plan={"seeds": [0, 1, 2]})
+    snakemake(mate)
+    commit(mate, "one more list")
+    # Of the lists the new one alone; its record, both folders' listings; what was made from it, with its records.
+    changed = pushed(workflow(mate, "push", **keys))
+    assert changed == 4 + (3 + 1 + 2) + (4 + 1)
+    git(other, "pull", "-q")
+    assert f"fetched {changed} files" in workflow(other, "pull", **keys)
+    assert at_rest(other)
+    # Nothing secret is in git.
+    assert "test" not in (mate / ".dvc/config").read_text()
+
+
+def pushed(printed: str) -> int:
+    """Number of files that a push says it has sent."""
+    return int(printed.rpartition("pushed ")[2].split()[0])
+
+
+def test_an_experiment_in_a_folder_of_its_own_finds_what_it_needs(mate: Path, tmp_path: Path) -> None:
+    # Weights outside the repository, beside it: `../shared/data`, where NOVELSEG_DATA is unset.
+    (tmp_path / "shared/data").mkdir(parents=True)
+    shutil.copy(mate / "weights/regions-bsds500.safetensors", tmp_path / "shared/data/regions.safetensors")
+    set_values(mate, hierarchies={"weights": "$NOVELSEG_DATA/regions.safetensors"})
+    workflow(mate, "run")
+    commit(mate, "weights outside")
+    dvc(mate, "exp", "run", "--temp", "-n", "more", "-S", "report.bootstrap=160", "-S", "hierarchies.longest_side=64")
     shown = dvc(mate, "exp", "show", "--csv")
     assert "more" in shown
     assert at_rest(mate)
