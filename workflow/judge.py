@@ -22,20 +22,14 @@ class Job:
 
     Attributes
     ----------
-    stage
-        Name of the stage.
     options
         The wildcards of its outputs; a record names those that the stage is told.
     inputs
         Every file and folder that it reads: artifacts, and what was given from outside the pipeline.
-    outputs
-        The artifacts, without the record.
     """
 
-    stage: str
     options: dict[str, str]
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Judge:
         self._records: dict[str, Record | None] = {}
         self._parameters: dict[str, dict[str, dict[str, Any]]] = {}
         self._named: dict[str, dict[str, str]] = {}
-        self._digests: dict[str, str | None] = {}
+        self.seen: dict[str, str | None] = {}
 
     def record(self, output: str) -> Record | None:
         """Record of the job that made an output."""
@@ -93,11 +87,11 @@ class Judge:
             stage for stage in READS if any(Path(output).exists() for output in self.config.targets.of(stage))
         )
 
-    def _digest(self, path: str) -> str | None:
-        """Digest of a file as it is; asked once, however many jobs read it."""
-        if path not in self._digests:
-            self._digests[path] = self.digests.of(path)
-        return self._digests[path]
+    def now(self, path: str) -> str | None:
+        """Digest of a file or folder as it is; asked once, however many jobs read it."""
+        if path not in self.seen:
+            self.seen[path] = self.digests.of(path)
+        return self.seen[path]
 
     def _names(self, path: str) -> dict[str, str]:
         if path not in self._named:
@@ -106,8 +100,7 @@ class Judge:
 
     def digest(self, path: str, made: Record) -> str:
         """Digest of an input now. What is not here counts as what it was: an artifact's record tells, or ``made``."""
-        now = self._digest(path)
-        if now is not None:
+        if (now := self.now(path)) is not None:
             return now
         upstream = self.record(path) if path.startswith(("artifacts/", "report/")) else None
         return upstream.outputs.get(path, "") if upstream else made.inputs.get(path, "")
@@ -121,7 +114,7 @@ class Judge:
             return Reason("input", f"{first} {'is new' if first in names else 'no longer counts'}")
         for name, recorded in made.inputs.items():
             path = names.get(name, name)
-            if (self._digest(path) or self.digest(name, made)) != recorded:
+            if (self.now(path) or self.digest(name, made)) != recorded:
                 return Reason("input", name)
         return None
 
@@ -129,7 +122,7 @@ class Judge:
         if sorted(made.outputs) != sorted(outputs):
             return Reason("record", "is of other files")
         for path in outputs:
-            found = self._digest(path)
+            found = self.now(path)
             if found is None and stage_of(path) in self.fetched:
                 return Reason("missing", path)
             if found is not None and found != made.outputs[path]:

@@ -22,7 +22,6 @@ from stages.core.digests import Digests
 from stages.core.errors import InputError
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
-from workflow.plan import Targets
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
@@ -57,7 +56,6 @@ class Tracking:
 
     def __init__(self, workflow: Any, config: Config) -> None:
         self._workflow, self._held = workflow, ExitStack()
-        self.targets: Targets = config.targets
         self._judge = None
         STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
@@ -76,10 +74,11 @@ class Tracking:
 
     def _digest_first(self, path: str) -> None:
         """Read what lies outside once, here, rather than in every job that starts with it."""
-        assert self._judge is not None
+        if self._judge is None or path in self._judge.seen:
+            return
         if Path(path).is_dir() and self._judge.digests.known(path) is None:
             print(f"reading {path}, to notice later whether it has changed", file=sys.stderr, flush=True)
-        self._judge.digests.of(path)
+        self._judge.now(path)
 
     def inputs(self, stage: str, *, given: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
         """Inputs of a stage's rule.
@@ -103,7 +102,7 @@ class Tracking:
             paths = (*_expanded(inputs.values(), wildcards), *outside.values())
             for path in outside.values():
                 self._digest_first(path)
-            reason = self._judge.why(outputs, Job(stage, dict(wildcards.items()), paths, outputs))
+            reason = self._judge.why(outputs, Job(dict(wildcards.items()), paths))
             _refuse_missing(outside, reason, self._judge, outputs[0])
             for path in outputs:
                 _mend_date(Path(path), self._judge.digests)
