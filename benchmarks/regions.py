@@ -116,7 +116,7 @@ def stage(count: int) -> tuple[float, float]:
         images = str(root / "0.h5")
         command = [sys.executable, "-m", "stages"]
         subprocess.run(
-            [*command, "images", *params, "--raw", str(root / "raw"), "--shard", "0", "--out", images],
+            [*command, "images", *params, "--root", str(root / "raw"), "--shard", "0", "--out", images],
             check=True,
             stderr=subprocess.DEVNULL,
         )

@@ -23,7 +23,7 @@ import yaml
 
 from stages.core.code import code_digest
 from stages.core.digests import Digests
-from stages.core.provenance import Record, inputs_now
+from stages.core.provenance import Record
 from workflow.config import load
 from workflow.judge import Judge
 from workflow.plan import READS, folder, record_of
@@ -110,10 +110,6 @@ def lay_out(project: Path) -> int:
     os.chdir(project)
     config, digests = load(), Digests()
     judge = Judge(config, digests)
-    given = {
-        "hierarchies": [config.region_weights],
-        **{stage: [config.weights] for stage in ("baseline", "train", "evaluate")},
-    }
     count = 0
     for stage in READS:
         for inputs, outputs in jobs[stage]:
@@ -121,13 +117,14 @@ def lay_out(project: Path) -> int:
             for name in files:
                 Path(name).parent.mkdir(parents=True, exist_ok=True)
                 Path(name).write_text(f"{name}\n" * 20, encoding="utf8")
-            reads = [name for name in inputs.split(", ") if not name.startswith(".cache")]
+            reads = {name: name for name in inputs.split(", ") if not name.startswith(".cache")}
+            reads |= judge.given(stage)
             record = Record(
                 stage=stage,
                 options={},
                 parameters=judge.parameters(stage),
                 code=code_digest(stage),
-                inputs=inputs_now([*reads, *given.get(stage, [])], digests),
+                inputs={name: judge.now(path) or "" for name, path in reads.items()},
                 outputs={name: digests.of(name) or "" for name in files},
                 versions={},
             )

@@ -47,7 +47,7 @@ def run(
             params=params,
             encoder=encoder,
             matching=matching,
-            recipe=recipe_of([index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
+            recipe=recipe_of("baseline", [index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
             out=out,
             label=f"baseline fold {fold} {shot}-shot",
             about={"stage": "baseline", "fold": fold, "shot": shot},

@@ -26,7 +26,7 @@ from stages.sections.scenes import Scenes
 READERS = {"scenes": CLASSES, "voc": classes.VOC}
 
 
-def run(*, raw: Path | None = None, out: Path, shard: int, params: Params, scenes: Scenes) -> None:
+def run(*, root: Path | None = None, out: Path, shard: int, params: Params, scenes: Scenes) -> None:
     """Write shard number ``shard`` (0…shards−1): every ``shards``-th image of the lists, from that number on."""
     if params.source == "scenes":
         with tempfile.TemporaryDirectory() as folder:
@@ -34,11 +34,11 @@ def run(*, raw: Path | None = None, out: Path, shard: int, params: Params, scene
             write_voc(Path(folder), scenes, range(shard, total, params.shards))
             _write_shard(Path(folder), out, shard, params)
         return
-    if raw is None or not raw.is_dir():
+    if root is None or not root.is_dir():
         raise InputError(
-            f"{raw or params.root}: no such folder; set images.root in params.yaml to a folder in VOC layout"
+            f"{root or params.root}: no such folder; set images.root in params.yaml to a folder in VOC layout"
         )
-    _write_shard(raw, out, shard, params)
+    _write_shard(root, out, shard, params)
 
 
 def _write_shard(root: Path, out: Path, shard: int, params: Params) -> None:

@@ -75,6 +75,7 @@ def run(
             encoder=encoder,
             matching=matching,
             recipe=recipe_of(
+                "train",
                 [index, *images, *pseudolabels, weights],
                 [params, encoder, matching],
                 fold=fold,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.engines import new_team
 from tests.makers import Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
@@ -45,3 +48,34 @@ def images_only(tmp_path: Path) -> Project:
     made = Project(tmp_path, ROOT / "weights" / "scenes-resnet18-w16.safetensors")
     made.make_images()
     return made
+
+
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A team's folders (`tests.engines.new_team`), made once for all processes of the suite; tests only read them."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / "team.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "team" / "clone").exists():
+            shutil.rmtree(base / "team", ignore_errors=True)
+            new_team(base / "team")
+    return base / "team"
+
+
+@pytest.fixture
+def origin(team: Path) -> Path:
+    """The team's bare repository."""
+    return team / "origin.git"
+
+
+@pytest.fixture
+def pulled(team: Path) -> Path:
+    """A clone with everything fetched."""
+    return team / "clone"
+
+
+@pytest.fixture
+def mate(pulled: Path, tmp_path: Path) -> Path:
+    """A teammate's clone at rest, of the test's own."""
+    return shutil.copytree(pulled, tmp_path / "mate", symlinks=True)

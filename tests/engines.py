@@ -97,3 +97,22 @@ def new_project(folder: Path) -> Path:
     git(folder, "init", "-q")
     commit(folder, "tiny")
     return folder
+
+
+def clone(origin: Path, folder: Path, *stages: str) -> Path:
+    """Clone and pull."""
+    git(folder.parent, "clone", "-q", str(origin), folder.name)
+    workflow(folder, "pull", *stages)
+    return folder
+
+
+def new_team(base: Path) -> None:
+    """Make `first`, which Snakemake has run and pushed to a shared folder, its bare `origin.git`, and a `clone`."""
+    base.mkdir()
+    first = new_project(base / "first")
+    dvc(first, "remote", "add", "-d", "shared", str(base / "shared"))
+    assert "recorded in dvc.lock" in snakemake(first)
+    commit(first, "run")
+    assert "pushed" in workflow(first, "push")
+    git(base, "clone", "-q", "--bare", "first", "origin.git")
+    clone(base / "origin.git", base / "clone")

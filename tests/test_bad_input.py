@@ -40,7 +40,7 @@ class Raw:
 
     def run(self) -> int:
         """Run the stage."""
-        return self.project.run("images", "--raw", self.root, "--shard", 0, "--out", self.out)
+        return self.project.run("images", "--root", self.root, "--shard", 0, "--out", self.out)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def voc(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     images = {"source": "voc", "root": str(folder), "shards": SHARDS}
     values = tiny_values(images=images, hierarchies={"longest_side": 500})
     project = Project(write_values(root / "params.yaml", values).parent, root)
-    assert project.run("images", "--raw", folder, "--shard", 5, "--out", project.path("images/5.h5")) == 0
+    assert project.run("images", "--root", folder, "--shard", 5, "--out", project.path("images/5.h5")) == 0
     tree, cut = project.path("hierarchies/5.h5"), project.path("regions/5.h5")
     words = ["--weights", REGION_WEIGHTS, "--out", tree]
     assert project.run("hierarchies", "--images", project.path("images/5.h5"), *words) == 0

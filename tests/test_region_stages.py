@@ -219,7 +219,7 @@ def test_odd_images_are_segmented_or_refused_in_one_sentence(
     (root / "ImageSets/Segmentation/val.txt").write_text("other\n")
     values = tiny_values(images={"source": "voc", "root": str(root), "shards": 1}, hierarchies={"longest_side": 500})
     project = Project(write_values(tmp_path / "params.yaml", values).parent, tmp_path)
-    code = project.run("images", "--raw", root, "--shard", 0, "--out", project.images()[0])
+    code = project.run("images", "--root", root, "--shard", 0, "--out", project.images()[0])
     if refused:
         lines = capsys.readouterr().err.strip().splitlines()
         assert code == 2

@@ -60,15 +60,20 @@ def _record(options: argparse.Namespace) -> str:
 
 
 def _prune(options: argparse.Namespace) -> str:
+    from workflow.plan import READS
     from workflow.records import prune
+    from workflow.tracking import alone
 
-    return "\n".join(f"removed {path}" for path in prune(tuple(options.stages)))
+    with alone():
+        return "\n".join(f"removed {path}" for path in prune(tuple(options.stages) or tuple(READS)))
 
 
 def _finish(options: argparse.Namespace) -> str:
     from workflow.records import finish
+    from workflow.tracking import alone
 
-    return "\n".join(f"removed {path}" for path in finish(options.stage))
+    with alone():
+        return "\n".join(f"removed {path}" for path in finish(options.stage))
 
 
 def _push(options: argparse.Namespace) -> str:
@@ -108,8 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     use = command("use", _use, "write params.yaml from a preset")
     use.add_argument("name", help=f"one of {', '.join(presets.names())}")
     use.add_argument("--force", action="store_true", help="overwrite edited values")
-    run = command("run", _run, "bring everything up to date, stage by stage, and record it in dvc.lock")
-    run.add_argument("words", nargs=argparse.REMAINDER, help="options for snakemake, such as --cores 4")
+    command("run", _run, "bring everything up to date and record it; further options go to snakemake: run --cores 4")
     record = command("record", _record, "write dvc.lock, if every artifact is current")
     record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
     prune = command("prune", _prune, "remove shards, folds and scratch files that the parameters do not name")
@@ -132,7 +136,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; give the exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options, words = parser.parse_known_args(argv)
+    if words and options.command != "run":
+        parser.error(f"unrecognized arguments: {' '.join(words)}")
+    options.words = words
     try:
         printed = options.action(options)
     except InputError as error:

@@ -80,12 +80,17 @@ class Config:
         images = self.values("images")
         return "" if images["source"] == "scenes" else resolve(images["root"])
 
-    @property
-    def lists(self) -> list[str]:
-        """List files of the raw folder; a change of one is a change of the data."""
-        images = self.values("images")
-        names = (images["train_list"], images["val_list"]) if self.raw else ()
-        return [f"{self.raw}/ImageSets/Segmentation/{name}.txt" for name in names]
+    def given(self, stage: str) -> dict[str, str]:
+        """What a stage reads from outside the pipeline: parameter that says where → path.
+
+        The parameter's last part is the stage's option.
+        """
+        found = {
+            "images": {"images.root": self.raw},
+            "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
+            **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "evaluate")},
+        }.get(stage, {})
+        return {key: path for key, path in found.items() if path}
 
 
 def check(values: dict[str, Any], source: Path) -> Config:

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core.code import code_digest
 from stages.core.digests import Digests
-from stages.core.provenance import Record, named, read_record
+from stages.core.provenance import Record, read_record
 from workflow.config import Config
 from workflow.plan import READS, record_of, stage_of
 from workflow.recipe import sections
@@ -25,7 +25,7 @@ class Job:
     options
         The wildcards of its outputs; a record names those that the stage is told.
     inputs
-        Every file and folder that it reads: artifacts, and what was given from outside the pipeline.
+        Every artifact that it reads.
     """
 
     options: dict[str, str]
@@ -63,7 +63,7 @@ class Judge:
         self.config, self.digests = config, digests
         self._records: dict[str, Record | None] = {}
         self._parameters: dict[str, dict[str, dict[str, Any]]] = {}
-        self._named: dict[str, dict[str, str]] = {}
+        self._given: dict[str, dict[str, str]] = {}
         self.seen: dict[str, str | None] = {}
 
     def record(self, output: str) -> Record | None:
@@ -93,28 +93,31 @@ class Judge:
             self.seen[path] = self.digests.of(path)
         return self.seen[path]
 
-    def _names(self, path: str) -> dict[str, str]:
-        if path not in self._named:
-            self._named[path] = named([path])
-        return self._named[path]
+    def given(self, stage: str) -> dict[str, str]:
+        """What a stage is given from outside: option → path."""
+        if stage not in self._given:
+            found = self.config.given(stage)
+            self._given[stage] = {key.rpartition(".")[2]: path for key, path in found.items()}
+        return self._given[stage]
 
-    def digest(self, path: str, made: Record) -> str:
+    def digest(self, name: str, made: Record) -> str:
         """Digest of an input now. What is not here counts as what it was: an artifact's record tells, or ``made``."""
-        if (now := self.now(path)) is not None:
+        if not name.startswith(("artifacts/", "report/")):
+            path = self.given(made.stage).get(name)
+            return (self.now(path) if path else None) or made.inputs[name]
+        if (now := self.now(name)) is not None:
             return now
-        upstream = self.record(path) if path.startswith(("artifacts/", "report/")) else None
-        return upstream.outputs.get(path, "") if upstream else made.inputs.get(path, "")
+        upstream = self.record(name)
+        return upstream.outputs.get(name, "") if upstream else made.inputs[name]
 
     def _inputs(self, made: Record, job: Job | None) -> Reason | None:
-        names: dict[str, str] = {}
-        for path in job.inputs if job else ():
-            names |= self._names(path)
-        if job is not None and names.keys() != made.inputs.keys():
-            first = min(names.keys() ^ made.inputs.keys())
-            return Reason("input", f"{first} {'is new' if first in names else 'no longer counts'}")
+        if job is not None:
+            names = {*job.inputs, *self.given(made.stage)}
+            if names != made.inputs.keys():
+                first = min(names ^ made.inputs.keys())
+                return Reason("input", f"{first} {'is new' if first in names else 'no longer counts'}")
         for name, recorded in made.inputs.items():
-            path = names.get(name, name)
-            if (self.now(path) or self.digest(name, made)) != recorded:
+            if self.digest(name, made) != recorded:
                 return Reason("input", name)
         return None
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.code import closure, code_digest
 from stages.core.digests import Digests
 from stages.core.errors import InputError
 from stages.core.files import digest
-from stages.core.provenance import Record
+from stages.core.params import nearest
+from stages.core.provenance import Record, read_record
 from workflow.config import Config, load
 from workflow.judge import Judge
 from workflow.plan import READS, folder, record_of, records
@@ -29,16 +28,21 @@ def leftovers(config: Config, stages: tuple[str, ...] = tuple(READS)) -> list[Pa
     found = []
     for stage in stages:
         outputs = config.targets.of(stage)
-        planned = {Path(path) for output in outputs for path in (output, record_of(output))}
+        # A killed training goes on from its checkpoint, which lies beside the folder that it will write.
+        spared = {Path(output).parent.with_name(f".{Path(output).parent.name}.checkpoint") for output in outputs}
+        planned = spared | {Path(path) for output in outputs for path in (output, record_of(output))}
         # The report's folder is for people, who may keep files there.
         for top in ("report/plots" if stage == "report" else folder(stage), f"provenance/{stage}"):
             found += [path for path in Path(top).rglob("*") if path.is_file() and path not in planned]
     return sorted(path for path in found if path.name != ".gitignore")
 
 
-def prune(stages: tuple[str, ...]) -> list[Path]:
+def prune(stages: tuple[str, ...] = tuple(READS)) -> list[Path]:
     """Remove the leftovers, and the folders that they leave empty."""
-    gone = leftovers(load(), stages or tuple(READS))
+    for stage in stages:
+        if stage not in READS:
+            raise InputError(f"there is no stage '{stage}'; {nearest(stage, list(READS))}")
+    gone = leftovers(load(), stages)
     for path in gone:
         path.unlink()
         for parent in path.parents:
@@ -98,28 +102,23 @@ def record() -> str:
         raise refusal("not recorded, dvc.lock is as it was:", faults)
     from workflow.remote import commit
 
+    commit(digests)
     absent = [stage for stage in READS if stage not in judge.fetched]
-    commit([stage for stage in READS if stage in judge.fetched] if absent else None, digests)
     return "recorded in dvc.lock" + (f" (not here, as they were: {', '.join(absent)})" if absent else "")
 
 
 # ---- the audit
 
 
-def _locked() -> dict[str, Any]:
-    if not LOCK_FILE.exists():
-        raise InputError(f"{LOCK_FILE}: nothing is recorded yet; `python -m workflow record`")
-    stages: dict[str, Any] = yaml.safe_load(LOCK_FILE.read_text(encoding="utf8")).get("stages", {})
-    return stages
-
-
 class Audit:
     """``dvc.lock`` against the provenance records that it points to; large files are not read."""
 
     def __init__(self) -> None:
-        from workflow.remote import cache_folder
+        from workflow.remote import cache_folder, locked_stages
 
-        self.lock, self._cache, self._digests = _locked(), cache_folder(), Digests()
+        if not LOCK_FILE.exists():
+            raise InputError(f"{LOCK_FILE}: nothing is recorded yet; `python -m workflow record`")
+        self.lock, self._cache, self._judge = locked_stages(), cache_folder(), Judge(load(), Digests())
         self.files: dict[str, str] = {}  # every file of dvc.lock whose list is here → digest
         self.unlisted: list[str] = []
         for locked in self.lock.values():
@@ -163,13 +162,11 @@ class Audit:
         for path, md5 in self.files.items():
             if path != top and not path.startswith(f"{top}/"):
                 continue
-            try:
-                made = Record(**json.loads(self._object(md5).read_text(encoding="utf8")))
-            except FileNotFoundError:
-                yield f"{path}: not in the cache; `dvc fetch {top}`"
-                continue
-            except (ValueError, TypeError):
-                yield f"{path}: is no provenance record"
+            kept = self._object(md5)
+            made = read_record(kept)
+            if made is None:
+                missing = f"not in the cache; `dvc fetch {top}`"
+                yield f"{path}: {'is no provenance record' if kept.exists() else missing}"
                 continue
             self.made |= dict.fromkeys(made.outputs, made)
             if any(record_of(output) != path for output in made.outputs):
@@ -183,10 +180,17 @@ class Audit:
                 return
 
     def _outputs(self, stage: str) -> Iterator[str]:
+        from workflow.remote import listing_digest
+
         for out in self.lock[stage]["outs"]:
-            if out["path"].startswith("provenance") or out["path"] in self.unlisted:
+            if out["path"].startswith("provenance"):
                 continue
             named = {path for path in self.made if path == out["path"] or path.startswith(f"{out['path']}/")}
+            if out["path"] in self.unlisted:
+                files = {path.removeprefix(f"{out['path']}/"): self.made[path].outputs[path] for path in named}
+                if listing_digest(files) != out["md5"]:
+                    yield f"{out['path']}: holds other files than its records say; fetch it and ask again to see which"
+                continue
             for path in sorted({path for path in self.files if path.startswith(out["path"])} | named):
                 if path not in self.made:
                     yield f"{path}: has no provenance record"
@@ -208,7 +212,7 @@ class Audit:
                 if name.startswith("artifacts/"):
                     now = self.files.get(name) or (self.made[name].outputs[name] if name in self.made else None)
                 else:
-                    now = self._digests.of(name) or md5
+                    now = self._judge.digest(name, made)
                 if now != md5:
                     yield f"{path}: made from another {name}"
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 
 from stages.core.digests import Digests
 from stages.core.errors import InputError
@@ -20,8 +22,9 @@ def _repository() -> Iterator[Any]:
     try:
         with Repo() as repo:
             yield repo
-    except DvcException as error:
-        raise InputError(f"DVC: {' '.join(str(error).split())}") from None
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"DVC: {text}") from error
 
 
 def cache_folder() -> Path:
@@ -52,14 +55,48 @@ def teach(paths: Iterable[Path], digests: Digests) -> None:
         _teach(repo, paths, digests)
 
 
-def commit(stages: list[str] | None, digests: Digests) -> None:
-    """Record the present outputs of stages (None: of all) in ``dvc.lock``, and keep them in the cache."""
+def commit(digests: Digests) -> None:
+    """Record the present outputs of all stages in ``dvc.lock``, and keep them in the cache.
+
+    What is not here, in a clone that has fetched some stages only, stays as ``dvc.lock`` has it.
+    """
     with _repository() as repo:
         _teach(repo, _outputs(), digests)
-        for stage in [None] if stages is None else stages:
-            repo.commit(stage, force=True, allow_missing=True)
+        with repo.lock:
+            for stage in repo.index.stages:
+                # DVC's own commit asks for absent inputs to key its run cache, which persistent outputs do not use.
+                stage.save(allow_missing=True, run_cache=False)
+                stage.commit(allow_missing=True)
+                stage.dump(update_pipeline=False)
         for path in _outputs():
             _known(repo, path, digests)
+
+
+def locked_stages() -> dict[str, Any]:
+    """Stages of ``dvc.lock``, as DVC reads them.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        content = load_yaml("dvc.lock")
+        stages = content["stages"]
+        assert isinstance(stages, dict)
+        assert all(isinstance(out["path"], str) for stage in stages.values() for out in stage["outs"])
+    except (DvcException, AssertionError, KeyError, TypeError):
+        raise InputError("dvc.lock: not what DVC writes; `git checkout dvc.lock` or resolve its conflicts") from None
+    return dict(stages)
+
+
+def listing_digest(files: dict[str, str]) -> str:
+    """Digest by which ``dvc.lock`` names a folder of these files: relative path → MD5."""
+    tree = Tree()
+    for path, md5 in files.items():
+        tree.add(tuple(path.split("/")), None, HashInfo("md5", md5))
+    tree.digest()
+    return str(tree.hash_info.value)
 
 
 def push(remote: str | None) -> int:

@@ -12,6 +12,7 @@ from stages.core.errors import InputError
 from stages.core.params import nearest
 from workflow.plan import READS, folder, records
 from workflow.records import audit, prune, record, would_run
+from workflow.tracking import alone
 
 
 def run(words: list[str]) -> str:
@@ -24,17 +25,23 @@ def run(words: list[str]) -> str:
     InputError
         If a stage fails, or the outcome cannot be recorded.
     """
+    if {"-n", "--dry-run", "--dryrun"} & set(words):
+        raise InputError("run does what is planned and records it; to look first, `snakemake -n`")
     if planned := would_run():
         # Of what is planned, a stage whose inputs turn out the same is left alone; nothing else is asked.
-        for stage in (stage for stage in READS if re.search(rf"^{stage} +\d+$", planned, re.M)):
+        stages = [stage for stage in READS if re.search(rf"^{stage} +\d+$", planned, re.M)]
+        if not stages:
+            raise InputError(planned.rpartition("error: ")[2])
+        for stage in stages:
             command = ["--allowed-rules", stage, f"{stage}_all", *words, "--", f"{stage}_all"]
             print(f"— {stage}", flush=True)
             environment = {**os.environ, "NOVELSEG_STAGEWISE": "1"}
             if subprocess.run([sys.executable, "-m", "snakemake", *command], env=environment, check=False).returncode:
                 raise InputError(f"stage {stage} did not finish; its message stands above, what is done is kept")
-    for path in prune(()):
-        print(f"removed {path}")
-    return record()
+    with alone():
+        for path in prune():
+            print(f"removed {path}")
+        return record()
 
 
 def push(remote: str | None) -> str:
@@ -65,6 +72,7 @@ def pull(stages: list[str], remote: str | None) -> str:
     from workflow.remote import pull as fetch
 
     targets = needed(stages) if stages else None
-    fetched = fetch(targets, remote, Digests())
+    with alone():
+        fetched = fetch(targets, remote, Digests())
     shown = ", ".join(target for target in targets or [] if target.startswith("artifacts")) or "everything"
     return f"fetched {fetched} files; here now: {shown}"

@@ -25,6 +25,7 @@ from workflow.judge import Job, Judge, Reason
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
+YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
 def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
@@ -80,35 +81,33 @@ class Tracking:
             print(f"reading {path}, to notice later whether it has changed", file=sys.stderr, flush=True)
         self._judge.now(path)
 
-    def inputs(self, stage: str, *, given: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
-        """Inputs of a stage's rule.
+    def inputs(self, stage: str, **inputs: Any) -> dict[str, Any]:
+        """Inputs of a stage's rule: the artifacts given here, and what makes it stale if it is.
 
-        Parameters
-        ----------
-        stage
-            Name of the stage and of its rule.
-        given
-            What it reads from outside the pipeline, by the parameter that says where; an empty path is none. It is not
-            an input of Snakemake's, which would ask for it even where nothing has to run.
-        inputs
-            Artifacts of other stages.
+        What the stage reads from outside the pipeline is no input of Snakemake's, which would ask for it even where
+        nothing has to run.
         """
-        outside = {key: path for key, path in (given or {}).items() if path}
 
         def stale(wildcards: Any) -> list[str]:
-            if self._judge is None:
-                return []
-            outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(wildcards)[0])
-            paths = (*_expanded(inputs.values(), wildcards), *outside.values())
-            for path in outside.values():
-                self._digest_first(path)
-            reason = self._judge.why(outputs, Job(dict(wildcards.items()), paths))
-            _refuse_missing(outside, reason, self._judge, outputs[0])
-            for path in outputs:
-                _mend_date(Path(path), self._judge.digests)
-            return [_mark(reason)] if reason else []
+            try:
+                return self._stale(stage, dict(wildcards.items()), _expanded(inputs.values(), wildcards))
+            except Exception as error:
+                # Snakemake takes a failing input function for one that has nothing to add: it must not go on.
+                raise SystemExit(f"error: {type(error).__name__}: {error}") from error
 
         return {**inputs, "stale": stale}
+
+    def _stale(self, stage: str, wildcards: dict[str, str], inputs: tuple[str, ...]) -> list[str]:
+        if self._judge is None:
+            return []
+        outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(wildcards)[0])
+        for path in self._judge.given(stage).values():
+            self._digest_first(path)
+        reason = self._judge.why(outputs, Job(wildcards, inputs))
+        _refuse_missing(self._judge, stage, reason, outputs[0])
+        for path in outputs:
+            _mend_date(Path(path), self._judge.digests)
+        return [_mark(reason)] if reason else []
 
 
 def _override(digests: Digests) -> None:
@@ -129,9 +128,9 @@ def _override(digests: Digests) -> None:
     _IOFile.is_newer, _IOFile.touch = is_newer, touch_and_keep
 
 
-def _refuse_missing(given: dict[str, str], reason: Reason | None, judge: Judge, output: str) -> None:
+def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str) -> None:
     """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
-    for key, path in given.items():
+    for key, path in judge.config.given(stage).items():
         if not Path(path).exists() and (reason or judge.chain(output)):
             raise SystemExit(
                 f"error: {key} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the "
@@ -140,9 +139,9 @@ def _refuse_missing(given: dict[str, str], reason: Reason | None, judge: Judge, 
 
 
 def _mend_date(path: Path, digests: Digests) -> None:
-    """An output dated in the future, by another machine's clock, would be newer than everything for a while."""
+    """Bring a date in the future (another machine's clock) or before 1971 to now: Snakemake stumbles over both."""
     now = time.time_ns()
-    if path.exists() and path.stat().st_mtime_ns > now:
+    if path.exists() and not YEAR_NS < path.stat().st_mtime_ns <= now:
         digests.redate(path, now)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ PACKAGES = {
 HARDWARE = frozenset({"device", "devices", "threads", "workers", "cache_mb"})
 
 # Folders in the project whose files are made by other stages, and have records of their own.
-FILE_BY_FILE = frozenset({"artifacts", "report"})
+ARTIFACTS = frozenset({"artifacts", "report"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Record:
     code
         Digest of the stage's first-party code (`stages.core.code`).
     inputs, outputs
-        MD5 of each file. In the project folder a file's name is its path there; elsewhere, its last part.
+        MD5 of each file. An artifact is named by its path in the project; what is given from outside the pipeline, a
+        file or a folder, by the option that gives it: ``weights``, ``maps``, ``root``.
     versions
         Of Python and of the packages that the stage loaded: for people, never compared.
     """
@@ -70,31 +71,34 @@ class Record:
     versions: dict[str, str]
 
 
-def named(paths: Iterable[Path | str]) -> dict[str, str]:
-    """Name each input: in the project by its path, folders of artifacts file by file; elsewhere by its last part."""
+def artifact_files(path: Path | str) -> list[str]:
+    """A file of the project's artifacts as its path there, a folder of them file by file; empty for all else."""
+    inside = os.path.relpath(path).replace(os.sep, "/")
+    if inside.split("/")[0] not in ARTIFACTS:
+        return []
+    if not os.path.isdir(path):  # noqa: PTH112  (strings, not paths: an engine asks for thousands whenever it starts)
+        return [inside]
+    return [file.as_posix() for file in sorted(Path(inside).rglob("*")) if file.is_file() and file.name[0] != "."]
+
+
+def _inputs(options: dict[str, Any], digests: Digests) -> dict[str, str]:
+    """Digest of each input: an artifact by its path, what is given from outside by the option's name."""
     found: dict[str, str] = {}
-    for path in map(str, paths):
-        # Strings, not paths: an engine asks for thousands of them whenever it starts.
-        inside = os.path.relpath(path).replace(os.sep, "/")
-        if inside.startswith("../"):
-            found[path.rstrip("/").rpartition("/")[2]] = path
-        elif inside.split("/")[0] in FILE_BY_FILE and os.path.isdir(path):  # noqa: PTH112
-            files = [file for file in sorted(Path(inside).rglob("*")) if file.is_file()]
-            found |= {file.as_posix(): str(file) for file in files if not file.name.startswith(".")}
-        else:
-            found[inside] = path
+    for option, value in options.items():
+        for path in value if isinstance(value, list) else [value] if isinstance(value, Path) else []:
+            names = artifact_files(path)
+            found |= {name: digests.of(name) or "" for name in names} if names else {option: digests.of(path) or ""}
     return found
 
 
-def inputs_now(paths: Iterable[Path | str], digests: Digests) -> dict[str, str]:
-    """Digest of each input, by its name."""
-    return {name: digests.of(path) or "" for name, path in named(paths).items()}
-
-
 def versions_now() -> dict[str, str]:
-    """Versions of Python and of the loaded packages that matter."""
-    loaded = {name: importlib.metadata.version(package) for name, package in PACKAGES.items() if name in sys.modules}
-    return {"python": platform.python_version(), **loaded}
+    """Versions of Python and of the loaded packages that matter, as far as they tell."""
+    found = {"python": platform.python_version()}
+    for name, package in PACKAGES.items():
+        if name in sys.modules:
+            with suppress(importlib.metadata.PackageNotFoundError):  # installed under another name, a GPU build say
+                found[name] = importlib.metadata.version(package)
+    return found
 
 
 def files_of(out: Path) -> dict[str, tuple[int, int]]:
@@ -119,15 +123,13 @@ class Recorder:
     ) -> None:
         path.unlink(missing_ok=True)
         self._path, self._digests, self._out = path, digests, Path(options["out"])
-        paths = [value for key, value in options.items() if key != "out" and isinstance(value, Path)]
-        lists = [path for value in options.values() if isinstance(value, list) for path in value]
         plain = {key: str(value) for key, value in options.items() if isinstance(value, (int, str))}
         self._made: dict[str, Any] = {
             "stage": stage,
             "options": {key: value for key, value in plain.items() if key not in HARDWARE},
             "parameters": json.loads(json.dumps(parameters)),
             "code": code_digest(stage),
-            "inputs": inputs_now([*paths, *lists], digests),
+            "inputs": _inputs({key: value for key, value in options.items() if key != "out"}, digests),
         }
         self._before = files_of(self._out)
 
@@ -141,9 +143,20 @@ class Recorder:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")
 
 
+def parse_record(text: str) -> Record | None:
+    """A record from its JSON; None if that is no record."""
+    try:
+        made = Record(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    texts = isinstance(made.stage, str) and isinstance(made.code, str)
+    mappings = (made.options, made.parameters, made.inputs, made.outputs, made.versions)
+    return made if texts and all(isinstance(entry, dict) for entry in mappings) and made.outputs else None
+
+
 def read_record(path: Path) -> Record | None:
     """Read a record; None where there is none, or none that can be read."""
     try:
-        return Record(**json.loads(path.read_text(encoding="utf8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return parse_record(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
         return None

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from stages.core.errors import InputError
@@ -40,7 +41,14 @@ def _fabric(hardware: Hardware) -> Fabric:
     strategy = "ddp" if hardware.devices > 1 else "auto"
     accelerator = "gpu" if hardware.device == "cuda" else hardware.device
     precision = "bf16-mixed" if hardware.precision == "bf16" else "32-true"
-    fabric = Fabric(accelerator=accelerator, devices=hardware.devices, strategy=strategy, precision=precision)
+    # Named, or Fabric looks for Slurm and would start processes as it sees fit: a job is started by the engine alone.
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=hardware.devices,
+        strategy=strategy,
+        precision=precision,
+        plugins=[LightningEnvironment()],
+    )
     fabric.launch()
     return fabric
 

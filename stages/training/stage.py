@@ -11,6 +11,7 @@ from torch import nn
 from stages.artifacts import tables
 from stages.artifacts.formats.files import LOG_FILE, WEIGHTS
 from stages.artifacts.formats.training_log import LOG
+from stages.core.code import code_digest
 from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
 from stages.core.files import whole_folder
@@ -25,9 +26,10 @@ from stages.training.loop import Hardware, fit
 CHECKPOINT_EVERY = 50
 
 
-def recipe_of(inputs: list[Path], sections: list[Section], **names: int | str) -> str:
-    """Inputs (by digest), parameters, fold, shot and variant of a training, as text; not the code."""
+def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: int | str) -> str:
+    """Code and inputs (by digest), parameters, fold, shot and variant of a training, as text."""
     content = {
+        "code": code_digest(stage),
         "inputs": [digest_once(path) for path in inputs],
         "sections": [section.model_dump() for section in sections],
         **names,

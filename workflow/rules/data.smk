@@ -3,14 +3,13 @@ rule images:
     input:
         **TRACKING.inputs(
             "images",
-            given={"images.root": CONFIG.raw},
         ),
     output:
         "artifacts/images/{shard}.h5",
     params:
-        raw=f"--raw {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
+        root=f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
     shell:
-        "python -m stages images {params.raw}"
+        "python -m stages images {params.root}"
         " --shard {wildcards.shard}"
         " --out {output:q}"
         " --record provenance/images/{wildcards.shard}.json"

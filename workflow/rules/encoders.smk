@@ -3,7 +3,6 @@ rule baseline:
     input:
         **TRACKING.inputs(
             "baseline",
-            given={"encoder.weights": CONFIG.weights},
             index="artifacts/index/index.h5",
             images=IMAGES,
         ),
@@ -101,7 +100,6 @@ rule train:
     input:
         **TRACKING.inputs(
             "train",
-            given={"encoder.weights": CONFIG.weights},
             index="artifacts/index/index.h5",
             images=IMAGES,
             pseudolabels=TARGETS.sharded(

@@ -25,7 +25,6 @@ rule evaluate:
     input:
         **TRACKING.inputs(
             "evaluate",
-            given={"encoder.weights": CONFIG.weights},
             index="artifacts/index/index.h5",
             images=IMAGES,
             episodes=lambda wildcards: TARGETS.episodes(

@@ -3,10 +3,6 @@ rule hierarchies:
     input:
         **TRACKING.inputs(
             "hierarchies",
-            given={
-                "hierarchies.weights": CONFIG.region_weights,
-                "hierarchies.maps": CONFIG.maps,
-            },
             images="artifacts/images/{shard}.h5",
         ),
     output:
