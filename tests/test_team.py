@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ import yaml
 from tests.engines import (
     NOTHING,
     at_rest,
+    call,
     commit,
     dvc,
     environment,
@@ -233,3 +235,53 @@ def test_s8_fewer_shards_leave_none_over(mate: Path, engine: str) -> None:
         assert {out["nfiles"] for stage in ("images", "regions") for out in lock[stage]["outs"]} == {1}
     later = {"baseline", "features", "prototypes", "pseudolabels", "train", "episodes", "evaluate", "report"}
     assert set(planned(mate)) == later | ({"index"} if engine == "dvc" else set())
+
+
+COUNTING = """
+import hashlib, importlib.abc, importlib.util, os, sys
+
+def note(name):
+    with open(os.environ["DIGESTED"], "a") as log:
+        log.write(f"{os.path.relpath(str(name))}\\n")
+
+plain = hashlib.file_digest
+def file_digest(file, *words, **more):
+    note(file.name)
+    return plain(file, *words, **more)
+hashlib.file_digest = file_digest
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "dvc_data.hashfile.hash":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            file_md5 = module.file_md5
+            def counted(path, *words, **more):
+                note(path)
+                return file_md5(path, *words, **more)
+            module.file_md5 = counted
+        spec.loader.exec_module = exec_module
+        return spec
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_no_artifact_is_digested_twice(mate: Path, tmp_path: Path, engine: str) -> None:
+    watcher, log = tmp_path / "watcher", tmp_path / "digested"
+    watcher.mkdir()
+    (watcher / "sitecustomize.py").write_text(COUNTING)
+    more: dict[str, Any] = {"PYTHONPATH": f"{watcher}{os.pathsep}{mate}", "DIGESTED": str(log)}
+    assert at_rest(mate)  # the fixture's copies are new to this folder, and read here
+    set_values(mate, episodes={"count": 4})
+    call(mate, sys.executable, "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)
+    snakemake(mate, "-n", **more)
+    dvc(mate, "status", **more)
+    artifacts = [line for line in log.read_text().splitlines() if line.startswith("artifacts/")]
+    assert "artifacts/evaluate/fold0/1shot/rows.parquet" in artifacts
+    assert "artifacts/features/fold0/0.h5" not in artifacts
+    assert len(artifacts) == len(set(artifacts))
