@@ -186,7 +186,8 @@ def transfers(project: Path, shared: Path, clone: Path) -> None:
             for outputs in Judge(config, digests).jobs(stage):
                 record = Path(record_of(outputs[0]))
                 content = json.loads(record.read_text(encoding="utf8"))
-                content["inputs"] = {name: digests.of(name) or md5 for name, md5 in content["inputs"].items()}
+                made = content["inputs"]
+                made |= {name: digests.of(name) or md5 for name, md5 in made.items() if name.startswith("artifacts/")}
                 record.write_text(json.dumps(content), encoding="utf8")
 
     def size() -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from stages.core.code import closure
+from stages.core.code import closure, source
 from workflow.plan import READS, SCOPE, WEIGHTED, folder, records
 from workflow.recipe import sections
 
@@ -21,7 +21,9 @@ KEEP: dict[str, Any] = {"persist": True}
 
 
 def _stage(name: str) -> dict[str, Any]:
-    deps = [folder(read) for read in READS[name]] + [str(path) for path in closure(name)]
+    # DVC looks at each file of each stage whenever it starts; those that say nothing are left out.
+    code = [str(path) for path in closure(name) if not source(path).empty]
+    deps = [folder(read) for read in READS[name]] + code
     if name in WEIGHTED:
         deps.append("weights")
     params = [f"plan.{entry}" for entry in SCOPE.get(name, ())] + list(sections(name))

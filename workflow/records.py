@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.core.code import closure, code_digest
+from stages.core.code import closure, code_digest, source
 from stages.core.digests import Digests
 from stages.core.errors import InputError
 from stages.core.files import digest
@@ -175,7 +175,7 @@ class Audit:
     def _code(self, stage: str) -> Iterator[str]:
         locked = {dep["path"]: dep["md5"] for dep in self.lock[stage].get("deps", [])}
         for path in closure(stage):
-            if locked.get(path.as_posix()) != digest(path):
+            if not source(path).empty and locked.get(path.as_posix()) != digest(path):
                 yield f"{path}: is not the file of dvc.lock; `python -m workflow record`"
                 return
 

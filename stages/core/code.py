@@ -12,14 +12,16 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "stages"
+EMPTY = "Module(body=[])"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A Python file: what it imports, and its meaning as a digest."""
+    """A Python file: what it imports, its meaning as a digest, and whether it says nothing beside its docstring."""
 
     imports: dict[str, str]
     digest: str
+    empty: bool
 
 
 def _is_docstring(statement: ast.AST) -> bool:
@@ -50,7 +52,8 @@ def source(path: Path) -> Source:
             imports |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             imports |= {alias.asname or alias.name: alias.name for alias in node.names}
-    return Source(imports, hashlib.md5(_meaning(tree).encode()).hexdigest())
+    meaning = _meaning(tree)
+    return Source(imports, hashlib.md5(meaning.encode()).hexdigest(), meaning == EMPTY)
 
 
 @cache
