@@ -34,4 +34,4 @@ check: setup
 	python -m workflow check
 
 clean:
-	rm -rf artifacts report .snakemake
+	rm -rf artifacts provenance report .cache .snakemake
