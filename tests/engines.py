@@ -106,6 +106,13 @@ def clone(origin: Path, folder: Path, *stages: str) -> Path:
     return folder
 
 
+def publish(folder: Path, message: str) -> None:
+    """Commit, push the data, push the commit."""
+    commit(folder, message)
+    workflow(folder, "push")
+    git(folder, "push", "-q")
+
+
 def new_team(base: Path) -> None:
     """Make `first`, which Snakemake has run and pushed to a shared folder, its bare `origin.git`, and a `clone`."""
     base.mkdir()

@@ -30,6 +30,7 @@ from tests.engines import (
     git,
     jobs,
     planned,
+    publish,
     set_values,
     snakemake,
     workflow,
@@ -121,17 +122,13 @@ def test_s11_two_people_and_both_engines(origin: Path, pulled: Path, tmp_path: P
         git(folder, "remote", "set-url", "origin", str(shared))
     set_values(first, report={"bootstrap": 140})
     snakemake(first)
-    commit(first, "by A")
-    workflow(first, "push")
-    git(first, "push", "-q")
+    publish(first, "by A")
     git(second, "pull", "-q")
     workflow(second, "pull")
     assert at_rest(second)
     set_values(second, report={"bootstrap": 141})
     dvc(second, "repro")
-    commit(second, "by B")
-    workflow(second, "push")
-    git(second, "push", "-q")
+    publish(second, "by B")
     git(first, "pull", "-q")
     workflow(first, "pull")
     assert at_rest(first)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from stages.core.code import closure, source
-from workflow.plan import READS, SCOPE, WEIGHTED, folder, records
+from workflow.plan import READS, REPORTED, SCOPE, WEIGHTED, folder, records
 from workflow.recipe import sections
 
 PATH = Path("dvc.yaml")
@@ -37,7 +37,7 @@ def _stage(name: str) -> dict[str, Any]:
     if params:
         stage["params"] = sorted(params)
     if name == "report":
-        stage["outs"] = [{f"report/{file}": KEEP} for file in ("index.html", "results.tsv", "classes.tsv")]
+        stage["outs"] = [{f"report/{file}": KEEP} for file in REPORTED if file != "metrics.json"]
         stage["metrics"] = [{"report/metrics.json": KEEP}]
         stage["plots"] = [{"report/plots": {**KEEP, "x": "iteration", "y": "loss", "title": "Loss"}}]
     else:

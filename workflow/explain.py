@@ -9,7 +9,7 @@ from stages.core.code import code_digest
 from stages.core.digests import Digests
 from stages.core.errors import InputError
 from stages.core.params import nearest
-from stages.core.provenance import Record, versions_now
+from stages.core.provenance import Record, versions_of
 from workflow.config import load
 from workflow.judge import Judge
 from workflow.plan import READS, record_of, stage_of
@@ -57,14 +57,14 @@ def _inputs(made: Record, judge: Judge) -> list[str]:
             lines.append(f"  {folder}/: {len(names)} files, {len(changed)} of them others now")
         for name in listed:
             notes = ["is another now"] if name in changed else []
-            if not Path(name).exists():
-                notes.append("not here; outside the project" if "/" not in name else "not here")
+            if not Path(judge.given(made.stage).get(name, name)).exists():
+                notes.append("not here")
             lines.append(f"  {made.inputs[name][:12]}  {name}" + (f"   {', '.join(notes)}" if notes else ""))
     return lines or ["  (none)"]
 
 
 def _versions(made: Record) -> str:
-    here = versions_now()
+    here = versions_of(made.versions)
     other = {name: here[name] for name in made.versions if name in here and here[name] != made.versions[name]}
     text = ", ".join(f"{name} {version}" for name, version in made.versions.items())
     return text + (f"   (here {', '.join(f'{name} {version}' for name, version in other.items())})" if other else "")

@@ -81,13 +81,13 @@ def locked_stages() -> dict[str, Any]:
         If it cannot be read.
     """
     try:
-        content = load_yaml("dvc.lock")
-        stages = content["stages"]
-        assert isinstance(stages, dict)
-        assert all(isinstance(out["path"], str) for stage in stages.values() for out in stage["outs"])
-    except (DvcException, AssertionError, KeyError, TypeError):
-        raise InputError("dvc.lock: not what DVC writes; `git checkout dvc.lock` or resolve its conflicts") from None
-    return dict(stages)
+        stages = dict(load_yaml("dvc.lock")["stages"].items())
+        paths = [out["path"] for stage in stages.values() for out in stage["outs"]]
+    except (DvcException, AttributeError, KeyError, TypeError):
+        paths = [None]
+    if not all(isinstance(path, str) for path in paths):
+        raise InputError("dvc.lock: not what DVC writes; `git checkout dvc.lock` or resolve its conflicts")
+    return stages
 
 
 def listing_digest(files: dict[str, str]) -> str:

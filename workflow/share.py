@@ -10,7 +10,7 @@ import sys
 from stages.core.digests import Digests
 from stages.core.errors import InputError
 from stages.core.params import nearest
-from workflow.plan import READS, folder, records
+from workflow.plan import READS, REPORTED, folder, records
 from workflow.records import audit, prune, record, would_run
 from workflow.tracking import alone
 
@@ -63,8 +63,7 @@ def needed(stages: list[str]) -> list[str]:
     readers = [name for name, reads in READS.items() if name != "report" and set(reads) & set(stages)]
     wanted = {*stages, *(read for name in readers for read in READS[name])}
     outputs = [folder(stage) for stage in READS if stage in wanted and stage != "report"]
-    report = ["report/index.html", "report/results.tsv", "report/classes.tsv", "report/metrics.json", "report/plots"]
-    return [*outputs, *report, *map(records, READS)]
+    return [*outputs, *(f"report/{name}" for name in (*REPORTED, "plots")), *map(records, READS)]
 
 
 def pull(stages: list[str], remote: str | None) -> str:

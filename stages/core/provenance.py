@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,11 +92,11 @@ def _inputs(options: dict[str, Any], digests: Digests) -> dict[str, str]:
     return found
 
 
-def versions_now() -> dict[str, str]:
-    """Versions of Python and of the loaded packages that matter, as far as they tell."""
-    found = {"python": platform.python_version()}
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of those packages among these that matter, as far as they tell."""
+    found, wanted = {"python": platform.python_version()}, set(names)
     for name, package in PACKAGES.items():
-        if name in sys.modules:
+        if name in wanted:
             with suppress(importlib.metadata.PackageNotFoundError):  # installed under another name, a GPU build say
                 found[name] = importlib.metadata.version(package)
     return found
@@ -138,7 +139,7 @@ class Recorder:
         after = files_of(self._out)
         written = sorted(file for file, stat in after.items() if self._before.get(file) != stat)
         outputs = {file: self._digests.of(file) or "" for file in written}
-        record = Record(**self._made, outputs=outputs, versions=versions_now())
+        record = Record(**self._made, outputs=outputs, versions=versions_of(sys.modules))
         with whole_file(self._path) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")
 
