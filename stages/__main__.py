@@ -33,7 +33,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("scenes", "pretrain", "trainregions", "scoreregions")
+TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:

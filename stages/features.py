@@ -24,7 +24,7 @@ from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
 from stages.core.progress import track
 from stages.data.index import read_index
-from stages.data.voc import decode_mask, decode_rgb
+from stages.data.pairs import decode_mask, decode_rgb
 from stages.models.encoder import FeatureExtractor, load_encoder
 from stages.ops.pooling import pool, splat_labels
 from stages.sections.features import Params

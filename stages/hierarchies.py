@@ -27,7 +27,7 @@ from stages.core.labels import TRAIN
 from stages.core.progress import track
 from stages.core.threads import one_thread
 from stages.data.labelmaps import read_label_map
-from stages.data.voc import decode_rgb
+from stages.data.pairs import decode_rgb
 from stages.models.regions import load_model
 from stages.ops import ucm
 from stages.ops.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat

@@ -1,7 +1,7 @@
 """Images and masks → one shard of the data set, checked and counted.
 
 Reads
-    the raw folder in VOC layout (or draws the built-in scenes).
+    the raw folder in VOC layout (and SBD's) or in COCO's, or draws the built-in scenes.
 Writes
     ``images`` (HDF5): the encoded bytes of every ``shards``-th image and mask, with pixel counts per class. Later
     stages read only this, so a team can share it and a GPU machine needs no raw folder.
@@ -9,6 +9,7 @@ Writes
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -17,44 +18,73 @@ import numpy as np
 from stages.artifacts import hdf5
 from stages.artifacts.formats.images import IMAGES
 from stages.core.errors import InputError
-from stages.core.progress import track
-from stages.data import classes, voc
+from stages.core.labels import TRAIN, VAL
+from stages.core.progress import say, track
+from stages.data.classes import VOC
+from stages.data.coco import Coco
+from stages.data.pairs import Pair, Reader
 from stages.data.scenes import CLASSES, write_voc
+from stages.data.voc import Voc
 from stages.sections.images import Params
 from stages.sections.scenes import Scenes
 
-READERS = {"scenes": CLASSES, "voc": classes.VOC}
 
-
-def run(*, root: Path | None = None, out: Path, shard: int, params: Params, scenes: Scenes) -> None:
+def run(
+    *,
+    root: Path | None = None,
+    sbd: Path | None = None,
+    out: Path,
+    shard: int,
+    params: Params,
+    scenes: Scenes,
+) -> None:
     """Write shard number ``shard`` (0…shards−1): every ``shards``-th image of the lists, from that number on."""
+    lists = (params.train_list, params.val_list)
     if params.source == "scenes":
         with tempfile.TemporaryDirectory() as folder:
             total = scenes.train + scenes.val
             write_voc(Path(folder), scenes, range(shard, total, params.shards))
-            _write_shard(Path(folder), out, shard, params)
+            _write_shard(Voc(Path(folder), None, lists, list(CLASSES)), folder, out, shard, params)
         return
-    if root is None or not root.is_dir():
-        raise InputError(
-            f"{root or params.root}: no such folder; set images.root in params.yaml to a folder in VOC layout"
-        )
-    _write_shard(root, out, shard, params)
+    for key, given, wanted in (("root", root, params.root), ("sbd", sbd, params.sbd)):
+        if wanted and (given is None or not given.is_dir()):
+            raise InputError(f"{given or wanted}: no such folder; set images.{key} in params.yaml to the raw data")
+    if root is None:
+        raise InputError("--root is missing; give the folder of images.root")
+    if params.source == "voc":
+        _write_shard(Voc(root, sbd, lists, params.classes or list(VOC)), str(root), out, shard, params)
+        return
+    reader = Coco(root, lists, params.classes, shard, params.shards)
+    _write_shard(reader, str(root), out, shard, params)
+    if reader.hidden:
+        say(f"images {shard}: {reader.hidden} objects leave no pixel: too small, or wholly below smaller ones")
 
 
-def _write_shard(root: Path, out: Path, shard: int, params: Params) -> None:
-    names = READERS[params.source]
-    entries = voc.read_lists(root, params.train_list, params.val_list)[shard :: params.shards]
+def _pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
+    """All pairs of a shard; or the first fault, and how many more there are."""
+    entries = reader.entries[shard::shards]
     if not entries:
-        raise InputError(f"{root}: shard {shard} of {params.shards} is empty; lower images.shards")
+        raise InputError(f"{where}: shard {shard} of {shards} is empty; lower images.shards")
     pairs, faults = [], []
     for entry in track(entries, len(entries), f"images {shard}", "image"):
         try:
-            pairs.append(voc.read_pair(root, entry, len(names)))
+            pairs.append(reader.read(entry))
         except InputError as fault:
             faults.append(str(fault))
     if faults:
         more = f" ({len(faults) - 1} more of the shard's {len(entries)} images are bad too)" if len(faults) > 1 else ""
         raise InputError(faults[0] + more)
+    return pairs
+
+
+def _list_digests(reader: Reader) -> list[str]:
+    """MD5 of the ids of the training and of the validation list, one a line, in order."""
+    texts = ["".join(f"{entry.name}\n" for entry in reader.entries if entry.split == split) for split in (TRAIN, VAL)]
+    return [hashlib.md5(text.encode()).hexdigest() for text in texts]
+
+
+def _write_shard(reader: Reader, where: str, out: Path, shard: int, params: Params) -> None:
+    pairs = _pairs(reader, where, shard, params.shards)
     arrays = {
         "id": np.array([pair.entry.name for pair in pairs], object),
         "position": np.array([pair.entry.position for pair in pairs], np.int32),
@@ -66,9 +96,10 @@ def _write_shard(root: Path, out: Path, shard: int, params: Params) -> None:
         **hdf5.Ragged.pack("image", [pair.image for pair in pairs], "uint8"),
         **hdf5.Ragged.pack("mask", [pair.mask for pair in pairs], "uint8"),
     }
-    hdf5.write(
-        out,
-        IMAGES,
-        arrays,
-        {"classes": list(names), "source": params.source, "lists": [params.train_list, params.val_list]},
-    )
+    attrs = {
+        "classes": reader.names,
+        "source": params.source,
+        "lists": [params.train_list, params.val_list],
+        "list_digests": _list_digests(reader),
+    }
+    hdf5.write(out, IMAGES, arrays, attrs)

@@ -44,7 +44,7 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
     shared: dict[str, list[str]] = {}
     for number, path in enumerate(images):
         with hdf5.opened(path, IMAGES) as file:
-            found = {name: hdf5.attribute(file, name) for name in ("classes", "lists")}
+            found = {name: hdf5.attribute(file, name) for name in ("classes", "lists", "list_digests")}
             if shared and found != shared:
                 raise InputError(
                     f"{path}: its classes or lists differ from those of {images[0]}; rerun `images` for all"

@@ -8,6 +8,7 @@ Writes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +20,50 @@ from stages.artifacts.formats.features import FEATURES
 from stages.artifacts.formats.prototypes import PROTOTYPES, SIDES
 from stages.core.errors import InputError
 from stages.core.random import key_to_seed
-from stages.ops.clustering import three_levels
+from stages.ops.clustering import Corpus, three_levels
 from stages.sections.prototypes import Params
 
 NAMES = {"bg": "background-region", "fg": "foreground-object"}
 
 
-def _corpus(paths: list[Path], side: str, fold: int) -> tuple[NDArray[np.float32], str]:
-    """All vectors of a side, and the digest of the encoder that made them."""
-    parts, encoders = [], set()
+def _corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
+    """The vectors of a side, a shard at a time, and the digest of the encoder that made them."""
+    count, encoders = 0, set()
     for path in paths:
         with hdf5.opened(path, FEATURES) as file:
             hdf5.require(path, file, "fold", fold)
-            parts.append(file[f"{side}/vectors"][:])
+            count += len(file[f"{side}/vectors"])
             encoders.add(hdf5.attribute(file, "encoder"))
     if len(encoders) > 1:
         raise InputError(
             f"{paths[0].parent}: its shards come from {len(encoders)} different encoders; rerun `features`"
         )
-    return np.concatenate(parts), encoders.pop()
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for path in paths:
+            with hdf5.opened(path, FEATURES) as file:
+                yield file[f"{side}/vectors"][:]
+
+    return Corpus(NAMES[side], count, blocks), encoders.pop()
 
 
 def run(*, features: list[Path], out: Path, fold: int, params: Params) -> None:
-    """Cluster R_fg and R_bg separately."""
+    """Cluster R_fg and R_bg separately; one shard's vectors and the sample are in memory at a time."""
     arrays: dict[str, NDArray[Any]] = {}
     inertia: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
     encoder = ""
     for side in SIDES:
-        vectors, encoder = _corpus(features, side, fold)
-        sizes[side] = len(vectors)
+        corpus, encoder = _corpus(features, side, fold)
+        sizes[side] = corpus.count
         levels = three_levels(
-            vectors,
+            corpus,
             params.clusters,
             metric=params.metric,
             restarts=params.restarts,
             iterations=params.iterations,
             seed=key_to_seed(params.seed, side),
-            name=NAMES[side],
+            most=params.max_vectors,
         )
         inertia[side] = [level.inertia for level in levels]
         for number, level in enumerate(levels, 1):

@@ -23,7 +23,7 @@ from stages.core.digests import digest_once
 from stages.core.errors import InputError
 from stages.core.progress import track
 from stages.data.index import read_index
-from stages.data.voc import decode_mask, decode_rgb
+from stages.data.pairs import decode_mask, decode_rgb
 from stages.models.encoder import FeatureExtractor, load_encoder
 from stages.ops.labels import pseudo_labels
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.core.errors import InputError
-from stages.ops.clustering import Level, normalise, three_levels
+from stages.ops.clustering import Corpus, Level, normalise, three_levels
 
 
 def clouds(rng: np.random.Generator, centres: np.ndarray, each: int) -> np.ndarray:
@@ -16,9 +16,17 @@ def clouds(rng: np.random.Generator, centres: np.ndarray, each: int) -> np.ndarr
     ).astype(np.float32)
 
 
-def run(vectors: np.ndarray, clusters: list[int], metric: str = "euclidean", seed: int = 0) -> list[Level]:
+def corpus(vectors: np.ndarray, block: int = 17) -> Corpus:
+    """Vectors in blocks of unequal length."""
+    cuts = range(0, len(vectors), block)
+    return Corpus("test", len(vectors), lambda: (vectors[cut : cut + block] for cut in cuts))
+
+
+def run(
+    vectors: np.ndarray, clusters: list[int], metric: str = "euclidean", seed: int = 0, most: int = 1000
+) -> list[Level]:
     """Cluster with the usual settings."""
-    return three_levels(vectors, clusters, metric=metric, restarts=10, iterations=30, seed=seed, name="test")
+    return three_levels(corpus(vectors), clusters, metric=metric, restarts=10, iterations=30, seed=seed, most=most)
 
 
 def test_levels_find_clouds_pairs_of_clouds_and_everything(rng: np.random.Generator) -> None:

@@ -28,6 +28,7 @@ def index(pixels: list[list[int]], split: list[int] | None = None, novel_images:
         class_fold=class_folds(4, 2, "contiguous"),
         classes=["a", "b", "c", "d"],
         lists=["train", "val"],
+        list_digests=["0" * 32, "1" * 32],
         folds=2,
         layout="contiguous",
         min_object_pixels=20,

@@ -23,8 +23,8 @@ from stages.artifacts.formats.regions import REGIONS
 from stages.artifacts.formats.results import SCORES
 from stages.core.files import digest
 from stages.data.index import read_index
+from stages.data.pairs import decode_mask
 from stages.data.store import ImageStore
-from stages.data.voc import decode_mask
 from tests.makers import Project
 
 

@@ -17,7 +17,7 @@ from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.regions import REGIONS
 from stages.core.files import digest
 from stages.core.labels import TRAIN
-from stages.data.voc import decode_rgb
+from stages.data.pairs import decode_rgb
 from stages.ops import hierarchy
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 

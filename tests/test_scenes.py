@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from stages.core.labels import VOID
-from stages.data import voc
+from stages.data.pairs import decode_mask, decode_rgb
 from stages.data.scenes import CLASSES, KINDS, OTHER_SHAPES, other_kinds, scene, write_voc
+from stages.data.voc import Voc
 from stages.sections.scenes import Scenes
 
 SMALL = Scenes(seed=0, train=3, val=2, size=96)
@@ -48,11 +49,11 @@ def test_pretraining_sees_other_shapes() -> None:
 
 def test_written_scenes_are_read_as_voc(tmp_path: Path) -> None:
     write_voc(tmp_path, SMALL, range(5))
-    entries = voc.read_lists(tmp_path, "train", "val")
-    assert [entry.split for entry in entries] == [0, 0, 0, 1, 1]
-    for entry in entries:
-        pair = voc.read_pair(tmp_path, entry, len(CLASSES))
+    reader = Voc(tmp_path, None, ("train", "val"), list(CLASSES))
+    assert [entry.split for entry in reader.entries] == [0, 0, 0, 1, 1]
+    for entry in reader.entries:
+        pair = reader.read(entry)
         label = scene(SMALL, entry.position)[1]
-        assert np.array_equal(voc.decode_mask(pair.mask), label)
+        assert np.array_equal(decode_mask(pair.mask), label)
         assert pair.void == (label == VOID).sum()
-        assert abs(voc.decode_rgb(pair.image).astype(int) - scene(SMALL, entry.position)[0]).mean() < 8
+        assert abs(decode_rgb(pair.image).astype(int) - scene(SMALL, entry.position)[0]).mean() < 8

@@ -24,7 +24,7 @@ from stages.artifacts.formats.training_log import LOG
 from stages.core.files import digest
 from stages.core.labels import TRAIN
 from stages.data.index import read_index
-from stages.data.voc import decode_mask
+from stages.data.pairs import decode_mask
 from stages.evaluate import VARIANTS
 from stages.models.encoder import Encoder
 from stages.sections.train import Params

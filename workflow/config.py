@@ -80,13 +80,18 @@ class Config:
         images = self.values("images")
         return "" if images["source"] == "scenes" else resolve(images["root"])
 
+    @property
+    def sbd(self) -> str:
+        """SBD's folder; empty where it is not used."""
+        return resolve(self.values("images")["sbd"])
+
     def given(self, stage: str) -> dict[str, str]:
         """What a stage reads from outside the pipeline: parameter that says where → path.
 
         The parameter's last part is the stage's option.
         """
         found = {
-            "images": {"images.root": self.raw},
+            "images": {"images.root": self.raw, "images.sbd": self.sbd},
             "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
             **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "evaluate")},
         }.get(stage, {})

@@ -20,6 +20,7 @@ from snakemake.io import _IOFile
 
 from stages.core.digests import Digests
 from stages.core.errors import InputError
+from stages.data.catalogue import lacking
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
 
@@ -131,10 +132,13 @@ def _override(digests: Digests) -> None:
 def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str) -> None:
     """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
     for key, path in judge.config.given(stage).items():
-        if not Path(path).exists() and (reason or judge.chain(output)):
+        lack = lacking(path)
+        if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
             raise SystemExit(
-                f"error: {key} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to the "
-                "folder that holds it, or change the path in params.yaml"
+                f"error: {key} points to {path}: {lack}"
+                if lack
+                else f"error: {key} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to "
+                "the folder that holds it, or change the path in params.yaml"
             )
 
 

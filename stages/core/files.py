@@ -65,10 +65,11 @@ def _replace_folder(scratch: Path, target: Path) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, *, settle: bool = True) -> Iterator[Path]:
     """Give a scratch folder beside ``target``; swap it in when the block ends well, remove it otherwise.
 
-    Files of other names that lie in ``target`` stay: it may be a folder of the user's.
+    Files of other names that lie in ``target`` stay: it may be a folder of the user's. ``settle`` waits until each file
+    is on the disk.
     """
     scratch = _scratch_name(target)
     with told_when_full(target):
@@ -77,7 +78,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         scratch.mkdir()
         try:
             yield scratch
-            for path in scratch.rglob("*"):
+            for path in scratch.rglob("*") if settle else ():
                 if path.is_file():
                     _settle(path)
             _replace_folder(scratch, target)

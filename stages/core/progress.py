@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+MB = 1e6
 
 
 def say(text: str) -> None:
@@ -32,17 +33,35 @@ def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) 
     done
         How many an earlier run has finished.
     """
+    return _tracked(items, lambda _: 1, total, label, f"{unit}s", done)
+
+
+def track_bytes(chunks: Iterable[bytes], total: int | None, label: str, done: int = 0) -> Iterator[bytes]:
+    """The same for data that is read or written piece by piece; sizes in bytes, None where it is not known."""
+    return _tracked(chunks, lambda chunk: len(chunk) / MB, (total or 0) / MB, label, "MB", done / MB)
+
+
+def _tracked(
+    items: Iterable[T], size: Callable[[T], float], total: float, label: str, unit: str, done: float
+) -> Iterator[T]:
+    of = f"/{total:.0f}" if total else ""
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=label, unit=f" {unit}", initial=done, dynamic_ncols=True, leave=False)
+        form = f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {{n:.0f}}{of} {unit} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
+        options = {"bar_format": form, "unit": f" {unit}", "dynamic_ncols": True, "leave": False}
+        with tqdm(desc=label, total=total or None, initial=done, **options) as bar:  # type: ignore[call-overload]
+            for item in items:
+                yield item
+                bar.update(size(item))
         return
     start = last = time.monotonic()
-    count = 0
-    for count, item in enumerate(items, 1):
+    count = 0.0
+    for item in items:
         yield item
+        count += size(item)
         now = time.monotonic()
         if now - last >= LINE_EVERY_S:
             last = now
             rate = count / (now - start)
-            left = (total - done - count) / rate
-            say(f"{label}: {done + count}/{total} {unit}s, {rate:.3g}/s, {left:.0f} s left")
-    say(f"{label}: {done + count}/{total} {unit}s in {time.monotonic() - start:.1f} s")
+            left = f", {(total - done - count) / rate:.0f} s left" if total and rate else ""
+            say(f"{label}: {done + count:.0f}{of} {unit}, {rate:.3g}/s{left}")
+    say(f"{label}: {done + count:.0f}{of} {unit} in {time.monotonic() - start:.1f} s")

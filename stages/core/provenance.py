@@ -34,6 +34,7 @@ PACKAGES = {
     "pandas": "pandas",
     "PIL": "pillow",
     "kornia": "kornia",
+    "pycocotools": "pycocotools",
 }
 # Options that say where and how fast a stage runs, not what it computes.
 HARDWARE = frozenset({"device", "devices", "threads", "workers", "cache_mb"})

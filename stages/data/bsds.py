@@ -6,8 +6,6 @@ Two layouts: the official one (``images/SPLIT/ID.jpg``, ``groundTruth/SPLIT/ID.m
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from stages.core.errors import InputError
+from stages.data.mat import readable
 
 SPLITS = ("train", "val", "test")
 
@@ -78,18 +76,13 @@ def read(item: Drawn) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
         If a file cannot be read, or the annotations are no label maps of the image's size.
     """
     image = read_image(item)
-    try:
+    with readable(item.truth):
         if item.truth.suffix == ".mat":
             cells = loadmat(item.truth)["groundTruth"].reshape(-1)
             maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells]
         else:
             with np.load(item.truth) as file:
                 maps = list(file["segmentation"])
-    except (
-        *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, MatReadError),
-    ) as error:
-        raise InputError(f"{item.truth}: not a readable annotation file ({error}); restore the file") from None
     wrong = [part for part in maps if part.dtype.kind not in "iu" or part.shape != image.shape[:2]]
     if wrong or not maps:
         found = f"{wrong[0].dtype} of shape {wrong[0].shape}" if wrong else "no annotation"

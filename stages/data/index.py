@@ -13,7 +13,7 @@ from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
 from stages.core.labels import TRAIN, VAL, VOID
 
-ATTRIBUTES = ("classes", "lists", "folds", "layout", "min_object_pixels", "novel_images")
+ATTRIBUTES = ("classes", "lists", "list_digests", "folds", "layout", "min_object_pixels", "novel_images")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Index:
     class_fold: NDArray[np.int32]  # (C,)
     classes: list[str]
     lists: list[str]
+    list_digests: list[str]
     folds: int
     layout: str
     min_object_pixels: int

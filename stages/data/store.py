@@ -16,7 +16,7 @@ from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.core.errors import InputError
 from stages.data.index import Index
-from stages.data.voc import decode_mask, decode_rgb
+from stages.data.pairs import decode_mask, decode_rgb
 
 
 class _Shards:

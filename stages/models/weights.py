@@ -75,6 +75,11 @@ def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def cut_after_layer3(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that the encoder keeps."""
+    return {name: value for name, value in state.items() if not LEFT_OVER.match(name)}
+
+
 def load_strictly(model: nn.Module, path: Path) -> None:
     """Load a file into a ResNet; only what the cut leaves over may be left over.
 
@@ -83,8 +88,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     InputError
         Listing keys that are missing, unexpected or of another shape.
     """
-    state = _plain_names(read_state(path))
-    state = {name: value for name, value in state.items() if not LEFT_OVER.match(name)}
+    state = cut_after_layer3(_plain_names(read_state(path)))
     wanted = model.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in state and not MAY_LACK.search(name)]
     faults += [f"unexpected {name}" for name in state if name not in wanted]

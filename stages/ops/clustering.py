@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
@@ -62,51 +63,93 @@ def _assign(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple
     return labels[:, 0], float(distances.sum(dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """Vectors in blocks, of which one is in memory at a time.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    count
+        Vectors in all.
+    blocks
+        Gives the blocks, (B, D) float32 each, in the same order whenever it is called.
+    """
+
+    name: str
+    count: int
+    blocks: Callable[[], Iterator[NDArray[np.float32]]]
+
+    def sample(self, size: int, seed: int) -> NDArray[np.float32]:
+        """At most ``size`` vectors in the corpus' order, each as likely as any other; all where there are no more."""
+        rng = np.random.Generator(np.random.PCG64(seed))
+        chosen = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
+        found: NDArray[np.float32] | None = None
+        start = done = 0
+        for block in self.blocks():
+            found = np.empty((len(chosen), block.shape[1]), np.float32) if found is None else found
+            mine = chosen[done : np.searchsorted(chosen, start + len(block))] - start
+            found[done : done + len(mine)] = block[mine]
+            start, done = start + len(block), done + len(mine)
+        return np.zeros((0, 1), np.float32) if found is None else found
+
+
 def three_levels(
-    vectors: NDArray[np.float32],
+    corpus: Corpus,
     clusters: list[int],
     *,
     metric: str,
     restarts: int,
     iterations: int,
     seed: int,
-    name: str,
+    most: int,
 ) -> list[Level]:
     """Cluster a corpus at successively coarser levels.
 
     Parameters
     ----------
-    vectors : (R, D) float32
-        The corpus.
+    corpus
+        The vectors.
     clusters
         K of each level, falling.
     metric
         ``cosine``: vectors and the centres that are clustered again have unit length; ``euclidean``: as they are.
     restarts, iterations, seed
         Of every k-means run; the run of least inertia is kept.
-    name
-        Of the corpus, for messages.
+    most
+        Vectors that k-means sees: of a larger corpus, an even sample. Members and inertia are of the whole corpus.
 
     Raises
     ------
     InputError
         If a level has more clusters than there is to cluster.
     """
-    if clusters[0] > len(vectors):
+    if clusters[0] > corpus.count:
         raise InputError(
-            f"prototypes.clusters asks for {clusters[0]} clusters, but the {name} corpus has {len(vectors)} vectors; "
-            "lower it, or add images (for regions: lower features.min_region_area)"
+            f"prototypes.clusters asks for {clusters[0]} clusters, but the {corpus.name} corpus has {corpus.count} "
+            "vectors; lower it, or add images (for regions: lower features.min_region_area)"
         )
-    points, owners = (normalise(vectors) if metric == "cosine" else vectors), np.arange(len(vectors))
-    found: list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], float]] = []
-    for k in clusters:
-        centres = _kmeans(points, k, restarts, iterations, seed)
-        labels, inertia = _assign(points, centres)
-        owners = labels[owners]  # centre of each corpus vector at this level
-        found.append((centres, np.bincount(owners, minlength=k).astype(np.int64), labels, inertia))
-        points = normalise(centres) if metric == "cosine" else centres
-    parents = [labels.astype(np.int32) for _, _, labels, _ in found[1:]] + [np.full(clusters[-1], -1, np.int32)]
-    return [
-        Level(centres, members, parent, inertia)
-        for (centres, members, _, inertia), parent in zip(found, parents, strict=True)
-    ]
+
+    def scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return normalise(vectors) if metric == "cosine" else vectors
+
+    points = replace(corpus, blocks=lambda: map(scaled, corpus.blocks()))
+    centres = _kmeans(points.sample(most, seed), clusters[0], restarts, iterations, seed)
+    members, inertia = np.zeros(clusters[0], np.int64), 0.0
+    for block in points.blocks():
+        labels, distances = _assign(block, centres)
+        members += np.bincount(labels, minlength=clusters[0])
+        inertia += distances
+    found = [(centres, members, inertia)]
+    parents = []
+    for k in clusters[1:]:
+        finer, below = scaled(found[-1][0]), found[-1][1]
+        centres = _kmeans(finer, k, restarts, iterations, seed)
+        labels, distances = _assign(finer, centres)
+        parents.append(labels.astype(np.int32))
+        members = np.zeros(k, np.int64)
+        np.add.at(members, labels, below)
+        found.append((centres, members, distances))
+    parents.append(np.full(clusters[-1], -1, np.int32))
+    return [Level(*level[:2], parent, level[2]) for level, parent in zip(found, parents, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field as Limit
+from pydantic import model_validator
 
 from stages.core.params import Section
 
@@ -12,11 +13,42 @@ from stages.core.params import Section
 class Params(Section):
     """Where images and masks come from."""
 
-    source: Annotated[Literal["scenes", "voc"], Limit(description="Built-in pictures, or a folder in VOC layout.")]
+    source: Annotated[
+        Literal["scenes", "voc", "coco"],
+        Limit(description="Built-in pictures, a folder in VOC layout, or one in COCO's."),
+    ]
     root: Annotated[str, Limit(description="Raw folder; `$NOVELSEG_DATA` is replaced. Empty for scenes.")]
-    train_list: Annotated[str, Limit(min_length=1, description="List of training images in `ImageSets/Segmentation`.")]
-    val_list: Annotated[str, Limit(min_length=1, description="List of validation images, for episodes.")]
+    sbd: Annotated[
+        str,
+        Limit(
+            description="SBD's folder: its masks are used where VOC has none, and the lists `trainaug` and "
+            "`voc_sbd_noval` are generated. Empty for none."
+        ),
+    ]
+    classes: Annotated[
+        list[Annotated[str, Limit(min_length=1)]],
+        Limit(
+            max_length=254,
+            description="Class names: of labels 1, 2, … (voc; empty for VOC's twenty), or the categories to be read, "
+            "the others being background (coco; empty for all).",
+        ),
+    ]
+    train_list: Annotated[
+        str,
+        Limit(min_length=1, description="Training images: a list in `ImageSets/Segmentation`, or COCO's `train2014`."),
+    ]
+    val_list: Annotated[str, Limit(min_length=1, description="Validation images, for episodes.")]
     shards: Annotated[
         int,
         Limit(ge=1, le=10000, description="Parts that the data set is cut into; each is one job and one file."),
     ]
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Params:
+        if self.sbd and self.source != "voc":
+            raise ValueError(f"sbd is '{self.sbd}', source {self.source}; SBD's masks belong to VOC's images: empty it")
+        if self.classes and self.source == "scenes":
+            raise ValueError("classes names some, but the built-in pictures have their own; empty it")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes is {self.classes}; expected each name once")
+        return self

@@ -28,7 +28,15 @@ class Params(Section):
         int, Limit(ge=1, le=100, description="K-means runs, of which the one of least inertia is kept (10).")
     ]
     iterations: Annotated[int, Limit(ge=1, le=1000, description="Iterations of a k-means run.")]
-    seed: Annotated[int, Limit(ge=0, description="Seed of the first centres.")]
+    max_vectors: Annotated[
+        int,
+        Limit(
+            ge=256,
+            description="Vectors that k-means sees at most: of a larger corpus an even sample; members and inertia are "
+            "of all. 500,000 of 1,024 channels are 2 GB.",
+        ),
+    ]
+    seed: Annotated[int, Limit(ge=0, description="Seed of the first centres and of the sample.")]
 
     @model_validator(mode="after")
     def _falling(self) -> Params:

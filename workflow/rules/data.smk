@@ -8,8 +8,9 @@ rule images:
         "artifacts/images/{shard}.h5",
     params:
         root=f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
+        sbd=f"--sbd {shlex.quote(CONFIG.sbd)}" if CONFIG.sbd else "",
     shell:
-        "python -m stages images {params.root}"
+        "python -m stages images {params.root} {params.sbd}"
         " --shard {wildcards.shard}"
         " --out {output:q}"
         " --record provenance/images/{wildcards.shard}.json"

@@ -6,7 +6,7 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec, ragged_fields
 
 IMAGES = Spec(
     "images",
-    1,
+    2,
     "images",
     "One shard of the data set: encoded images and index masks, validated, with pixel counts.",
     {
@@ -24,5 +24,6 @@ IMAGES = Spec(
         "classes": "names of classes 1…C",
         "source": "reader that the images came from",
         "lists": "names of the training and the validation list",
+        "list_digests": "MD5 of the ids of each list, one a line",
     },
 )

@@ -6,7 +6,7 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec
 
 INDEX = Spec(
     "index",
-    1,
+    2,
     "index",
     "The data set without its pixels: where each image lies, what it holds, which classes are novel in which fold.",
     {
@@ -23,6 +23,7 @@ INDEX = Spec(
     {
         "classes": "names of classes 1…C",
         "lists": "names of the training and the validation list",
+        "list_digests": "MD5 of the ids of each list, one a line",
         "folds": "number of folds",
         "layout": "contiguous or fwb",
         "min_object_pixels": "an image counts as one of a class from this many pixels on",

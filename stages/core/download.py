@@ -1,0 +1,183 @@
+"""Files from the network: gone on with after an interruption, checked before anybody sees them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import requests
+
+from stages.core.errors import InputError
+from stages.core.files import FULL
+from stages.core.progress import MB, say, track_bytes
+
+CHUNK = 1 << 20
+TRIES = 5  # in a row without a single new byte
+PAUSE_S = 2.0  # doubles with each try
+TIMEOUT_S = (20, 60)  # to connect; between two pieces
+PARTIAL, OUT_OF_RANGE = 206, 416
+PASSING = {408, 429, 500, 502, 503, 504}  # answers after which it is worth to try again
+
+
+class _CutError(Exception):
+    """The connection ended early; what has come is kept."""
+
+
+def digest_fits(path: Path, check: str) -> str | None:
+    """Compare a file with ``md5:…`` or ``sha256:…``, whole or its beginning; None if it fits, else what was found."""
+    kind, _, wanted = check.partition(":")
+    found = hashlib.new(kind)
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(CHUNK), b"")
+        for piece in track_bytes(pieces, path.stat().st_size, f"checking {path.name}"):
+            found.update(piece)
+    return None if found.hexdigest().startswith(wanted) else f"{kind}:{found.hexdigest()}"
+
+
+def download(url: str, target: Path, check: str) -> None:
+    """Bring a file here whole and checked, or not at all; what has come of it stays in ``TARGET.part``.
+
+    Parameters
+    ----------
+    url
+        Its address.
+    target
+        Where it is put.
+    check
+        ``md5:…`` or ``sha256:…`` that it must have, or the beginning of one.
+
+    Raises
+    ------
+    InputError
+        If the server cannot be reached, refuses, or sends other bytes; if the disk is full.
+    """
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("ab") as file, _alone(file, target):
+        resumed = file.tell() > 0
+        _fill(url, file, part)
+        found = digest_fits(part, check)
+        if found and resumed:
+            say(f"{part.name}: the whole has other bytes than it should; what an earlier run had brought is given up")
+            file.truncate(0)
+            _fill(url, file, part)
+            found = digest_fits(part, check)
+        if found:
+            part.unlink()
+            raise InputError(
+                f"{url}: the server sent other bytes ({found}, expected {check}); nothing was kept; try again later, "
+                "or get the file elsewhere and give its folder as --archives"
+            )
+        part.replace(target)
+
+
+@contextmanager
+def _alone(file: IO[bytes], target: Path) -> Iterator[None]:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{target}: another process is fetching it; wait for it, or end it") from None
+    yield
+
+
+def _fill(url: str, file: IO[bytes], part: Path) -> None:
+    """Append what is missing, trying again as long as something comes."""
+    tries = 0
+    while True:
+        before = file.seek(0, 2)
+        try:
+            _append(url, file, part)
+            return
+        except (
+            _CutError,
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
+            size = file.seek(0, 2)
+            tries = 0 if size > before else tries + 1
+            if tries == TRIES:
+                raise InputError(
+                    f"{urlsplit(url).netloc} cannot be reached ({_reason(error)}); connect and run the same command "
+                    f"again, which goes on after {size / MB:.1f} MB, or get {url} elsewhere and give its folder as "
+                    "--archives"
+                ) from None
+            say(f"{_final(part)}: {_reason(error)} after {size / MB:.1f} MB; trying again")
+            time.sleep(PAUSE_S * 2**tries)
+
+
+def _final(part: Path) -> str:
+    """Name of the file that a partial one will be."""
+    return part.name.removesuffix(".part")
+
+
+def _reason(error: Exception) -> str:
+    """The last cause, in its own words; the libraries wrap it several times."""
+    while isinstance(inner := (error.args[0] if error.args else None) or error.__cause__, Exception):
+        error = inner
+    return str(getattr(error, "reason", None) or error).rpartition(": ")[2] or type(error).__name__
+
+
+def _append(url: str, file: IO[bytes], part: Path) -> None:
+    start = file.seek(0, 2)
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as reply:
+        if reply.status_code == OUT_OF_RANGE and start:
+            if reply.headers.get("Content-Range", "").rpartition("/")[2] == str(start):
+                return  # all of it is here already
+            file.truncate(0)
+            raise _CutError("what is here is longer than the file")
+        if reply.status_code in PASSING:
+            raise _CutError(f"the server answers {reply.status_code} {reply.reason}")
+        if not reply.ok:
+            raise InputError(
+                f"{url}: the server answers {reply.status_code} {reply.reason}; get the file elsewhere and give its "
+                "folder as --archives"
+            )
+        if start and not (
+            reply.status_code == PARTIAL and reply.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        ):
+            say(f"{_final(part)}: the server does not go on within a file; from the beginning")
+            file.truncate(0)
+            start = 0
+            if reply.status_code == PARTIAL:
+                raise _CutError("the server sent another part than asked for")
+        length = reply.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        _room(part, total, start)
+        pieces = track_bytes(reply.iter_content(CHUNK), total, _final(part), start)
+        with _told_when_full(part):
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+        if total is not None and file.tell() < total:
+            raise _CutError("the connection ended early")
+
+
+def _room(part: Path, total: int | None, start: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        raise InputError(
+            f"{part.parent}: {(total - start) / MB:.0f} MB are missing of {_final(part)}, and {free / MB:.0f} MB are "
+            "free; make room and run the same command again"
+        )
+
+
+@contextmanager
+def _told_when_full(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL):
+            raise InputError(
+                f"{part}: no space left on device; make room and run the same command again, which goes on from here"
+            ) from None
+        raise

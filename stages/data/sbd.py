@@ -1,0 +1,61 @@
+"""SBD (Semantic Boundaries Dataset): class masks of 11,355 VOC images, as MATLAB files, without void borders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from stages.core.errors import InputError
+from stages.data.mat import readable
+
+PLACES = ("", "dataset", "benchmark_RELEASE/dataset")  # as fetched, and as the archive has it
+
+
+def _home(root: Path) -> Path:
+    """Folder that holds ``cls`` and the lists."""
+    for place in PLACES:
+        if (root / place / "cls").is_dir():
+            return root / place
+    raise InputError(f"{root}: holds no folder cls; set images.sbd to SBD's folder (cls, train.txt, val.txt)")
+
+
+def listed(root: Path) -> set[str]:
+    """Ids of both of its lists.
+
+    Raises
+    ------
+    InputError
+        If the folder is not SBD's, or a list is missing.
+    """
+    home = _home(root)
+    found: set[str] = set()
+    for name in ("train", "val"):
+        path = home / f"{name}.txt"
+        try:
+            found |= set(path.read_text(encoding="utf8").split())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such list; restore SBD") from None
+    return found
+
+
+def mask_path(root: Path, image_id: str) -> Path:
+    """File of an image's class mask."""
+    return _home(root) / "cls" / f"{image_id}.mat"
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Class mask of an image, (H, W), 0 background.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read, or holds no map of labels 0…255.
+    """
+    with readable(path):
+        labels = np.asarray(loadmat(path)["GTcls"]["Segmentation"].item())
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+        raise InputError(f"{path}: holds {labels.dtype} of shape {labels.shape}; expected one class number a pixel")
+    return labels.astype(np.uint8)
