@@ -122,12 +122,16 @@ def simulate(sizes: list[int]) -> None:
             start = time.monotonic()
             run.all(shards, encoder, [])
             bytes_ = sum(path.stat().st_size for path in folder.rglob("*.h5")) / 1e6
-            print(f"{size:,} images, {shards} shards: {time.monotonic() - start:.0f} s, {bytes_:.0f} MB kept", flush=True)
+            print(
+                f"{size:,} images, {shards} shards: {time.monotonic() - start:.0f} s, {bytes_:.0f} MB kept", flush=True
+            )
             for stage in (*SHARDED, *WHOLE):
                 found[stage].append((run.seconds[stage], run.peak[stage]))
                 print(f"  {stage:13} {run.seconds[stage]:9.1f} s CPU {run.peak[stage]:8.0f} MiB", flush=True)
     x = np.array(sizes, float)
-    print(f"\n{'stage':13} " + " ".join(f"{size:>9,}" for size in sizes) + "   ms/image      R²   peak MiB at each size")
+    print(
+        f"\n{'stage':13} " + " ".join(f"{size:>9,}" for size in sizes) + "   ms/image      R²   peak MiB at each size"
+    )
     for stage, points in found.items():
         seconds = np.array([point[0] for point in points])
         slope, _, r2 = fitted(x, seconds)

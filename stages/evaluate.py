@@ -253,10 +253,15 @@ def run(
                     kept[case][name] = prediction
     variants = [name for name in VARIANTS if name in {row["variant"] for row in rows}]
     attrs = {"fold": fold, "shot": shot, "variants": variants}
+    digests = {name: digest_once(path) for name, path in {"pretrained": weights, **trained}.items()}
     about = {
         **_about(data, fold, cases, encoders, variants, srofb),
-        **{"fold": fold, "shot": shot},
-        "weights": {name: digest_once(path) for name, path in {"pretrained": weights, **trained}.items()},
+        **{"fold": fold, "shot": shot, "weights": digests},
+        "protocol": {
+            **{name: getattr(data, name) for name in ATTRIBUTES},
+            "resolution": _resolution(encoders),
+            "weights": digests["pretrained"],
+        },
     }
     with whole_folder(out) as scratch:
         tables.write(scratch / ROWS, RESULTS, _in_order(rows))
@@ -274,11 +279,24 @@ def _about(
     return {
         "classes": {str(label): index.classes[label - 1] for label in sorted(scored)},
         "unscored": [index.classes[label - 1] for label in index.novel(fold).tolist() if label not in scored],
-        "protocol": {name: getattr(index, name) for name in ATTRIBUTES if name != "classes"},
         "parameters": {name: size + (extra if "srofb" in name else 0) for name in variants},
         "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"},
         "srofb": srofb.model_dump(),
     }
+
+
+def _resolution(encoders: Encoders) -> str:
+    """Side and geometry of the training images of all encoders.
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    found = sorted({str(about["resolution"]) for _, about in encoders.values()})
+    if len(found) > 1:
+        raise InputError(f"the encoders were trained at {' and '.join(found)}; give those of one experiment")
+    return found[0]
 
 
 def _in_order(rows: list[dict[str, Any]]) -> pd.DataFrame:

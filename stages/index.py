@@ -9,6 +9,7 @@ Writes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from stages.artifacts import hdf5
 from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
+from stages.core.labels import TRAIN
+from stages.core.progress import say
+from stages.data.index import Index, read_index
 from stages.sections.index import Params
 
 
@@ -62,3 +66,15 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
     arrays["id"] = np.array(ids, object)[order]
     arrays["fold"] = class_folds(len(shared["classes"]), params.folds, params.layout)
     hdf5.write(out, INDEX, arrays, {**shared, **params.model_dump()})
+    _tell(read_index(out))
+
+
+def _tell(data: Index) -> None:
+    """Say what each fold trains on, and what either rule for images with novel objects does to it."""
+    for fold in range(data.folds):
+        kept, dropped = (len(replace(data, novel_images=rule).training_images(fold)) for rule in ("keep", "drop"))
+        names = ", ".join(data.classes[label - 1] for label in data.novel(fold))
+        say(
+            f"fold {fold}: {kept} of {(data.split == TRAIN).sum()} training images hold base classes, {kept - dropped} "
+            f"of them novel ones too ({data.novel_images}); novel: {names}"
+        )

@@ -101,7 +101,8 @@ def _note(evaluations: list[Evaluation]) -> str:
     return (
         f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
         f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
-        f"Small-object rule: {protocol['min_object_pixels']} px. "
+        f"Small-object rule: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
+        f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
         + "The last iterate of every training is scored; nothing was chosen on novel classes."
     )
@@ -123,7 +124,7 @@ def run(
     found = [read_evaluation(folder) for folder in evaluations]
     logs = {_run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
     table = score_table(found, params.protocol, params.bootstrap, params.seed)
-    classes = class_table(found)
+    classes = class_table(found, params.protocol)
     with ImageStore(images, data) as store:
         strips = _training_strips(data, store, regions, pseudolabels, found[0].about["fold"], params.images)
         episodes = [strip for part in found for strip in _episode_strips(data, store, part, params.episodes)]

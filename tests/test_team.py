@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,18 +176,6 @@ def test_s7_a_killed_dvc_leaves_its_snakemake_at_work_and_the_next_says_so(mate:
     inner.wait(30)
     dvc(mate, "repro")
     assert at_rest(mate)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path) -> None:

@@ -24,6 +24,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "base")
 
 
+def _line(path: Path) -> list[dict[str, Any]]:
+    """Changes of the preset that a preset is ``like``, and of that one's, if any; its own last."""
+    own = read_yaml(path)
+    like = own.pop("like", None)
+    return [*(_line(FOLDER / f"{like}.yaml") if like else []), own]
+
+
 def resolve_preset(name: str) -> dict[str, Any]:
     """Values of a preset: the base, section by section overridden, in the order of the schema.
 
@@ -37,9 +44,10 @@ def resolve_preset(name: str) -> dict[str, Any]:
             f"there is no preset '{name}'; expected one of {', '.join(names())} ({nearest(name, names())})"
         )
     path = FOLDER / f"{name}.yaml"
-    base, changes = read_yaml(FOLDER / "base.yaml"), read_yaml(path)
-    merged = {section: {**values, **changes.pop(section, {})} for section, values in base.items()}
-    merged.update(changes)  # an unknown section is for the check to refuse
+    merged = read_yaml(FOLDER / "base.yaml")
+    for changes in _line(path):
+        for section, values in changes.items():  # an unknown section is for the check to refuse
+            merged[section] = {**merged.get(section, {}), **values}
     check(merged, path)
     kinds = section_classes()
     return {section: {key: merged[section][key] for key in kinds[section].model_fields} for section in kinds}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def download(url: str, target: Path, check: str) -> None:
     """
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("ab") as file, _alone(file, target):
+    with _told_when_full(part), part.open("ab") as file, _alone(file, target):
         resumed = file.tell() > 0
         _fill(url, file, part)
         found = digest_fits(part, check)
@@ -120,10 +121,13 @@ def _final(part: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The last cause, in its own words; the libraries wrap it several times."""
-    while isinstance(inner := (error.args[0] if error.args else None) or error.__cause__, Exception):
-        error = inner
-    return str(getattr(error, "reason", None) or error).rpartition(": ")[2] or type(error).__name__
+    """Why a try failed, in a few words; the libraries wrap the cause several times."""
+    if isinstance(error, _CutError):
+        return str(error)
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    found = re.search(r"\[Errno -?\d+\] ([\w ]+)", str(error))
+    return found[1] if found else "the connection ended early"
 
 
 def _append(url: str, file: IO[bytes], part: Path) -> None:
@@ -154,10 +158,9 @@ def _append(url: str, file: IO[bytes], part: Path) -> None:
         total = start + int(length) if length else None
         _room(part, total, start)
         pieces = track_bytes(reply.iter_content(CHUNK), total, _final(part), start)
-        with _told_when_full(part):
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
         if total is not None and file.tell() < total:
             raise _CutError("the connection ended early")
 

@@ -12,6 +12,7 @@ from stages.core.errors import InputError
 
 CHUNK = 1 << 20
 TOKEN = 10  # characters of the longest word or escape that a chunk may end within
+OPEN = ("", *"+-.eE0123456789")  # what may follow a number that is not whole yet
 BLANK = re.compile(r"[ \t\n\r]*")
 
 
@@ -57,7 +58,8 @@ class _Text:
                 if self._ended or not unfinished:
                     raise ValueError("the file ends early" if unfinished else error.msg) from None
             else:
-                if end < len(self._text) or self._ended:  # else a number may go on in the next chunk
+                # A number may go on in the next chunk, or go on here with what only that one makes sense of.
+                if self._ended or self._text[end : end + 1] not in OPEN:
                     self._at = end
                     return value
             self._more()

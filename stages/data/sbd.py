@@ -54,8 +54,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file is missing or cannot be read, or holds no map of labels 0…255.
     """
-    with readable(path):
-        labels = np.asarray(loadmat(path)["GTcls"]["Segmentation"].item())
+    with readable(path), path.open("rb") as file:
+        labels = np.asarray(loadmat(file)["GTcls"]["Segmentation"].item())
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
         raise InputError(f"{path}: holds {labels.dtype} of shape {labels.shape}; expected one class number a pixel")
     return labels.astype(np.uint8)

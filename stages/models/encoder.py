@@ -19,7 +19,7 @@ from stages.models.weights import load_strictly
 from stages.sections.encoder import EncoderParams
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT, VERSION = "novelseg-encoder", 1
+FORMAT, VERSION = "novelseg-encoder", 2
 
 
 class Encoder(nn.Module):
@@ -62,7 +62,8 @@ def save_encoder(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
     encoder
         Trained encoder.
     about
-        ``arch``, ``stem``, ``width``, ``precision``, ``scale`` and what else should lie beside the weights.
+        ``arch``, ``stem``, ``width``, ``precision``, ``scale``, ``resolution`` and what else should lie
+        beside the weights.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     # One key: safetensors writes several in an order that differs from process to process.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,13 @@ def _from_runs(runs: Rle, height: int, width: int) -> Rle:
     return found
 
 
+def _decode(rle: Rle) -> NDArray[np.bool_]:
+    """(H, W) mask."""
+    with warnings.catch_warnings():  # pycocotools 2.0.11 has not followed numpy 2 in how it hands its memory over
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+        return np.asarray(coco.decode(rle)).astype(bool)
+
+
 def paint(instances: list[Instance], height: int, width: int) -> tuple[NDArray[np.uint8], int]:
     """Label map of an image: large objects first, so that small ones stay whole; crowds below all.
 
@@ -132,6 +140,6 @@ def paint(instances: list[Instance], height: int, width: int) -> tuple[NDArray[n
     owner = np.full((height, width), -1, np.int32)
     areas = [(instance.label != VOID, -int(coco.area(instance.rle))) for instance in instances]
     for number in sorted(range(len(instances)), key=lambda number: areas[number]):
-        owner[coco.decode(instances[number].rle).astype(bool)] = number
+        owner[_decode(instances[number].rle)] = number
     table = np.array([*(instance.label for instance in instances), 0], np.uint8)  # −1, no object, is the last
     return table[owner], len(instances) - len(np.unique(owner[owner >= 0]))

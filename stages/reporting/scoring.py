@@ -43,9 +43,37 @@ def _variants(evaluation: Evaluation) -> list[str]:
     return list(dict.fromkeys(evaluation.rows["variant"]))
 
 
+def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str | int]:
+    """The protocol of all evaluations, as the columns of a table's rows.
+
+    Raises
+    ------
+    InputError
+        If two of them were made under different protocols.
+    """
+    first = evaluations[0]
+    facts = first.about["protocol"]
+    for other in evaluations[1:]:
+        for key, value in other.about["protocol"].items():
+            if value != facts[key]:
+                raise InputError(
+                    f"{other.folder}: its {key} is {value}, that of {first.folder} {facts[key]}; a table holds one "
+                    "protocol: report them apart"
+                )
+    train, val = (f"{name} {md5}" for name, md5 in zip(facts["lists"], facts["list_digests"], strict=True))
+    return {
+        "protocol": name,
+        "train_list": train,
+        "val_list": val,
+        "folds": f"{facts['folds']} {facts['layout']}",
+        **{key: facts[key] for key in ("novel_images", "min_object_pixels", "resolution", "weights")},
+    }
+
+
 def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
     """One row per fold, shot and variant, and their means where a shot has more than one fold."""
     rows: list[dict[str, Any]] = []
+    columns = protocol_columns(evaluations, protocol)
     for evaluation in evaluations:
         fold, shot = evaluation.about["fold"], evaluation.about["shot"]
         for variant in _variants(evaluation):
@@ -54,7 +82,7 @@ def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed
             found = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
             rows.append(
                 {
-                    "protocol": protocol,
+                    **columns,
                     "fold": str(fold),
                     "shot": shot,
                     "variant": variant,
@@ -98,9 +126,10 @@ def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return parts
 
 
-def class_table(evaluations: list[Evaluation]) -> pd.DataFrame:
+def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
     """One row per fold, shot, variant and novel class."""
     rows = []
+    columns = protocol_columns(evaluations, protocol)
     for evaluation in evaluations:
         about = evaluation.about
         for variant in _variants(evaluation):
@@ -108,6 +137,7 @@ def class_table(evaluations: list[Evaluation]) -> pd.DataFrame:
             for label, iou in class_iou(part).items():
                 rows.append(
                     {
+                        **columns,
                         "fold": about["fold"],
                         "shot": about["shot"],
                         "variant": variant,

@@ -64,6 +64,7 @@ def train_and_write(
     about = {
         **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
         "scale": matching.scale,
+        "resolution": f"{matching.size} px, {matching.geometry}",
         "iterations": params.iterations,
         "seed": params.seed,
         **about,

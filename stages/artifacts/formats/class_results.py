@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from stages.artifacts.formats.protocol import PROTOCOL
 from stages.artifacts.tables import Column, TableSpec
 
 CLASS_SCORES = TableSpec(
     "class_results",
-    1,
+    2,
     "report",
     "One row per fold, shot, variant and novel class.",
     (
+        *PROTOCOL,
         Column("fold", "int64", "fold"),
         Column("shot", "int64", "supports"),
         Column("variant", "str", "what made the predictions"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from stages.artifacts.formats.protocol import PROTOCOL
 from stages.artifacts.tables import Column, TableSpec
 
 SCORES = TableSpec(
     "results",
-    1,
+    2,
     "report",
     "One row per fold, shot and variant.",
     (
-        Column("protocol", "str", "name of the protocol and preset"),
+        *PROTOCOL,
         Column("fold", "str", "fold, or mean over the folds listed"),
         Column("shot", "int64", "supports"),
         Column("variant", "str", "what made the predictions"),

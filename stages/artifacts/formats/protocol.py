@@ -1,0 +1,16 @@
+"""Columns that say under which protocol a result was made; each row of a result table has them."""
+
+from __future__ import annotations
+
+from stages.artifacts.tables import Column
+
+PROTOCOL = (
+    Column("protocol", "str", "name of the protocol and preset"),
+    Column("train_list", "str", "training list and the MD5 of its ids, one a line"),
+    Column("val_list", "str", "validation list and the MD5 of its ids"),
+    Column("novel_images", "str", "training images that hold novel classes too: keep or drop"),
+    Column("folds", "str", "number of folds and how the classes are laid into them"),
+    Column("min_object_pixels", "int64", "an image counts as one of a class from this many pixels on"),
+    Column("resolution", "str", "side of a training image and its geometry; tests are at the images' own size"),
+    Column("weights", "str", "MD5 of the pretrained weights"),
+)

@@ -1,0 +1,307 @@
+"""`fetch`: a real server that cuts, corrupts and forgets; archives that lie; and the readers on what has come."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import socket
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from stages.__main__ import main
+from stages.core import download
+from stages.core.errors import InputError
+from stages.core.unpack import unpack
+from stages.data.catalogue import CATALOGUE, lacking
+from stages.data.coco import Coco
+from stages.data.voc import Voc
+from stages.models.resnet import ResNet
+from stages.models.weights import load_strictly
+from tests.miniatures import CATEGORIES, archives, name
+from tests.servers import Site, serving
+
+PIECE = 4096  # bytes read at a time; 7 whole ones are in the 30,000 bytes that some tests let through
+VOC_TAR = "VOCtrainval_11-May-2012.tar"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """All archives in miniature."""
+    return archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture
+def site(content: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A server of the archives, which the catalogue points to, with their own checksums."""
+    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(download, "CHUNK", PIECE)
+    with serving(Site(content)) as running:
+        for what, entries in CATALOGUE.items():
+            local = [entry for entry in entries if entry.name in content]
+            moved = [
+                replace(entry, url=f"{running.address}/{entry.name}", check=f"md5:{md5(content[entry.name])}")
+                for entry in local
+            ]
+            monkeypatch.setitem(CATALOGUE, what, tuple(moved))
+        yield running
+
+
+def md5(data: bytes) -> str:
+    """As the catalogue writes it."""
+    return hashlib.md5(data).hexdigest()
+
+
+def fetch(what: str, out: Path, *more: object) -> int:
+    """Run the command."""
+    return main(["fetch", "--what", what, "--out", str(out), *map(str, more)])
+
+
+def left_in(out: Path) -> list[str]:
+    """Everything below a folder but the archives."""
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+
+
+def test_everything_comes_and_is_read(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for what in ("voc2012", "sbd", "coco2014", "resnet18"):
+        assert fetch(what, tmp_path) == 0
+    voc = Voc(tmp_path / "VOC2012", tmp_path / "SBD", ("trainaug", "val"), [str(label) for label in range(20)])
+    assert [voc.read(entry).entry.split for entry in voc.entries] == [0] * 8 + [1] * 2
+    coco = Coco(tmp_path / "COCO2014", ("train2014", "val2014"), [], 0, 1)
+    assert coco.names == list(CATEGORIES.values())
+    assert all(coco.read(entry).pixels[1] > 0 for entry in coco.entries)
+    net = ResNet(arch="resnet18", stem="torchvision", width=4)
+    path = tmp_path / "weights/resnet18-f37072fd.safetensors"
+    load_strictly(net, path)
+    assert not [key for key in load_file(path) if key.startswith(("layer4", "fc"))]
+    assert not (tmp_path / "VOC2012/ImageSets/Main/cat_train.txt").exists()  # only what is read is unpacked
+    assert "4.0" not in capsys.readouterr().out
+    asked = len(site.asked)
+    assert fetch("voc2012", tmp_path) == 0
+    assert len(site.asked) == asked
+    assert "VOC2012: is there already" in capsys.readouterr().err
+
+
+def test_a_cut_connection_is_gone_on_with(site: Site, tmp_path: Path, content: dict[str, bytes]) -> None:
+    site.cuts = [30_000, 0, 20_000]
+    assert fetch("voc2012", tmp_path) == 0
+    # What is in memory when the connection ends, less than a piece, is asked for again.
+    assert site.asked == [0, 7 * PIECE, 7 * PIECE, 11 * PIECE]
+    assert (tmp_path / "archives" / VOC_TAR).read_bytes() == content[VOC_TAR]
+
+
+def test_an_interrupted_fetch_goes_on_in_the_next_run(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "TRIES", 1)
+    site.cuts = [30_000, 0]
+    assert fetch("voc2012", tmp_path) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be reached" in told
+    assert "goes on after 0.0 MB" in told
+    assert left_in(tmp_path) == [f"archives/{VOC_TAR}.part"]
+    assert fetch("voc2012", tmp_path) == 0
+    assert site.asked[-1] == 7 * PIECE
+
+
+def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.cuts, site.ranges = [30_000], False
+    assert fetch("voc2012", tmp_path) == 0
+    assert site.asked == [0, 7 * PIECE]
+    assert "does not go on within a file; from the beginning" in capsys.readouterr().err
+
+
+def test_a_server_that_sends_another_part(site: Site, tmp_path: Path) -> None:
+    site.cuts, site.ranges = [30_000], "wrong"
+    assert fetch("voc2012", tmp_path) == 0
+    assert site.asked == [0, 7 * PIECE, 0]
+
+
+def test_wrong_bytes_are_refused_and_not_kept(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = site.files[VOC_TAR]
+    site.files[VOC_TAR] = right[:-1] + b"x"
+    assert fetch("voc2012", tmp_path) == 2
+    assert "the server sent other bytes (md5:" in capsys.readouterr().err
+    assert left_in(tmp_path) == []
+    assert len(site.asked) == 1  # a fresh file with wrong bytes is not fetched a second time
+    site.files[VOC_TAR] = right
+    assert fetch("voc2012", tmp_path) == 0
+
+
+def test_wrong_bytes_of_an_earlier_run_are_given_up(site: Site, tmp_path: Path) -> None:
+    part = tmp_path / "archives" / f"{VOC_TAR}.part"
+    part.parent.mkdir()
+    part.write_bytes(bytes(5000))
+    assert fetch("voc2012", tmp_path) == 0
+    assert site.asked == [5000, 0]
+
+
+@pytest.mark.parametrize("more", [0, 7])
+def test_a_part_that_is_whole_or_too_long(site: Site, tmp_path: Path, more: int) -> None:
+    part = tmp_path / "archives" / f"{VOC_TAR}.part"
+    part.parent.mkdir()
+    part.write_bytes(site.files[VOC_TAR] + bytes(more))
+    assert fetch("voc2012", tmp_path) == 0
+    assert len(site.asked) == (2 if more else 1)
+
+
+def test_busy_and_absent(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.answers = [503, 429]
+    assert fetch("sbd", tmp_path) == 0
+    assert len(site.asked) == 3
+    site.answers = [404]
+    assert fetch("voc2012", tmp_path) == 2
+    assert "the server answers 404 Not Found; get the file elsewhere" in capsys.readouterr().err
+    assert len(site.asked) == 4
+
+
+def test_offline(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    entry = replace(CATALOGUE["voc2012"][0], url=f"http://127.0.0.1:{port}/{VOC_TAR}")
+    monkeypatch.setitem(CATALOGUE, "voc2012", (entry,))
+    assert fetch("voc2012", tmp_path) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"127.0.0.1:{port} cannot be reached (" in told
+    assert "refused" in told
+    assert "give its folder as --archives" in told
+
+
+def test_a_full_disk(site: Site, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytes(range(256)) * (5 << 12)  # 5 MB where 3 fit
+    site.files[VOC_TAR] = data
+    assert fetch("voc2012", small_disk) == 2
+    assert "make room and run the same command again" in capsys.readouterr().err
+    site.told = False
+    assert fetch("voc2012", small_disk) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{VOC_TAR}.part: no space left on device; make room" in told
+    kept = (small_disk / "archives" / f"{VOC_TAR}.part").stat().st_size
+    assert kept > 1 << 20
+    assert fetch("voc2012", small_disk) == 2
+    assert site.asked[-1] == kept
+
+
+def test_a_disk_too_small_to_unpack(site: Site, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for place in CATALOGUE["voc2012"][0].places:
+            info = tarfile.TarInfo(place + "x" * place.endswith("/"))
+            info.size = 2 << 20
+            archive.addfile(info, io.BytesIO(bytes(info.size)))
+    given = small_disk.parent / "given"
+    given.mkdir()
+    (given / VOC_TAR).write_bytes(buffer.getvalue())
+    CATALOGUE["voc2012"] = (replace(CATALOGUE["voc2012"][0], check=f"md5:{md5(buffer.getvalue())}"),)
+    assert fetch("voc2012", small_disk, "--archives", given) == 2
+    assert "VOC2012: no space left on device" in capsys.readouterr().err
+    assert left_in(small_disk) == []
+
+
+def test_archives_that_the_user_has(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, out = tmp_path / "given", tmp_path / "out"
+    given.mkdir()
+    for file, data in site.files.items():
+        (given / file).write_bytes(data)
+    assert fetch("coco2014", out, "--archives", given) == 0
+    assert site.asked == []
+    assert not (out / "archives").exists()
+    (given / "benchmark.tgz").write_bytes(b"another")
+    assert fetch("sbd", out, "--archives", given) == 2
+    assert "benchmark.tgz: is another file (md5:" in capsys.readouterr().err
+    assert fetch("sbd", out, "--archives", tmp_path / "none") == 2
+    assert "which is no folder" in capsys.readouterr().err
+    assert fetch("voc2021", out) == 2
+    assert "expected one of voc2012, sbd" in capsys.readouterr().err
+
+
+def test_two_at_once(site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    with (tmp_path / "a.part").open("ab") as file, download._alone(file, target), pytest.raises(InputError) as found:
+        download.download(f"{site.address}/{VOC_TAR}", target, "md5:")
+    assert "another process is fetching it" in str(found.value)
+
+
+def tar_of(path: Path, *members: tuple[str, bytes | None]) -> Path:
+    """A tar; None makes a symbolic link to /etc."""
+    with tarfile.open(path, "w:gz") as archive:
+        for member, data in members:
+            info = tarfile.TarInfo(member)
+            if data is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+            else:
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data or b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ([("a/x", b"1"), ("a/../../evil", b"2")], "would land outside"),
+        ([("a/x", b"1"), ("/evil", b"2")], "would land outside"),
+        ([("a/x", b"1"), ("a\\..\\evil", b"2")], "would land outside"),
+        ([("a/x", None)], "is no plain file"),
+        ([("a/x", None), ("a/x/passwd", b"2")], "is no plain file"),
+        ([("a/x", b"1"), ("a/x", b"2")], "holds 'a/x' twice"),
+        ([("b/x", b"1")], "holds no 'a/'"),
+    ],
+)
+def test_archives_that_lie(tmp_path: Path, members: list[tuple[str, bytes | None]], sentence: str) -> None:
+    target = tmp_path / "deep" / "target"
+    with pytest.raises(InputError, match="archive") as found:
+        unpack(tar_of(tmp_path / "archive.tgz", *members), target, {"a/": ""})
+    assert sentence in str(found.value)
+    assert left_in(tmp_path) == ["archive.tgz"]
+
+
+def test_a_zip_with_a_link_or_an_escape(tmp_path: Path) -> None:
+    for inside, mode in (("a/x", stat.S_IFLNK | 0o777), ("a/../../x", stat.S_IFREG | 0o644)):
+        with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+            info = zipfile.ZipInfo(inside)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"/etc")
+        with pytest.raises(InputError, match=r"no plain file|would land outside"):
+            unpack(tmp_path / "archive.zip", tmp_path / "target", {"a/": ""})
+        assert left_in(tmp_path) == ["archive.zip"]
+
+
+@pytest.mark.parametrize("file", [VOC_TAR, "benchmark.tgz", "train2014.zip"])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_a_damaged_archive(tmp_path: Path, content: dict[str, bytes], file: str, share: float) -> None:
+    entry = next(entry for entries in CATALOGUE.values() for entry in entries if entry.name == file)
+    path = tmp_path / file
+    path.write_bytes(content[file][: int(share * len(content[file]))])
+    with pytest.raises(InputError, match=r"is damaged|holds no"):
+        unpack(path, tmp_path / "target", entry.places)
+    assert left_in(tmp_path) == [file]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    with pytest.raises(InputError, match="is there already and is not overwritten"):
+        unpack(tar_of(tmp_path / "archive.tgz", ("a/mine", b"theirs")), target, {"a/": ""})
+    assert (target / "mine").read_text() == "mine"
+
+
+def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
+    told = lacking(str(tmp_path / "VOC2012"))
+    assert told == (
+        f"VOCtrainval_11-May-2012.tar is missing; `python -m stages fetch --what voc2012 --out {tmp_path}` gets it"
+    )
+    (tmp_path / "COCO2014/annotations").mkdir(parents=True)
+    assert lacking(str(tmp_path / "COCO2014")).startswith("val2014.zip is missing")
+    assert "--what resnet101" in lacking(str(tmp_path / "weights/resnet101-63fe2227.safetensors"))
+    assert lacking(str(tmp_path / "my-own")) == ""
+    assert name(3) == "scene00003"
