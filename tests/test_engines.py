@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from stages.core.files import digest
-from tests.engines import dvc, new_project, snakemake
+from stages.data.catalogue import CATALOGUE
+from tests.engines import dvc, new_project, planned, snakemake, workflow
 from tests.makers import tiny_values, write_values
+from tests.miniatures import coco_folder, sbd_folder, voc_folder
+from workflow.plan import READS
 
 pytestmark = pytest.mark.engines
 COMPARED = ("hierarchies", "regions", "features", "prototypes", "pseudolabels", "episodes", "baseline", "train")
@@ -122,3 +125,38 @@ def test_missing_data_is_named_before_the_first_job(
     printed = snakemake(folder, "-n", rc=1)
     assert f"{key} points to" in printed
     assert "set NOVELSEG_DATA to the folder that holds it" in printed
+
+
+PLANNED = {
+    "pascal5i": {"images": 16, "hierarchies": 16, "features": 64, "prototypes": 4, "train": 16, "evaluate": 8},
+    "pascal5i-r101": {"images": 16, "regions": 16, "pseudolabels": 64, "baseline": 8, "episodes": 40, "report": 1},
+    "coco20i-contiguous": {"images": 256, "hierarchies": 256, "features": 1024, "prototypes": 4, "train": 16},
+    "coco20i-fwb": {"images": 256, "regions": 256, "pseudolabels": 1024, "episodes": 40, "evaluate": 8},
+}
+
+
+def missing(folder: Path, data: Path) -> str:
+    """The sentence with which Snakemake refuses a plan."""
+    printed = snakemake(folder, "-n", rc=1, NOVELSEG_DATA=str(data))
+    return next(line for line in printed.splitlines() if line.startswith("error: "))
+
+
+@pytest.mark.parametrize("preset", PLANNED)
+def test_each_protocol_names_what_is_missing_and_plans_the_whole_when_it_is_there(preset: str, tmp_path: Path) -> None:
+    folder, data = new_project(tmp_path / "house"), tmp_path / "data"
+    workflow(folder, "use", preset, "--force")
+    wanted = {"voc2012": voc_folder, "sbd": sbd_folder} if "pascal" in preset else {"coco2014": coco_folder}
+    for what, make in wanted.items():
+        place = data / CATALOGUE[what][0].target.partition("/")[0]
+        if preset in ("pascal5i", "coco20i-fwb"):
+            told = missing(folder, data)
+            assert f"points to {place}: {CATALOGUE[what][0].name} is missing; " in told
+            assert f"`python -m stages fetch --what {what} --out {data}` gets it" in told
+        make(place)
+    net = "resnet101" if "101" in preset else "resnet50"
+    assert f"encoder.weights points to {data / CATALOGUE[net][0].target}: {net}-" in missing(folder, data)
+    (data / "weights").mkdir()
+    (data / CATALOGUE[net][0].target).write_bytes(b"weights")
+    assert PLANNED[preset].items() <= planned(folder, NOVELSEG_DATA=str(data)).items()
+    printed = dvc(folder, "repro", "--dry", NOVELSEG_DATA=str(data))
+    assert [stage for stage in READS if f"Running stage '{stage}'" not in printed] == []

@@ -100,11 +100,23 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_resolves_and_says_only_what_differs(name: str) -> None:
     resolved = presets.resolve_preset(name)
-    base = read_yaml(presets.FOLDER / "base.yaml")
-    for section, values in read_yaml(presets.FOLDER / f"{name}.yaml").items():
+    own = read_yaml(presets.FOLDER / f"{name}.yaml")
+    like = own.pop("like", None)
+    base = presets.resolve_preset(like) if like else read_yaml(presets.FOLDER / "base.yaml")
+    for section, values in own.items():
         for key, value in values.items():
-            assert base[section][key] != value, f"{section}.{key} repeats the base"
+            assert base[section][key] != value, f"{section}.{key} repeats what it is like"
             assert resolved[section][key] == value
+
+
+def test_a_preset_takes_over_what_it_is_like() -> None:
+    contiguous, fwb = (presets.resolve_preset(f"coco20i-{layout}") for layout in ("contiguous", "fwb"))
+    assert fwb["index"].pop("layout") == "fwb"
+    assert contiguous["index"].pop("layout") == "contiguous"
+    assert fwb["report"].pop("protocol") != contiguous["report"].pop("protocol")
+    assert fwb == contiguous
+    assert fwb["prototypes"]["clusters"] == [75, 50, 25]
+    assert fwb["episodes"]["count"] == 4000
 
 
 def test_use_overwrites_presets_but_not_edits(tmp_path: Path) -> None:
@@ -123,5 +135,5 @@ def test_use_overwrites_presets_but_not_edits(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no preset 'voc_subset'; expected one of demo, pascal5i"):
+    with pytest.raises(InputError, match="no preset 'voc_subset'; expected one of coco-subset, coco20i"):
         presets.use("voc_subset", force=False, path=tmp_path / "params.yaml")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 from skimage.segmentation import felzenszwalb
 
 from stages.artifacts import hdf5
 from stages.artifacts.formats.hierarchies import HIERARCHIES
 from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.regions import REGIONS
+from stages.core.labels import TRAIN
 from stages.data.bsds import find, read
+from stages.data.coco import Coco
+from stages.data.index import read_index
+from stages.data.pairs import decode_mask
 from stages.models.regions import load_model
 from stages.ops import ucm
 from stages.ops.hierarchy import regions_at
@@ -85,3 +93,61 @@ def test_the_hierarchy_agrees_with_people_better_than_felzenszwalb(real_data: Pa
     assert found["people"].covering_ods > found["ucm"].covering_ods > found["plain"].covering_ods + 0.03
     assert 0.65 < found["people"].covering_ods < 0.8
     assert found["people"].variation_ods < found["ucm"].variation_ods < found["plain"].variation_ods - 0.2
+
+
+def coco_labels(annotations: Path, image_id: int, names: list[str]) -> np.ndarray:
+    """An image's labels through the library's own reader: crowds, then objects from large to small."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the library's, on numpy 2
+        data = COCO(str(annotations))
+        objects = [(entry, data.annToMask(entry)) for entry in data.loadAnns(data.getAnnIds(imgIds=[image_id]))]
+    number = {category["id"]: names.index(category["name"]) + 1 for category in data.dataset["categories"]}
+    shape = data.imgs[image_id]["height"], data.imgs[image_id]["width"]
+    labels = np.zeros(shape, np.uint8)
+    for entry, mask in sorted(objects, key=lambda pair: (not pair[0]["iscrowd"], -int(pair[1].sum()), pair[0]["id"])):
+        labels[mask == 1] = 255 if entry["iscrowd"] else number[entry["category_id"]]
+    return labels
+
+
+@pytest.mark.parametrize("split", [0, 1])
+def test_coco_masks_equal_those_of_the_library_s_reader(real_data: Path, split: int) -> None:
+    root = real_data / "coco-subset"
+    reader = Coco(root, ("train2017", "val2017"), [], 0, 1)
+    assert len(reader.names) == 80
+    assert len(reader.entries) == 90
+    file = root / f"annotations/instances_{('train2017', 'val2017')[split]}.json"
+    crowds = 0
+    for entry in [entry for entry in reader.entries if entry.split == split][::6]:
+        pair = reader.read(entry)
+        wanted = coco_labels(file, int(entry.name), reader.names)
+        assert np.array_equal(decode_mask(pair.mask), wanted)
+        assert pair.pixels.tolist() == np.bincount(wanted.reshape(-1), minlength=256)[:81].tolist()
+        crowds += pair.void > 0
+    assert crowds
+
+
+def test_dropping_images_with_novel_objects_changes_the_real_training_list(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = real_data / "voc-subset"
+    found = {}
+    for rule in ("keep", "drop"):
+        images = {"source": "voc", "root": str(folder), "shards": 24}
+        values = tiny_values(images=images, index={"novel_images": rule, "min_object_pixels": 1152})
+        project = Project(write_values(tmp_path / "params.yaml", values).parent, tmp_path)
+        shard = project.path("images/0.h5")
+        if not shard.exists():
+            assert project.run("images", "--root", folder, "--shard", 0, "--out", shard) == 0
+        out = project.path(f"index/{rule}.h5")
+        assert project.run("index", "--images", shard, "--out", out) == 0
+        found[rule] = read_index(out)
+    told = capsys.readouterr().err
+    listed = (found["keep"].split == TRAIN).sum()
+    for fold in range(4):
+        kept, dropped = (found[rule].training_images(fold) for rule in ("keep", "drop"))
+        assert set(dropped) < set(kept)
+        lost = np.setdiff1d(kept, dropped)
+        assert found["keep"].pixels[lost][:, found["keep"].novel(fold)].any(axis=1).all()
+        assert (
+            f"fold {fold}: {len(kept)} of {listed} training images hold base classes, {len(lost)} of them novel" in told
+        )

@@ -30,7 +30,11 @@ def _table() -> str:
 
 
 def _use(options: argparse.Namespace) -> str:
+    from workflow.plan import READS, folder
+
     changed = presets.use(options.name, force=options.force)
+    for stage in READS:  # `dvc repro --dry` digests what a stage reads, and fails where there is no folder
+        Path(folder(stage)).mkdir(parents=True, exist_ok=True)
     return f"params.yaml: {'now' if changed else 'already'} {options.name}"
 
 
