@@ -4,28 +4,37 @@
 pictures, one job after another on one core, each job a process of its own as an engine starts it; it prints seconds per
 stage with a line fitted through the sizes, and the largest peak memory of a job. ``… real FOLDER`` measures seconds per
 image of each stage at full size on a folder in COCO's layout, with ResNet-50, and computes what all of COCO 2014 takes.
-``… kmeans`` measures k-means on 1,024-d vectors against their number, and the inertia that a sample costs.
+``… kmeans`` measures k-means on 1,024-d vectors against their number, and the inertia that a sample costs;
+``… annotations`` reads one shard's annotations out of files of COCO's size.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from stages.core.random import numpy_generator
-from stages.ops.clustering import Corpus, three_levels
+from stages.data.coco import Coco
+from stages.models.encoder import Encoder, save_encoder
+from stages.ops.clustering import Corpus, normalise, three_levels
 from workflow.presets import resolve_preset
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +44,8 @@ SIZES = (5_000, 10_000, 20_000, 100_000)
 PER_SHARD = 2_500
 COCO = {"train": 82_783, "val": 40_504}
 CORES = (2, 16, 64)
+PER_FOLD = ("features", "pseudolabels")
+CHANNELS, BLOCK, VECTORS = 1024, 10_000, 960_000
 SHARDED = ("images", "hierarchies", "regions", "features", "pseudolabels")
 WHOLE = ("index", "prototypes")
 
@@ -47,6 +58,7 @@ class Run:
     values: dict[str, dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     peak: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counted: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.values), encoding="utf8")
@@ -63,8 +75,8 @@ class Run:
         self.seconds[stage] += usage.ru_utime + usage.ru_stime
         self.peak[stage] = max(self.peak[stage], usage.ru_maxrss / 1024)
 
-    def all(self, shards: int, encoder: Path, raw: list[object]) -> None:
-        """Every stage from images to pseudo labels."""
+    def all(self, shards: int, encoder: Path, raw: list[object], prototypes: Path | None = None) -> None:
+        """Every stage from images to pseudo labels; with ``prototypes``, those instead of its own."""
         images = [f"images/{shard}.h5" for shard in range(shards)]
         given = ["--fold", 0, "--encoder", encoder, "--index", "index.h5"]
         for shard, path in enumerate(images):
@@ -75,10 +87,12 @@ class Run:
             self.job("hierarchies", "--images", path, "--weights", REGION_WEIGHTS, "--out", "tree.h5")
             self.job("regions", "--hierarchies", "tree.h5", "--out", cut)
             self.job("features", *given, "--images", path, "--regions", cut, "--out", f"features/{shard}.h5")
-        features = [f"features/{shard}.h5" for shard in range(shards)]
-        self.job("prototypes", "--features", *features, "--fold", 0, "--out", "prototypes.h5")
+        if prototypes is None:
+            prototypes = self.folder / "prototypes.h5"
+            features = [f"features/{shard}.h5" for shard in range(shards)]
+            self.job("prototypes", "--features", *features, "--fold", 0, "--out", prototypes)
         for path in images:
-            self.job("pseudolabels", *given, "--images", path, "--prototypes", "prototypes.h5", "--out", "labels.h5")
+            self.job("pseudolabels", *given, "--images", path, "--prototypes", prototypes, "--out", "labels.h5")
 
 
 def encoder_of(folder: Path, values: dict[str, dict[str, Any]], weights: Path, raw: list[object]) -> Path:
@@ -139,43 +153,138 @@ def simulate(sizes: list[int]) -> None:
         print(f"{stage:13} " + " ".join(f"{s:9.1f}" for s in seconds) + f" {slope * 1e3:10.2f} {r2:7.4f}   {peaks}")
 
 
-def real(root: Path) -> None:
-    """Seconds per image at full size, and what COCO 2014 takes on several numbers of cores."""
+def real(root: Path, lists: tuple[str, str]) -> None:
+    """CPU seconds per image at full size, and the hours that COCO 2014 takes on several numbers of cores.
+
+    Each stage runs on a third of the images and on all of them; the difference holds no start of a process.
+    """
     values = resolve_preset("coco20i-contiguous")
-    values["images"].update(train_list="train2017", val_list="val2017", classes=["person"])
-    values["index"].update(folds=1)
-    raise NotImplementedError(root)
-
-
-def kmeans(counts: list[int], whole: int) -> None:
-    """Seconds against the number of vectors, and the inertia of the whole corpus that a sample's centres leave."""
-    channels, kinds = 1024, 400
-    rng = numpy_generator(0, "kmeans")
-    means = rng.standard_normal((kinds, channels), np.float32)
-
-    def block(number: int) -> NDArray[np.float32]:
-        """Vectors around many means of unequal weight, as features are: more kinds than clusters."""
-        own = numpy_generator(0, "block", number)
-        kind = np.minimum(own.geometric(0.01, 10_000) - 1, kinds - 1)
-        return means[kind] + own.standard_normal((10_000, channels), np.float32)
-
-    print(f"{'sample':>9} {'s':>8} {'inertia / vector':>17} {'against the largest':>20}")
-    corpus = Corpus("simulated", whole, lambda: map(block, range(whole // 10_000)))
-    found = []
-    for count in counts:
-        start = time.monotonic()
-        points = corpus.sample(count, 0)
-        drawn = time.monotonic() - start
-        start = time.monotonic()
-        levels = three_levels(
-            Corpus("sample", count, lambda points=points: iter([points])),
-            *([75, 50, 25],),
-            **{"metric": "cosine", "restarts": 1, "iterations": 50, "seed": 0, "most": count},
+    values["images"].update(root=str(root), train_list=lists[0], val_list=lists[1], shards=3)
+    values["index"].update(min_object_pixels=1)
+    runs = []
+    with tempfile.TemporaryDirectory() as top:
+        encoder = Path(top) / "encoder.safetensors"
+        about = {"arch": "resnet50", "stem": "torchvision", "width": 64, "precision": "fp32", "scale": 10.0, "fold": 0}
+        save_encoder(encoder, Encoder(arch="resnet50", stem="torchvision", width=64), about)
+        for shards in (1, 3):
+            folder = Path(top) / str(shards)
+            folder.mkdir()
+            runs.append(Run(folder, {**values, "images": {**values["images"], "shards": shards}}))
+            runs[-1].all(1, encoder, ["--root", root], None if shards == 1 else runs[0].folder / "prototypes.h5")
+            with h5py.File(folder / "images/0.h5") as file:
+                split = file["split"][:]
+            runs[-1].counted = {"images": len(split), "train": int((split == 0).sum())}
+    whole, part = runs
+    print(
+        f"{'stage':13} {'s/image':>8} {'MiB':>6} {'images':>8} {'times':>6}" + "".join(f"{c:>7} cores" for c in CORES)
+    )
+    total = 0.0
+    for stage in SHARDED:
+        key = "images" if stage == "images" else "train"
+        each = (whole.seconds[stage] - part.seconds[stage]) / (whole.counted[key] - part.counted[key])
+        images, times = (sum(COCO.values()) if key == "images" else COCO["train"]), 4 if stage in PER_FOLD else 1
+        hours = each * images * times / 3600
+        total += hours
+        print(
+            f"{stage:13} {each:8.3f} {whole.peak[stage]:6.0f} {images:8,} {times:6}"
+            + "".join(f"{hours / cores:11.1f} h" for cores in CORES)
         )
-        seconds = time.monotonic() - start
-        del drawn
-        found.append((count, seconds, levels[0].centres))
-        print(f"{count:9,} {seconds:8.1f}", flush=True)
+    print(f"{'together':13} {'':8} {'':6} {'':8} {'':6}" + "".join(f"{total / cores:11.1f} h" for cores in CORES))
+
+
+def _block(number: int) -> NDArray[np.float32]:
+    """Vectors around 400 means of unequal weight: more kinds than clusters, and most of them rare, as regions are."""
+    means = numpy_generator(0, "means").standard_normal((400, CHANNELS), np.float32)
+    own = numpy_generator(0, "block", number)
+    kind = np.minimum(own.geometric(0.01, BLOCK) - 1, 399)
+    vectors: NDArray[np.float32] = means[kind] + own.standard_normal((BLOCK, CHANNELS), np.float32)
+    return vectors
+
+
+def _blocks() -> Iterator[NDArray[np.float32]]:
+    return map(_block, range(VECTORS // BLOCK))
+
+
+def _cluster(most: int) -> tuple[float, float, NDArray[np.float32]]:
+    """CPU seconds of one k-means run on a sample of the simulated corpus, peak MiB, and its centres."""
+    points = normalise(Corpus("simulated", VECTORS, _blocks).sample(most, 0))
+    start = time.process_time()
+    settings: dict[str, Any] = {"metric": "euclidean", "restarts": 1, "iterations": 50, "seed": 0, "most": most}
+    levels = three_levels(Corpus("sample", most, lambda: iter([points])), [75, 50, 25], **settings)
+    seconds = time.process_time() - start
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, levels[0].centres
+
+
+def kmeans() -> None:
+    """Seconds against the number of vectors, and the inertia of the whole corpus that a sample's centres leave."""
+    found = {}
+    for most in (VECTORS >> shift for shift in range(6, -1, -1)):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found[most] = pool.submit(_cluster, most).result()
+        print(f"{most:,} vectors: {found[most][0]:.1f} s CPU, {found[most][1]:.0f} MiB", flush=True)
+    inertia = dict.fromkeys(found, 0.0)
+    for block in map(normalise, _blocks()):
+        for most, (_, _, centres) in found.items():
+            squared = (centres**2).sum(1) - 2 * block @ centres.T
+            inertia[most] += float((squared.min(1) + (block**2).sum(1)).sum(dtype=np.float64))
+    x = np.array(list(found), float)
+    slope, start, r2 = fitted(x, np.array([entry[0] for entry in found.values()]))
+    print(f"\n{'vectors':>9} {'per centre':>10} {'s CPU':>8} {'peak MiB':>9} {'inertia of all':>15} {'above all':>10}")
+    for most, (seconds, peak, _) in found.items():
+        more = 100 * (inertia[most] / inertia[VECTORS] - 1)
+        print(f"{most:9,} {most // 75:10,} {seconds:8.1f} {peak:9.0f} {inertia[most] / VECTORS:15.5f} {more:9.3f} %")
+    hours = (start + slope * 4e6) * 10 / 3600
+    print(f"line: {slope * 1e6:.1f} s per million vectors, R² {r2:.4f}; 4 million, 10 restarts: {hours:.1f} h")
+
+
+def _annotations(folder: Path) -> None:
+    """Annotations of COCO 2014's size: as many images, objects and points of outlines, at random."""
+    rng = numpy_generator(0, "annotations")
+    (folder / "annotations").mkdir()
+    number = 0
+    for split, images in COCO.items():
+        with (folder / f"annotations/instances_{split}2014.json").open("w", encoding="utf8") as file:
+            pictures = [
+                {"id": n, "file_name": f"COCO_{split}2014_{n:012d}.jpg", "height": 480, "width": 640, "license": 1}
+                for n in range(number, number + images)
+            ]
+            file.write(f'{{"info": {{}}, "images": {json.dumps(pictures)}, "licenses": [], "annotations": [')
+            for place, picture in enumerate(pictures):
+                for one in range(7):  # COCO has 7.3 objects an image, of some 36 points
+                    outline = (rng.random((36, 2)) * (640, 480)).round(2).reshape(-1).tolist()
+                    entry = {"segmentation": [outline], "image_id": picture["id"], "bbox": [1.0, 2.0, 3.0, 4.0]}
+                    entry |= {"area": 1.5, "iscrowd": 0, "category_id": 1 + one, "id": 10 * number + 10 * place + one}
+                    file.write(("," if place or one else "") + json.dumps(entry))
+            categories = [{"supercategory": "x", "id": n, "name": f"c{n}"} for n in range(1, 81)]
+            file.write(f'], "categories": {json.dumps(categories)}}}')
+        number += images
+
+
+def _read_shard(folder: str) -> tuple[float, float]:
+    """CPU seconds and peak MiB of opening one shard of 256."""
+    start = time.process_time()
+    reader = Coco(Path(folder), ("train2014", "val2014"), [], 3, 256)
+    assert len(reader.entries) == sum(COCO.values())
+    return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _read_whole(folder: str) -> tuple[float, float]:
+    """The same for both files read whole, as COCO's own library does."""
+    start = time.process_time()
+    kept = [json.loads(path.read_bytes()) for path in sorted(Path(folder).glob("annotations/*.json"))]
+    assert len(kept) == 2
+    return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def coco_annotations() -> None:
+    """One shard's annotations out of files of COCO's size, beside reading them whole."""
+    with tempfile.TemporaryDirectory() as top:
+        _annotations(Path(top))
+        size = sum(path.stat().st_size for path in Path(top).rglob("*.json")) / 1e6
+        for name, read in (("whole files", _read_whole), ("one shard of 256", _read_shard)):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                seconds, peak = pool.submit(read, top).result()
+            print(f"{name:17} of {size:.0f} MB: {seconds:6.1f} s CPU, {peak:6.0f} MiB", flush=True)
 
 
 def main() -> None:
@@ -183,13 +292,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("simulate").add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    commands.add_parser("real").add_argument("folder", type=Path)
+    full = commands.add_parser("real")
+    full.add_argument("folder", type=Path)
+    full.add_argument("--lists", nargs=2, default=("train2017", "val2017"))
     commands.add_parser("kmeans")
+    commands.add_parser("annotations")
     options = parser.parse_args()
     if options.command == "simulate":
         simulate(options.sizes)
     elif options.command == "real":
-        real(options.folder.resolve())
+        real(options.folder.resolve(), tuple(options.lists))
+    elif options.command == "kmeans":
+        kmeans()
+    else:
+        coco_annotations()
 
 
 if __name__ == "__main__":
