@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.core.errors import InputError
 from stages.ops.clustering import Corpus, Level, normalise, three_levels
@@ -69,3 +71,47 @@ def test_the_same_seed_gives_the_same_bytes(rng: np.random.Generator) -> None:
 def test_more_clusters_than_vectors_names_both_numbers() -> None:
     with pytest.raises(InputError, match="asks for 9 clusters, but the test corpus has 4 vectors"):
         run(np.zeros((4, 2), np.float32), [9, 5, 2])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(1, 40), st.integers(0, 1000))
+def test_a_sample_does_not_depend_on_the_blocks(sizes: list[int], most: int, seed: int) -> None:
+    vectors = np.arange(sum(sizes) * 3, dtype=np.float32).reshape(-1, 3)
+    blocks = np.split(vectors, np.cumsum(sizes)[:-1])
+    found = Corpus("test", len(vectors), lambda: iter(blocks)).sample(most, seed)
+    plain = Corpus("test", len(vectors), lambda: iter([vectors])).sample(most, seed)
+    assert found.tolist() == plain.tolist()
+    assert len(found) == min(most, len(vectors))
+    assert (np.diff(found[:, 0]) > 0).all()  # distinct, in order
+    if most >= len(vectors):
+        assert found.tolist() == vectors.tolist()
+
+
+def test_every_vector_is_as_likely_as_any_other() -> None:
+    vectors = np.arange(20, dtype=np.float32)[:, None]
+    drawn = [corpus(vectors, 7).sample(5, seed)[:, 0].astype(int) for seed in range(2000)]
+    counts = np.bincount(np.concatenate(drawn), minlength=20)
+    assert abs(counts - 500).max() < 5 * np.sqrt(500 * 0.75)
+
+
+def test_members_and_inertia_are_of_the_whole_corpus_whatever_the_sample(rng: np.random.Generator) -> None:
+    vectors = rng.standard_normal((400, 6)).astype(np.float32)
+    blocks = [vectors[:150], vectors[150:150], vectors[150:]]  # one of them empty
+    levels = three_levels(
+        Corpus("test", 400, lambda: iter(blocks)),
+        [7, 3, 2],
+        metric="cosine",
+        restarts=2,
+        iterations=20,
+        seed=0,
+        most=256,
+    )
+    unit = normalise(vectors)
+    squared = ((unit[:, None] - levels[0].centres) ** 2).sum(-1)
+    assert levels[0].members.tolist() == np.bincount(squared.argmin(1), minlength=7).tolist()
+    assert levels[0].inertia == pytest.approx(squared.min(1).sum(), rel=1e-4)
+    assert [level.members.sum() for level in levels] == [400] * 3
+    owners = levels[0].parent[squared.argmin(1)]
+    assert levels[1].members.tolist() == np.bincount(owners, minlength=3).tolist()
+    whole = run(unit, [7, 3, 2])[0].inertia
+    assert whole * 0.9 < levels[0].inertia < whole * 1.2

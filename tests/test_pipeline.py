@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 import torch
 
 from stages.artifacts import hdf5, tables
+from stages.artifacts.formats.class_results import CLASS_SCORES
 from stages.artifacts.formats.episode_results import RESULTS
 from stages.artifacts.formats.examples import EXAMPLES
 from stages.artifacts.formats.features import FEATURES
 from stages.artifacts.formats.images import IMAGES
+from stages.artifacts.formats.protocol import PROTOCOL
 from stages.artifacts.formats.prototypes import PROTOTYPES
 from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.artifacts.formats.regions import REGIONS
@@ -24,8 +27,10 @@ from stages.artifacts.formats.results import SCORES
 from stages.core.files import digest
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask
+from stages.data.scenes import scene_ids
 from stages.data.store import ImageStore
-from tests.makers import Project
+from stages.sections.scenes import Scenes
+from tests.makers import Project, tiny_values
 
 
 def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
@@ -40,6 +45,59 @@ def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
     assert page.count("<img") > 10
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is fetched
     assert json.loads((project.root / "report/metrics.json").read_text())["fold0"]["1-shot"]["spfl"]["miou"] >= 0
+
+
+def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> None:
+    weights = digest(project.weights)
+    texts = ["".join(f"{name}\n" for name in ids) for ids in scene_ids(Scenes(**tiny_values()["scenes"]))]
+    train, val = (hashlib.md5(text.encode()).hexdigest() for text in texts)
+    for name, spec in (("results", SCORES), ("classes", CLASS_SCORES)):
+        frame = tables.read(project.root / f"report/{name}.tsv", spec)
+        found = frame[[column.name for column in PROTOCOL]].drop_duplicates().to_dict("records")
+        assert found == [
+            {
+                "protocol": "demo (built-in scenes)",
+                "train_list": f"train {train}",
+                "val_list": f"val {val}",
+                "novel_images": "keep",
+                "folds": "4 contiguous",
+                "min_object_pixels": 32,
+                "resolution": "49 px, resize",
+                "weights": weights,
+            }
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("novel_images", "drop"),
+        ("lists", ["trainaug", "val"]),
+        ("list_digests", ["0", "1"]),
+        ("layout", "fwb"),
+        ("folds", 2),
+        ("resolution", "473 px, resize"),
+        ("weights", "another"),
+        ("classes", ["other"]),
+    ],
+)
+def test_evaluations_of_different_protocols_are_refused_in_one_report(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: object
+) -> None:
+    first, second = project.path("evaluate/fold0/1shot"), tmp_path / "other"
+    shutil.copytree(first, second)
+    about = json.loads((second / "about.json").read_text())
+    assert about["protocol"][key] != value
+    about["protocol"][key] = value
+    (second / "about.json").write_text(json.dumps(about))
+    words = [*project.data(), "--regions", project.path("regions/0.h5")]
+    words += ["--pseudolabels", project.path("pseudolabels/fold0/0.h5")]
+    words += ["--trainings", project.path("baseline/fold0/1shot")]
+    assert project.run("report", *words, "--evaluations", first, second, "--out", tmp_path / "report") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{second}: its {key} is {value}, that of {first}" in told
+    assert "a table holds one protocol" in told
+    assert not (tmp_path / "report").exists()
 
 
 def test_index_counts_the_pixels_of_every_mask(project: Project) -> None:

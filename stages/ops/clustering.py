@@ -36,7 +36,7 @@ class Level:
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows to unit length; a zero row stays zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = (vectors / np.maximum(norm, np.finfo(np.float32).tiny)).astype(np.float32)
+    unit: NDArray[np.float32] = (vectors / np.maximum(norm, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
     return unit
 
 
