@@ -236,6 +236,7 @@ def run(
     cases = read_cases(episodes, data)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
     encoders = _encoders(weights, encoder, trained, fold)
+    resolution = _resolution(encoders)
     shown = [case for case in cases if case.seed == cases[0].seed][: params.examples]
     kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[dict[str, Any]] = []
@@ -259,7 +260,7 @@ def run(
         **{"fold": fold, "shot": shot, "weights": digests},
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
-            "resolution": _resolution(encoders),
+            "resolution": resolution,
             "weights": digests["pretrained"],
         },
     }

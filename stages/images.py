@@ -98,7 +98,7 @@ def _write_shard(reader: Reader, where: str, out: Path, shard: int, params: Para
     }
     attrs = {
         "classes": reader.names,
-        "source": params.source,
+        "source": f"{params.source}+sbd" if params.sbd else params.source,
         "lists": [params.train_list, params.val_list],
         "list_digests": _list_digests(reader),
     }

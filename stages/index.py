@@ -48,10 +48,10 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
     shared: dict[str, list[str]] = {}
     for number, path in enumerate(images):
         with hdf5.opened(path, IMAGES) as file:
-            found = {name: hdf5.attribute(file, name) for name in ("classes", "lists", "list_digests")}
+            found = {name: hdf5.attribute(file, name) for name in ("classes", "source", "lists", "list_digests")}
             if shared and found != shared:
                 raise InputError(
-                    f"{path}: its classes or lists differ from those of {images[0]}; rerun `images` for all"
+                    f"{path}: its classes, source or lists differ from those of {images[0]}; rerun `images` for all"
                 )
             shared = found
             ids += hdf5.texts(file, "id")

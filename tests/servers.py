@@ -23,6 +23,12 @@ class Site:
         Whether the server goes on within a file; ``wrong`` gives another part than asked for.
     told
         Whether replies say how long they are.
+    page
+        Whether it sends a login page instead of any file.
+    slice
+        Bytes that a part holds at most; 0 for all that is left.
+    encoding
+        What it calls the encoding of the content.
     asked
         Byte positions from which files were asked for, in order.
     """
@@ -32,7 +38,8 @@ class Site:
         self.cuts: list[int] = []
         self.answers: list[int] = []
         self.ranges: bool | str = True
-        self.told = True
+        self.told, self.page = True, False
+        self.slice, self.encoding = 0, ""
         self.asked: list[int] = []
 
     def reply(self, handler: BaseHTTPRequestHandler) -> None:
@@ -41,6 +48,12 @@ class Site:
         self.asked.append(start)
         if self.answers:
             handler.send_error(self.answers.pop(0))
+            return
+        if self.page:
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/html; charset=utf-8")
+            handler.end_headers()
+            handler.wfile.write(b"<html>Welcome</html>")
             return
         content = self.files.get(handler.path.rpartition("/")[2])
         if content is None:
@@ -55,10 +68,12 @@ class Site:
         if self.ranges and start:
             first = 1 if self.ranges == "wrong" else start
             handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
-            content = content[first:]
+            content = content[first : first + self.slice if self.slice else size]
+            handler.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{size}")
         else:
             handler.send_response(200)
+        if self.encoding:
+            handler.send_header("Content-Encoding", self.encoding)
         if self.told:
             handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()

@@ -27,7 +27,6 @@ from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (
     CATEGORIES,
     NOVAL,
-    SCENES,
     TRAINAUG,
     coco_folder,
     name,
@@ -77,6 +76,13 @@ def test_elements_are_those_of_the_whole_file(
     assert found == [(key, element) for key in keys for element in content[key]]
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"images": [1]}', encoding="utf-8-sig")
+    assert list(elements(tmp_path / "x.json", "images")) == [("images", 1)]
+    with pytest.raises(InputError, match="cannot be read"):
+        list(elements(tmp_path, "images"))
+
+
 def test_reading_ends_with_the_last_array_that_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"info": {"a": [1]}, "images": [1, 2], "annotations": [broken')
@@ -93,6 +99,10 @@ def test_reading_ends_with_the_last_array_that_is_asked_for(tmp_path: Path) -> N
         ('{"images": [{"id": tru' + " " * 50 + "}]}", "not valid JSON (Expecting value)"),
         ('{"images": 7}', "the list 'images' is missing"),
         ('{"info": {}}', "the list 'images' is missing"),
+        ('{"info": 1, "info": 2, "images": []}', "the key 'info' comes twice"),
+        ("{[1]: 2}", "the key [1] is no text"),
+        ("[" * 100_000, "'{' expected, found '['"),
+        ('{"info": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_json(tmp_path: Path, text: str, sentence: str) -> None:
@@ -226,7 +236,7 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (_segmentation([[1, 1, 5, 5]]), "annotation 100: a polygon has 2 points; expected three or more"),
     (_segmentation([[1, 1, 5, 5, 7, 7, 3]]), "a polygon has 7 numbers; expected pairs of x and y"),
     (_segmentation([[1, 1, 5, 5, 7, float("nan")]]), "a polygon has the coordinate nan in an image of"),
-    (_segmentation([[1, 1, 5, 5, 7, 1e9]]), "a polygon has the coordinate 1e+09 in an image of"),
+    (_segmentation([[1, 1, 5, 5, 7, 1e9]]), "a polygon has the coordinate 1000000000.0 in an image of"),
     (_segmentation([[1, 1, 5, 5, 7, "9"]]), "a polygon is no list of numbers"),
     (_segmentation([]), "it has no polygon"),
     (_segmentation("1 2 3"), "its segmentation is str; expected polygons or run lengths"),
@@ -238,17 +248,23 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content["annotations"][0].update(category_id=2), "has category 2, which is not listed"),
     (lambda content: content["annotations"][0].update(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
     (lambda content: content["annotations"][0].update(id=101), "annotation 101: shares its id with another"),
-    (lambda content: content["annotations"][0].pop("id"), "an annotation's id is None; expected a whole number"),
+    (lambda content: content["annotations"][0].pop("id"), "an annotation: id is None; expected a whole number"),
     (lambda content: content["annotations"][0].update(image_id=99), "1 annotations are of images that are not listed"),
-    (lambda content: content["annotations"][0].pop("image_id"), "image_id is None"),
+    (lambda content: content["annotations"][0].pop("image_id"), "annotations, entry 100: image_id is None"),
     (lambda content: content["images"][0].update(id=2), "two images have the id 2; keep one"),
     (lambda content: content["images"][0].update(file_name="../x.jpg"), "expected one inside its folder"),
     (lambda content: content["images"][0].update(file_name="none.jpg"), "none.jpg: no such file, though its id is"),
-    (lambda content: content["images"][0].update(height="48"), "an image's height is '48'; expected a whole number"),
-    (lambda content: content["images"].append(7), "an image's id is None"),
+    (lambda content: content["images"][0].update(height="48"), "image 1: height is '48'; expected a whole number"),
+    (lambda content: content["images"].append(7), "image 7: id is None"),
     (lambda content: content.pop("annotations"), "the list 'annotations' is missing"),
     (lambda content: content["categories"].pop(), "its categories differ from those of instances_train2014.json"),
     (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, as another's"),
+    (lambda content: content["categories"].append({"id": 9, "name": "car"}), "name is 'car'; expected a text that no"),
+    (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
+    (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
+    (lambda content: content["images"][0].update(file_name="."), "cannot be read ("),
+    (lambda content: content["images"][0].update(file_name="x\0.jpg"), "cannot be read ("),
+    (_segmentation([[1, 1, 5, 5, 7, 10**400]]), "a polygon has the coordinate 10000000000000000000 in an image"),
 ]
 
 
@@ -305,6 +321,18 @@ def test_a_category_that_is_not_there(coco: Path, tmp_path: Path, capsys: pytest
     assert "the nearest known key is 'bottle'" in told
 
 
+def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = coco / "annotations/instances_train2014.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = [[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]
+    path.write_text(json.dumps(content))
+    images = {"source": "coco", "root": str(coco), "train_list": LISTS[0], "val_list": LISTS[1], "shards": 1}
+    project = Project(tmp_path, tmp_path / "none")
+    write_values(project.params, tiny_values(images=images))
+    assert project.run("images", "--root", coco, "--shard", 0, "--out", tmp_path / "0.h5") == 0
+    assert "images 0: 1 objects leave no pixel" in capsys.readouterr().err
+
+
 def test_missing_annotations(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (coco / "annotations/instances_val2014.json").unlink()
     assert "instances_val2014.json: no such file; expected COCO's annotations" in refused(coco, tmp_path, capsys)
@@ -344,6 +372,14 @@ def test_voc_s_own_mask_is_preferred_and_sbd_s_has_no_void(voc: tuple[Path, Path
         assert pairs[name(number)].void == 0
 
 
+@pytest.mark.parametrize("place", ["ImageSets/Segmentation/val.txt", "ImageSets/Main/train.txt"])
+def test_lists_with_more_than_ids_are_refused(voc: tuple[Path, Path], place: str) -> None:
+    lines = (voc[0] / place).read_text().splitlines()
+    (voc[0] / place).write_text("".join(f"{line}  1\n" for line in lines))
+    with pytest.raises(InputError, match=r"holds a space; expected one image id a line"):
+        generated_list(*voc, "voc_sbd_noval" if "Main" in place else "trainaug")
+
+
 def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"trainaug\.txt: no such list.*set images\.sbd to SBD's folder"):
         Voc(voc[0], None, ("trainaug", "val"), NAMES)
@@ -355,6 +391,7 @@ def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -
         ("truncated", "scene00007.mat: not a readable annotation file"),
         ("empty", "scene00007.mat: not a readable annotation file"),
         ("foreign", "scene00007.mat: not a readable annotation file ('GTcls')"),
+        ("nothing", "scene00007.mat: the mask is 0×0 px, its image scene00007.jpg"),
         ("flat", "scene00007.mat: holds float64 of shape (1, 1); expected one class number a pixel"),
         ("size", "scene00007.mat: the mask is 5×4 px, its image scene00007.jpg"),
         ("label", "scene00007.mat: label 21 found; expected 0…20 and 255"),
@@ -381,7 +418,12 @@ def test_malformed_sbd(
     elif fault == "no folder":
         (sbd / "cls").rename(sbd / "classes")
     else:
-        masks = {"flat": 0.5, "size": np.zeros((4, 5), np.uint8), "label": np.full_like(sbd_mask(7), 21)}
+        masks = {
+            "flat": 0.5,
+            "nothing": np.zeros((0, 0), np.uint8),
+            "size": np.zeros((4, 5), np.uint8),
+            "label": np.full_like(sbd_mask(7), 21),
+        }
         savemat(path, {"GTcls": {"Segmentation": masks[fault]}})
     told = refused(root, tmp_path, capsys, source="voc", sbd=str(sbd), train_list="trainaug", val_list="val")
     assert sentence in told
@@ -397,4 +439,3 @@ def test_own_class_names(voc: tuple[Path, Path], tmp_path: Path) -> None:
     with hdf5.opened(out, IMAGES) as file:
         assert hdf5.attribute(file, "classes") == names
         assert file["pixels"].shape == (5, 9)
-    assert SCENES.train == 6

@@ -22,12 +22,13 @@ from stages.core.unpack import unpack
 from stages.data.catalogue import CATALOGUE, lacking
 from stages.data.coco import Coco
 from stages.data.voc import Voc
+from stages.fetch import _alone
 from stages.models.resnet import ResNet
 from stages.models.weights import load_strictly
-from tests.miniatures import CATEGORIES, archives, name
+from tests.miniatures import CATEGORIES, archives
 from tests.servers import Site, serving
 
-PIECE = 4096  # bytes read at a time; 7 whole ones are in the 30,000 bytes that some tests let through
+LISTS = ("train2014", "val2014")
 VOC_TAR = "VOCtrainval_11-May-2012.tar"
 
 
@@ -41,7 +42,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def site(content: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A server of the archives, which the catalogue points to, with their own checksums."""
     monkeypatch.setattr(download, "PAUSE_S", 0.0)
-    monkeypatch.setattr(download, "CHUNK", PIECE)
+    monkeypatch.setattr(download, "CHUNK", 4096)
     with serving(Site(content)) as running:
         for what, entries in CATALOGUE.items():
             local = [entry for entry in entries if entry.name in content]
@@ -64,8 +65,9 @@ def fetch(what: str, out: Path, *more: object) -> int:
 
 
 def left_in(out: Path) -> list[str]:
-    """Everything below a folder but the archives."""
-    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    """Every file below a folder; the lock stays, empty."""
+    files = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(name for name in files if name != ".fetch.lock")
 
 
 def test_everything_comes_and_is_read(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +83,6 @@ def test_everything_comes_and_is_read(site: Site, tmp_path: Path, capsys: pytest
     load_strictly(net, path)
     assert not [key for key in load_file(path) if key.startswith(("layer4", "fc"))]
     assert not (tmp_path / "VOC2012/ImageSets/Main/cat_train.txt").exists()  # only what is read is unpacked
-    assert "4.0" not in capsys.readouterr().out
     asked = len(site.asked)
     assert fetch("voc2012", tmp_path) == 0
     assert len(site.asked) == asked
@@ -91,8 +92,7 @@ def test_everything_comes_and_is_read(site: Site, tmp_path: Path, capsys: pytest
 def test_a_cut_connection_is_gone_on_with(site: Site, tmp_path: Path, content: dict[str, bytes]) -> None:
     site.cuts = [30_000, 0, 20_000]
     assert fetch("voc2012", tmp_path) == 0
-    # What is in memory when the connection ends, less than a piece, is asked for again.
-    assert site.asked == [0, 7 * PIECE, 7 * PIECE, 11 * PIECE]
+    assert site.asked == [0, 30_000, 30_000, 50_000]
     assert (tmp_path / "archives" / VOC_TAR).read_bytes() == content[VOC_TAR]
 
 
@@ -107,20 +107,20 @@ def test_an_interrupted_fetch_goes_on_in_the_next_run(
     assert "goes on after 0.0 MB" in told
     assert left_in(tmp_path) == [f"archives/{VOC_TAR}.part"]
     assert fetch("voc2012", tmp_path) == 0
-    assert site.asked[-1] == 7 * PIECE
+    assert site.asked[-1] == 30_000
 
 
 def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.cuts, site.ranges = [30_000], False
     assert fetch("voc2012", tmp_path) == 0
-    assert site.asked == [0, 7 * PIECE]
+    assert site.asked == [0, 30_000]
     assert "does not go on within a file; from the beginning" in capsys.readouterr().err
 
 
 def test_a_server_that_sends_another_part(site: Site, tmp_path: Path) -> None:
     site.cuts, site.ranges = [30_000], "wrong"
     assert fetch("voc2012", tmp_path) == 0
-    assert site.asked == [0, 7 * PIECE, 0]
+    assert site.asked == [0, 30_000, 0]
 
 
 def test_wrong_bytes_are_refused_and_not_kept(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,11 +224,91 @@ def test_archives_that_the_user_has(site: Site, tmp_path: Path, capsys: pytest.C
     assert "expected one of voc2012, sbd" in capsys.readouterr().err
 
 
-def test_two_at_once(site: Site, tmp_path: Path) -> None:
-    target = tmp_path / "a"
-    with (tmp_path / "a.part").open("ab") as file, download._alone(file, target), pytest.raises(InputError) as found:
-        download.download(f"{site.address}/{VOC_TAR}", target, "md5:")
-    assert "another process is fetching it" in str(found.value)
+def test_two_at_once(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with _alone(tmp_path):
+        assert fetch("voc2012", tmp_path) == 2
+    assert "another process is fetching into it" in capsys.readouterr().err
+    assert site.asked == []
+    assert fetch("voc2012", tmp_path) == 0
+
+
+def test_a_login_page_does_not_cost_what_has_come(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = tmp_path / "archives" / f"{VOC_TAR}.part"
+    part.parent.mkdir()
+    part.write_bytes(site.files[VOC_TAR][:50_000])
+    site.page = True
+    assert fetch("voc2012", tmp_path) == 2
+    assert "sent a web page instead of the file" in capsys.readouterr().err
+    assert part.stat().st_size == 50_000
+    site.page, site.ranges, site.files[VOC_TAR] = False, False, site.files[VOC_TAR][:700]
+    assert fetch("voc2012", tmp_path) == 2
+    assert "delete the one here to begin anew" in capsys.readouterr().err
+    assert part.stat().st_size == 50_000
+
+
+def test_a_part_that_ends_early_is_gone_on_with(site: Site, tmp_path: Path) -> None:
+    site.cuts, site.slice = [30_000], 9_000
+    assert fetch("voc2012", tmp_path) == 0
+    assert site.asked[:3] == [0, 30_000, 39_000]
+
+
+def test_bytes_are_kept_as_sent_whatever_their_encoding_is_called(site: Site, tmp_path: Path) -> None:
+    site.encoding = "x-gzip"
+    assert fetch("sbd", tmp_path) == 0
+    assert (tmp_path / "archives/benchmark.tgz").read_bytes() == site.files["benchmark.tgz"]
+
+
+@pytest.mark.parametrize("ranges", ["wrong", False])
+def test_a_server_that_always_cuts_is_given_up(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], ranges: bool | str
+) -> None:
+    site.cuts, site.ranges = [30_000] * 100, ranges
+    assert fetch("voc2012", tmp_path) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+    assert len(site.asked) < 20
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "folder in the way", "dangling", "unreadable"])
+def test_places_that_cannot_be_used(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    out, given = tmp_path / "out", tmp_path / "given"
+    given.mkdir()
+    more: list[object] = []
+    if kind == "file":
+        out.write_text("mine")
+    elif kind == "below a file":
+        out.write_text("mine")
+        out = out / "deeper"
+    elif kind == "folder in the way":
+        (out / "archives" / VOC_TAR).mkdir(parents=True)
+    else:
+        if kind == "dangling":
+            (given / VOC_TAR).symlink_to("nowhere")
+        else:
+            (given / VOC_TAR).mkdir()
+        more = ["--archives", given]
+    assert fetch("voc2012", out, *more) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: ")
+    assert ("cannot be read (" if more else "cannot be written (") in told
+    assert site.asked == []
+
+
+def test_what_a_killed_run_left_is_removed(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = tmp_path / ".VOC2012.4221.tmp" / "JPEGImages"
+    left.mkdir(parents=True)
+    assert fetch("voc2012", tmp_path) == 0
+    assert not left.exists()
+    assert "left by a run that was killed, removed" in capsys.readouterr().err
+
+
+def test_an_unfinished_folder_is_not_taken_for_the_data(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "VOC2012").mkdir()
+    assert fetch("voc2012", tmp_path) == 2
+    assert "VOC2012: is there already and is not overwritten; move it away first" in capsys.readouterr().err
 
 
 def tar_of(path: Path, *members: tuple[str, bytes | None]) -> Path:
@@ -254,6 +334,7 @@ def tar_of(path: Path, *members: tuple[str, bytes | None]) -> Path:
         ([("a/x", None), ("a/x/passwd", b"2")], "is no plain file"),
         ([("a/x", b"1"), ("a/x", b"2")], "holds 'a/x' twice"),
         ([("b/x", b"1")], "holds no 'a/'"),
+        ([("a/x", b"1"), ("a/x/y", b"2")], "as file and as folder"),
     ],
 )
 def test_archives_that_lie(tmp_path: Path, members: list[tuple[str, bytes | None]], sentence: str) -> None:
@@ -296,12 +377,18 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
-    told = lacking(str(tmp_path / "VOC2012"))
+    told = lacking(str(tmp_path / "VOC2012"), ("trainaug", "val"))
     assert told == (
         f"VOCtrainval_11-May-2012.tar is missing; `python -m stages fetch --what voc2012 --out {tmp_path}` gets it"
     )
     (tmp_path / "COCO2014/annotations").mkdir(parents=True)
-    assert lacking(str(tmp_path / "COCO2014")).startswith("val2014.zip is missing")
-    assert "--what resnet101" in lacking(str(tmp_path / "weights/resnet101-63fe2227.safetensors"))
-    assert lacking(str(tmp_path / "my-own")) == ""
-    assert name(3) == "scene00003"
+    assert "--what resnet101" in lacking(str(tmp_path / "weights/resnet101-63fe2227.safetensors"), ())
+    (tmp_path / "my data/SBD").mkdir(parents=True)
+    assert f"--out '{tmp_path}/my data'` gets it" in lacking(str(tmp_path / "my data/SBD"), ())
+    assert lacking(str(tmp_path / "my-own"), LISTS) == ""
+    # A folder of one's own that is called the same, and does not read those lists.
+    assert lacking(str(tmp_path / "COCO2014"), ("mine", "other")).startswith("annotations_trainval2014.zip is missing")
+    for name in ("instances_train2014.json", "instances_val2014.json"):
+        (tmp_path / "COCO2014/annotations" / name).touch()
+    assert lacking(str(tmp_path / "COCO2014"), ("mine", "other")) == ""
+    assert lacking(str(tmp_path / "COCO2014"), LISTS).startswith("val2014.zip is missing")

@@ -27,6 +27,7 @@ def index(pixels: list[list[int]], split: list[int] | None = None, novel_images:
         pixels=np.array(pixels, np.int64),
         class_fold=class_folds(4, 2, "contiguous"),
         classes=["a", "b", "c", "d"],
+        source="voc",
         lists=["train", "val"],
         list_digests=["0" * 32, "1" * 32],
         folds=2,

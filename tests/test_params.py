@@ -119,6 +119,22 @@ def test_a_preset_takes_over_what_it_is_like() -> None:
     assert fwb["episodes"]["count"] == 4000
 
 
+def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in presets.FOLDER.iterdir():
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf8"), encoding="utf8")
+    monkeypatch.setattr(presets, "FOLDER", tmp_path)
+    for like, nearest in (("pascal5", "pascal5i"), ("coco20i-fwb", "coco20i-contiguous"), ("own", "")):
+        (tmp_path / "own.yaml").write_text(f"like: {like}\n")
+        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that is like no other.*{nearest}"):
+            presets.resolve_preset("own")
+
+
+def test_folds_that_do_not_divide_the_classes_are_refused_at_once(tmp_path: Path) -> None:
+    values = tiny_values(images={"source": "voc", "root": "x", "classes": ["a", "b", "c", "d", "e", "f", "g"]})
+    with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide into it evenly"):
+        check(values, tmp_path)
+
+
 def test_use_overwrites_presets_but_not_edits(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     assert presets.use("demo", force=False, path=path)

@@ -27,10 +27,11 @@ from stages.artifacts.formats.results import SCORES
 from stages.core.files import digest
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask
-from stages.data.scenes import scene_ids
+from stages.data.scenes import CLASSES, scene_ids
 from stages.data.store import ImageStore
+from stages.models.encoder import load_encoder, save_encoder
 from stages.sections.scenes import Scenes
-from tests.makers import Project, tiny_values
+from tests.makers import ENCODER, Project, tiny_values
 
 
 def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
@@ -50,6 +51,7 @@ def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
 def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> None:
     weights = digest(project.weights)
     texts = ["".join(f"{name}\n" for name in ids) for ids in scene_ids(Scenes(**tiny_values()["scenes"]))]
+    names = "".join(f"{name}\n" for name in CLASSES)
     train, val = (hashlib.md5(text.encode()).hexdigest() for text in texts)
     for name, spec in (("results", SCORES), ("classes", CLASS_SCORES)):
         frame = tables.read(project.root / f"report/{name}.tsv", spec)
@@ -57,6 +59,8 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
         assert found == [
             {
                 "protocol": "demo (built-in scenes)",
+                "source": "scenes",
+                "classes": f"8 {hashlib.md5(names.encode()).hexdigest()}",
                 "train_list": f"train {train}",
                 "val_list": f"val {val}",
                 "novel_images": "keep",
@@ -79,6 +83,8 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
         ("resolution", "473 px, resize"),
         ("weights", "another"),
         ("classes", ["other"]),
+        ("source", "voc+sbd"),
+        ("resolution", None),
     ],
 )
 def test_evaluations_of_different_protocols_are_refused_in_one_report(
@@ -89,14 +95,19 @@ def test_evaluations_of_different_protocols_are_refused_in_one_report(
     about = json.loads((second / "about.json").read_text())
     assert about["protocol"][key] != value
     about["protocol"][key] = value
+    if value is None:  # as an older version wrote it
+        del about["protocol"][key]
     (second / "about.json").write_text(json.dumps(about))
     words = [*project.data(), "--regions", project.path("regions/0.h5")]
     words += ["--pseudolabels", project.path("pseudolabels/fold0/0.h5")]
     words += ["--trainings", project.path("baseline/fold0/1shot")]
     assert project.run("report", *words, "--evaluations", first, second, "--out", tmp_path / "report") == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert f"{second}: its {key} is {value}, that of {first}" in told
-    assert "a table holds one protocol" in told
+    if value is None:
+        assert f"{second}/about.json: made by older code, which did not note the {key}: rerun `evaluate`" in told
+    else:
+        assert f"{second}: its {key} is {value}, that of {first}" in told
+        assert "a table holds one protocol" in told
     assert not (tmp_path / "report").exists()
 
 
@@ -242,3 +253,16 @@ def test_weights_tell_how_to_rebuild_the_encoder(project: Project) -> None:
     assert about["variant"] == "hierarchical"
     assert about["scale"] == 10
     assert net(torch.zeros(1, 3, 64, 48)).shape == (1, 64, 8, 6)
+
+
+def test_encoders_of_two_resolutions_are_refused_before_the_first_episode(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, about = load_encoder(project.path(ENCODER))
+    save_encoder(tmp_path / "other.safetensors", net, {**about, "resolution": "473 px, resize"})
+    words = project.evaluate_words(tmp_path / "out")
+    words[words.index("--spfl") + 1] = tmp_path / "other.safetensors"
+    assert project.run("evaluate", *words) == 2
+    told = capsys.readouterr().err
+    assert "the encoders were trained at 473 px, resize and 49 px, resize" in told
+    assert "episodes" not in told

@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.core.params import Section, check_section, nearest, read_yaml
+from stages.data.classes import VOC
 from workflow.plan import Plan, Targets, resolve
 
 PARAMS = Path("params.yaml")
@@ -127,6 +128,12 @@ def _check_across(config: Config, source: Path) -> None:
     images, scenes = config.values("images"), config.values("scenes")
     if images["source"] != "scenes" and not images["root"]:
         raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")
+    # COCO's categories are known to its annotations alone, which the stage `index` hears of.
+    count = len(images["classes"]) or (len(VOC) if images["source"] == "voc" else 0)
+    if count % folds:
+        raise InputError(
+            f"{source}: index.folds is {folds}, but {count} classes do not divide into it evenly; choose a divisor"
+        )
     hierarchies = config.values("hierarchies")
     for method, key in (("ucm", "weights"), ("precomputed", "maps")):
         if hierarchies["method"] == method and not hierarchies[key]:

@@ -25,10 +25,17 @@ def names() -> list[str]:
 
 
 def _line(path: Path) -> list[dict[str, Any]]:
-    """Changes of the preset that a preset is ``like``, and of that one's, if any; its own last."""
+    """Changes of the preset that a preset is ``like``, if any, and its own."""
     own = read_yaml(path)
     like = own.pop("like", None)
-    return [*(_line(FOLDER / f"{like}.yaml") if like else []), own]
+    if like is None:
+        return [own]
+    plain = [name for name in names() if "like" not in read_yaml(FOLDER / f"{name}.yaml")]
+    if like not in plain:
+        raise InputError(
+            f"{path}: like is '{like}'; expected a preset that is like no other ({nearest(str(like), plain)})"
+        )
+    return [read_yaml(FOLDER / f"{like}.yaml"), own]
 
 
 def resolve_preset(name: str) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def resolve_preset(name: str) -> dict[str, Any]:
     merged = read_yaml(FOLDER / "base.yaml")
     for changes in _line(path):
         for section, values in changes.items():  # an unknown section is for the check to refuse
-            merged[section] = {**merged.get(section, {}), **values}
+            merged[section] = {**merged.get(section, {}), **values} if isinstance(values, dict) else values
     check(merged, path)
     kinds = section_classes()
     return {section: {key: merged[section][key] for key in kinds[section].model_fields} for section in kinds}

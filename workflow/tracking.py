@@ -131,8 +131,9 @@ def _override(digests: Digests) -> None:
 
 def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str) -> None:
     """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
+    images = judge.config.values("images")
     for key, path in judge.config.given(stage).items():
-        lack = lacking(path)
+        lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
             raise SystemExit(
                 f"error: {key} points to {path}: {lack}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import re
 import shutil
@@ -15,21 +14,30 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from stages.core.errors import InputError
 from stages.core.files import FULL
 from stages.core.progress import MB, say, track_bytes
 
 CHUNK = 1 << 20
-TRIES = 5  # in a row without a single new byte
+TRIES = 5  # in a row that bring nothing further than any before
 PAUSE_S = 2.0  # doubles with each try
 TIMEOUT_S = (20, 60)  # to connect; between two pieces
-PARTIAL, OUT_OF_RANGE = 206, 416
+WHOLE, PARTIAL, OUT_OF_RANGE = 200, 206, 416
 PASSING = {408, 429, 500, 502, 503, 504}  # answers after which it is worth to try again
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)$")
 
 
 class _CutError(Exception):
     """The connection ended early; what has come is kept."""
+
+
+# What a network does for a while.
+FLEETING = (
+    *(_CutError, requests.ConnectionError, requests.Timeout),
+    *(urllib3.exceptions.ProtocolError, urllib3.exceptions.TimeoutError),
+)
 
 
 def digest_fits(path: Path, check: str) -> str | None:
@@ -45,6 +53,8 @@ def digest_fits(path: Path, check: str) -> str | None:
 
 def download(url: str, target: Path, check: str) -> None:
     """Bring a file here whole and checked, or not at all; what has come of it stays in ``TARGET.part``.
+
+    The caller sees to it that no other process does the same.
 
     Parameters
     ----------
@@ -62,7 +72,7 @@ def download(url: str, target: Path, check: str) -> None:
     """
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _told_when_full(part), part.open("ab") as file, _alone(file, target):
+    with _told_when_full(part), part.open("ab") as file:
         resumed = file.tell() > 0
         _fill(url, file, part)
         found = digest_fits(part, check)
@@ -80,31 +90,17 @@ def download(url: str, target: Path, check: str) -> None:
         part.replace(target)
 
 
-@contextmanager
-def _alone(file: IO[bytes], target: Path) -> Iterator[None]:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"{target}: another process is fetching it; wait for it, or end it") from None
-    yield
-
-
 def _fill(url: str, file: IO[bytes], part: Path) -> None:
-    """Append what is missing, trying again as long as something comes."""
-    tries = 0
+    """Append what is missing, trying again as long as it gets further."""
+    tries, furthest = 0, file.seek(0, 2)
     while True:
-        before = file.seek(0, 2)
         try:
             _append(url, file, part)
             return
-        except (
-            _CutError,
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+        except FLEETING as error:
             size = file.seek(0, 2)
-            tries = 0 if size > before else tries + 1
+            tries = 0 if size > furthest else tries + 1
+            furthest = max(size, furthest)
             if tries == TRIES:
                 raise InputError(
                     f"{urlsplit(url).netloc} cannot be reached ({_reason(error)}); connect and run the same command "
@@ -113,6 +109,8 @@ def _fill(url: str, file: IO[bytes], part: Path) -> None:
                 ) from None
             say(f"{_final(part)}: {_reason(error)} after {size / MB:.1f} MB; trying again")
             time.sleep(PAUSE_S * 2**tries)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise _elsewhere(url, str(error)) from None
 
 
 def _final(part: Path) -> str:
@@ -120,11 +118,15 @@ def _final(part: Path) -> str:
     return part.name.removesuffix(".part")
 
 
+def _elsewhere(url: str, why: str) -> InputError:
+    return InputError(f"{url}: {why}; get the file elsewhere and give its folder as --archives")
+
+
 def _reason(error: Exception) -> str:
     """Why a try failed, in a few words; the libraries wrap the cause several times."""
     if isinstance(error, _CutError):
         return str(error)
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
         return "no answer in time"
     found = re.search(r"\[Errno -?\d+\] ([\w ]+)", str(error))
     return found[1] if found else "the connection ended early"
@@ -135,34 +137,47 @@ def _append(url: str, file: IO[bytes], part: Path) -> None:
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as reply:
         if reply.status_code == OUT_OF_RANGE and start:
-            if reply.headers.get("Content-Range", "").rpartition("/")[2] == str(start):
-                return  # all of it is here already
-            file.truncate(0)
-            raise _CutError("what is here is longer than the file")
+            return  # nothing comes after what is here; whether it is the file, its digest tells
         if reply.status_code in PASSING:
             raise _CutError(f"the server answers {reply.status_code} {reply.reason}")
-        if not reply.ok:
+        if reply.status_code not in (WHOLE, PARTIAL):
+            raise _elsewhere(url, f"the server answers {reply.status_code} {reply.reason}")
+        if reply.headers.get("Content-Type", "").startswith("text/html"):
             raise InputError(
-                f"{url}: the server answers {reply.status_code} {reply.reason}; get the file elsewhere and give its "
-                "folder as --archives"
+                f"{url}: the server sent a web page instead of the file, as networks do before one logs in; log in "
+                f"and run the same command again, which goes on after {start / MB:.1f} MB"
             )
-        if start and not (
-            reply.status_code == PARTIAL and reply.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        ):
-            say(f"{_final(part)}: the server does not go on within a file; from the beginning")
-            file.truncate(0)
-            start = 0
-            if reply.status_code == PARTIAL:
-                raise _CutError("the server sent another part than asked for")
-        length = reply.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = _total(reply, file, part, start)
+        start = file.tell()
         _room(part, total, start)
-        pieces = track_bytes(reply.iter_content(CHUNK), total, _final(part), start)
-        for piece in pieces:
+        # The bytes as they are sent: a server may call a .tgz an encoding of a .tar.
+        for piece in track_bytes(reply.raw.stream(CHUNK, decode_content=False), total, _final(part), start):
             file.write(piece)
         file.flush()
         if total is not None and file.tell() < total:
             raise _CutError("the connection ended early")
+
+
+def _total(reply: requests.Response, file: IO[bytes], part: Path, start: int) -> int | None:
+    """Size of the whole file, if the reply tells; what is here is given up where the server begins again."""
+    told = reply.headers.get("Content-Length", "")
+    length = int(told) if told.isdigit() else None
+    if reply.status_code == PARTIAL:
+        found = CONTENT_RANGE.match(reply.headers.get("Content-Range", ""))
+        if found and int(found[1]) == start:
+            return int(found[2])
+    elif start and length is not None and length < start:
+        raise InputError(
+            f"{part}: {start / MB:.1f} MB are here, the server's file has {length / MB:.1f}; delete the one here to "
+            "begin anew"
+        )
+    if start:
+        say(f"{_final(part)}: the server does not go on within a file; from the beginning")
+        file.truncate(0)
+        file.seek(0)
+    if reply.status_code == PARTIAL:
+        raise _CutError("the server sent another part than asked for")
+    return length
 
 
 def _room(part: Path, total: int | None, start: int) -> None:

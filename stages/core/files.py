@@ -86,6 +86,14 @@ def whole_folder(target: Path, *, settle: bool = True) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def remove_scratch(target: Path) -> list[Path]:
+    """Remove what killed runs have left of a folder; the caller knows that none is at work."""
+    found = sorted(target.parent.glob(f".{target.name}.*.tmp"))
+    for path in found:
+        shutil.rmtree(path)
+    return found
+
+
 def digest(path: Path) -> str:
     """MD5 of a file's bytes, as DVC writes it."""
     with path.open("rb") as file:

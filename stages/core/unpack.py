@@ -112,7 +112,8 @@ def unpack(archive: Path, target: Path, places: Mapping[str, str]) -> int:
     ------
     InputError
         If the target exists; if the archive is damaged, lacks one of the places, holds a path that leads outside, a
-        link where a file should be, or a name twice; if the disk is too small. Nothing is left then.
+        link where a file should be, or a name twice; if the disk is too small. Nothing is left then. A tar that ends
+        early between two members looks whole: its digest is the caller's to check.
     """
     if target.exists():
         raise InputError(f"{target}: is there already and is not overwritten; move it away first")
@@ -136,8 +137,14 @@ def unpack(archive: Path, target: Path, places: Mapping[str, str]) -> int:
                 seen.add(place)
                 found |= {prefix for prefix in places if "/".join(parts).startswith(prefix)}
                 path = scratch / place
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with member.open() as source, path.open("xb") as file:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    file = path.open("xb")
+                except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                    raise InputError(
+                        f"{archive}: holds '{member.name}' as file and as folder; nothing was unpacked"
+                    ) from None
+                with file, member.open() as source:
                     shutil.copyfileobj(source, file, CHUNK)
             lacking = [prefix for prefix in places if prefix not in found]
             if lacking:

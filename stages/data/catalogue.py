@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Archive:
     def name(self) -> str:
         """Name of the file."""
         return self.url.rpartition("/")[2]
+
+    def there(self, target: Path) -> bool:
+        """Whether all that is made of it lies at a place; its content is not looked at."""
+        return target.exists() and all((target / place).exists() for place in self.places.values())
 
 
 def _weights(name: str) -> tuple[Archive, ...]:
@@ -93,18 +98,20 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
 }
 
 
-def lacking(path: str) -> str:
+def lacking(path: str, lists: Collection[str]) -> str:
     """What a path that should hold a known data set or weight file lacks, and the command that gets it.
 
-    Empty where nothing is lacking, or the path is none of a data set's.
+    Empty where nothing is lacking, or the path is none of a data set's. ``lists`` names those that are to be read.
     """
     place = Path(path)
     for what, archives in CATALOGUE.items():
         for archive in archives:
-            top = Path(archive.target) if not archive.places else Path(archive.target.partition("/")[0])
-            if place.parts[-len(top.parts) :] != top.parts:
+            top, _, below = archive.target.partition("/") if archive.places else (archive.target, "", "")
+            parts = Path(top).parts
+            if place.parts[-len(parts) :] != parts or below not in ("", "annotations", *lists):
                 continue
-            home = place.parents[len(top.parts) - 1]
-            if not (home / archive.target).exists():
-                return f"{archive.name} is missing; `python -m stages fetch --what {what} --out {home}` gets it"
+            home = place.parents[len(parts) - 1]
+            if not archive.there(home / archive.target):
+                command = f"python -m stages fetch --what {what} --out {shlex.quote(str(home))}"
+                return f"{archive.name} is missing; `{command}` gets it"
     return ""

@@ -15,7 +15,7 @@ from stages.core.errors import InputError
 from stages.core.labels import VOID
 from stages.core.params import nearest
 from stages.data.jsonstream import elements
-from stages.data.pairs import Entry, Pair, in_order, pair_from_labels
+from stages.data.pairs import Entry, Pair, in_order, pair_from_labels, read_picture
 from stages.ops.rasterise import Instance, encode, paint
 
 
@@ -36,6 +36,11 @@ def _whole(entry: Any, key: str, low: int = 0) -> int:
     return value
 
 
+def _name(entry: Any) -> str:
+    """How a message calls an entry: by its id, whatever that is."""
+    return repr(entry.get("id") if isinstance(entry, dict) else entry)[:40]
+
+
 def _pictures(path: Path) -> list[_Picture]:
     """All images of a list, by number."""
     found: dict[int, _Picture] = {}
@@ -48,7 +53,7 @@ def _pictures(path: Path) -> list[_Picture]:
                 width=_whole(entry, "width", 1),
             )
         except ValueError as error:
-            raise InputError(f"{path}: an image's {error}; mend the annotations") from None
+            raise InputError(f"{path}: image {_name(entry)}: {error}; mend the annotations") from None
         place = Path(picture.file)
         if not picture.file or place.is_absolute() or ".." in place.parts:
             raise InputError(
@@ -109,11 +114,14 @@ class Coco:
                     number = _whole(entry, "id", 1)
                     if number in categories:
                         raise ValueError(f"id is {number}, as another's; expected each once")
-                    categories[number] = str(entry.get("name", ""))
+                    name = entry.get("name")
+                    if not isinstance(name, str) or not name or name in categories.values():
+                        raise ValueError(f"name is {name!r}; expected a text that no other has")
+                    categories[number] = name
                     continue
                 image = _whole(entry, "image_id")
             except ValueError as error:
-                raise InputError(f"{path}: the {key}: an entry's {error}; mend the annotations") from None
+                raise InputError(f"{path}: {key}, entry {_name(entry)}: {error}; mend the annotations") from None
             if (split, image) in self._annotations:
                 self._annotations[split, image].append(entry)
             elif image not in known:
@@ -134,10 +142,10 @@ class Coco:
                 f"images.classes names '{unknown[0]}', which {self._paths[0]} has not; {nearest(unknown[0], names)}"
             )
         labels = {name: label for label, name in enumerate(chosen or names, 1)}
-        if not 0 < len(labels) < VOID or len(labels) != len(chosen or names):
+        if not 0 < len(labels) < VOID:
             raise InputError(
-                f"{self._paths[0]}: {len(names)} categories with {len(set(names))} names; expected 1…{VOID - 1}, "
-                "each with a name of its own"
+                f"{self._paths[0]}: {len(labels)} categories; expected 1…{VOID - 1}; name those to be read in "
+                "images.classes"
             )
         return {number: labels.get(name, 0) for number, name in categories.items()}
 
@@ -147,7 +155,7 @@ class Coco:
         try:
             ordered = sorted(entries, key=lambda entry: _whole(entry, "id"))
         except ValueError as error:
-            raise InputError(f"{where}: an annotation's {error}; mend it") from None
+            raise InputError(f"{where}: an annotation: {error}; mend it") from None
         for entry in ordered:
             try:
                 if entry["id"] in seen:
@@ -168,8 +176,9 @@ class Coco:
         """Image and painted mask."""
         split, picture = self._of_entry[entry.name]
         where = f"{self._paths[split]}, image {picture.number}"
+        file = read_picture(self._root / self._lists[split] / picture.file)
+        file.must_be(picture.height, picture.width, where)  # before anything of that size is painted
         instances = list(self._instances(where, picture, self._annotations[split, picture.number]))
         labels, hidden = paint(instances, picture.height, picture.width)
         self.hidden += hidden
-        path = self._root / self._lists[split] / picture.file
-        return pair_from_labels(entry, path, labels, where, len(self.names))
+        return pair_from_labels(entry, file, labels, where, len(self.names))

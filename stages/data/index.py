@@ -13,7 +13,7 @@ from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
 from stages.core.labels import TRAIN, VAL, VOID
 
-ATTRIBUTES = ("classes", "lists", "list_digests", "folds", "layout", "min_object_pixels", "novel_images")
+ATTRIBUTES = ("classes", "source", "lists", "list_digests", "folds", "layout", "min_object_pixels", "novel_images")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Index:
     pixels: NDArray[np.int64]  # (N, C + 1)
     class_fold: NDArray[np.int32]  # (C,)
     classes: list[str]
+    source: str
     lists: list[str]
     list_digests: list[str]
     folds: int

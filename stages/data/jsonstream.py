@@ -77,11 +77,15 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
     """
     left = set(keys)
     try:
-        with path.open(encoding="utf8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = _Text(file)
             text.expect("{")
+            seen: set[str] = set()
             while left:
                 key = text.value()
+                if not isinstance(key, str) or key in seen:
+                    raise ValueError(f"the key {key!r} " + ("comes twice" if isinstance(key, str) else "is no text"))
+                seen.add(key)
                 text.expect(":")
                 if text.peek() == "[":
                     yield from ((key, element) for element in _array(text) if key in left)
@@ -94,6 +98,10 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
                     text.expect(",")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected COCO's annotations") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected COCO's annotations") from None
+    except RecursionError:
+        raise InputError(f"{path}: not COCO's annotations: nested too deeply; fetch the file again") from None
     except ValueError as error:  # not UTF-8, too
         raise InputError(f"{path}: not valid JSON ({error}); fetch the file again") from None
     if left:

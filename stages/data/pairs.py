@@ -49,6 +49,30 @@ class Pair:
     mask: NDArray[np.uint8]  # bytes
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image as it lies on disk: it decodes whole, and is of a kind that cannot be misread."""
+
+    path: Path
+    data: NDArray[np.uint8]  # bytes
+    height: int
+    width: int
+
+    def must_be(self, height: int, width: int, where: str) -> None:
+        """Refuse a mask of another size than the image.
+
+        Raises
+        ------
+        InputError
+            Naming ``where`` the mask comes from, and both sizes.
+        """
+        if (height, width) != (self.height, self.width):
+            raise InputError(
+                f"{where}: the mask is {width}×{height} px, its image {self.path.name} {self.width}×{self.height}; "
+                "make them equal"
+            )
+
+
 class Reader(Protocol):
     """A data set as the stage `images` reads it."""
 
@@ -62,6 +86,27 @@ class Reader(Protocol):
 
     def read(self, entry: Entry) -> Pair:
         """One image and its mask; :class:`InputError` if either is faulty."""
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a list, one a line.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputError
+        If it is no text, or a line holds more than an id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected one image id a line") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    spaced = [image_id for image_id in ids if len(image_id.split()) > 1]
+    if spaced:
+        raise InputError(f"{path}: the id '{spaced[0]}' holds a space; expected one image id a line")
+    return ids
 
 
 def in_order(lists: list[tuple[str, list[str]]]) -> list[Entry]:
@@ -93,38 +138,58 @@ def in_order(lists: list[tuple[str, list[str]]]) -> list[Entry]:
     return entries
 
 
-def pair_from_file(entry: Entry, image_path: Path, mask_path: Path, classes: int) -> Pair:
-    """Read and check an image and its mask, one class number a pixel (PNG, palette or 8-bit grey).
+def read_picture(path: Path) -> Picture:
+    """Read and check an image.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, does not decode whole, has 16 bits or transparency, or carries a rotation tag.
+    """
+    data, image = _decode(path)
+    if image.mode not in ("L", "P", "RGB", "CMYK"):
+        raise InputError(f"{path}: the image is {image.mode}; expected 8-bit grey, palette, RGB or CMYK; convert it")
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        raise InputError(
+            f"{path}: the image carries a rotation tag; rotate its pixels, and its mask's, and drop the tag"
+        )
+    return Picture(path, data, image.height, image.width)
+
+
+def pair_from_file(entry: Entry, picture: Picture, mask_path: Path, classes: int) -> Pair:
+    """Put an image and its mask file together (PNG, palette or 8-bit grey, one class number a pixel).
 
     Parameters
     ----------
     entry
         The image.
-    image_path, mask_path
-        Its files.
+    picture
+        Its file.
+    mask_path
+        The mask's.
     classes
         Number of classes; labels above it, 255 excepted, are refused.
 
     Raises
     ------
     InputError
-        If a file is missing, does not decode whole, the sizes differ, or the mask is not an index mask.
+        If the mask is missing, does not decode whole, is of another size, or is not an index mask.
     """
-    image = _read_image(image_path)
-    mask_bytes, mask = _decode(mask_path)
+    data, mask = _decode(mask_path)
     if mask.mode not in ("P", "L"):
         raise InputError(
             f"{mask_path}: the mask is {mask.mode}; expected one class number a pixel (palette or 8-bit grey PNG)"
         )
-    return _pair(entry, image_path, image, np.asarray(mask), mask_bytes, str(mask_path), classes)
+    picture.must_be(mask.height, mask.width, str(mask_path))
+    return _pair(entry, picture, np.asarray(mask), data, str(mask_path), classes)
 
 
-def pair_from_labels(entry: Entry, image_path: Path, labels: NDArray[np.uint8], where: str, classes: int) -> Pair:
-    """Read and check an image, and encode its mask as PNG.
+def pair_from_labels(entry: Entry, picture: Picture, labels: NDArray[np.uint8], where: str, classes: int) -> Pair:
+    """Put an image and a mask together that is no file yet; it is encoded as PNG.
 
     Parameters
     ----------
-    entry, image_path, classes
+    entry, picture, classes
         As of :func:`pair_from_file`.
     labels : (H, W) uint8
         The mask.
@@ -136,45 +201,21 @@ def pair_from_labels(entry: Entry, image_path: Path, labels: NDArray[np.uint8], 
     InputError
         As :func:`pair_from_file`.
     """
+    picture.must_be(labels.shape[0], labels.shape[1], where)
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, "PNG")
-    encoded = np.frombuffer(buffer.getvalue(), np.uint8)
-    return _pair(entry, image_path, _read_image(image_path), labels, encoded, where, classes)
+    return _pair(entry, picture, labels, np.frombuffer(buffer.getvalue(), np.uint8), where, classes)
 
 
 def _pair(
-    entry: Entry,
-    image_path: Path,
-    image: tuple[NDArray[np.uint8], Image.Image],
-    labels: NDArray[np.uint8],
-    mask_bytes: NDArray[np.uint8],
-    where: str,
-    classes: int,
+    entry: Entry, picture: Picture, labels: NDArray[np.uint8], mask: NDArray[np.uint8], where: str, classes: int
 ) -> Pair:
-    image_bytes, picture = image
-    height, width = labels.shape
-    if (width, height) != picture.size:
-        raise InputError(
-            f"{where}: the mask is {width}×{height} px, its image {image_path.name} "
-            f"{picture.width}×{picture.height}; make them equal"
-        )
     counts = np.bincount(labels.reshape(-1), minlength=256)
     wrong = np.flatnonzero(counts[classes + 1 : VOID]) + classes + 1
     if wrong.size:
         raise InputError(f"{where}: label {wrong[0]} found; expected 0…{classes} and 255")
     known = counts[: classes + 1].astype(np.int64)
-    return Pair(entry, height, width, known, int(counts[VOID]), image_bytes, mask_bytes)
-
-
-def _read_image(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
-    data, image = _decode(path)
-    if image.mode not in ("L", "P", "RGB", "CMYK"):
-        raise InputError(f"{path}: the image is {image.mode}; expected 8-bit grey, palette, RGB or CMYK; convert it")
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        raise InputError(
-            f"{path}: the image carries a rotation tag; rotate its pixels, and its mask's, and drop the tag"
-        )
-    return data, image
+    return Pair(entry, picture.height, picture.width, known, int(counts[VOID]), picture.data, mask)
 
 
 def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
@@ -184,6 +225,8 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
         raise InputError(
             f"{path}: no such file, though its id is listed; add it or take the id out of the list"
         ) from None
+    except (OSError, ValueError) as error:  # a folder, a name too long or with a zero byte, no right to read
+        raise InputError(f"{path}: cannot be read ({error}); mend it or take its id out of the list") from None
     try:
         image = Image.open(io.BytesIO(data))
         image.load()

@@ -10,6 +10,7 @@ from scipy.io import loadmat
 
 from stages.core.errors import InputError
 from stages.data.mat import readable
+from stages.data.pairs import read_ids
 
 PLACES = ("", "dataset", "benchmark_RELEASE/dataset")  # as fetched, and as the archive has it
 
@@ -35,7 +36,7 @@ def listed(root: Path) -> set[str]:
     for name in ("train", "val"):
         path = home / f"{name}.txt"
         try:
-            found |= set(path.read_text(encoding="utf8").split())
+            found |= set(read_ids(path))
         except FileNotFoundError:
             raise InputError(f"{path}: no such list; restore SBD") from None
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.core.errors import InputError
 from stages.data import sbd
-from stages.data.pairs import Entry, Pair, in_order, pair_from_file, pair_from_labels
+from stages.data.pairs import Entry, Pair, in_order, pair_from_file, pair_from_labels, read_ids, read_picture
 
 # Lists that are generated where SBD is given, and their sizes on the whole of VOC 2012 and SBD.
 GENERATED = {"trainaug": 10_582, "voc_sbd_noval": 5_953}
@@ -22,15 +22,14 @@ def read_list(root: Path, name: str, task: str = "Segmentation") -> list[str]:
     Raises
     ------
     InputError
-        If there is no such list.
+        If there is no such list, or it holds more than ids.
     """
     path = _list_path(root, name, task)
     try:
-        lines = path.read_text(encoding="utf8").splitlines()
+        return read_ids(path)
     except FileNotFoundError:
         hint = "; set images.sbd to SBD's folder, from which it is generated" if name in GENERATED else ""
         raise InputError(f"{path}: no such list; expected the VOC layout under {root}{hint}") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _list_path(root: Path, name: str, task: str = "Segmentation") -> Path:
@@ -84,9 +83,9 @@ class Voc:
 
     def read(self, entry: Entry) -> Pair:
         """VOC's own mask where there is one, else SBD's."""
-        image = self._root / "JPEGImages" / f"{entry.name}.jpg"
+        picture = read_picture(self._root / "JPEGImages" / f"{entry.name}.jpg")
         mask = self._root / "SegmentationClass" / f"{entry.name}.png"
         if self._sbd and not mask.exists():
             where = sbd.mask_path(self._sbd, entry.name)
-            return pair_from_labels(entry, image, sbd.read_mask(where), str(where), len(self.names))
-        return pair_from_file(entry, image, mask, len(self.names))
+            return pair_from_labels(entry, picture, sbd.read_mask(where), str(where), len(self.names))
+        return pair_from_file(entry, picture, mask, len(self.names))

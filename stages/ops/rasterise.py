@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +89,8 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
         # Outlines may leave the image a little; a point that lies a whole image away is no outline, and would take
         # the library minutes and gigabytes.
         for value, size in zip(polygon, (width, height) * (len(polygon) // 2), strict=True):
-            if not (math.isfinite(value) and -size <= value <= 2 * size):
-                raise ValueError(f"a polygon has the coordinate {value:g} in an image of {width}×{height} px")
+            if not -size <= value <= 2 * size:  # nor is NaN
+                raise ValueError(f"a polygon has the coordinate {value!r:.20} in an image of {width}×{height} px")
     parts: Rle = coco.merge(coco.frPyObjects(polygons, height, width))
     return parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from stages.artifacts.formats.files import ABOUT, ROWS
 from stages.artifacts.formats.results import SCORES
 from stages.core.errors import InputError
 from stages.core.random import numpy_generator
+from stages.data.index import ATTRIBUTES
 from stages.ops.metrics import class_iou, scores
 
 MEAN = "mean"
+# What `evaluate` notes of a protocol.
+FACTS = (*ATTRIBUTES, "resolution", "weights")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     about = folder / ABOUT
     if not about.exists():
         raise InputError(f"{about}: no such file; run the stage `evaluate`")
-    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), json.loads(about.read_text(encoding="utf8")))
+    found = json.loads(about.read_text(encoding="utf8"))
+    absent = [key for key in FACTS if key not in found["protocol"]]
+    if absent:
+        raise InputError(f"{about}: made by older code, which did not note the {absent[0]}: rerun `evaluate`")
+    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), found)
 
 
 def _variants(evaluation: Evaluation) -> list[str]:
@@ -54,19 +62,22 @@ def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str 
     first = evaluations[0]
     facts = first.about["protocol"]
     for other in evaluations[1:]:
-        for key, value in other.about["protocol"].items():
-            if value != facts[key]:
+        for key in FACTS:
+            found = other.about["protocol"][key]
+            if found != facts[key]:
                 raise InputError(
-                    f"{other.folder}: its {key} is {value}, that of {first.folder} {facts[key]}; a table holds one "
+                    f"{other.folder}: its {key} is {found}, that of {first.folder} {facts[key]}; a table holds one "
                     "protocol: report them apart"
                 )
     train, val = (f"{name} {md5}" for name, md5 in zip(facts["lists"], facts["list_digests"], strict=True))
+    names = "".join(f"{name}\n" for name in facts["classes"])
     return {
         "protocol": name,
+        "classes": f"{len(facts['classes'])} {hashlib.md5(names.encode()).hexdigest()}",
         "train_list": train,
         "val_list": val,
         "folds": f"{facts['folds']} {facts['layout']}",
-        **{key: facts[key] for key in ("novel_images", "min_object_pixels", "resolution", "weights")},
+        **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights")},
     }
 
 
@@ -90,6 +101,7 @@ def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed
                     "episodes": len(part),
                     "seeds": part["seed"].nunique(),
                     "parameters": evaluation.about["parameters"][variant],
+                    "unscored": ", ".join(evaluation.about["unscored"]),
                 }
             )
     frame = pd.DataFrame(rows)
@@ -121,6 +133,7 @@ def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
             "fb_iou": part["fb_iou"].mean(),
             "fb_iou_std": float(np.sqrt((part["fb_iou_std"] ** 2).sum()) / count),
             "episodes": part["episodes"].sum(),
+            "unscored": ", ".join(filter(None, part["unscored"])),
         }
         parts.append(pd.DataFrame([row]))
     return parts

@@ -22,7 +22,7 @@ IMAGES = Spec(
     },
     {
         "classes": "names of classes 1…C",
-        "source": "reader that the images came from",
+        "source": "where images and masks came from: scenes, voc, voc+sbd or coco",
         "lists": "names of the training and the validation list",
         "list_digests": "MD5 of the ids of each list, one a line",
     },

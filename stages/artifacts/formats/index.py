@@ -22,6 +22,7 @@ INDEX = Spec(
     },
     {
         "classes": "names of classes 1…C",
+        "source": "where images and masks came from: scenes, voc, voc+sbd or coco",
         "lists": "names of the training and the validation list",
         "list_digests": "MD5 of the ids of each list, one a line",
         "folds": "number of folds",

@@ -6,6 +6,8 @@ from stages.artifacts.tables import Column
 
 PROTOCOL = (
     Column("protocol", "str", "name of the protocol and preset"),
+    Column("source", "str", "where images and masks came from: scenes, voc, voc+sbd or coco"),
+    Column("classes", "str", "number of classes and the MD5 of their names in label order, one a line"),
     Column("train_list", "str", "training list and the MD5 of its ids, one a line"),
     Column("val_list", "str", "validation list and the MD5 of its ids"),
     Column("novel_images", "str", "training images that hold novel classes too: keep or drop"),

@@ -15,6 +15,7 @@ SCORES = TableSpec(
         Column("fold", "str", "fold, or mean over the folds listed"),
         Column("shot", "int64", "supports"),
         Column("variant", "str", "what made the predictions"),
+        Column("unscored", "str", "novel classes left out (`episodes.exclude_classes`), separated by commas"),
         Column("miou", "float64", "mean IoU over the fold's novel classes, per cent"),
         Column("miou_std", "float64", "standard deviation over seeds, points"),
         Column("miou_low", "float64", "lower end of the 95 % bootstrap interval"),
