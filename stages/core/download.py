@@ -22,7 +22,7 @@ from stages.core.progress import MB, say, track_bytes
 
 CHUNK = 1 << 20
 TRIES = 5  # in a row that bring nothing further than any before
-PAUSE_S = 2.0  # doubles with each try
+PAUSE_S = 1.0  # doubles with each try
 TIMEOUT_S = (20, 60)  # to connect; between two pieces
 WHOLE, PARTIAL, OUT_OF_RANGE = 200, 206, 416
 PASSING = {408, 429, 500, 502, 503, 504}  # answers after which it is worth to try again
