@@ -52,19 +52,21 @@ def run(
     if root is None:
         raise InputError("--root is missing; give the folder of images.root")
     if params.source == "voc":
-        _write_shard(Voc(root, sbd, lists, params.classes or list(VOC)), str(root), out, shard, params)
+        _write_shard(Voc(root, sbd, lists, params.classes or list(VOC), params.exclude), str(root), out, shard, params)
         return
-    reader = Coco(root, lists, params.classes, shard, params.shards)
+    reader = Coco(root, lists, params.classes, shard, params.shards, params.exclude)
     _write_shard(reader, str(root), out, shard, params)
     if reader.hidden:
         say(f"images {shard}: {reader.hidden} objects leave no pixel: too small, or wholly below smaller ones")
 
 
-def _pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
+def _pairs(reader: Reader, where: str, shard: int, params: Params) -> list[Pair]:
     """All pairs of a shard; or the first fault, and how many more there are."""
-    entries = reader.entries[shard::shards]
+    entries = reader.entries[shard :: params.shards]
     if not entries:
-        raise InputError(f"{where}: shard {shard} of {shards} is empty; lower images.shards")
+        raise InputError(f"{where}: shard {shard} of {params.shards} is empty; lower images.shards")
+    if params.exclude and shard == 0:
+        say(f"images: {len(params.exclude)} of images.exclude left out: {', '.join(params.exclude)}")
     pairs, faults = [], []
     for entry in track(entries, len(entries), f"images {shard}", "image"):
         try:
@@ -84,7 +86,7 @@ def _list_digests(reader: Reader) -> list[str]:
 
 
 def _write_shard(reader: Reader, where: str, out: Path, shard: int, params: Params) -> None:
-    pairs = _pairs(reader, where, shard, params.shards)
+    pairs = _pairs(reader, where, shard, params)
     arrays = {
         "id": np.array([pair.entry.name for pair in pairs], object),
         "position": np.array([pair.entry.position for pair in pairs], np.int32),

@@ -439,3 +439,32 @@ def test_own_class_names(voc: tuple[Path, Path], tmp_path: Path) -> None:
     with hdf5.opened(out, IMAGES) as file:
         assert hdf5.attribute(file, "classes") == names
         assert file["pixels"].shape == (5, 9)
+
+
+@pytest.mark.parametrize("source", ["voc", "coco"])
+def test_an_image_that_cannot_be_mended_is_left_out_by_name(
+    voc: tuple[Path, Path], coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    root, lists = (voc[0], ("train", "val")) if source == "voc" else (coco, LISTS)
+    broken = next(iter(sorted((root / ("JPEGImages" if source == "voc" else "train2014")).iterdir())))
+    broken.write_bytes(b"broken")
+    images = {"source": source, "root": str(root), "train_list": lists[0], "val_list": lists[1], "shards": 2}
+    project = Project(tmp_path, tmp_path / "none")
+    outs = [tmp_path / f"{shard}.h5" for shard in range(2)]
+
+    def run(exclude: list[str]) -> list[int]:
+        write_values(project.params, tiny_values(images={**images, "exclude": exclude}))
+        return [project.run("images", "--root", root, "--shard", n, "--out", out) for n, out in enumerate(outs)]
+
+    assert run([]) == [2, 0]
+    assert "or name its id in images.exclude" in capsys.readouterr().err
+    assert run([broken.stem]) == [0, 0]
+    assert f"images: 1 of images.exclude left out: {broken.stem}" in capsys.readouterr().err
+    ids = []
+    for out in outs:
+        with hdf5.opened(out, IMAGES) as file:
+            ids += hdf5.texts(file, "id")
+    assert len(ids) == len(set(ids)) == (4 if source == "voc" else 5)
+    assert broken.stem not in ids
+    assert run(["nobody"]) == [2, 2]
+    assert "images.exclude names 'nobody', which is in neither list" in capsys.readouterr().err

@@ -6,7 +6,7 @@ Semantic masks are painted from the instances (`stages.ops.rasterise`): all poly
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,30 @@ class Coco:
         Categories to be read, in label order; empty for all, by their number. Others count as background.
     shard, shards
         Every ``shards``-th image from number ``shard`` on is read.
+    exclude
+        Ids of images that are left out.
     """
 
-    def __init__(self, root: Path, lists: tuple[str, str], chosen: list[str], shard: int, shards: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        lists: tuple[str, str],
+        chosen: list[str],
+        shard: int,
+        shards: int,
+        exclude: Collection[str] = (),
+    ) -> None:
         self._root, self._lists = root, lists
         self._paths = [root / "annotations" / f"instances_{name}.json" for name in lists]
         pictures = [_pictures(path) for path in self._paths]
-        self.entries = in_order(
-            [
-                (str(path), [Path(picture.file).stem for picture in part])
-                for path, part in zip(self._paths, pictures, strict=True)
-            ]
-        )
-        flat = [(split, picture) for split, part in enumerate(pictures) for picture in part]
-        self._of_entry = dict(zip([entry.name for entry in self.entries], flat, strict=True))
-        wanted = {(split, picture.number) for split, picture in flat[shard::shards]}
+        names = [[Path(picture.file).stem for picture in part] for part in pictures]
+        self.entries = in_order(list(zip(map(str, self._paths), names, strict=True)), exclude)
+        self._pictures = {
+            name: picture
+            for part, ids in zip(pictures, names, strict=True)
+            for picture, name in zip(part, ids, strict=True)
+        }
+        wanted = [(entry.split, self._pictures[entry.name].number) for entry in self.entries[shard::shards]]
         known = [{picture.number for picture in part} for part in pictures]
         self._annotations: dict[tuple[int, int], list[dict[str, Any]]] = {key: [] for key in wanted}
         categories = [self._gather(split, known[split]) for split in range(len(lists))]
@@ -174,7 +183,7 @@ class Coco:
 
     def read(self, entry: Entry) -> Pair:
         """Image and painted mask."""
-        split, picture = self._of_entry[entry.name]
+        split, picture = entry.split, self._pictures[entry.name]
         where = f"{self._paths[split]}, image {picture.number}"
         file = read_picture(self._root / self._lists[split] / picture.file)
         file.must_be(picture.height, picture.width, where)  # before anything of that size is painted

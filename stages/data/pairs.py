@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -109,18 +110,21 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
-def in_order(lists: list[tuple[str, list[str]]]) -> list[Entry]:
+def in_order(lists: list[tuple[str, list[str]]], exclude: Collection[str]) -> list[Entry]:
     """Entries of the training and the validation list.
 
     Parameters
     ----------
     lists
         Where each list comes from, for messages, and its ids.
+    exclude
+        Ids that are left out.
 
     Raises
     ------
     InputError
-        If a list is empty, or an id holds a space or is listed twice (in one list or in both).
+        If a list is empty, an id holds a space or is listed twice (in one list or in both), or one to be left out is
+        in neither.
     """
     entries: list[Entry] = []
     seen: dict[str, str] = {}
@@ -134,7 +138,11 @@ def in_order(lists: list[tuple[str, list[str]]]) -> list[Entry]:
             if image_id in seen:
                 raise InputError(f"{where}: '{image_id}' is listed twice (also in {seen[image_id]}); keep one")
             seen[image_id] = Path(where).name
-            entries.append(Entry(image_id, len(entries), split))
+            if image_id not in exclude:
+                entries.append(Entry(image_id, len(entries), split))
+    unknown = sorted(set(exclude) - seen.keys())
+    if unknown:
+        raise InputError(f"images.exclude names '{unknown[0]}', which is in neither list; take it out")
     return entries
 
 
@@ -223,17 +231,17 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such file, though its id is listed; add it or take the id out of the list"
+            f"{path}: no such file, though its id is listed; add it, or name the id in images.exclude"
         ) from None
     except (OSError, ValueError) as error:  # a folder, a name too long or with a zero byte, no right to read
-        raise InputError(f"{path}: cannot be read ({error}); mend it or take its id out of the list") from None
+        raise InputError(f"{path}: cannot be read ({error}); mend it, or name its id in images.exclude") from None
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(
-            f"{path}: does not decode ({reason}); replace the file or take its id out of the list"
+            f"{path}: does not decode ({reason}); replace the file, or name its id in images.exclude"
         ) from None
     return np.frombuffer(data, np.uint8), image
 

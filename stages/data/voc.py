@@ -5,6 +5,7 @@ With SBD beside it, its masks stand in where VOC has none, and the field's two l
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from stages.core.errors import InputError
@@ -71,15 +72,24 @@ class Voc:
         Names of the training and the validation list.
     names
         Classes 1…C.
+    exclude
+        Ids of images that are left out.
     """
 
-    def __init__(self, root: Path, sbd_root: Path | None, lists: tuple[str, str], names: list[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        sbd_root: Path | None,
+        lists: tuple[str, str],
+        names: list[str],
+        exclude: Collection[str] = (),
+    ) -> None:
         self._root, self._sbd, self.names = root, sbd_root, names
         found = []
         for name in lists:
             ids = generated_list(root, sbd_root, name) if sbd_root and name in GENERATED else read_list(root, name)
             found.append((str(_list_path(root, name)), ids))
-        self.entries = in_order(found)
+        self.entries = in_order(found, exclude)
 
     def read(self, entry: Entry) -> Pair:
         """VOC's own mask where there is one, else SBD's."""

@@ -38,6 +38,10 @@ class Params(Section):
         Limit(min_length=1, description="Training images: a list in `ImageSets/Segmentation`, or COCO's `train2014`."),
     ]
     val_list: Annotated[str, Limit(min_length=1, description="Validation images, for episodes.")]
+    exclude: Annotated[
+        list[Annotated[str, Limit(min_length=1)]],
+        Limit(description="Ids of images that are left out of both lists, such as broken files."),
+    ]
     shards: Annotated[
         int,
         Limit(ge=1, le=10000, description="Parts that the data set is cut into; each is one job and one file."),
@@ -49,6 +53,8 @@ class Params(Section):
             raise ValueError(f"sbd is '{self.sbd}', source {self.source}; SBD's masks belong to VOC's images: empty it")
         if self.classes and self.source == "scenes":
             raise ValueError("classes names some, but the built-in pictures have their own; empty it")
+        if self.exclude and self.source == "scenes":
+            raise ValueError("exclude names some, but the built-in pictures are drawn whole; empty it")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes is {self.classes}; expected each name once")
         return self
