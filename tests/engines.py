@@ -22,7 +22,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     # One core count for all: threads may change the last digit of a training.
-    return {**os.environ, **who, "PATH": path, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "default", **more}
+    given = {name: value for name, value in os.environ.items() if name != "NOVELSEG_DATA"}
+    return {**given, **who, "PATH": path, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "default", **more}
 
 
 def call(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
