@@ -37,23 +37,24 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
+def _checked(path: Path, archive: Archive) -> Path:
+    """A file that is here, if it is the official one."""
+    try:
+        found = digest_fits(path, archive.check)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend it, or take it away") from None
+    if found:
+        raise InputError(f"{path}: is another file ({found}, expected {archive.check}); replace it, or take it away")
+    return path
+
+
 def _archive(archive: Archive, folder: Path, given: Path | None) -> Path:
-    """The user's own copy of an archive, checked, or a fetched one."""
-    own = given / archive.name if given else None
-    if own and (own.exists() or own.is_symlink()):
-        try:
-            found = digest_fits(own, archive.check)
-        except OSError as error:
-            raise InputError(f"{own}: cannot be read ({error.strerror}); mend it, or take it away") from None
-        if found:
-            raise InputError(f"{own}: is another file ({found}, expected {archive.check}); replace it, or take it away")
-        return own
-    target = folder / archive.name
-    if not target.exists():
-        download(archive.url, target, archive.check)
-    elif found := digest_fits(target, archive.check):
-        raise InputError(f"{target}: is another file ({found}, expected {archive.check}); delete it")
-    return target
+    """The user's own copy of an archive, or a fetched one; both checked."""
+    for own in (given, folder):
+        if own and ((own / archive.name).exists() or (own / archive.name).is_symlink()):
+            return _checked(own / archive.name, archive)
+    download(archive.url, folder / archive.name, archive.check)
+    return folder / archive.name
 
 
 def _convert(source: Path, archive: Archive, target: Path) -> None:
@@ -73,20 +74,25 @@ def run(*, what: str, out: Path, archives: Path | None = None) -> None:
         )
     if archives and not archives.is_dir():
         raise InputError(f"--archives is {archives}, which is no folder; give the one that holds the official files")
+    missing = [archive for archive in CATALOGUE[what] if not archive.there(out / archive.target)]
     for archive in CATALOGUE[what]:
-        target = out / archive.target
-        try:
-            with _alone(out):
-                _bring(archive, target, out / "archives", archives)
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written ({error.strerror}); give another folder as --out") from None
+        if archive not in missing:
+            say(f"{out / archive.target}: is there already")
+        elif (out / archive.target).exists():
+            raise InputError(f"{out / archive.target}: is there, but not whole; move it away first")
+    if not missing:
+        return
+    try:
+        with _alone(out):
+            for archive in missing:
+                _bring(archive, out / archive.target, out / "archives", archives)
+    except OSError as error:
+        where, why = error.filename or out, error.strerror or error
+        raise InputError(f"{where}: cannot be used ({why}); mend that, or give another folder as --out") from None
 
 
 def _bring(archive: Archive, target: Path, folder: Path, given: Path | None) -> None:
-    """Make one target, unless it is there."""
-    if archive.there(target):
-        say(f"{target}: is there already")
-        return
+    """Make one target."""
     for path in remove_scratch(target):
         say(f"{path}: left by a run that was killed, removed")
     source = _archive(archive, folder, given)

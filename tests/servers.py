@@ -20,7 +20,8 @@ class Site:
     answers
         Status codes that the next requests get instead of the file.
     ranges
-        Whether the server goes on within a file; ``wrong`` gives another part than asked for.
+        Whether the server goes on within a file; ``wrong`` gives another part than asked for, ``star`` does not tell
+        the size of the whole.
     told
         Whether replies say how long they are.
     page
@@ -66,10 +67,10 @@ class Site:
             handler.end_headers()
             return
         if self.ranges and start:
-            first = 1 if self.ranges == "wrong" else start
+            first, whole = 1 if self.ranges == "wrong" else start, "*" if self.ranges == "star" else size
             handler.send_response(206)
             content = content[first : first + self.slice if self.slice else size]
-            handler.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{size}")
+            handler.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{whole}")
         else:
             handler.send_response(200)
         if self.encoding:
@@ -94,7 +95,7 @@ def serving(site: Site) -> Iterator[Site]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         site.address = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))  # seconds between looks for the end
         thread.start()
         try:
             yield site

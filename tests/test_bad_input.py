@@ -66,7 +66,9 @@ def test_a_sound_folder_is_taken(raw: Raw) -> None:
 
 def test_missing_mask(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     raw.mask(2).unlink()
-    refused(raw, capsys, "SegmentationClass/scene00002.png", "no such file", "name the id in images.exclude")
+    refused(
+        raw, capsys, "SegmentationClass/scene00002.png", "no such file", "name the id, in quotes, in images.exclude"
+    )
 
 
 def test_missing_image(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:

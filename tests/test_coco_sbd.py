@@ -98,6 +98,7 @@ def test_reading_ends_with_the_last_array_that_is_asked_for(tmp_path: Path) -> N
         ('{"images": [{"id": 1} {"id": 2}]}', "not valid JSON (',' expected, found '{')"),
         ('{"images": [{"id": tru' + " " * 50 + "}]}", "not valid JSON (Expecting value)"),
         ('{"images": 7}', "the list 'images' is missing"),
+        ("{}", "the list 'images' is missing"),
         ('{"info": {}}', "the list 'images' is missing"),
         ('{"info": 1, "info": 2, "images": []}', "the key 'info' comes twice"),
         ("{[1]: 2}", "the key [1] is no text"),
@@ -263,7 +264,8 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
     (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
     (lambda content: content["images"][0].update(file_name="."), "cannot be read ("),
-    (lambda content: content["images"][0].update(file_name="x\0.jpg"), "cannot be read ("),
+    (lambda content: content["images"][0].update(file_name="x\0.jpg"), "file_name is 'x\\x00.jpg'; expected a text"),
+    (lambda content: content["images"][0].update(file_name=["x.jpg"]), "file_name is ['x.jpg']; expected a text"),
     (_segmentation([[1, 1, 5, 5, 7, 10**400]]), "a polygon has the coordinate 10000000000000000000 in an image"),
 ]
 
@@ -457,7 +459,7 @@ def test_an_image_that_cannot_be_mended_is_left_out_by_name(
         return [project.run("images", "--root", root, "--shard", n, "--out", out) for n, out in enumerate(outs)]
 
     assert run([]) == [2, 0]
-    assert "or name its id in images.exclude" in capsys.readouterr().err
+    assert "or name its id, in quotes, in images.exclude" in capsys.readouterr().err
     assert run([broken.stem]) == [0, 0]
     assert f"images: 1 of images.exclude left out: {broken.stem}" in capsys.readouterr().err
     ids = []

@@ -42,7 +42,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def site(content: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A server of the archives, which the catalogue points to, with their own checksums."""
     monkeypatch.setattr(download, "PAUSE_S", 0.0)
-    monkeypatch.setattr(download, "CHUNK", 4096)
+    monkeypatch.setattr(download, "PIECE", 4096)
     with serving(Site(content)) as running:
         for what, entries in CATALOGUE.items():
             local = [entry for entry in entries if entry.name in content]
@@ -117,10 +117,17 @@ def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path, capsys
     assert "does not go on within a file; from the beginning" in capsys.readouterr().err
 
 
-def test_a_server_that_sends_another_part(site: Site, tmp_path: Path) -> None:
+def test_a_server_that_sends_another_part(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.cuts, site.ranges = [30_000], "wrong"
+    assert fetch("voc2012", tmp_path) == 2
+    assert "the server sent another part ('bytes 1-" in capsys.readouterr().err
+    assert (tmp_path / "archives" / f"{VOC_TAR}.part").stat().st_size == 30_000
+
+
+def test_a_server_that_does_not_tell_the_whole_size(site: Site, tmp_path: Path) -> None:
+    site.cuts, site.ranges = [30_000, 20_000], "star"
     assert fetch("voc2012", tmp_path) == 0
-    assert site.asked == [0, 30_000, 0]
+    assert site.asked == [0, 30_000, 50_000]
 
 
 def test_wrong_bytes_are_refused_and_not_kept(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,11 +267,33 @@ def test_bytes_are_kept_as_sent_whatever_their_encoding_is_called(site: Site, tm
     assert (tmp_path / "archives/benchmark.tgz").read_bytes() == site.files["benchmark.tgz"]
 
 
-@pytest.mark.parametrize("ranges", ["wrong", False])
-def test_a_server_that_always_cuts_is_given_up(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], ranges: bool | str
-) -> None:
-    site.cuts, site.ranges = [30_000] * 100, ranges
+def test_bad_replies_do_not_cost_what_has_come(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = tmp_path / "archives" / f"{VOC_TAR}.part"
+    part.parent.mkdir()
+    part.write_bytes(bytes(50_000))
+    site.answers = [416] + [503] * 9  # taken for the end; then it is not the file; then nothing comes any more
+    assert fetch("voc2012", tmp_path) == 2
+    assert "cannot be reached (the server answers 503" in capsys.readouterr().err
+    assert part.stat().st_size == 50_000
+    site.answers, site.ranges, site.told = [], False, False
+    assert fetch("voc2012", tmp_path) == 2
+    assert "the server's file does not tell its size, and it does not go on within it" in capsys.readouterr().err
+    assert part.stat().st_size == 50_000
+    site.told = True
+    assert fetch("voc2012", tmp_path) == 0
+
+
+def test_a_whole_part_is_not_fetched_again_from_a_server_without_ranges(site: Site, tmp_path: Path) -> None:
+    part = tmp_path / "archives" / f"{VOC_TAR}.part"
+    part.parent.mkdir()
+    part.write_bytes(site.files[VOC_TAR])
+    site.ranges, site.cuts = False, [0]
+    assert fetch("voc2012", tmp_path) == 0
+    assert len(site.asked) == 1
+
+
+def test_a_server_that_always_cuts_is_given_up(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.cuts, site.ranges = [30_000] * 100, False
     assert fetch("voc2012", tmp_path) == 2
     assert "cannot be reached" in capsys.readouterr().err
     assert len(site.asked) < 20
@@ -291,16 +320,27 @@ def test_places_that_cannot_be_used(site: Site, tmp_path: Path, capsys: pytest.C
     assert fetch("voc2012", out, *more) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("error: ")
-    assert ("cannot be read (" if more else "cannot be written (") in told
+    assert ("cannot be used (" if "file" in kind else "cannot be read (") in told
     assert site.asked == []
 
 
 def test_what_a_killed_run_left_is_removed(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left = tmp_path / ".VOC2012.4221.tmp" / "JPEGImages"
     left.mkdir(parents=True)
-    assert fetch("voc2012", tmp_path) == 0
-    assert not left.exists()
-    assert "left by a run that was killed, removed" in capsys.readouterr().err
+    file = tmp_path / "weights" / ".resnet18-f37072fd.safetensors.4221.tmp"
+    file.parent.mkdir()
+    file.touch()
+    for what, path in (("voc2012", left), ("resnet18", file)):
+        assert fetch(what, tmp_path) == 0
+        assert not path.exists()
+        assert "left by a run that was killed, removed" in capsys.readouterr().err
+
+
+def test_what_is_there_needs_no_right_to_write(site: Site, tmp_path: Path) -> None:
+    assert fetch("sbd", tmp_path) == 0
+    (tmp_path / ".fetch.lock").unlink()
+    assert fetch("sbd", tmp_path) == 0
+    assert not (tmp_path / ".fetch.lock").exists()
 
 
 def test_an_unfinished_folder_is_not_taken_for_the_data(
@@ -308,7 +348,8 @@ def test_an_unfinished_folder_is_not_taken_for_the_data(
 ) -> None:
     (tmp_path / "VOC2012").mkdir()
     assert fetch("voc2012", tmp_path) == 2
-    assert "VOC2012: is there already and is not overwritten; move it away first" in capsys.readouterr().err
+    assert "VOC2012: is there, but not whole; move it away first" in capsys.readouterr().err
+    assert site.asked == []
 
 
 def tar_of(path: Path, *members: tuple[str, bytes | None]) -> Path:
@@ -381,14 +422,19 @@ def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
     assert told == (
         f"VOCtrainval_11-May-2012.tar is missing; `python -m stages fetch --what voc2012 --out {tmp_path}` gets it"
     )
-    (tmp_path / "COCO2014/annotations").mkdir(parents=True)
+    coco = tmp_path / "COCO2014"
+    assert lacking(str(coco), LISTS).startswith("annotations_trainval2014.zip is missing")
+    for place in ("annotations", "train2014"):
+        (coco / place).mkdir(parents=True)
+    (coco / "annotations/instances_train2014.json").touch()
+    assert lacking(str(coco), LISTS).startswith("annotations_trainval2014.zip is missing")
+    (coco / "annotations/instances_val2014.json").touch()
+    assert lacking(str(coco), LISTS).startswith("val2014.zip is missing")
     assert "--what resnet101" in lacking(str(tmp_path / "weights/resnet101-63fe2227.safetensors"), ())
-    (tmp_path / "my data/SBD").mkdir(parents=True)
     assert f"--out '{tmp_path}/my data'` gets it" in lacking(str(tmp_path / "my data/SBD"), ())
-    assert lacking(str(tmp_path / "my-own"), LISTS) == ""
-    # A folder of one's own that is called the same, and does not read those lists.
-    assert lacking(str(tmp_path / "COCO2014"), ("mine", "other")).startswith("annotations_trainval2014.zip is missing")
-    for name in ("instances_train2014.json", "instances_val2014.json"):
-        (tmp_path / "COCO2014/annotations" / name).touch()
-    assert lacking(str(tmp_path / "COCO2014"), ("mine", "other")) == ""
-    assert lacking(str(tmp_path / "COCO2014"), LISTS).startswith("val2014.zip is missing")
+
+
+def test_folders_of_ones_own_are_left_to_their_readers(tmp_path: Path) -> None:
+    for place in ("my-own", "VOC2012/ImageSets/Segmentation", "SBD/benchmark_RELEASE/dataset/cls", "COCO2014/mine"):
+        (tmp_path / place).mkdir(parents=True)
+        assert lacking(str(tmp_path / place.partition("/")[0]), ("mine", "other")) == ""

@@ -24,12 +24,14 @@ from stages.artifacts.formats.prototypes import PROTOTYPES
 from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.artifacts.formats.regions import REGIONS
 from stages.artifacts.formats.results import SCORES
+from stages.core.errors import InputError
 from stages.core.files import digest
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask
 from stages.data.scenes import CLASSES, scene_ids
 from stages.data.store import ImageStore
 from stages.models.encoder import load_encoder, save_encoder
+from stages.reporting.scoring import read_evaluation
 from stages.sections.scenes import Scenes
 from tests.makers import ENCODER, Project, tiny_values
 
@@ -253,6 +255,16 @@ def test_weights_tell_how_to_rebuild_the_encoder(project: Project) -> None:
     assert about["variant"] == "hierarchical"
     assert about["scale"] == 10
     assert net(torch.zeros(1, 3, 64, 48)).shape == (1, 64, 8, 6)
+
+
+def test_an_evaluation_that_cannot_be_read(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(project.path("evaluate/fold0/1shot"), tmp_path / "other")
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "other/about.json").write_text(text)
+        with pytest.raises(InputError, match=r"about\.json: (not readable|made by older code).*rerun `evaluate`"):
+            read_evaluation(tmp_path / "other")
 
 
 def test_encoders_of_two_resolutions_are_refused_before_the_first_episode(

@@ -21,12 +21,13 @@ from stages.core.files import FULL
 from stages.core.progress import MB, say, track_bytes
 
 CHUNK = 1 << 20
+PIECE = 1 << 16  # from the network; a connection that is reset loses what is in memory
 TRIES = 5  # in a row that bring nothing further than any before
 PAUSE_S = 1.0  # doubles with each try
 TIMEOUT_S = (20, 60)  # to connect; between two pieces
 WHOLE, PARTIAL, OUT_OF_RANGE = 200, 206, 416
 PASSING = {408, 429, 500, 502, 503, 504}  # answers after which it is worth to try again
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)$")
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$", re.IGNORECASE)
 
 
 class _CutError(Exception):
@@ -74,12 +75,11 @@ def download(url: str, target: Path, check: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _told_when_full(part), part.open("ab") as file:
         resumed = file.tell() > 0
-        _fill(url, file, part)
+        _fill(url, file, part, anew=False)
         found = digest_fits(part, check)
         if found and resumed:
             say(f"{part.name}: the whole has other bytes than it should; what an earlier run had brought is given up")
-            file.truncate(0)
-            _fill(url, file, part)
+            _fill(url, file, part, anew=True)
             found = digest_fits(part, check)
         if found:
             part.unlink()
@@ -90,16 +90,20 @@ def download(url: str, target: Path, check: str) -> None:
         part.replace(target)
 
 
-def _fill(url: str, file: IO[bytes], part: Path) -> None:
-    """Append what is missing, trying again as long as it gets further."""
-    tries, furthest = 0, file.seek(0, 2)
+def _fill(url: str, file: IO[bytes], part: Path, *, anew: bool) -> None:
+    """Append what is missing, trying again as long as it gets further; ``anew`` replaces what is here."""
+    tries, furthest = 0, 0 if anew else file.seek(0, 2)
     while True:
+        before = file.seek(0, 2)
         try:
-            _append(url, file, part)
+            _append(url, file, part, anew=anew)
             return
+        except requests.exceptions.SSLError:
+            raise _elsewhere(url, "the server's certificate is not accepted") from None
         except FLEETING as error:
             size = file.seek(0, 2)
-            tries = 0 if size > furthest else tries + 1
+            anew = anew and size == before  # nothing of the new one has come
+            tries = 0 if size > furthest and not anew else tries + 1
             furthest = max(size, furthest)
             if tries == TRIES:
                 raise InputError(
@@ -111,6 +115,10 @@ def _fill(url: str, file: IO[bytes], part: Path) -> None:
             time.sleep(PAUSE_S * 2**tries)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _elsewhere(url, str(error)) from None
+        except OSError as error:
+            if error.errno is None:  # requests' own way to say that its certificates are not where they should be
+                raise _elsewhere(url, str(error)) from None
+            raise
 
 
 def _final(part: Path) -> str:
@@ -132,8 +140,8 @@ def _reason(error: Exception) -> str:
     return found[1] if found else "the connection ended early"
 
 
-def _append(url: str, file: IO[bytes], part: Path) -> None:
-    start = file.seek(0, 2)
+def _append(url: str, file: IO[bytes], part: Path, *, anew: bool) -> None:
+    start = 0 if anew else file.seek(0, 2)
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as reply:
         if reply.status_code == OUT_OF_RANGE and start:
@@ -142,42 +150,61 @@ def _append(url: str, file: IO[bytes], part: Path) -> None:
             raise _CutError(f"the server answers {reply.status_code} {reply.reason}")
         if reply.status_code not in (WHOLE, PARTIAL):
             raise _elsewhere(url, f"the server answers {reply.status_code} {reply.reason}")
-        if reply.headers.get("Content-Type", "").startswith("text/html"):
+        if reply.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise InputError(
                 f"{url}: the server sent a web page instead of the file, as networks do before one logs in; log in "
                 f"and run the same command again, which goes on after {start / MB:.1f} MB"
             )
-        total = _total(reply, file, part, start)
-        start = file.tell()
+        told = reply.headers.get("Content-Length", "")
+        length = int(told) if told.isdigit() else None
+        if reply.status_code == PARTIAL:
+            total = _total(reply.headers.get("Content-Range", ""), start, length, part)
+        elif start and start == length:
+            return  # all of it is here; its digest tells whether it is the file
+        else:
+            total = length
+            _begin_again(file, part, start, length)
+            start = 0
         _room(part, total, start)
         # The bytes as they are sent: a server may call a .tgz an encoding of a .tar.
-        for piece in track_bytes(reply.raw.stream(CHUNK, decode_content=False), total, _final(part), start):
+        for piece in track_bytes(reply.raw.stream(PIECE, decode_content=False), total, _final(part), start):
             file.write(piece)
         file.flush()
         if total is not None and file.tell() < total:
             raise _CutError("the connection ended early")
 
 
-def _total(reply: requests.Response, file: IO[bytes], part: Path, start: int) -> int | None:
-    """Size of the whole file, if the reply tells; what is here is given up where the server begins again."""
-    told = reply.headers.get("Content-Length", "")
-    length = int(told) if told.isdigit() else None
-    if reply.status_code == PARTIAL:
-        found = CONTENT_RANGE.match(reply.headers.get("Content-Range", ""))
-        if found and int(found[1]) == start:
-            return int(found[2])
-    elif start and length is not None and length < start:
+def _total(told: str, start: int, length: int | None, part: Path) -> int | None:
+    """Size of the whole file from the ``Content-Range`` of a part, if it tells.
+
+    Raises
+    ------
+    InputError
+        If it is another part than the one asked for.
+    """
+    found = CONTENT_RANGE.match(told)
+    if found is None or int(found[1]) != start:
         raise InputError(
-            f"{part}: {start / MB:.1f} MB are here, the server's file has {length / MB:.1f}; delete the one here to "
-            "begin anew"
+            f"{part}: the server sent another part ('{told}') than the one from byte {start}; try again later, or "
+            "delete the file to begin anew"
+        )
+    if found[2] != "*":
+        return int(found[2])
+    return None if length is None else start + length
+
+
+def _begin_again(file: IO[bytes], part: Path, start: int, length: int | None) -> None:
+    """Make room for the whole file where the server does not go on within it; not for anything shorter."""
+    if start and (length is None or length < start):
+        size = "does not tell its size" if length is None else f"has {length / MB:.1f}"
+        raise InputError(
+            f"{part}: {start / MB:.1f} MB are here, the server's file {size}, and it does not go on within it; delete "
+            "the one here to begin anew"
         )
     if start:
         say(f"{_final(part)}: the server does not go on within a file; from the beginning")
-        file.truncate(0)
-        file.seek(0)
-    if reply.status_code == PARTIAL:
-        raise _CutError("the server sent another part than asked for")
-    return length
+    file.truncate(0)
+    file.seek(0)
 
 
 def _room(part: Path, total: int | None, start: int) -> None:

@@ -87,10 +87,13 @@ def whole_folder(target: Path, *, settle: bool = True) -> Iterator[Path]:
 
 
 def remove_scratch(target: Path) -> list[Path]:
-    """Remove what killed runs have left of a folder; the caller knows that none is at work."""
+    """Remove what killed runs have left of a file or folder; the caller knows that none is at work."""
     found = sorted(target.parent.glob(f".{target.name}.*.tmp"))
     for path in found:
-        shutil.rmtree(path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return found
 
 

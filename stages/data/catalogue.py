@@ -98,20 +98,29 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
 }
 
 
+def _needed(archive: Archive, lists: Collection[str]) -> list[str]:
+    """Places below the data folder that reading these lists needs of an archive."""
+    below = archive.target.partition("/")[2] if archive.places else ""
+    if below == "annotations":
+        files = [f"instances_{name}.json" for name in lists]
+        return [f"{archive.target}/{name}" for name in files if name in archive.places.values()]
+    return [archive.target] if not below or below in lists else []
+
+
 def lacking(path: str, lists: Collection[str]) -> str:
     """What a path that should hold a known data set or weight file lacks, and the command that gets it.
 
-    Empty where nothing is lacking, or the path is none of a data set's. ``lists`` names those that are to be read.
+    Empty where nothing is lacking, or the path is none of a data set's. ``lists`` names those that are to be read; the
+    inside of a folder is the reader's to check.
     """
     place = Path(path)
     for what, archives in CATALOGUE.items():
         for archive in archives:
-            top, _, below = archive.target.partition("/") if archive.places else (archive.target, "", "")
-            parts = Path(top).parts
-            if place.parts[-len(parts) :] != parts or below not in ("", "annotations", *lists):
+            parts = Path(archive.target.partition("/")[0] if archive.places else archive.target).parts
+            if place.parts[-len(parts) :] != parts:
                 continue
             home = place.parents[len(parts) - 1]
-            if not archive.there(home / archive.target):
+            if not all((home / needed).exists() for needed in _needed(archive, lists)):
                 command = f"python -m stages fetch --what {what} --out {shlex.quote(str(home))}"
                 return f"{archive.name} is missing; `{command}` gets it"
     return ""

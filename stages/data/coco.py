@@ -41,6 +41,13 @@ def _name(entry: Any) -> str:
     return repr(entry.get("id") if isinstance(entry, dict) else entry)[:40]
 
 
+def _file_name(entry: Any) -> str:
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ValueError(f"file_name is {name!r:.40}; expected a text")
+    return name
+
+
 def _pictures(path: Path) -> list[_Picture]:
     """All images of a list, by number."""
     found: dict[int, _Picture] = {}
@@ -48,14 +55,14 @@ def _pictures(path: Path) -> list[_Picture]:
         try:
             picture = _Picture(
                 number=_whole(entry, "id"),
-                file=str(entry.get("file_name", "")),
+                file=_file_name(entry),
                 height=_whole(entry, "height", 1),
                 width=_whole(entry, "width", 1),
             )
         except ValueError as error:
             raise InputError(f"{path}: image {_name(entry)}: {error}; mend the annotations") from None
         place = Path(picture.file)
-        if not picture.file or place.is_absolute() or ".." in place.parts:
+        if place.is_absolute() or ".." in place.parts:
             raise InputError(
                 f"{path}: image {picture.number} has the file name '{place}'; expected one inside its folder"
             )

@@ -68,7 +68,8 @@ class _Text:
 def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
     """Elements of the arrays that a JSON object holds under ``keys``, in the order of the file, with their key.
 
-    Reading ends with the last of these arrays.
+    Reading ends with the last of these arrays: what comes behind it is not looked at, be it broken or the same key
+    again.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
             text = _Text(file)
             text.expect("{")
             seen: set[str] = set()
-            while left:
+            while left and not (not seen and text.take("}")):
                 key = text.value()
                 if not isinstance(key, str) or key in seen:
                     raise ValueError(f"the key {key!r} " + ("comes twice" if isinstance(key, str) else "is no text"))

@@ -101,6 +101,10 @@ def read_ids(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one image id a line") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected one image id a line") from None
     ids = [line.strip() for line in lines if line.strip()]
@@ -129,7 +133,7 @@ def in_order(lists: list[tuple[str, list[str]]], exclude: Collection[str]) -> li
     entries: list[Entry] = []
     seen: dict[str, str] = {}
     for split, (where, ids) in enumerate(lists):
-        if not ids:
+        if not set(ids) - set(exclude):
             raise InputError(f"{where}: the list is empty; expected one image id a line")
         spaced = [image_id for image_id in ids if len(image_id.split()) > 1]
         if spaced:
@@ -231,17 +235,19 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such file, though its id is listed; add it, or name the id in images.exclude"
+            f"{path}: no such file, though its id is listed; add it, or name the id, in quotes, in images.exclude"
         ) from None
     except (OSError, ValueError) as error:  # a folder, a name too long or with a zero byte, no right to read
-        raise InputError(f"{path}: cannot be read ({error}); mend it, or name its id in images.exclude") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}); mend it, or name its id, in quotes, in images.exclude"
+        ) from None
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(
-            f"{path}: does not decode ({reason}); replace the file, or name its id in images.exclude"
+            f"{path}: does not decode ({reason}); replace the file, or name its id, in quotes, in images.exclude"
         ) from None
     return np.frombuffer(data, np.uint8), image
 

@@ -40,8 +40,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     about = folder / ABOUT
     if not about.exists():
         raise InputError(f"{about}: no such file; run the stage `evaluate`")
-    found = json.loads(about.read_text(encoding="utf8"))
-    absent = [key for key in FACTS if key not in found["protocol"]]
+    try:
+        found = json.loads(about.read_text(encoding="utf8"))
+        absent = [key for key in FACTS if key not in found.get("protocol", {})]
+    except (ValueError, AttributeError):
+        raise InputError(f"{about}: not readable; delete its folder and rerun `evaluate`") from None
     if absent:
         raise InputError(f"{about}: made by older code, which did not note the {absent[0]}: rerun `evaluate`")
     return Evaluation(folder, tables.read(folder / ROWS, RESULTS), found)

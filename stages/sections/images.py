@@ -40,7 +40,7 @@ class Params(Section):
     val_list: Annotated[str, Limit(min_length=1, description="Validation images, for episodes.")]
     exclude: Annotated[
         list[Annotated[str, Limit(min_length=1)]],
-        Limit(description="Ids of images that are left out of both lists, such as broken files."),
+        Limit(description="Ids, in quotes, of images that are left out of both lists, such as broken files."),
     ]
     shards: Annotated[
         int,
@@ -55,6 +55,7 @@ class Params(Section):
             raise ValueError("classes names some, but the built-in pictures have their own; empty it")
         if self.exclude and self.source == "scenes":
             raise ValueError("exclude names some, but the built-in pictures are drawn whole; empty it")
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes is {self.classes}; expected each name once")
+        for key, given in (("classes", self.classes), ("exclude", self.exclude)):
+            if len(set(given)) != len(given):
+                raise ValueError(f"{key} is {given}; expected each name once")
         return self
