@@ -129,6 +129,14 @@ def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             presets.resolve_preset("own")
 
 
+def test_an_id_that_yaml_takes_for_a_number_is_told_so(tmp_path: Path) -> None:
+    values = tiny_values(images={"source": "voc", "root": "x", "exclude": [2007000032]})
+    with pytest.raises(
+        InputError, match=r"exclude\[0\] is 2007000032, which YAML takes for a number: write it in quotes"
+    ):
+        check(values, tmp_path)
+
+
 def test_folds_that_do_not_divide_the_classes_are_refused_at_once(tmp_path: Path) -> None:
     values = tiny_values(images={"source": "voc", "root": "x", "classes": ["a", "b", "c", "d", "e", "f", "g"]})
     with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide into it evenly"):

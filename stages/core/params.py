@@ -133,7 +133,9 @@ def _fault(kind: type[Section], section: str, fault: Any) -> str:
         return f"{place} is missing; expected {describe(kind.model_fields[str(key)])}"
     if fault["type"] == "value_error":
         return f"section '{section}': {fault['ctx']['error']}"
-    return f"{place} is {fault['input']!r}; expected {describe(kind.model_fields[str(key)])}"
+    number = fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
+    hint = ", which YAML takes for a number: write it in quotes" if number else ""
+    return f"{place} is {fault['input']!r}{hint}; expected {describe(kind.model_fields[str(key)])}"
 
 
 def load_sections(path: Path, kinds: dict[str, type[Section]]) -> dict[str, Section]:
