@@ -82,7 +82,8 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
             text = _Text(file)
             text.expect("{")
             seen: set[str] = set()
-            while left and not (not seen and text.take("}")):
+            ended = text.take("}")
+            while left and not ended:
                 key = text.value()
                 if not isinstance(key, str) or key in seen:
                     raise ValueError(f"the key {key!r} " + ("comes twice" if isinstance(key, str) else "is no text"))
@@ -93,9 +94,8 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
                     left.discard(key)
                 else:
                     text.value()
-                if left:
-                    if text.take("}"):
-                        break
+                ended = bool(left) and text.take("}")
+                if left and not ended:
                     text.expect(",")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected COCO's annotations") from None

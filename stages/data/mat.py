@@ -29,6 +29,6 @@ def readable(path: Path) -> Iterator[None]:
     except (
         *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, NotImplementedError),
         *(zipfile.BadZipFile, zlib.error, MatReadError),
-        *(NameError, AttributeError, MemoryError),  # what scipy comes to when the bytes say nonsense
+        *(UnboundLocalError, MemoryError),  # what scipy comes to when the bytes say nonsense
     ) as error:
         raise InputError(f"{path}: not a readable annotation file ({error}); restore the file") from None

@@ -15,8 +15,14 @@ from stages.data.pairs import read_ids
 PLACES = ("", "dataset", "benchmark_RELEASE/dataset")  # as fetched, and as the archive has it
 
 
-def _home(root: Path) -> Path:
-    """Folder that holds ``cls`` and the lists."""
+def home_of(root: Path) -> Path:
+    """Folder that holds ``cls`` and the lists.
+
+    Raises
+    ------
+    InputError
+        If the folder is not SBD's.
+    """
     for place in PLACES:
         if (root / place / "cls").is_dir():
             return root / place
@@ -31,7 +37,7 @@ def listed(root: Path) -> set[str]:
     InputError
         If the folder is not SBD's, or a list is missing.
     """
-    home = _home(root)
+    home = home_of(root)
     found: set[str] = set()
     for name in ("train", "val"):
         path = home / f"{name}.txt"
@@ -40,11 +46,6 @@ def listed(root: Path) -> set[str]:
         except FileNotFoundError:
             raise InputError(f"{path}: no such list; restore SBD") from None
     return found
-
-
-def mask_path(root: Path, image_id: str) -> Path:
-    """File of an image's class mask."""
-    return _home(root) / "cls" / f"{image_id}.mat"
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:

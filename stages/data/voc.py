@@ -84,7 +84,8 @@ class Voc:
         names: list[str],
         exclude: Collection[str] = (),
     ) -> None:
-        self._root, self._sbd, self.names = root, sbd_root, names
+        self._root, self.names = root, names
+        self._sbd = sbd.home_of(sbd_root) if sbd_root else None
         found = []
         for name in lists:
             ids = generated_list(root, sbd_root, name) if sbd_root and name in GENERATED else read_list(root, name)
@@ -96,6 +97,6 @@ class Voc:
         picture = read_picture(self._root / "JPEGImages" / f"{entry.name}.jpg")
         mask = self._root / "SegmentationClass" / f"{entry.name}.png"
         if self._sbd and not mask.exists():
-            where = sbd.mask_path(self._sbd, entry.name)
+            where = self._sbd / "cls" / f"{entry.name}.mat"
             return pair_from_labels(entry, picture, sbd.read_mask(where), str(where), len(self.names))
         return pair_from_file(entry, picture, mask, len(self.names))
