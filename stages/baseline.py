@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from stages.data.index import read_index
+from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore
 from stages.models.encoder import new_encoder
 from stages.sections.baseline import Params
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
+from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.learners import MatchingLearner
 from stages.training.stage import recipe_of, train_and_write
@@ -35,15 +41,26 @@ def run(
     device: str = "auto",
     devices: int = 1,
     threads: int = 0,
+    compiled: int = 0,
+    memory_mb: int = 0,
 ) -> None:
     """Train on base-class episodes of ``shot`` supports."""
     data = read_index(index)
     net = new_encoder(encoder, weights)
+    pool = data.training_images(fold)
+    sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store:
+
+        def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            return store.image(image), store.mask(image)[None]
+
+        def batches(place: torch.device) -> EpisodeBatches:
+            return EpisodeBatches(Bank(data, pool, read, place, memory_mb), sampler, matching, params.seed)
+
         train_and_write(
             learner=MatchingLearner(net, matching.scale),
             net=net,
-            batches=EpisodeBatches(data, store, fold, shot, matching, params.seed),
+            batches=batches,
             params=params,
             encoder=encoder,
             matching=matching,
@@ -54,4 +71,6 @@ def run(
             device=device,
             devices=devices,
             threads=threads,
+            compiled=compiled,
+            memory_mb=memory_mb,
         )

@@ -8,12 +8,13 @@ Writes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from torch import Tensor
 
 from stages.artifacts import hdf5
@@ -22,63 +23,52 @@ from stages.artifacts.formats.images import IMAGES
 from stages.artifacts.formats.regions import REGIONS
 from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
-from stages.core.progress import track
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask, decode_rgb
-from stages.models.encoder import FeatureExtractor, load_encoder
-from stages.ops.pooling import pool, splat_labels
+from stages.models.encoder import load_encoder
+from stages.models.extraction import Decoded, FeatureExtractor
+from stages.ops.pooling import pool, region_weights
 from stages.sections.features import Params
 
 
-@dataclass
-class _Corpus:
-    """Vectors of one side while they are gathered."""
+@dataclass(frozen=True)
+class _Pooled:
+    """Vectors of one side of one image; numbers are of regions or classes."""
 
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    image: list[str] = field(default_factory=list)
-    number: list[NDArray[np.int32]] = field(default_factory=list)
-    area: list[NDArray[np.int64]] = field(default_factory=list)
-    box: list[NDArray[np.int32]] = field(default_factory=list)
+    vectors: NDArray[np.float32]
+    numbers: NDArray[np.int32]
+    area: NDArray[np.int64]
+    box: NDArray[np.int32]
 
-    def add(self, features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64], image_id: str) -> None:
-        """Pool over the pixels of each of ``numbers`` in a label map."""
-        compact = np.full(int(labels.max(initial=0)) + 2, -1, np.int32)
-        compact[numbers] = np.arange(len(numbers))
-        compacted = compact[labels]
-        height, width = features.shape[-2:]
-        weights = torch.from_numpy(splat_labels(compacted, len(numbers), (height, width))).unflatten(1, (height, width))
-        self.vectors.append(pool(features, weights.to(features)).cpu().numpy())
-        self.image += [image_id] * len(numbers)
-        self.number.append(numbers.astype(np.int32))
-        self.area.append(np.bincount(compacted[compacted >= 0], minlength=len(numbers)).astype(np.int64))
-        self.box.append(boxes(compacted, len(numbers)))
 
-    def arrays(self, side: str, number: str, channels: int) -> dict[str, NDArray[np.generic]]:
-        """Datasets of one side."""
-        return {
-            f"{side}/vectors": np.concatenate([np.zeros((0, channels), np.float32), *self.vectors]),
-            f"{side}/image": np.array(self.image, object),
-            f"{side}/{number}": np.concatenate([np.zeros(0, np.int32), *self.number]),
-            f"{side}/area": np.concatenate([np.zeros(0, np.int64), *self.area]),
-            f"{side}/box": np.concatenate([np.zeros((0, 4), np.int32), *self.box]),
-        }
+def _pooled(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64]) -> _Pooled:
+    """Pool over the pixels of each of ``numbers`` in a label map."""
+    compact = np.full(int(labels.max(initial=0)) + 2, -1, np.int32)
+    compact[numbers] = np.arange(len(numbers))
+    compacted = compact[labels]
+    return _Pooled(
+        pool(features, region_weights(compacted, len(numbers), features)).cpu().numpy(),
+        numbers.astype(np.int32),
+        np.bincount(compacted[compacted >= 0], minlength=len(numbers)).astype(np.int64),
+        boxes(compacted, len(numbers)),
+    )
+
+
+def _arrays(side: str, number: str, parts: list[_Pooled], ids: list[str], channels: int) -> dict[str, NDArray[Any]]:
+    """Datasets of one side."""
+    return {
+        f"{side}/vectors": np.concatenate([np.zeros((0, channels), np.float32), *[part.vectors for part in parts]]),
+        f"{side}/image": np.repeat(np.array(ids, object), [len(part.numbers) for part in parts]),
+        f"{side}/{number}": np.concatenate([np.zeros(0, np.int32), *[part.numbers for part in parts]]),
+        f"{side}/area": np.concatenate([np.zeros(0, np.int64), *[part.area for part in parts]]),
+        f"{side}/box": np.concatenate([np.zeros((0, 4), np.int32), *[part.box for part in parts]]),
+    }
 
 
 def boxes(labels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Bounding boxes (count, 4) of labels 0…count−1: top, left, bottom, right, ends exclusive."""
-    found = np.zeros((count, 4), np.int32)
-    u, v = np.nonzero(labels >= 0)
-    owner = labels[u, v]
-    for column, place, pick in (
-        (0, u, np.minimum),
-        (1, v, np.minimum),
-        (2, u + 1, np.maximum),
-        (3, v + 1, np.maximum),
-    ):
-        limit = np.full(count, np.iinfo(np.int32).max if pick is np.minimum else 0, np.int64)
-        pick.at(limit, owner, place)
-        found[:, column] = limit
-    return found
+    """Bounding boxes (count, 4) of labels 0…count−1, each there: top, left, bottom, right, ends exclusive."""
+    found = find_objects(labels + 1, count)
+    return np.array([(v.start, u.start, v.stop, u.stop) for v, u in found], np.int32).reshape(-1, 4)
 
 
 def run(
@@ -99,28 +89,39 @@ def run(
     net, about = load_encoder(encoder, fold)
     extract = FeatureExtractor(net, about["precision"], pick_device(device))
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
-    background, objects = _Corpus(), _Corpus()
+    background, objects = dict[int, _Pooled](), dict[int, _Pooled]()
     dropped = np.zeros(2, np.int64)
     with hdf5.opened(images, IMAGES) as pictures, hdf5.opened(regions, REGIONS) as cuts:
-        ids = hdf5.texts(cuts, "id")
-        for number in track(range(len(ids)), len(ids), f"features fold {fold} {images.stem}", "image"):
-            if ids[number] not in wanted:
-                continue
-            row = int(cuts["row"][number])
-            features = extract(decode_rgb(hdf5.Ragged.get(pictures, "image", row)))
+        names, rows = hdf5.texts(cuts, "id"), cuts["row"][:]
+        training = [number for number, name in enumerate(names) if name in wanted]
+
+        def read(place: int) -> Decoded:
+            row = int(rows[training[place]])
             known = data.base_labels(decode_mask(hdf5.Ragged.get(pictures, "mask", row)), fold)
-            region = hdf5.Ragged.get(cuts, "labels", number).reshape(known.shape).astype(np.int32)
+            region = hdf5.Ragged.get(cuts, "labels", training[place]).reshape(known.shape).astype(np.int32)
             region[known != 0] = -1
-            area = np.bincount(region[region >= 0], minlength=1)
+            return Decoded(decode_rgb(hdf5.Ragged.get(pictures, "image", row)), known, region)
+
+        sizes = [(int(pictures["height"][row]), int(pictures["width"][row])) for row in rows[training]]
+        for place, item, features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):
+            assert item.regions is not None
+            area = np.bincount(item.regions[item.regions >= 0], minlength=1)
             small = (area > 0) & (area < params.min_region_area)
             dropped += (int(small.sum()), int(area[small].sum()))
-            background.add(features, region, np.flatnonzero(area >= params.min_region_area), ids[number])
-            classes = np.intersect1d(np.unique(known), data.base(fold))
-            objects.add(features, known.astype(np.int32), classes, ids[number])
+            large = np.flatnonzero(area >= params.min_region_area)
+            background[place] = _pooled(features, item.regions, large)
+            classes = np.intersect1d(np.unique(item.mask), data.base(fold))
+            objects[place] = _pooled(features, item.mask.astype(np.int32), classes)
+    ids = [names[number] for number in training]
+    sides = [("bg", "region", background), ("fg", "class", objects)]
+    arrays = [
+        _arrays(side, number, [found[place] for place in range(len(ids))], ids, net.channels)
+        for side, number, found in sides
+    ]
     hdf5.write(
         out,
         FEATURES,
-        {**background.arrays("bg", "region", net.channels), **objects.arrays("fg", "class", net.channels)},
+        arrays[0] | arrays[1],
         {
             "fold": fold,
             "encoder": digest_once(encoder),

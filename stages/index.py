@@ -72,6 +72,9 @@ def run(*, images: list[Path], out: Path, params: Params) -> None:
 def _tell(data: Index) -> None:
     """Say what each fold trains on, and what either rule for images with novel objects does to it."""
     for fold in range(data.folds):
+        if fold == data.held_out:
+            say(f"fold {fold}: held out")
+            continue
         kept, dropped = (len(replace(data, novel_images=rule).training_images(fold)) for rule in ("keep", "drop"))
         names = ", ".join(data.classes[label - 1] for label in data.novel(fold))
         say(

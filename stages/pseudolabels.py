@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.artifacts import hdf5
@@ -21,10 +22,10 @@ from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
 from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
 from stages.core.errors import InputError
-from stages.core.progress import track
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask, decode_rgb
-from stages.models.encoder import FeatureExtractor, load_encoder
+from stages.models.encoder import load_encoder
+from stages.models.extraction import Decoded, FeatureExtractor
 from stages.ops.labels import pseudo_labels
 
 
@@ -62,21 +63,24 @@ def run(
     made_by = digest_once(encoder)
     levels = _read_prototypes(prototypes, fold, made_by, place)
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
-    ids, rows, maps = [], [], []
+    found: dict[int, NDArray[np.uint8]] = {}
     with hdf5.opened(images, IMAGES) as file:
         names = hdf5.texts(file, "id")
         training = [row for row, name in enumerate(names) if name in wanted]
-        for row in track(training, len(training), f"pseudolabels fold {fold} {images.stem}", "image"):
-            features = extract(decode_rgb(hdf5.Ragged.get(file, "image", row)))
+
+        def read(number: int) -> Decoded:
+            row = training[number]
             known = data.base_labels(decode_mask(hdf5.Ragged.get(file, "mask", row)), fold)
-            mask = torch.from_numpy(known).to(place)
-            labels = torch.stack([pseudo_labels(features, mask, *centres) for centres in levels])
-            ids.append(names[row])
-            rows.append(row)
-            maps.append(labels.cpu().numpy())
+            return Decoded(decode_rgb(hdf5.Ragged.get(file, "image", row)), known)
+
+        sizes = [(int(file["height"][row]), int(file["width"][row])) for row in training]
+        for number, item, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):
+            mask = torch.from_numpy(item.mask).to(place)
+            found[number] = torch.stack([pseudo_labels(features, mask, *centres) for centres in levels]).cpu().numpy()
+    maps = [found[number] for number in range(len(training))]
     arrays = {
-        "id": np.array(ids, object),
-        "row": np.array(rows, np.int32),
+        "id": np.array([names[row] for row in training], object),
+        "row": np.array(training, np.int32),
         "height": np.array([part.shape[1] for part in maps], np.int32),
         "width": np.array([part.shape[2] for part in maps], np.int32),
         **hdf5.Ragged.pack("labels", maps, "uint8"),

@@ -12,17 +12,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.core.random import key_to_seed
 from stages.data.index import read_index
+from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore, PseudoLabelStore
 from stages.models.encoder import Encoder, new_encoder
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
 from stages.sections.train import Params, TrainingVariant
-from stages.training.batches import Batch, EpisodeBatches, PseudoLabelBatches
+from stages.training.bank import Bank
+from stages.training.batches import EpisodeBatches, JointBatches, PseudoLabelBatches
 from stages.training.learners import JointLearner
 from stages.training.stage import recipe_of, train_and_write
 
@@ -53,6 +57,8 @@ def run(
     device: str = "auto",
     devices: int = 1,
     threads: int = 0,
+    compiled: int = 0,
+    memory_mb: int = 0,
 ) -> None:
     """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (level 1 alone)."""
     if variant not in VARIANTS:
@@ -60,12 +66,17 @@ def run(
     gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA
     data = read_index(index)
     net = new_encoder(encoder, weights)
+    pool = data.training_images(fold)
+    sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels, fold) as labels:
-        episodes = EpisodeBatches(data, store, fold, shot, matching, params.seed)
-        extra = PseudoLabelBatches(data, store, labels, fold, params.extra_images, matching.size, params.seed)
 
-        def batches(iteration: int, rank: int, world: int) -> Batch:
-            return {**episodes(iteration, rank, world), **extra(iteration, rank, world)}
+        def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            return store.image(image), np.concatenate([store.mask(image)[None], labels.labels(data.ids[image])])
+
+        def batches(place: torch.device) -> JointBatches:
+            bank = Bank(data, pool, read, place, memory_mb)
+            episodes = EpisodeBatches(bank, sampler, matching, params.seed)
+            return JointBatches(episodes, PseudoLabelBatches(bank, pool.tolist(), params, matching.size))
 
         train_and_write(
             learner=_learner(net, labels.clusters, gamma, params, matching.scale),
@@ -88,4 +99,6 @@ def run(
             device=device,
             devices=devices,
             threads=threads,
+            compiled=compiled,
+            memory_mb=memory_mb,
         )

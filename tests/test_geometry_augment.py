@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from stages.core.labels import VOID
 from stages.core.random import torch_generator
 from stages.ops import augment, geometry
+
+CPU = torch.device("cpu")
 
 
 def draws(count: int, seed: int) -> torch.Tensor:
@@ -16,30 +24,89 @@ def draws(count: int, seed: int) -> torch.Tensor:
     return torch.rand((count, augment.DRAWS), generator=torch_generator(seed))
 
 
-def marked(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """A picture whose red channel tells its label: 250 where 1, 0 where 0; three levels alike."""
-    labels = np.zeros((height, width), np.uint8)
+def marked(height: int = 40, width: int = 60) -> tuple[Tensor, Tensor]:
+    """A picture whose colours tell its label: 250 where 1, 0 where 0; three maps alike."""
+    labels = torch.zeros((height, width), dtype=torch.uint8)
     labels[10:30, 5:25] = 1
-    image = np.stack([labels * 250] * 3, -1).astype(np.uint8)
-    return image, np.stack([labels] * 3)
+    return (labels * 250)[..., None].expand(-1, -1, 3), labels[None].expand(3, -1, -1)
 
 
-def test_geometry_keeps_labels_on_their_pixels(rng: np.random.Generator) -> None:
-    for _ in range(20):
-        image, labels = geometry.flip(rng, 0.5, *marked())
-        image, labels = geometry.scale_and_crop(rng, image, labels, 49, (0.5, 2.0))
-        assert image.shape == (49, 49, 3)
-        assert labels.shape == (3, 49, 49)
+def random_pictures(sizes: list[tuple[int, int]], seed: int) -> tuple[geometry.Pictures, list[tuple[Tensor, Tensor]]]:
+    """Noise of several sizes, packed and apart; two maps."""
+    generator = torch.Generator().manual_seed(seed)
+    items = [
+        (
+            torch.randint(0, 256, (*size, 3), generator=generator).to(torch.uint8),
+            torch.randint(0, 9, (2, *size), generator=generator).to(torch.uint8),
+        )
+        for size in sizes
+    ]
+    return geometry.pack(sizes, items, CPU), items
+
+
+def slow_view(item: tuple[Tensor, Tensor], view: dict[str, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One view, pixel by pixel, in double."""
+    colours, labels = item[0].double().numpy(), item[1].numpy()
+    height, width = colours.shape[:2]
+    image, maps = np.full((3, size, size), geometry.GREY), np.full((len(labels), size, size), VOID)
+    for row, column in itertools.product(range(size), range(size)):
+        v, u = view["top"] + row, view["left"] + column
+        if v >= view["tall"] or u >= view["wide"]:
+            continue
+        u = view["wide"] - 1 - u if view["mirrored"] else u
+        y, x = (v + 0.5) * height / view["tall"], (u + 0.5) * width / view["wide"]  # edges at whole numbers
+        maps[:, row, column] = labels[:, int(y), int(x)]
+        y, x = (min(max(place - 0.5, 0), end - 1) for place, end in ((y, height), (x, width)))
+        y0, x0 = int(y), int(x)
+        y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+        upper = colours[y0, x0] * (1 - x + x0) + colours[y0, x1] * (x - x0)
+        lower = colours[y1, x0] * (1 - x + x0) + colours[y1, x1] * (x - x0)
+        image[:, row, column] = (upper * (1 - y + y0) + lower * (y - y0)) / 255
+    return image, maps
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=3),
+    st.integers(0, 10_000),
+    st.integers(3, 11),
+)
+def test_one_gather_shows_what_pixel_by_pixel_is_seen(sizes: list[tuple[int, int]], seed: int, size: int) -> None:
+    pictures, items = random_pictures(sizes, seed)
+    generator = torch.Generator().manual_seed(seed)
+    numbers = list(range(len(sizes)))
+    mirrored = torch.rand(len(sizes), generator=generator) < 0.5
+    drawn = torch.rand((len(sizes), 4), generator=generator, dtype=torch.float64)
+    views = geometry.windows(pictures, numbers, mirrored, drawn, size, scales=(0.5, 2.0))
+    images, labels = geometry.gather(pictures, views, size)
+    for number, item in enumerate(items):
+        view = {name: int(getattr(views, name)[number]) for name in ("top", "left", "tall", "wide", "mirrored")}
+        image, maps = slow_view(item, view, size)
+        assert np.abs(images[number].numpy() - image).max() < 1e-5
+        assert np.array_equal(labels[number, :2].numpy(), maps)
+
+
+def test_a_resized_square_is_what_opencv_makes() -> None:
+    pictures, items = random_pictures([(37, 50), (64, 33)], 0)
+    views = geometry.squares(pictures, [0, 1], torch.tensor([False, True]), 49)
+    images, _ = geometry.gather(pictures, views, 49)
+    for number, (colours, _) in enumerate(items):
+        shown = cv2.resize(colours.numpy(), (49, 49), interpolation=cv2.INTER_LINEAR)
+        expected = shown[:, ::-1] if number else shown
+        difference = np.abs(255 * images[number].permute(1, 2, 0).numpy() - expected)
+        assert difference.max() <= 1  # OpenCV rounds, and works in fixed point
+
+
+def test_geometry_keeps_labels_on_their_pixels() -> None:
+    pictures = geometry.pack([(40, 60)], [marked()], CPU)
+    drawn = torch.rand((20, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mirrored = torch.arange(20) % 2 == 0
+    views = geometry.windows(pictures, [0] * 20, mirrored, drawn, 49, scales=(0.5, 2.0))
+    for image, labels in zip(*geometry.gather(pictures, views, 49), strict=True):
         valid = labels[0] != VOID
-        wrong = valid & ((image[..., 0] > 125) != (labels[0] == 1))
-        assert wrong.mean() < 0.08  # only where the picture is interpolated
-        assert (image[~valid] == 124).all()
-
-
-def test_resize_is_nearest_for_labels() -> None:
-    image, labels = geometry.resize(*marked(), 80, 120)
-    assert image.shape == (80, 120, 3)
-    assert np.array_equal(labels, marked()[1].repeat(2, 1).repeat(2, 2))
+        wrong = valid & ((image[0] > 0.5) != (labels[0] == 1))
+        assert float(wrong.float().mean()) < 0.08  # only where the picture is interpolated
+        assert bool((image[:, ~valid] == geometry.GREY).all())
 
 
 def test_draws_come_from_the_generator_alone() -> None:
@@ -87,18 +154,27 @@ def test_photometry_touches_labels_only_where_it_cuts_out() -> None:
     assert float(hole.std(1).max()) < 1e-6
 
 
-def test_a_window_around_a_label_always_holds_it(rng: np.random.Generator) -> None:
-    image, labels = marked(90, 120)
-    labels = labels[0] * 0
-    labels[83, 2] = 1
-    for _ in range(50):
-        _, view = geometry.crop(rng, image, labels, 33, around=1)
-        assert (view == 1).sum() == 1
-    assert geometry.crop(rng, image, labels * 0, 33, around=1)[1].shape == (33, 33)
+def test_a_window_around_a_label_always_holds_it() -> None:
+    image, _ = marked(90, 120)
+    labels = torch.zeros((1, 90, 120), dtype=torch.uint8)
+    labels[0, 83, 2] = 1
+    pictures = geometry.pack([(90, 120)], [(image, labels)], CPU)
+    drawn = torch.rand((50, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    views = geometry.windows(pictures, [0] * 50, torch.arange(50) % 2 == 0, drawn, 33, around=[1] * 50)
+    shown = geometry.gather(pictures, views, 33)[1]
+    assert (shown[:, 0] == 1).sum((1, 2)).tolist() == [1] * 50
 
 
-def test_windows_lie_anywhere(rng: np.random.Generator) -> None:
-    image = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50, 1).repeat(3, 2).astype(np.uint8)
-    labels = np.arange(50, dtype=np.uint8)[None].repeat(40, 0)
-    lefts = {int(geometry.crop(rng, image, labels, 33)[1][0, 0]) for _ in range(400)}
-    assert lefts == set(range(18))
+def test_every_pixel_of_a_label_is_chosen_as_often() -> None:
+    labels = torch.zeros((1, 6, 7), dtype=torch.uint8)
+    labels[0, 1, 2], labels[0, 5, 6], labels[0, 0, 0] = 1, 1, 1
+    pictures = geometry.pack([(6, 7)], [(torch.zeros((6, 7, 3), dtype=torch.uint8), labels)], CPU)
+    draws = torch.linspace(0, 1 - 1e-9, 300, dtype=torch.float64)
+    found = [tuple(geometry.pixel_of(pictures, 0, 1, draw).tolist()) for draw in draws]
+    assert {pixel: found.count(pixel) for pixel in set(found)} == {(0, 0): 100, (1, 2): 100, (5, 6): 100}
+
+
+def test_windows_lie_anywhere() -> None:
+    draws = torch.rand(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert set(geometry.place(torch.full((400,), 50), 33, draws).tolist()) == set(range(18))
+    assert set(geometry.place(torch.full((400,), 20), 33, draws).tolist()) == {0}

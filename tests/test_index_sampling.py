@@ -34,6 +34,7 @@ def index(pixels: list[list[int]], split: list[int] | None = None, novel_images:
         layout="contiguous",
         min_object_pixels=20,
         novel_images=novel_images,
+        held_out=-1,
     )
 
 

@@ -78,6 +78,7 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
     ("key", "value"),
     [
         ("novel_images", "drop"),
+        ("held_out", 2),
         ("lists", ["trainaug", "val"]),
         ("list_digests", ["0", "1"]),
         ("layout", "fwb"),
@@ -219,13 +220,12 @@ def _scramble_queries(project: Project, root: Path) -> None:
 def test_the_mask_of_a_query_is_never_read_before_scoring(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages import evaluate
-    from stages.ops.metrics import COUNTS
+    from stages.evaluation import scoring
 
     _scramble_queries(project, tmp_path)
     # Scoring is the one reader of a query's mask: without it, evaluation must run on masks that do not even decode.
-    monkeypatch.setattr(evaluate, "truth_of", lambda store, case: np.zeros((1, 1), np.uint8))
-    monkeypatch.setattr(evaluate, "score", lambda prediction, case, mask: dict.fromkeys(COUNTS, 1))
+    monkeypatch.setattr(scoring, "truth_of", lambda store, query: np.zeros((1, 1), np.uint8))
+    monkeypatch.setattr(scoring, "score", lambda found, truth: torch.ones((len(found), 4), dtype=torch.int64))
     words = [
         tmp_path / Path(word).name if word in project.images() else word
         for word in map(str, project.evaluate_words(tmp_path / "out"))
@@ -242,7 +242,7 @@ def test_evaluation_does_not_depend_on_the_order_of_episodes(project: Project, t
         frame = pd.read_csv(project.path(f"episodes/fold0/1shot/seed{seed}.tsv"), sep="\t")
         frame.iloc[::-1].to_csv(tmp_path / f"seed{seed}.tsv", sep="\t", index=False)
     words = [tmp_path / Path(w).name if "seed" in w else w for w in map(str, project.evaluate_words(tmp_path / "out"))]
-    assert project.run("evaluate", *words, "--cache-mb", 0) == 0
+    assert project.run("evaluate", *words, "--memory-mb", 1, "--batch", 3) == 0
     found = tables.read(tmp_path / "out/rows.parquet", RESULTS)
     expected = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
     pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from stages.core.labels import VOID
-from stages.core.random import torch_generator
 from stages.models.srofb import (
     Cells,
+    Task,
     classify,
     confident_cells,
     mask_at_cells,
@@ -16,8 +19,11 @@ from stages.models.srofb import (
     query_cells,
     support_cells,
 )
+from stages.ops import draws
 from stages.sections.srofb import SrofbParams
 from tests.makers import tiny_values
+
+CPU = torch.device("cpu")
 
 
 def params(**changes: object) -> SrofbParams:
@@ -32,66 +38,104 @@ def cells_of(counts: tuple[int, int], gap: float) -> Cells:
     return Cells(torch.cat(clouds), torch.tensor([0] * counts[0] + [1] * counts[1]))
 
 
+def alone(cells: Cells, query: Tensor, steps: int, values: SrofbParams, key: int = 0) -> Tensor:
+    """Logits of one episode: foreground minus background."""
+    return classify([Task(cells, query, key)], steps, values)[0]
+
+
 def test_two_clouds_are_told_apart() -> None:
     query = torch.cat([torch.zeros(8, 4, 2), torch.full((8, 4, 2), 3.0)], dim=2)  # left ground, right object
-    logits = classify(cells_of((200, 200), 3.0), query, 100, params(hidden=32), torch_generator(0))
-    assert logits.argmax(0).tolist() == [[0, 0, 1, 1]] * 4
+    logits = alone(cells_of((200, 200), 3.0), query, 100, params(hidden=32))
+    assert (logits > 0).tolist() == [[False, False, True, True]] * 4
 
 
 def test_balance_keeps_a_rare_object_alive() -> None:
     query = torch.full((8, 1, 1), 1.5)
     cells = cells_of((2000, 20), 1.5)
-    foreground = {
-        balance: float(classify(cells, query, 10, params(class_balance=balance), torch_generator(1)).softmax(0)[1])
-        for balance in ("balanced", "none")
+    logit = {
+        balance: float(alone(cells, query, 10, params(class_balance=balance), 1)) for balance in ("balanced", "none")
     }
-    assert foreground["balanced"] > 0.5 > foreground["none"]
+    assert logit["balanced"] > 0 > logit["none"]
 
 
 def test_first_weights_and_dropout_belong_to_the_episode() -> None:
     query, cells = torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(2)), cells_of((30, 30), 1.0)
-    first, again, other = (
-        classify(cells, query, 5, params(), torch_generator(0, "srofb", 0, episode)) for episode in (4, 4, 5)
-    )
+    first, again, other = (alone(cells, query, 5, params(), key) for key in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def slow_training(cells: Cells, query: torch.Tensor, steps: int, values: SrofbParams) -> torch.Tensor:
-    """The same classifier with torch's own modules and optimiser, dropout off."""
-    net = torch.nn.Sequential(torch.nn.Linear(8, values.hidden), torch.nn.ReLU(), torch.nn.Linear(values.hidden, 2))
-    generator = torch_generator(3)
-    for layer, inputs, outputs in ((net[0], 8, values.hidden), (net[2], values.hidden, 2)):
-        bound = inputs**-0.5
-        drawn = torch.rand((outputs, inputs + 1), generator=generator) * 2 * bound - bound
-        layer.load_state_dict({"weight": drawn[:, 1:], "bias": drawn[:, 0]})
-    sgd = torch.optim.SGD(net.parameters(), lr=values.learning_rate)
-    counts = cells.labels.bincount(minlength=2)
-    for _ in range(steps):
+def slow_training(task: Task, steps: int, values: SrofbParams) -> Tensor:
+    """The same classifier with torch's own layers, loss, gradient and optimiser, in double, one episode at a time."""
+    channels, hidden = task.query.shape[0], values.hidden
+    keys = draws.to_keys([task.key], CPU)
+    layers = [torch.nn.Linear(channels, hidden).double(), torch.nn.Linear(hidden, 2).double()]
+    for number, layer in enumerate(layers):
+        inputs, outputs = layer.in_features, layer.out_features
+        drawn = draws.uniform(draws.branch(keys, number), draws.counters((inputs + 1) * outputs, CPU))[0].double()
+        drawn = ((2 * drawn - 1) * inputs**-0.5).view(inputs + 1, outputs)
+        layer.load_state_dict({"weight": drawn[1:].T, "bias": drawn[0]})
+    sgd = torch.optim.SGD([weight for layer in layers for weight in layer.parameters()], lr=values.learning_rate)
+    cells, labels = task.cells.features.double(), task.cells.labels
+    balance = 1 / labels.bincount(minlength=2).double() if values.class_balance == "balanced" else None
+    counted = draws.counters(len(labels) * -(-hidden // 4), CPU)
+    for step in range(steps):
+        bytes_ = draws.octets(draws.branch(keys, 2 + step), counted).view(len(labels), -1)[:, :hidden]
+        kept = (bytes_.int() < 256 * (1 - values.dropout)).double() / (1 - values.dropout)
         sgd.zero_grad()
+        logits = layers[1](layers[0](cells).relu() * kept)
         # torch's weighted mean divides by the sum of weights, which makes each side half of the loss.
-        torch.nn.functional.cross_entropy(net(cells.features), cells.labels, weight=1 / counts.float()).backward()
+        torch.nn.functional.cross_entropy(logits, labels, weight=balance).backward()
         sgd.step()
     with torch.no_grad():
-        result: torch.Tensor = net(query.flatten(1).T).T.unflatten(1, query.shape[1:])
-    return result
+        found: Tensor = layers[1](layers[0](task.query.flatten(1).T.double()).relu())
+    return (found[:, 1] - found[:, 0]).view(task.query.shape[1:])
 
 
-def test_training_is_plain_sgd_on_the_balanced_loss() -> None:
-    values = params(dropout=0.0, hidden=16)
-    query, cells = torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(2)), cells_of((50, 7), 1.0)
-    fast = classify(cells, query, 20, values, torch_generator(3))
-    assert torch.allclose(fast, slow_training(cells, query, 20, values), atol=1e-5)
+def random_task(count: int, seed: int, channels: int = 8) -> Task:
+    """Noise with a label that depends on it."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn((count, channels), generator=generator)
+    labels = (features[:, 0] > 0.5).long()
+    labels[:2] = torch.tensor([0, 1])
+    return Task(Cells(features, labels), torch.randn((channels, 3, 4), generator=generator), seed)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"dropout": 0.25, "class_balance": "none", "hidden": 7}])
+def test_training_side_by_side_is_plain_training_one_by_one(changes: dict[str, object]) -> None:
+    values = params(**{"hidden": 16, **changes})
+    tasks = [random_task(count, seed) for seed, count in enumerate((50, 7, 31))]
+    for found, task in zip(classify(tasks, 20, values), tasks, strict=True):
+        assert torch.allclose(found.double(), slow_training(task, 20, values), atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=7), st.integers(1, 7), st.integers(0, 1000))
+def test_an_episode_learns_the_same_in_any_batch(counts: list[int], size: int, seed: int) -> None:
+    tasks = [random_task(count, seed + number) for number, count in enumerate(counts)]
+    values = params(hidden=8)
+    expected = [classify([task], 10, values)[0] for task in tasks]
+    found = [
+        logits for first in range(0, len(tasks), size) for logits in classify(tasks[first : first + size], 10, values)
+    ]
+    for one, other in zip(expected, found, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_half_precision_is_near() -> None:
+    task = random_task(200, 3, 32)
+    exact, near = (classify([task], 10, params(), half=half)[0] for half in (False, True))
+    assert float((exact - near).abs().max()) < 0.05 * float(exact.abs().max())
 
 
 def test_confident_cells_pass_thresholds_or_are_the_best_few() -> None:
     foreground = torch.tensor([[0.95, 0.75, 0.65], [0.45, 0.35, 0.10]])
-    chosen = confident_cells(torch.stack([1 - foreground, foreground]).log(), params(fallback_cells=2))
-    assert chosen.tolist() == [[2, 2, 0], [0, 1, 1]]  # above 0.7, or under 0.4
     none_sure = torch.tensor([[0.55, 0.58, 0.52], [0.5, 0.56, 0.45]])
-    chosen = confident_cells(torch.stack([1 - none_sure, none_sure]).log(), params(fallback_cells=2))
-    assert chosen.tolist() == [[0, 2, 0], [1, 2, 1]]
-    kept = query_cells(torch.arange(6.0).view(1, 2, 3), chosen)
+    both = torch.stack([torch.stack([1 - part, part]).log() for part in (foreground, none_sure)])
+    chosen = confident_cells(both, params(fallback_cells=2))
+    assert chosen[0].tolist() == [[2, 2, 0], [0, 1, 1]]  # above 0.7, or under 0.4
+    assert chosen[1].tolist() == [[0, 2, 0], [1, 2, 1]]
+    kept = query_cells(torch.arange(6.0).view(1, 2, 3), chosen[1])
     assert kept.features.flatten().tolist() == [1, 3, 4, 5]
     assert kept.labels.tolist() == [1, 0, 1, 0]
 
@@ -100,7 +144,7 @@ def test_support_cells_take_the_pixel_under_them_and_leave_void_out() -> None:
     mask = torch.zeros(9, 9, dtype=torch.uint8)
     mask[0, 8], mask[8, 8] = 1, VOID
     assert mask_at_cells(mask, (3, 3)).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, VOID]]
-    cells = support_cells([torch.arange(9.0).view(1, 3, 3)], [mask])
+    cells = support_cells([torch.arange(9.0).view(1, 3, 3)], [mask_at_cells(mask, (3, 3))])
     assert cells.features.flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert cells.labels.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
 
@@ -112,5 +156,5 @@ def test_parameter_count_is_the_papers() -> None:
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
 def test_one_sided_supports_train_without_nan(labels: list[int]) -> None:
     cells = Cells(torch.ones(3, 8), torch.tensor(labels))
-    logits = classify(cells, torch.ones(8, 2, 2), 5, params(), torch_generator(0))
+    logits = alone(cells, torch.ones(8, 2, 2), 5, params())
     assert bool(logits.isfinite().all())

@@ -29,6 +29,7 @@ ARROWS = {
     "data": {"core", "sections", "artifacts", "ops", "data"},
     "models": {"core", "sections", "artifacts", "ops", "models"},
     "training": {"core", "sections", "artifacts", "ops", "data", "models", "training"},
+    "evaluation": {"core", "sections", "artifacts", "ops", "data", "models", "evaluation"},
     "reporting": {"core", "sections", "artifacts", "ops", "data", "models", "reporting"},
 }
 GENERATED: dict[Path, Callable[[], str]] = {

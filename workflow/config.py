@@ -125,6 +125,11 @@ def _check_across(config: Config, source: Path) -> None:
         raise InputError(
             f"{source}: plan.folds names fold {max(asked)}; expected 0…{folds - 1}, since index.folds is {folds}"
         )
+    held = config.values("index")["held_out"]
+    if held >= folds or held in asked:
+        raise InputError(
+            f"{source}: index.held_out is {held}; expected −1, or one of 0…{folds - 1} that plan.folds does not name"
+        )
     images, scenes = config.values("images"), config.values("scenes")
     if images["source"] != "scenes" and not images["root"]:
         raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")

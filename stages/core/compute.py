@@ -22,6 +22,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def memory_budget(device: torch.device, asked_mb: int) -> int:
+    """Bytes that cached data may take on a device: what was asked for, or 4 GiB, or half of what a GPU has free."""
+    if asked_mb > 0:
+        return asked_mb << 20
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 << 30
+
+
 def use_threads(count: int) -> None:
     """Let torch use ``count`` threads on the CPU; 0 leaves its own choice."""
     if count > 0:

@@ -13,7 +13,17 @@ from stages.artifacts.formats.index import INDEX
 from stages.core.errors import InputError
 from stages.core.labels import TRAIN, VAL, VOID
 
-ATTRIBUTES = ("classes", "source", "lists", "list_digests", "folds", "layout", "min_object_pixels", "novel_images")
+ATTRIBUTES = (
+    "classes",
+    "source",
+    "lists",
+    "list_digests",
+    "folds",
+    "layout",
+    "min_object_pixels",
+    "novel_images",
+    "held_out",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Index:
     layout: str
     min_object_pixels: int
     novel_images: str
+    held_out: int
 
     def novel(self, fold: int) -> NDArray[np.int64]:
         """Novel classes of a fold, as labels 1…C.
@@ -43,8 +54,12 @@ class Index:
         Raises
         ------
         InputError
-            If there is no such fold.
+            If there is no such fold, or it is held out.
         """
+        if fold == self.held_out:
+            raise InputError(
+                f"fold {fold} is held out (index.held_out); take it out of plan.folds, or hold out another"
+            )
         if not 0 <= fold < self.folds:
             raise InputError(
                 f"fold {fold} does not exist; this data set has folds 0…{self.folds - 1} (plan.folds, index.folds)"
@@ -53,13 +68,17 @@ class Index:
 
     def base(self, fold: int) -> NDArray[np.int64]:
         """Base classes of a fold, as labels 1…C."""
-        return np.setdiff1d(np.arange(1, len(self.classes) + 1), self.novel(fold))
+        return np.setdiff1d(np.arange(1, len(self.classes) + 1), self.unknown(fold))
+
+    def unknown(self, fold: int) -> NDArray[np.int64]:
+        """Classes that training knows nothing of: the novel ones, and those of the fold that is held out."""
+        return np.union1d(self.novel(fold), np.flatnonzero(self.class_fold == self.held_out) + 1)
 
     def training_images(self, fold: int) -> NDArray[np.int64]:
         """Images of the training list that hold a base class; without novel ones under ``novel_images: drop``."""
         base = self.pixels[:, self.base(fold)].any(axis=1)
-        novel = self.pixels[:, self.novel(fold)].any(axis=1)
-        wanted = (self.split == TRAIN) & base & ~(novel & (self.novel_images == "drop"))
+        unknown = self.pixels[:, self.unknown(fold)].any(axis=1)
+        wanted = (self.split == TRAIN) & base & ~(unknown & (self.novel_images == "drop"))
         return np.flatnonzero(wanted)
 
     def validation_images(self) -> NDArray[np.int64]:

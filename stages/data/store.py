@@ -85,6 +85,8 @@ class PseudoLabelStore(_Shards):
 
     def labels(self, image_id: str) -> NDArray[np.uint8]:
         """(3, H, W) uint8 labels of an image."""
+        if image_id not in self._places:
+            raise InputError(f"image '{image_id}' has no pseudo labels in the given shards; rerun `pseudolabels`")
         file, row = self._places[image_id]
         flat = hdf5.Ragged.get(file, "labels", row)
         return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,7 +28,9 @@ class Encoder(nn.Module):
 
     def __init__(self, *, arch: str, stem: str, width: int) -> None:
         super().__init__()
+        # Channels last in memory: what tensor cores and oneDNN's convolutions want.
         self.resnet = ResNet(arch=arch, stem=stem, width=width)
+        self.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
@@ -41,7 +41,8 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features at stride 8."""
-        features: Tensor = self.resnet((images - self.mean) / self.std)
+        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.resnet(normal)
         return features
 
 
@@ -110,20 +111,3 @@ def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str
     encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about
-
-
-class FeatureExtractor:
-    """A trained encoder that gives features of single images at their own size."""
-
-    def __init__(self, encoder: Encoder, precision: str, device: torch.device) -> None:
-        self._encoder = encoder.to(device)
-        self._device = device
-        self._autocast = precision == "bf16"
-
-    @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 RGB to (C, h, w) float32 on the device."""
-        batch = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None].float() / 255
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            features: Tensor = self._encoder(batch)[0]
-        return features.float()

@@ -1,7 +1,8 @@
-"""SROFB: a foreground/background classifier trained online for one episode (A8).
+"""SROFB: a foreground/background classifier trained online for an episode (A8), many episodes side by side.
 
 It learns from the support's cells, and refines itself with the query's confident cells. The query's mask is no
-argument of anything here.
+argument of anything here. First weights and dropout are drawn from the episode's own key, and cells that only fill a
+batch up weigh nothing: what an episode learns depends on no other (but for the rounding of a larger product).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.core.labels import VOID
+from stages.ops import draws
 from stages.sections.srofb import SrofbParams
 
 
@@ -24,23 +26,21 @@ class Cells:
     labels: Tensor
 
 
-def support_cells(features: list[Tensor], masks: list[Tensor]) -> Cells:
-    """Cells of the supports, labelled by the pixel that lies under each; void ones are left out.
+def support_cells(features: list[Tensor], labels: list[Tensor]) -> Cells:
+    """Cells of the supports; void ones are left out.
 
     Parameters
     ----------
     features
         One (C, h, w) map a support.
-    masks
-        (H, W) binary masks, 255 void, one a support.
+    labels
+        Their labels at cells (:func:`mask_at_cells`), (h, w), one a support.
     """
-    parts, labels = [], []
-    for feature, mask in zip(features, masks, strict=True):
-        nearest = mask_at_cells(mask, (feature.shape[1], feature.shape[2])).flatten()
-        kept = nearest != VOID
-        parts.append(feature.flatten(1).T[kept])
-        labels.append(nearest[kept].long())
-    return Cells(torch.cat(parts), torch.cat(labels))
+    kept = [part.flatten() != VOID for part in labels]
+    return Cells(
+        torch.cat([part.flatten(1).T[known] for part, known in zip(features, kept, strict=True)]),
+        torch.cat([part.flatten()[known].long() for part, known in zip(labels, kept, strict=True)]),
+    )
 
 
 def mask_at_cells(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -57,24 +57,24 @@ def confident_cells(logits: Tensor, params: SrofbParams) -> Tensor:
 
     Parameters
     ----------
-    logits : (2, h, w)
-        Rough matching, background and foreground, scale inside.
+    logits : (E, 2, h, w)
+        Rough matching of E episodes, background and foreground, scale inside.
 
     Returns
     -------
-    (h, w) uint8
+    (E, h, w) uint8
         0 unused, 1 background, 2 foreground.
     """
-    confidence = logits.softmax(0).flatten(1)
-    chosen = torch.zeros(confidence.shape[1], dtype=torch.uint8, device=logits.device)
+    confidence = logits.softmax(1).flatten(2)
+    chosen = torch.zeros_like(confidence[:, 0], dtype=torch.uint8)
     # Foreground last: where both fall back to their best cells, a scarce positive is worth more.
     for side, tau, mark in ((0, params.tau_bg, 1), (1, params.tau_fg, 2)):
-        passed = confidence[side] > tau
-        if not passed.any():
-            best = confidence[side].topk(min(params.fallback_cells, passed.numel())).indices
-            passed[best] = True
-        chosen[passed] = mark
-    return chosen.view(logits.shape[1:])
+        sure = confidence[:, side]
+        passed = sure > tau
+        best = sure.topk(min(params.fallback_cells, sure.shape[1])).indices
+        fallback = torch.zeros_like(passed).scatter_(1, best, True)
+        chosen[torch.where(passed.any(1, keepdim=True), passed, fallback)] = mark
+    return chosen.view(len(logits), *logits.shape[2:])
 
 
 def query_cells(features: Tensor, chosen: Tensor) -> Cells:
@@ -83,59 +83,130 @@ def query_cells(features: Tensor, chosen: Tensor) -> Cells:
     return Cells(features.flatten(1).T[kept], chosen.flatten()[kept].long() - 1)
 
 
-def _loss_weights(labels: Tensor, balance: str) -> Tensor:
-    """Weight of each cell; they sum to one."""
-    if balance == "none":
-        return torch.full(labels.shape, 1 / labels.numel(), device=labels.device)
-    counts = labels.bincount(minlength=2)
-    sides = int((counts > 0).sum())
-    return (1 / (counts.clamp(min=1) * sides))[labels].float()
+@dataclass(frozen=True)
+class Task:
+    """What the classifier of one episode learns from, and what it is asked.
 
-
-def _layer(inputs: int, outputs: int, generator: torch.Generator, device: torch.device) -> list[Tensor]:
-    """Weight and bias, uniform in ±1/√inputs as torch's linear layers start."""
-    bound = inputs**-0.5
-    drawn = torch.rand((outputs, inputs + 1), generator=generator) * (2 * bound) - bound
-    drawn = drawn.to(device)
-    return [drawn[:, 1:].clone().requires_grad_(), drawn[:, 0].clone().requires_grad_()]
-
-
-def classify(cells: Cells, query: Tensor, steps: int, params: SrofbParams, generator: torch.Generator) -> Tensor:
-    """Train the classifier on cells and apply it to the query.
-
-    Parameters
+    Attributes
     ----------
     cells
         Training cells.
     query : (C, h, w)
         Features of the query.
+    key
+        Seed of first weights and dropout.
+    """
+
+    cells: Cells
+    query: Tensor
+    key: int
+
+
+def _loss_weights(labels: Tensor, balance: str) -> Tensor:
+    """Weight of each cell; they sum to one."""
+    if balance == "none":
+        return torch.full(labels.shape, 1 / labels.numel(), device=labels.device)
+    counts = F.one_hot(labels, 2).sum(0)
+    return (1 / (counts.clamp(min=1) * (counts > 0).sum()))[labels]
+
+
+def _first_weights(keys: Tensor, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+    """(B, inputs, outputs) and (B, 1, outputs), uniform in ±1/√inputs as torch's linear layers start."""
+    counted = draws.counters((inputs + 1) * outputs, keys.device)
+    drawn = (2 * draws.uniform(keys, counted) - 1).mul_(inputs**-0.5).unflatten(1, (inputs + 1, outputs))
+    return drawn[:, 1:].contiguous(), drawn[:, :1].contiguous()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Tasks side by side, filled up to the longest.
+
+    Attributes
+    ----------
+    cells : (B, N, C)
+    is_fg : (B, N, 1) float
+        1 for foreground.
+    weights : (B, N, 1)
+        Of the loss; zero where filled up.
+    keys : (B,) int32
+    """
+
+    cells: Tensor
+    is_fg: Tensor
+    weights: Tensor
+    keys: Tensor
+
+    @staticmethod
+    def of(tasks: list[Task], balance: str, kind: torch.dtype) -> _Batch:
+        longest = max(len(task.cells.labels) for task in tasks)
+        first = tasks[0].cells.features
+        cells = torch.zeros((len(tasks), longest, first.shape[1]), dtype=kind, device=first.device)
+        is_fg, weights = (torch.zeros((len(tasks), longest, 1), device=first.device) for _ in range(2))
+        for row, task in enumerate(tasks):
+            count = len(task.cells.labels)
+            cells[row, :count] = task.cells.features
+            is_fg[row, :count, 0] = task.cells.labels.float()
+            weights[row, :count, 0] = _loss_weights(task.cells.labels, balance)
+        return _Batch(cells, is_fg, weights, draws.to_keys([task.key for task in tasks], first.device))
+
+
+def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Full-batch SGD by hand: the same sums as autograd's, without its copies.
+
+    The second layer is one row: with two classes only the difference of their logits matters, and its gradient is
+    that of both.
+    """
+    kind = batch.cells.dtype
+    w1, b1 = _first_weights(draws.branch(batch.keys, 0), batch.cells.shape[2], params.hidden)
+    both, bias = _first_weights(draws.branch(batch.keys, 1), params.hidden, 2)
+    w2, b2 = both[:, :, 1:] - both[:, :, :1], bias[:, :, 1:] - bias[:, :, :1]  # (B, H, 1), (B, 1, 1)
+    keep = max(1, round(256 * (1 - params.dropout)))
+    counted = draws.counters(batch.cells.shape[1] * -(-params.hidden // 4), batch.cells.device)
+    rate = params.learning_rate
+    for step in range(steps):
+        kept = draws.octets(draws.branch(batch.keys, 2 + step), counted).unflatten(1, (batch.cells.shape[1], -1))
+        hidden = torch.baddbmm(b1.to(kind), batch.cells, w1.to(kind)).float().relu_()  # (B, N, H)
+        # Dropout keeps keep/256 of the units; what was not above zero has no gradient either.
+        hidden *= (kept[:, :, : params.hidden] <= keep - 1).float().mul_(256 / keep)
+        difference = hidden @ w2 + b2  # (B, N, 1)
+        error = (difference.sigmoid() - batch.is_fg) * batch.weights  # for foreground; for background, minus it
+        back = error * w2.transpose(1, 2)  # (B, N, H)
+        # Each of two opposite rows moves by the rate: their difference by twice that.
+        w2 = w2 - 2 * rate * (hidden.transpose(1, 2) @ error)
+        b2 = b2 - 2 * rate * error.sum(1, keepdim=True)
+        back *= (hidden > 0).float().mul_(256 / keep)
+        w1 = w1 - rate * (batch.cells.transpose(1, 2) @ back.to(kind)).float()
+        b1 = b1 - rate * back.sum(1, keepdim=True)
+    return w1, b1, w2, b2
+
+
+def classify(tasks: list[Task], steps: int, params: SrofbParams, *, half: bool = False) -> list[Tensor]:
+    """Train the classifiers of many episodes in one batch and apply each to its query.
+
+    Parameters
+    ----------
+    tasks
+        Episodes, best of about as many cells each: shorter ones are filled up.
     steps
         Full-batch SGD steps.
-    generator
-        Of the episode, on the CPU: first weights, then one dropout mask a step.
+    params
+        Dropout acts in steps of 1/256.
+    half
+        Products with the features in bfloat16, sums in float32.
 
     Returns
     -------
-    (2, h, w)
-        Logits, background and foreground.
+    list of (h, w)
+        Logit of the foreground minus that of the background, on each query's grid.
     """
-    channels, device = query.shape[0], query.device
-    first = _layer(channels, params.hidden, generator, device)
-    second = _layer(params.hidden, 2, generator, device)
-    weights = _loss_weights(cells.labels, params.class_balance)
-    keep = 1 - params.dropout
-    for _ in range(steps):
-        kept = torch.rand((len(cells.labels), params.hidden), generator=generator) < keep
-        hidden = F.linear(cells.features, *first).relu() * (kept / keep).to(device)
-        losses = F.cross_entropy(F.linear(hidden, *second), cells.labels, reduction="none")
-        gradients = torch.autograd.grad((losses * weights).sum(), [*first, *second])
-        with torch.no_grad():
-            for value, gradient in zip([*first, *second], gradients, strict=True):
-                value -= params.learning_rate * gradient
-    with torch.no_grad():
-        hidden = F.linear(query.flatten(1).T, *first).relu()
-        logits: Tensor = F.linear(hidden, *second).T.unflatten(1, query.shape[1:])
-    return logits
+    batch = _Batch.of(tasks, params.class_balance, torch.bfloat16 if half else torch.float32)
+    trained = _train(batch, steps, params)
+    found = []
+    for task, w1, b1, w2, b2 in zip(tasks, *trained, strict=True):
+        cells = task.query.flatten(1).T.to(batch.cells.dtype)
+        hidden = (cells @ w1.to(cells.dtype)).float() + b1
+        found.append((hidden.relu_() @ w2 + b2).view(task.query.shape[1:]))
+    return found
 
 
 def parameter_count(channels: int, hidden: int) -> int:

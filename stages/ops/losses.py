@@ -1,4 +1,4 @@
-"""Cross-entropy of upsampled logits, image by image."""
+"""Cross-entropy of upsampled logits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from stages.ops.matching import upsample
 def upsampled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over all pixels that are not 255, of logits brought to the labels' size.
 
-    The same number as ``F.cross_entropy(upsample(logits), labels, ignore_index=255)``. One image at a time, classes
-    last in memory, keeps the upsampled logits in the processor's cache: 3.8 times faster at 100 classes and 225 px.
+    The same number as ``F.cross_entropy(upsample(logits), labels, ignore_index=255)``. On a CPU, one image at a time,
+    classes last in memory, keeps the upsampled logits in the processor's cache: 3.8 times faster at 100 classes and
+    225 px. A GPU takes the batch at once.
 
     Parameters
     ----------
@@ -30,8 +31,9 @@ def upsampled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     size = (labels.shape[-2], labels.shape[-1])
     total = logits.new_zeros(())
-    for image, target in zip(logits, labels, strict=True):
-        full = upsample(image[None].contiguous(memory_format=torch.channels_last), size)[0]
-        rows = full.permute(1, 2, 0).flatten(0, 1)  # (H·W, K)
+    together = 1 if logits.device.type == "cpu" else len(logits)
+    for images, target in zip(logits.split(together), labels.split(together), strict=True):
+        full = upsample(images.contiguous(memory_format=torch.channels_last), size)
+        rows = full.permute(0, 2, 3, 1).flatten(0, 2)  # (B·H·W, K)
         total = total + F.cross_entropy(rows, target.flatten().long(), ignore_index=VOID, reduction="sum")
     return total / (labels != VOID).sum().clamp(min=1)

@@ -58,6 +58,29 @@ def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
     return shaped
 
 
+def match_many(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
+    """The same for one query and the prototypes of many episodes; the query is read once, never normalised in full.
+
+    Parameters
+    ----------
+    query : (C, h, w)
+        Query features.
+    prototypes : (E, 2, C)
+        Background, foreground.
+    scale
+        Factor of the cosine.
+
+    Returns
+    -------
+    (E, 2, h, w)
+        Logits.
+    """
+    cells = query.flatten(1)  # (C, hw)
+    lengths = torch.linalg.vector_norm(cells, dim=0).clamp(min=1e-12)
+    logits: Tensor = F.normalize(prototypes, dim=2).flatten(0, 1) @ cells * (scale / lengths)
+    return logits.view(len(prototypes), 2, *query.shape[1:])
+
+
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """``Up``: bilinear with aligned corners, (B, C, h, w) to (B, C, H, W)."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

@@ -84,6 +84,21 @@ def splat_labels(labels: NDArray[np.integer], count: int, size: tuple[int, int])
     return total.reshape(count, h * w).astype(np.float32)
 
 
+def region_weights(labels: NDArray[np.integer], count: int, features: Tensor) -> Tensor:
+    """Splatted masks (R, h, w) of a label map on the grid of features (C, h, w), in the form that their device likes.
+
+    A GPU multiplies one mask a region, which is the same number each time; a CPU adds up pixels.
+    """
+    size = (features.shape[-2], features.shape[-1])
+    if features.device.type == "cpu":
+        splatted: Tensor = torch.from_numpy(splat_labels(labels, count, size)).unflatten(1, size)
+        return splatted
+    on_device = torch.from_numpy(labels.astype(np.int64)).to(features.device)
+    masks = on_device[None] == torch.arange(count, device=features.device)[:, None, None]
+    weights: Tensor = splat_masks(masks.float(), size)
+    return weights
+
+
 def pool(features: Tensor, weights: Tensor) -> Tensor:
     """Masked average pooling (Eq. 1) with splatted masks.
 

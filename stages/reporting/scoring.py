@@ -79,7 +79,8 @@ def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str 
         "classes": f"{len(facts['classes'])} {hashlib.md5(names.encode()).hexdigest()}",
         "train_list": train,
         "val_list": val,
-        "folds": f"{facts['folds']} {facts['layout']}",
+        "folds": f"{facts['folds']} {facts['layout']}"
+        + (f", {held} held out" if (held := facts["held_out"]) >= 0 else ""),
         **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights")},
     }
 

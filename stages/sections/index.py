@@ -28,3 +28,11 @@ class Params(Section):
         Literal["keep", "drop"],
         Limit(description="Training images that hold novel classes too: keep (the paper) or drop."),
     ]
+    held_out: Annotated[
+        int,
+        Limit(
+            ge=-1,
+            description="Fold whose classes nobody knows, neither base nor novel in any other: what is chosen there "
+            "is chosen on its base classes alone; −1 for none.",
+        ),
+    ]

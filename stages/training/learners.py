@@ -14,11 +14,20 @@ from stages.training.batches import Batch
 NAMES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3")
 
 
-def matching_loss(encoder: nn.Module, batch: Batch, scale: float) -> Tensor:
-    """Loss of support–query matching (A, Eq. 6) of episodes: supports first, the query last."""
-    images, masks = batch["images"], batch["masks"]
-    features = encoder(images.flatten(0, 1).float() / 255).float().unflatten(0, images.shape[:2])
-    with torch.autocast(images.device.type, enabled=False):  # matching keeps full precision, as at test time
+def matching_loss(features: Tensor, masks: Tensor, scale: float) -> Tensor:
+    """Loss of support–query matching (A, Eq. 6).
+
+    Parameters
+    ----------
+    features : (E·(K + 1), C, h, w)
+        Of the images of E episodes: supports first, the query last.
+    masks : (E, K + 1, H, W) uint8
+        1 foreground, 0 background, 255 neither.
+    scale
+        Factor of the cosine.
+    """
+    features = features.float().unflatten(0, masks.shape[:2])
+    with torch.autocast(masks.device.type, enabled=False):  # matching keeps full precision, as at test time
         prototypes = support_prototypes(features[:, :-1], masks[:, :-1])
         return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1])
 
@@ -32,7 +41,7 @@ class MatchingLearner(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Losses in the order of :data:`NAMES`, NaN where there is none; the first entry is their weighted sum."""
-        loss = matching_loss(self.encoder, batch, self.scale)
+        loss = matching_loss(self.encoder(batch["images"].flatten(0, 1)), batch["masks"], self.scale)
         return torch.stack([loss, loss.detach(), *[loss.new_tensor(torch.nan)] * 3])
 
 
@@ -52,9 +61,12 @@ class JointLearner(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Whole loss, then the parts in the order of :data:`NAMES`."""
-        segmentation = matching_loss(self.encoder, batch, self.scale)
+        # One pass for both: frozen BatchNorm does not mix images.
+        episodes = batch["images"].flatten(0, 1)
+        both = self.encoder(torch.cat([episodes, batch["extra"]]))
+        matched, features = both.split([len(episodes), len(batch["extra"])])
+        segmentation = matching_loss(matched, batch["masks"], self.scale)
         total, parts = segmentation, [segmentation.detach(), *[segmentation.new_tensor(torch.nan)] * 3]
-        features = self.encoder(batch["extra"])
         for key, decoder in self.decoders.items():
             level = int(key)
             target = batch["labels"][:, level]

@@ -6,8 +6,8 @@ weights (CPU: bit for bit with the same number of threads).
 
 from __future__ import annotations
 
-import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,35 @@ from torch import Tensor, nn
 from stages.core.errors import InputError
 from stages.core.files import told_when_full
 from stages.core.progress import say, track
+from stages.core.threads import AHEAD, ahead
 from stages.sections.optimisation import Optimisation
-from stages.training.batches import BatchSource
+from stages.training.batches import Batch, BatchMaker, BatchSource
 from stages.training.learners import NAMES
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how often; only ``precision``, a parameter of the encoder, changes a result beyond rounding."""
+    """Where and how; only ``precision``, a parameter of the encoder, changes a result beyond rounding.
+
+    Attributes
+    ----------
+    device, devices
+        Kind and number of devices.
+    precision
+        ``fp32`` or ``bf16``.
+    compile
+        Let torch compile the network: slower to start, faster to run.
+    memory_mb
+        Memory for decoded images; 0 for a default.
+    checkpoint_every
+        Iterations between checkpoints.
+    """
 
     device: str
     devices: int
     precision: str
+    compile: bool
+    memory_mb: int
     checkpoint_every: int
 
 
@@ -91,9 +108,48 @@ def synchronise(learner: nn.Module) -> None:
             setattr(learner, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
 
 
+def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:
+    """Batches in order; those that must be decoded first, some ahead of time."""
+    if source.bank.resident:
+        yield from (source(iteration, rank, world) for iteration in iterations)
+        return
+    yield from ahead(lambda iteration: source(iteration, rank, world), iterations, AHEAD)
+
+
+class _Losses:
+    """Losses of all iterations; fetched from the device in blocks, so that it need not wait for us."""
+
+    def __init__(self, known: list[Tensor], label: str) -> None:
+        self.known, self._label, self._new = known, label, list[Tensor]()
+
+    def add(self, parts: Tensor) -> None:
+        """Keep an iteration's losses on the device."""
+        self._new.append(parts.detach())
+
+    def fetch(self) -> list[Tensor]:
+        """Losses of all iterations so far, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If a whole loss is not finite.
+        """
+        if self._new:
+            block = torch.stack(self._new).cpu()
+            if not bool(block[:, 0].isfinite().all()):
+                first = int((~block[:, 0].isfinite()).nonzero()[0])
+                raise InputError(
+                    f"{self._label}: the loss is {float(block[first, 0]):g} at iteration {len(self.known) + first}; "
+                    "lower learning_rate"
+                )
+            self.known += list(block)
+            self._new = []
+        return self.known
+
+
 def fit(
     learner: nn.Module,
-    batches: BatchSource,
+    batches: BatchMaker,
     params: Optimisation,
     hardware: Hardware,
     checkpoint: Path,
@@ -107,7 +163,7 @@ def fit(
     learner
         Module that maps a batch to (whole loss, parts).
     batches
-        Gives the batch of an iteration.
+        Gives, for a device, what gives the batch of an iteration.
     params, hardware
         What changes the result, and what does not.
     checkpoint
@@ -130,27 +186,33 @@ def fit(
     fabric = _fabric(hardware)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         synchronise(learner)
+    if hardware.compile:
+        for part in learner.children():
+            part.compile()  # in place: names of weights stay
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(
         trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
     model, wrapped = fabric.setup(learner, optimizer)
-    start, losses = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
+    start, known = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
+    losses = _Losses(known, label)
+    left = range(start, params.iterations)
+    source = _batches(batches(fabric.device), left, fabric.global_rank, fabric.world_size)
     model.train()
-    for iteration in track(range(start, params.iterations), params.iterations, label, "iteration", done=start):
+    for iteration, batch in zip(left, track(source, params.iterations, label, "iteration", done=start), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(params, iteration)
-        batch = fabric.to_device(batches(iteration, fabric.global_rank, fabric.world_size))
         wrapped.zero_grad()
         parts = model(batch)
         fabric.backward(parts[0])
         wrapped.step()
-        losses.append(parts.detach().cpu())
-        if not math.isfinite(losses[-1][0]):
-            raise InputError(f"{label}: the loss is {losses[-1][0]:g} at iteration {iteration}; lower learning_rate")
-        if (iteration + 1) % hardware.checkpoint_every == 0 and iteration + 1 < params.iterations:
-            _save(fabric, checkpoint, recipe, learner, optimizer, losses)
-    return _log(losses, params) if fabric.is_global_zero else None
+        losses.add(parts)
+        done = iteration + 1
+        if done % params.log_every == 0:
+            losses.fetch()
+        if done % hardware.checkpoint_every == 0 and done < params.iterations:
+            _save(fabric, checkpoint, recipe, learner, optimizer, losses.fetch())
+    return _log(losses.fetch(), params) if fabric.is_global_zero else None
 
 
 def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]) -> None:

@@ -20,7 +20,7 @@ from stages.models.encoder import Encoder, save_encoder
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
 from stages.sections.optimisation import Optimisation
-from stages.training.batches import BatchSource
+from stages.training.batches import BatchMaker
 from stages.training.loop import Hardware, fit
 
 CHECKPOINT_EVERY = 50
@@ -41,7 +41,7 @@ def train_and_write(
     *,
     learner: nn.Module,
     net: Encoder,
-    batches: BatchSource,
+    batches: BatchMaker,
     params: Optimisation,
     encoder: EncoderParams,
     matching: MatchingParams,
@@ -52,12 +52,15 @@ def train_and_write(
     device: str,
     devices: int,
     threads: int,
+    compiled: int,
+    memory_mb: int,
 ) -> None:
     """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden."""
     use_threads(threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_name(f".{out.name}.checkpoint")
-    hardware = Hardware(pick_device(device).type, devices, encoder.precision, CHECKPOINT_EVERY)
+    kind = pick_device(device).type
+    hardware = Hardware(kind, devices, encoder.precision, compiled > 0, memory_mb, CHECKPOINT_EVERY)
     log = fit(learner, batches, params, hardware, checkpoint, recipe, label)
     if log is None:
         return

@@ -6,7 +6,7 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec
 
 INDEX = Spec(
     "index",
-    2,
+    3,
     "index",
     "The data set without its pixels: where each image lies, what it holds, which classes are novel in which fold.",
     {
@@ -29,5 +29,6 @@ INDEX = Spec(
         "layout": "contiguous or fwb",
         "min_object_pixels": "an image counts as one of a class from this many pixels on",
         "novel_images": "keep or drop training images that hold novel classes too",
+        "held_out": "fold whose classes are neither base nor novel in the others; −1 for none",
     },
 )

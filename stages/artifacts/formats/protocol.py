@@ -11,7 +11,7 @@ PROTOCOL = (
     Column("train_list", "str", "training list and the MD5 of its ids, one a line"),
     Column("val_list", "str", "validation list and the MD5 of its ids"),
     Column("novel_images", "str", "training images that hold novel classes too: keep or drop"),
-    Column("folds", "str", "number of folds and how the classes are laid into them"),
+    Column("folds", "str", "number of folds, how the classes are laid into them, and which is held out, if any"),
     Column("min_object_pixels", "int64", "an image counts as one of a class from this many pixels on"),
     Column("resolution", "str", "side of a training image and its geometry; tests are at the images' own size"),
     Column("weights", "str", "MD5 of the pretrained weights"),

@@ -1,0 +1,1 @@
+"""From encoders and episode lists to predictions and pixel counts."""

@@ -1,0 +1,112 @@
+"""Features of images and prototypes of supports, each computed once while a memory budget lasts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.compute import memory_budget
+from stages.core.labels import VOID
+from stages.data.index import Index
+from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.srofb import mask_at_cells
+from stages.ops.labels import binary
+from stages.ops.matching import support_prototypes
+
+STRIDE = 8
+NO_MASK = np.zeros((0, 0), np.uint8)
+
+
+@dataclass(frozen=True)
+class _Support:
+    """What is kept of a class in a support: small, whatever the memory budget."""
+
+    prototypes: Tensor
+    cells: Tensor
+    labelled: int
+
+
+class FeatureBank:
+    """Features of one encoder.
+
+    Parameters
+    ----------
+    extract
+        The encoder.
+    index
+        Sizes of the images.
+    image
+        Decodes an image of the index, (H, W, 3).
+    support_mask
+        Decodes its mask; asked for supports alone.
+    budget_mb
+        Memory that features may take; 0 for a default (:func:`stages.core.compute.memory_budget`). One block of
+        episodes is always held.
+    """
+
+    def __init__(
+        self,
+        extract: FeatureExtractor,
+        index: Index,
+        image: Callable[[int], NDArray[np.uint8]],
+        support_mask: Callable[[int], NDArray[np.uint8]],
+        budget_mb: int,
+    ) -> None:
+        self._extract, self._index, self._image, self._mask = extract, index, image, support_mask
+        self._budget = memory_budget(extract.device, budget_mb)
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._supports: dict[tuple[int, int], _Support] = {}
+
+    def _bytes(self, image: int) -> int:
+        cells = (self._index.height[image] // STRIDE + 1) * (self._index.width[image] // STRIDE + 1)
+        return int(cells) * self._extract.channels * 4
+
+    def fits(self, images: set[int]) -> bool:
+        """Whether the budget holds the features of all these images."""
+        return sum(map(self._bytes, images)) <= self._budget
+
+    def load(self, images: set[int], label: str = "") -> None:
+        """Hold the features of these images; older ones go where they would take too much."""
+        missing = sorted(images - self._kept.keys())
+        room = self._budget - sum(map(self._bytes, missing))
+        for old in [image for image in self._kept if image not in images]:
+            if sum(feature.nbytes for feature in self._kept.values()) <= room:
+                break
+            del self._kept[old]
+        sizes = [(int(self._index.height[image]), int(self._index.width[image])) for image in missing]
+        found = self._extract.each(sizes, lambda number: Decoded(self._image(missing[number]), NO_MASK), label)
+        for number, _, features in found:
+            self._kept[missing[number]] = features
+        for image in images:
+            self._kept.move_to_end(image)
+
+    def __getitem__(self, image: int) -> Tensor:
+        """(C, h, w) of an image that is held."""
+        return self._kept[image]
+
+    def _support(self, image: int, label: int) -> _Support:
+        if (image, label) not in self._supports:
+            features = self[image]
+            mask = binary(torch.from_numpy(self._mask(image)).to(features.device), label)
+            cells = mask_at_cells(mask, (features.shape[1], features.shape[2]))
+            prototypes = support_prototypes(features[None, None], mask[None, None])[0]
+            self._supports[image, label] = _Support(prototypes, cells, int((cells != VOID).sum()))
+        return self._supports[image, label]
+
+    def prototypes(self, image: int, label: int) -> Tensor:
+        """(2, C) prototypes of a class in a support, background and foreground."""
+        return self._support(image, label).prototypes
+
+    def cell_labels(self, image: int, label: int) -> Tensor:
+        """(h, w) labels of a support's cells: 1 the class, 255 void, 0 elsewhere."""
+        return self._support(image, label).cells
+
+    def labelled(self, image: int, label: int) -> int:
+        """Cells of a support that are not void."""
+        return self._support(image, label).labelled

@@ -1,0 +1,66 @@
+"""Predictions → pixel counts; the only place that a query's mask reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.progress import track_groups
+from stages.data.index import Index
+from stages.data.store import ImageStore
+from stages.evaluation.cases import Case
+from stages.evaluation.predictor import Prediction, Predictor
+from stages.ops.labels import binary
+from stages.ops.metrics import COUNTS, count_many
+
+TOGETHER = 32  # predictions of one image that are brought to its size at a time
+
+
+def truth_of(store: ImageStore, query: int) -> NDArray[np.uint8]:
+    """Mask of a query, for scoring alone."""
+    return store.mask(query)
+
+
+def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
+    """Pixel counts (E, 4) of predictions for one query image."""
+    labels = torch.from_numpy(truth).to(predictions[0].logits.device)
+    masks = {label: binary(labels, label) for label in {found.case.label for found in predictions}}
+    parts = [predictions[first : first + TOGETHER] for first in range(0, len(predictions), TOGETHER)]
+    counts = [
+        count_many(
+            torch.stack([found.logits for found in part]), torch.stack([masks[found.case.label] for found in part])
+        )
+        for part in parts
+    ]
+    return torch.cat(counts)
+
+
+def predict_and_score(
+    predictor: Predictor, cases: list[Case], store: ImageStore, label: str
+) -> Iterator[tuple[list[Prediction], Tensor]]:
+    """Predictions for all episodes and their counts (E, 4), in groups of one query image.
+
+    A label's last word is the name under which matching appears.
+    """
+    matching = label.split()[-1]
+    for block in track_groups(predictor.blocks(cases, label), len(cases), label, "episode"):
+        found = sorted(predictor(block, matching), key=lambda prediction: prediction.case.query)
+        for query, group in groupby(found, key=lambda prediction: prediction.case.query):
+            predictions = list(group)
+            yield predictions, score(predictions, truth_of(store, query))
+
+
+def rows_of(predictions: list[Prediction], counts: Tensor, index: Index) -> pd.DataFrame:
+    """One row a prediction: seed, episode, variant, query, class, counts."""
+    names = [
+        (found.case.seed, found.case.episode, found.variant, index.ids[found.case.query], found.case.label)
+        for found in predictions
+    ]
+    frame = pd.DataFrame(names, columns=["seed", "episode", "variant", "query", "class"])
+    return frame.join(pd.DataFrame(counts.cpu().numpy(), columns=list(COUNTS)))

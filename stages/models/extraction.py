@@ -1,0 +1,94 @@
+"""Features of images at their own size: batches without padding, decoding ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.progress import track
+from stages.core.threads import AHEAD, ahead
+from stages.models.encoder import Encoder
+
+
+def groups_by_size(sizes: list[tuple[int, int]], most: int) -> list[list[int]]:
+    """Numbers of images in groups of one size, at most ``most`` each: what can be one batch without padding."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(sizes):
+        found.setdefault(size, []).append(number)
+    return [numbers[first : first + most] for numbers in found.values() for first in range(0, len(numbers), most)]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image, read from a shard.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    mask : (H, W) uint8
+        Labels.
+    regions : (H, W) int32, optional
+        Regions.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    regions: NDArray[np.int32] | None = None
+
+
+class FeatureExtractor:
+    """A trained encoder that gives features of images at their own size."""
+
+    def __init__(self, encoder: Encoder, precision: str, device: torch.device) -> None:
+        self._encoder = encoder.to(device)
+        self.device, self.channels = device, encoder.channels
+        self._autocast = precision == "bf16"
+
+    @property
+    def batch(self) -> int:
+        """Images that are worth a batch: a CPU gains nothing from many, and its caches lose."""
+        return 4 if self.device.type == "cpu" else 16
+
+    @torch.inference_mode()
+    def __call__(self, images: list[NDArray[np.uint8]]) -> Tensor:
+        """(H, W, 3) uint8 RGB images of one size to (B, C, h, w) float32 on the device."""
+        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            features: Tensor = self._encoder(batch)
+        return features.float()
+
+    def each(
+        self, sizes: list[tuple[int, int]], read: Callable[[int], Decoded], label: str
+    ) -> Iterator[tuple[int, Decoded, Tensor]]:
+        """Features of many images, in batches of one size; images are decoded ahead in threads.
+
+        Parameters
+        ----------
+        sizes
+            Height and width of images 0…N−1, px.
+        read
+            Decodes one of them.
+        label
+            For the progress line; none if empty.
+
+        Yields
+        ------
+        number, image, (C, h, w) features
+            Grouped by size, not in order.
+        """
+        groups = groups_by_size(sizes, self.batch)
+        order = [number for group in groups for number in group]
+        read_ahead = ahead(read, order, AHEAD)
+        items = track(read_ahead, len(order), label, "image") if label else read_ahead
+        for group in groups:
+            batch = list(islice(items, len(group)))
+            yield from zip(group, batch, self([item.image for item in batch]), strict=True)
+        for _ in items:  # lets the bar end
+            pass
