@@ -4,7 +4,8 @@ Reads
     ``index``, ``images`` (all shards), ``regions`` and ``pseudolabels`` (one shard, for pictures), the folders of all
     trainings and evaluations.
 Writes
-    a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``metrics.json``, ``plots/`` (one log per training).
+    a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``comparisons.tsv``, ``metrics.json``, ``plots/`` (one
+    log per training).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from stages.artifacts import hdf5, tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.comparisons import COMPARISONS
 from stages.artifacts.formats.examples import EXAMPLES
 from stages.artifacts.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
 from stages.artifacts.formats.regions import REGIONS
@@ -29,7 +31,7 @@ from stages.models.encoder import read_about
 from stages.ops.labels import binary
 from stages.reporting import pictures
 from stages.reporting.page import Strip, render
-from stages.reporting.scoring import Evaluation, class_table, metrics, read_evaluation, score_table
+from stages.reporting.scoring import Evaluation, class_table, comparison_table, metrics, read_evaluation, score_table
 from stages.sections.report import Params
 
 
@@ -125,6 +127,7 @@ def run(
     logs = {_run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
     table = score_table(found, params.protocol, params.bootstrap, params.seed)
     classes = class_table(found, params.protocol)
+    comparisons = comparison_table(found, params.protocol, params.bootstrap, params.seed)
     with ImageStore(images, data) as store:
         strips = _training_strips(data, store, regions, pseudolabels, found[0].about["fold"], params.images)
         episodes = [strip for part in found for strip in _episode_strips(data, store, part, params.episodes)]
@@ -133,6 +136,7 @@ def run(
         note=_note(found),
         table=table,
         classes=classes,
+        comparisons=comparisons,
         curves=pictures.loss_curves(logs),
         galleries=[("Regions and pseudo labels", strips), ("Episodes", episodes)],
     )
@@ -140,6 +144,7 @@ def run(
         (scratch / "index.html").write_text(page, encoding="utf8")
         tables.write(scratch / "results.tsv", SCORES, table)
         tables.write(scratch / "classes.tsv", CLASS_SCORES, classes)
+        tables.write(scratch / "comparisons.tsv", COMPARISONS, comparisons)
         (scratch / "metrics.json").write_text(json.dumps(metrics(table), indent=1) + "\n", encoding="utf8")
         for name, log in logs.items():
             tables.write(scratch / "plots" / f"{name.replace(' ', '-')}.tsv", LOG, log)

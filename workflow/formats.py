@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.comparisons import COMPARISONS
 from stages.artifacts.formats.episode_results import RESULTS
 from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.examples import EXAMPLES
@@ -17,4 +18,4 @@ from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
 
 HDF5_SPECS = (IMAGES, INDEX, HIERARCHIES, REGIONS, FEATURES, PROTOTYPES, PSEUDOLABELS, EXAMPLES)
-TABLE_SPECS = (EPISODES, RESULTS, LOG, SCORES, CLASS_SCORES)
+TABLE_SPECS = (EPISODES, RESULTS, LOG, SCORES, CLASS_SCORES, COMPARISONS)

@@ -72,7 +72,7 @@ SCOPE: dict[str, tuple[str, ...]] = {
 }
 TRAINED = (WEIGHTS, LOG_FILE)
 EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
-REPORTED = ("index.html", "results.tsv", "classes.tsv", "metrics.json")
+REPORTED = ("index.html", "results.tsv", "classes.tsv", "comparisons.tsv", "metrics.json")
 
 
 # Stages that write a folder a job, not a file a job.

@@ -37,7 +37,7 @@ PACKAGES = {
     "pycocotools": "pycocotools",
 }
 # Options that say where and how fast a stage runs, not what it computes.
-HARDWARE = frozenset({"device", "devices", "threads", "workers", "cache_mb"})
+HARDWARE = frozenset({"device", "devices", "threads", "workers", "compiled", "memory_mb", "batch"})
 
 # Folders in the project whose files are made by other stages, and have records of their own.
 ARTIFACTS = frozenset({"artifacts", "report"})

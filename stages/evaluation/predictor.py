@@ -17,7 +17,7 @@ from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
 BLOCK = 64  # episodes whose predictions are held at a time
-BATCH_MB = {"cpu": 128, "cuda": 4096}  # cells of the classifiers that are trained side by side
+BATCH_MB = {"cpu": 8, "cuda": 4096}  # cells of classifiers trained side by side: a cache full, or a GPU full
 
 
 @dataclass(frozen=True)

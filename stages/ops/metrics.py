@@ -106,6 +106,11 @@ def bootstrap_miou(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -
     return means
 
 
+def seed_mean(rows: pd.DataFrame) -> float:
+    """mIoU in [0, 1]: the mean over seeds of each seed's score."""
+    return float(np.mean([class_iou(part).mean() for _, part in rows.groupby("seed")]))
+
+
 def scores(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> Scores:
     """Scores of the rows of one fold, shot and variant.
 

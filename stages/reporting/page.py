@@ -59,6 +59,16 @@ brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ c
 <td>{{ row.episodes }}</td><td>{{ "%.3f" % (row.parameters / 1e6) }} M</td></tr>{% endfor %}
 </tbody></table></div>
 {% endfor %}
+<h2>What each component adds, points of mIoU</h2>
+<p>Paired: both variants of a row are scored on the same resampled query images.</p>
+<div class="wide"><table>
+<thead><tr><th>variant</th><th class="text">against</th><th>shot</th><th>fold</th><th>gain</th><th>95 % interval</th>
+<th>better in</th></tr></thead>
+<tbody>{% for row in comparisons %}
+<tr><td>{{ row.variant }}</td><td class="text">{{ row.reference }}</td><td>{{ row.shot }}</td><td>{{ row.fold }}</td>
+<td>{{ "%+.1f" % row.gain }}</td><td>[{{ "%+.1f" % row.gain_low }}, {{ "%+.1f" % row.gain_high }}]</td>
+<td>{{ "%.0f" % (100 * row.better) }} %</td></tr>{% endfor %}
+</tbody></table></div>
 <h2>Per class, IoU %</h2>
 <div class="wide"><table>
 <thead><tr><th>variant</th>{% for name in class_names %}<th>{{ name }}</th>{% endfor %}</tr></thead>
@@ -104,6 +114,7 @@ def render(
     note: str,
     table: pd.DataFrame,
     classes: pd.DataFrame,
+    comparisons: pd.DataFrame,
     curves: str,
     galleries: list[tuple[str, list[Strip]]],
 ) -> str:
@@ -115,6 +126,7 @@ def render(
         note=note,
         classes=list(dict.fromkeys(classes["class"])),
         shots=_shots(table),
+        comparisons=comparisons.to_dict("records"),
         class_names=names,
         class_rows=rows,
         curves=curves,

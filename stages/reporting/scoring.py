@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.artifacts import tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.comparisons import COMPARISONS
 from stages.artifacts.formats.episode_results import RESULTS
 from stages.artifacts.formats.files import ABOUT, ROWS
 from stages.artifacts.formats.results import SCORES
 from stages.core.errors import InputError
 from stages.core.random import numpy_generator
 from stages.data.index import ATTRIBUTES
-from stages.ops.metrics import class_iou, scores
+from stages.ops.metrics import bootstrap_miou, class_iou, scores, seed_mean
 
 MEAN = "mean"
 # What `evaluate` notes of a protocol.
@@ -164,6 +166,48 @@ def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)[[column.name for column in CLASS_SCORES.columns]]
+
+
+# A component and what it is added to, in the order of the paper's table.
+PAIRS = (
+    ("baseline", "pretrained"),
+    ("spfl-single-level", "baseline"),
+    ("spfl", "baseline"),
+    ("spfl", "spfl-single-level"),
+    ("spfl+srofb-support-only", "spfl"),
+    ("spfl+srofb", "spfl"),
+    ("spfl+srofb", "spfl+srofb-support-only"),
+)
+
+
+def comparison_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
+    """One row per fold, shot and pair of variants, and per mean over folds; both see the same resampled queries."""
+    columns = protocol_columns(evaluations, protocol)
+    rows = []
+    for shot in sorted({evaluation.about["shot"] for evaluation in evaluations}):
+        folds = [evaluation for evaluation in evaluations if evaluation.about["shot"] == shot]
+        drawn = {str(part.about["fold"]): _samples(part, samples, seed) for part in folds}
+        if len(folds) > 1:  # folds are independent, and so are their resamples
+            shared = set.intersection(*(set(found) for found in drawn.values()))
+            drawn[MEAN] = {name: np.mean([found[name] for found in drawn.values()], axis=0) for name in shared}
+        for fold, found in drawn.items():
+            for variant, reference in PAIRS:
+                if variant in found and reference in found:
+                    gains = found[variant] - found[reference]
+                    low, high = np.percentile(gains[1:], [2.5, 97.5])
+                    names = {"fold": fold, "shot": shot, "variant": variant, "reference": reference}
+                    scores = {"gain": gains[0], "gain_low": low, "gain_high": high, "better": (gains[1:] > 0).mean()}
+                    rows.append({**columns, **names, **scores})
+    return pd.DataFrame(rows)[[column.name for column in COMPARISONS.columns]]
+
+
+def _samples(evaluation: Evaluation, samples: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """mIoU of each variant, per cent: the mean over seeds, then that of each bootstrap sample."""
+    found = {}
+    for variant, part in evaluation.rows.groupby("variant", sort=False):
+        rng = numpy_generator(seed, "bootstrap", evaluation.about["fold"], evaluation.about["shot"])
+        found[str(variant)] = 100 * np.append(seed_mean(part), bootstrap_miou(part, samples, rng))
+    return found
 
 
 def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
