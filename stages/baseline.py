@@ -43,6 +43,7 @@ def run(
     threads: int = 0,
     compiled: int = 0,
     memory_mb: int = 0,
+    live: Path | None = None,
 ) -> None:
     """Train on base-class episodes of ``shot`` supports."""
     data = read_index(index)
@@ -73,4 +74,5 @@ def run(
             threads=threads,
             compiled=compiled,
             memory_mb=memory_mb,
+            live=live,
         )

@@ -59,6 +59,7 @@ def run(
     threads: int = 0,
     compiled: int = 0,
     memory_mb: int = 0,
+    live: Path | None = None,
 ) -> None:
     """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (level 1 alone)."""
     if variant not in VARIANTS:
@@ -101,4 +102,5 @@ def run(
             threads=threads,
             compiled=compiled,
             memory_mb=memory_mb,
+            live=live,
         )

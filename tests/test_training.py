@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -124,6 +125,39 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
     ]
     likeness = torch.nn.functional.cosine_similarity(moves[0], moves[1], dim=0)
     assert float(likeness) > (0.99 if stage == "baseline" else 0.8)
+
+
+def test_dvclive_draws_the_log_while_it_grows(project: Project, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    project.make_baseline(tmp_path / "run", "--live", live)
+    log = tables.read(tmp_path / "run/log.tsv", LOG)
+    for name in ("loss", "loss_seg", "learning_rate"):
+        curve = pd.read_csv(live / f"plots/metrics/{name}.tsv", sep="\t")
+        assert curve["step"].tolist() == log["iteration"].tolist() == [2, 4, 6]
+        assert curve[name].tolist() == log[name].tolist()
+    assert not (live / "plots/metrics/loss_pseudo1.tsv").exists()  # the Baseline has none
+    expected = project.path("baseline/fold0/1shot/weights.safetensors")
+    assert digest(tmp_path / "run/weights.safetensors") == digest(expected)
+
+
+@pytest.mark.parametrize("stage", ["baseline", "train"])
+def test_streamed_images_train_as_resident_ones(project: Project, tmp_path: Path, stage: str) -> None:
+    # At 64 × 64 px all images take less than a MiB, the smallest budget that can be asked for.
+    words = (
+        project.train_words(tmp_path / "run")
+        if stage == "train"
+        else [
+            *(*project.data(), "--weights", project.weights),
+            *"--fold 0 --shot 1 --threads 1 --out".split(),
+            tmp_path / "run",
+        ]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.training.bank.memory_budget", lambda device, asked: 1000)
+        assert project.run(stage, *words) == 0
+    name = "train/fold0/1shot/hierarchical" if stage == "train" else "baseline/fold0/1shot"
+    for file in ("weights.safetensors", "log.tsv"):
+        assert digest(tmp_path / "run" / file) == digest(project.path(f"{name}/{file}"))
 
 
 def test_the_rate_falls_to_a_tenth_in_steps() -> None:

@@ -36,8 +36,8 @@ PACKAGES = {
     "kornia": "kornia",
     "pycocotools": "pycocotools",
 }
-# Options that say where and how fast a stage runs, not what it computes.
-HARDWARE = frozenset({"device", "devices", "threads", "workers", "compiled", "memory_mb", "batch"})
+# Options that say where and how a stage runs and is watched, not what it computes.
+HARDWARE = frozenset({"device", "devices", "threads", "workers", "compiled", "memory_mb", "batch", "live"})
 
 # Folders in the project whose files are made by other stages, and have records of their own.
 ARTIFACTS = frozenset({"artifacts", "report"})
@@ -125,13 +125,13 @@ class Recorder:
     ) -> None:
         path.unlink(missing_ok=True)
         self._path, self._digests, self._out = path, digests, Path(options["out"])
-        plain = {key: str(value) for key, value in options.items() if isinstance(value, (int, str))}
+        scientific = {key: value for key, value in options.items() if key not in HARDWARE | {"out"}}
         self._made: dict[str, Any] = {
             "stage": stage,
-            "options": {key: value for key, value in plain.items() if key not in HARDWARE},
+            "options": {key: str(value) for key, value in scientific.items() if isinstance(value, (int, str))},
             "parameters": json.loads(json.dumps(parameters)),
             "code": code_digest(stage),
-            "inputs": _inputs({key: value for key, value in options.items() if key != "out"}, digests),
+            "inputs": _inputs(scientific, digests),
         }
         self._before = files_of(self._out)
 

@@ -25,6 +25,7 @@ from stages.core.threads import AHEAD, ahead
 from stages.sections.optimisation import Optimisation
 from stages.training.batches import Batch, BatchMaker, BatchSource
 from stages.training.learners import NAMES
+from stages.training.live import Curves
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def fit(
     checkpoint: Path,
     recipe: str,
     label: str,
+    live: Path | None = None,
 ) -> pd.DataFrame | None:
     """Train a learner in place.
 
@@ -172,6 +174,8 @@ def fit(
         Inputs and parameters that the result depends on; a checkpoint of another recipe is not used.
     label
         For the progress line.
+    live
+        Folder for DVCLive's curves, if any (:mod:`stages.training.live`).
 
     Returns
     -------
@@ -196,6 +200,7 @@ def fit(
     model, wrapped = fabric.setup(learner, optimizer)
     start, known = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
     losses = _Losses(known, label)
+    curves = Curves(live if fabric.is_global_zero else None)
     left = range(start, params.iterations)
     source = _batches(batches(fabric.device), left, fabric.global_rank, fabric.world_size)
     model.train()
@@ -209,10 +214,12 @@ def fit(
         losses.add(parts)
         done = iteration + 1
         if done % params.log_every == 0:
-            losses.fetch()
+            curves.show(_log(losses.fetch(), params))
         if done % hardware.checkpoint_every == 0 and done < params.iterations:
             _save(fabric, checkpoint, recipe, learner, optimizer, losses.fetch())
-    return _log(losses.fetch(), params) if fabric.is_global_zero else None
+    log = _log(losses.fetch(), params)
+    curves.show(log)
+    return log if fabric.is_global_zero else None
 
 
 def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]) -> None:

@@ -54,6 +54,7 @@ def train_and_write(
     threads: int,
     compiled: int,
     memory_mb: int,
+    live: Path | None,
 ) -> None:
     """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden."""
     use_threads(threads)
@@ -61,7 +62,7 @@ def train_and_write(
     checkpoint = out.with_name(f".{out.name}.checkpoint")
     kind = pick_device(device).type
     hardware = Hardware(kind, devices, encoder.precision, compiled > 0, memory_mb, CHECKPOINT_EVERY)
-    log = fit(learner, batches, params, hardware, checkpoint, recipe, label)
+    log = fit(learner, batches, params, hardware, checkpoint, recipe, label, live)
     if log is None:
         return
     about = {

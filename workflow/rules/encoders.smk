@@ -22,6 +22,7 @@ rule baseline:
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
         " --threads {threads}"
+        " --live live/baseline/fold{wildcards.fold}/{wildcards.shot}shot"
         " --out $(dirname {output.weights:q})"
         " --record provenance/baseline/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
@@ -124,5 +125,6 @@ rule train:
         " --shot {wildcards.shot}"
         " --variant {wildcards.variant}"
         " --threads {threads}"
+        " --live live/train/fold{wildcards.fold}/{wildcards.shot}shot/{wildcards.variant}"
         " --out $(dirname {output.weights:q})"
         " --record provenance/train/fold{wildcards.fold}/{wildcards.shot}shot/{wildcards.variant}.json"

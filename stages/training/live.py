@@ -1,0 +1,53 @@
+"""Curves of a training while it runs, as DVCLive writes them; for eyes alone, no stage reads them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.core.errors import InputError
+
+
+class Curves:
+    """A DVCLive folder, begun anew; nothing at all without a folder.
+
+    Parameters
+    ----------
+    folder
+        Where DVCLive writes ``plots/metrics/*.tsv`` and ``metrics.json``; None for no curves.
+
+    Raises
+    ------
+    InputError
+        If DVCLive is not installed.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._live: Any = None
+        self._logged = 0
+        if folder is None:
+            return
+        try:
+            from dvclive import Live
+        except ImportError:
+            raise InputError("--live needs dvclive, which is not installed here; leave --live out") from None
+        shutil.rmtree(folder, ignore_errors=True)
+        self._live = Live(
+            dir=str(folder), report=None, save_dvc_exp=False, dvcyaml=None, cache_images=False, monitor_system=False
+        )
+
+    def show(self, log: pd.DataFrame) -> None:
+        """Write the rows of a log that are new; a level without a loss has no curve."""
+        if self._live is None:
+            return
+        for row in log.iloc[self._logged :].to_dict("records"):
+            self._live.step = int(row["iteration"])
+            for name, value in row.items():
+                if name != "iteration" and not math.isnan(value):
+                    self._live.log_metric(name, value)
+            self._live.make_summary()
+        self._logged = len(log)
