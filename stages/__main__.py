@@ -33,7 +33,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions")
+TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:

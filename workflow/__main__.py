@@ -105,6 +105,12 @@ def _explain(options: argparse.Namespace) -> str:
     return explain(options.path)
 
 
+def _study(options: argparse.Namespace) -> str:
+    from workflow.study import GRIDS, study
+
+    return study(options.name, options.grid or GRIDS[options.name], options.words)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow", description="Everyday commands of the pipeline.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -132,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--remote", help="name of the DVC remote; the default one else")
     explain = command("explain", _explain, "what an artifact was made from and, if it is stale, why")
     explain.add_argument("path", help="an artifact, a folder of artifacts, or a provenance record")
+    study = command(
+        "study", _study, "one trained encoder under many test-time settings; further options go to the stage studies"
+    )
+    study.add_argument("name", choices=("supports", "thresholds"), help="Fig. 8, or Fig. 7 of the paper")
+    study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
     check = command("check", _check, "verify that the house agrees with itself")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
     command("table", lambda _: _table(), "print the result table")
@@ -142,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; give the exit code."""
     parser = _parser()
     options, words = parser.parse_known_args(argv)
-    if words and options.command != "run":
+    if words and options.command not in ("run", "study"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     options.words = words
     try:

@@ -1,0 +1,90 @@
+"""From the rows of a study to its curve or heat map."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from stages.artifacts.formats.study_results import STUDY_CURVE
+from stages.core.random import numpy_generator
+from stages.ops.metrics import bootstrap_miou, seed_mean
+
+SAMPLES = 1000
+
+
+def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
+    """Mean over folds of every setting and variant, with bootstrap intervals over query images."""
+    rows = []
+    first = next(iter(folds.values()))
+    for setting, variant in first[["setting", "variant"]].drop_duplicates().itertuples(index=False):
+        parts = {
+            fold: frame[(frame["setting"] == setting) & (frame["variant"] == variant)] for fold, frame in folds.items()
+        }
+        samples = [
+            np.append(seed_mean(part), bootstrap_miou(part, SAMPLES, numpy_generator(0, "study", fold)))
+            for fold, part in parts.items()
+        ]
+        mean = 100 * np.mean(samples, axis=0)
+        low, high = np.percentile(mean[1:], [2.5, 97.5])
+        rows.append((setting, variant, mean[0], low, high, sum(map(len, parts.values()))))
+    return pd.DataFrame(rows, columns=[column.name for column in STUDY_CURVE.columns])
+
+
+def supports_picture(table: pd.DataFrame, title: str) -> bytes:
+    """MIoU against the number of supports, as SVG (A, Fig. 8)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for variant, part in table.groupby("variant"):
+        part = part.assign(k=part["setting"].astype(int)).sort_values("k")
+        axes.plot(part["k"], part["miou"], marker="o", label=variant)
+        axes.fill_between(part["k"], part["miou_low"], part["miou_high"], alpha=0.15)
+    axes.set(xlabel="supports", ylabel="mIoU, %", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _svg(figure)
+
+
+def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
+    """MIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
+    from matplotlib.figure import Figure
+
+    refined = table[table["setting"] != "none"]
+    pairs = refined["setting"].str.split("/", expand=True).astype(float)
+    grid = refined.assign(fg=pairs[0], bg=pairs[1]).pivot_table(index="fg", columns="bg", values="miou")
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(grid, origin="lower", cmap="viridis", aspect="auto")
+    middle = (grid.to_numpy().min() + grid.to_numpy().max()) / 2
+    for (row, column), value in np.ndenumerate(grid.to_numpy()):
+        colour = "white" if value < middle else "black"
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(grid.shape[1]), [f"{value:g}" for value in grid.columns])
+    axes.set_yticks(range(grid.shape[0]), [f"{value:g}" for value in grid.index])
+    axes.set(xlabel="τ_bg", ylabel="τ_fg", title=title)
+    figure.colorbar(shown, label="mIoU, %")
+    return _svg(figure)
+
+
+def _svg(figure: mpl.figure.Figure) -> bytes:
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "novelseg"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+PICTURES = {"supports": supports_picture, "thresholds": thresholds_picture}
+
+
+def title_of(about: dict[str, object], folds: list[int]) -> str:
+    """What a picture is of, in a line."""
+    trained = about["encoder"]
+    assert isinstance(trained, dict)
+    return (
+        f"folds {', '.join(map(str, folds))}; {trained['arch']}, trained with {trained['shot']} support(s), "
+        f"{trained['iterations']} iterations at {trained['resolution']}"
+    )

@@ -1,0 +1,147 @@
+"""One trained encoder under many test-time settings, on the same episodes: nothing is trained again but the classifier.
+
+Reads
+    ``index``, ``images`` (all shards), an encoder that ``train`` wrote.
+Writes
+    a folder: ``rows.parquet`` (pixel counts), ``episodes.tsv`` (the episodes), ``about.json`` (settings, classes).
+    Not a pipeline stage: ``python -m workflow study supports`` and ``… thresholds`` run it for every fold and draw it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from stages.artifacts import tables
+from stages.artifacts.formats.episodes import EPISODES
+from stages.artifacts.formats.files import ABOUT, ROWS
+from stages.artifacts.formats.study_results import STUDY_ROWS
+from stages.core.compute import pick_device, use_threads
+from stages.core.digests import digest_once
+from stages.core.errors import InputError
+from stages.core.files import whole_folder
+from stages.core.progress import say
+from stages.core.random import numpy_generator
+from stages.data.index import Index, read_index
+from stages.data.sampling import Episode, EpisodeSampler
+from stages.data.store import ImageStore
+from stages.evaluation.bank import FeatureBank
+from stages.evaluation.cases import Case
+from stages.evaluation.predictor import Predictor, Refinement
+from stages.evaluation.scoring import predict_and_score, rows_of
+from stages.models.encoder import load_encoder
+from stages.models.extraction import FeatureExtractor
+from stages.sections.srofb import SrofbParams
+
+STUDIES = ("supports", "thresholds")
+MATCHING, SROFB = "matching", "srofb"
+
+
+def _numbers(grid: str, study: str) -> list[float]:
+    try:
+        found = [float(word) for word in grid.split()]
+    except ValueError:
+        found = []
+    limit, what = (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "shares from 0 to 1")
+    low = 1 if study == "supports" else 0
+    if not found or any(not low <= value <= limit for value in found) or len(set(found)) < len(found):
+        raise InputError(f"--grid is '{grid}'; expected {what}, each once, separated by blanks")
+    return found
+
+
+def _drawn(data: Index, fold: int, most: int, count: int, seed: int) -> list[Case]:
+    """Episodes with as many supports as any setting needs, of the classes that have enough images, which are told."""
+    images = data.validation_images()
+    usable = {label: len(data.holds(images, label)) for label in data.novel(fold).tolist()}
+    kept = [label for label, number in usable.items() if number > most]
+    named = ", ".join(f"{data.classes[label - 1]} ({number})" for label, number in usable.items())
+    if not kept:
+        raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images ({named}); lower --grid")
+    say(f"fold {fold}: {len(kept)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
+    sampler = EpisodeSampler(data, images, data.novel(fold)[[label in kept for label in usable]], most, "validation")
+    rng = numpy_generator(seed, "study", fold, most)
+    episodes: list[Episode] = [sampler.draw(rng) for _ in range(count)]
+    return [Case(seed, number, drawn.query, drawn.label, drawn.supports) for number, drawn in enumerate(episodes)]
+
+
+def _settings(
+    study: str, grid: list[float], cases: list[Case], srofb: SrofbParams
+) -> Iterator[tuple[str, list[Case], list[Refinement]]]:
+    """Passes over the episodes: a name where all of a pass is one setting, the episodes, the classifiers."""
+    if study == "supports":  # the first k of the same supports
+        for k in map(int, sorted(grid)):
+            yield (
+                str(k),
+                [replace(case, supports=case.supports[:k]) for case in cases],
+                [Refinement(SROFB, True, srofb)],
+            )
+        return
+    ways = [
+        Refinement(f"{fg:g}/{bg:g}", True, srofb.model_copy(update={"tau_fg": fg, "tau_bg": bg}))
+        for fg, bg in product(grid, grid)
+    ]
+    yield "", cases, ways
+
+
+def run(
+    *,
+    study: str,
+    grid: str,
+    index: Path,
+    images: list[Path],
+    encoder: Path,
+    out: Path,
+    fold: int,
+    srofb: SrofbParams,
+    shot: int = 1,
+    episodes: int = 200,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    memory_mb: int = 0,
+    batch: int = 0,
+) -> None:
+    """Score every setting of ``grid``: numbers of supports, or thresholds for both sides at ``shot`` supports."""
+    if study not in STUDIES:
+        raise InputError(f"--study is '{study}'; expected one of {', '.join(STUDIES)}")
+    numbers = _numbers(grid, study)
+    use_threads(threads)
+    data = read_index(index)
+    net, about = load_encoder(encoder, fold)
+    most = int(max(numbers)) if study == "supports" else shot
+    cases = _drawn(data, fold, most, episodes, seed)
+    found: list[pd.DataFrame] = []
+    with ImageStore(images, data) as store:
+        extract = FeatureExtractor(net, about["precision"], pick_device(device))
+        bank = FeatureBank(extract, data, store.image, store.mask, memory_mb)
+        for setting, mine, ways in _settings(study, numbers, cases, srofb):
+            predictor = Predictor(bank, about["scale"], ways, half=about["precision"] == "bf16", batch=batch)
+            label = f"{study} {setting} fold {fold} {MATCHING}"
+            rows = [rows_of(*scored, data) for scored in predict_and_score(predictor, mine, store, label)]
+            frame = pd.concat(rows)
+            # Thresholds are the names of their classifiers; matching has none.
+            refined = frame["variant"] != MATCHING
+            frame.insert(0, "setting", setting or frame["variant"].where(refined, "none"))
+            found.append(frame.assign(variant=frame["variant"].where(~refined, SROFB)))
+    listed = {
+        "episode": range(len(cases)),
+        "query": [data.ids[case.query] for case in cases],
+        "class": [case.label for case in cases],
+        "supports": [" ".join(data.ids[image] for image in case.supports) for case in cases],
+    }
+    told = {
+        **{"study": study, "grid": numbers, "fold": fold, "shot": shot, "episodes": episodes, "seed": seed},
+        "classes": sorted({data.classes[case.label - 1] for case in cases}),
+        "encoder": {"md5": digest_once(encoder), **about},
+        "srofb": srofb.model_dump(),
+    }
+    with whole_folder(out) as scratch:
+        order = ["setting", "variant", "episode"]
+        tables.write(scratch / ROWS, STUDY_ROWS, pd.concat(found).sort_values(order, kind="stable"))
+        tables.write(scratch / "episodes.tsv", EPISODES, pd.DataFrame(listed))
+        (scratch / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf8")

@@ -1,0 +1,250 @@
+"""Many episodes at once give what one at a time gives, whatever the batch, the order and the memory (A8, A9)."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.artifacts import tables
+from stages.artifacts.formats.episodes import EPISODES
+from stages.artifacts.formats.study_results import STUDY_ROWS
+from stages.core.labels import VOID
+from stages.core.random import key_to_seed
+from stages.data.index import read_index
+from stages.data.store import ImageStore
+from stages.evaluation.bank import FeatureBank
+from stages.evaluation.cases import Case, read_cases
+from stages.evaluation.predictor import Prediction, Predictor, Refinement
+from stages.evaluation.scoring import score
+from stages.models.encoder import load_encoder
+from stages.models.extraction import FeatureExtractor, groups_by_size
+from stages.models.srofb import Cells, Task, mask_at_cells
+from stages.ops.labels import binary
+from stages.ops.matching import match, match_many
+from stages.ops.metrics import count_many, pixel_counts
+from stages.ops.pooling import EPSILON
+from stages.sections.srofb import SrofbParams
+from tests.makers import Project, tiny_values
+from tests.test_srofb import slow_training
+
+CPU = torch.device("cpu")
+SPFL = "train/fold0/1shot/hierarchical/weights.safetensors"
+MARGIN = 1e-5
+
+
+def srofb() -> SrofbParams:
+    """The online classifier of the tiny experiment."""
+    return SrofbParams.model_validate(tiny_values()["srofb"])
+
+
+def predictions(
+    project: Project, cases: list[Case], batch: int, ways: list[Refinement]
+) -> dict[tuple[Case, str], Prediction]:
+    """All predictions of the jointly trained encoder."""
+    index = read_index(project.path("index/index.h5"))
+    net, about = load_encoder(project.path(SPFL))
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        bank = FeatureBank(FeatureExtractor(net, "fp32", CPU), index, store.image, store.mask, 0)
+        predictor = Predictor(bank, about["scale"], ways, batch=batch)
+        found = [made for block in predictor.blocks(cases, "test") for made in predictor(block, "matching")]
+    assert len(found) == len(cases) * (1 + len(ways))
+    return {(made.case, made.variant): made for made in found}
+
+
+def all_cases(project: Project, shots: int = 1) -> list[Case]:
+    """The episodes of both seeds; with more shots, further supports are those of other episodes of the class."""
+    index = read_index(project.path("index/index.h5"))
+    lists = [project.path(f"episodes/fold0/1shot/seed{seed}.tsv") for seed in (0, 1)]
+    cases = read_cases(lists, index)
+    pools = {case.label: index.holds(index.validation_images(), case.label).tolist() for case in cases}
+    return [
+        Case(
+            case.seed,
+            case.episode,
+            case.query,
+            case.label,
+            tuple(image for image in pools[case.label] if image != case.query)[:shots],
+        )
+        for case in cases
+    ]
+
+
+def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str, Tensor]:
+    """One episode alone: features upsampled before they are pooled, autograd, double; (h, w) logits."""
+    index, values = read_index(project.path("index/index.h5")), srofb()
+    net, about = load_encoder(project.path(SPFL))
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        images = [store.image(image) for image in (*case.supports, case.query)]
+        masks = [binary(torch.from_numpy(store.mask(image)), case.label) for image in case.supports]
+    with torch.inference_mode():
+        maps = [net(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0].double() for image in images]
+    *supports, query = maps
+    sides = []
+    for side in (0, 1):
+        pooled = []
+        for features, mask in zip(supports, masks, strict=True):
+            full = F.interpolate(features[None], size=tuple(mask.shape), mode="bilinear", align_corners=True)[0]
+            pooled.append((full * (mask == side)).sum((1, 2)) / ((mask == side).sum() + EPSILON))
+        sides.append(torch.stack(pooled).mean(0))
+    logits = about["scale"] * torch.stack([F.cosine_similarity(query, side[:, None, None], dim=0) for side in sides])
+    cells, labels = [], []
+    for features, mask in zip(supports, masks, strict=True):
+        at = mask_at_cells(mask, (features.shape[1], features.shape[2])).flatten()
+        cells.append(features.flatten(1).T[at != VOID])
+        labels.append(at[at != VOID].long())
+    if with_query:
+        confidence = logits.softmax(0).flatten(1)
+        chosen = torch.zeros(confidence.shape[1], dtype=torch.long)
+        for side, tau in ((0, values.tau_bg), (1, values.tau_fg)):
+            passed = confidence[side] > tau
+            if not passed.any():
+                passed[confidence[side].argsort(descending=True)[: values.fallback_cells]] = True
+            chosen[passed] = side + 1
+        cells.append(query.flatten(1).T[chosen > 0])
+        labels.append(chosen[chosen > 0] - 1)
+    task = Task(
+        Cells(torch.cat(cells).float(), torch.cat(labels)),
+        query.float(),
+        key_to_seed(values.seed, "srofb", case.seed, case.episode),
+    )
+    steps = values.steps_one_shot if len(case.supports) == 1 else values.steps_many_shots
+    return {"matching": logits[1] - logits[0], "srofb": slow_training(task, steps, values)}
+
+
+@pytest.mark.parametrize(("shots", "with_query"), [(1, True), (1, False), (3, True)])
+def test_fast_evaluation_is_the_plain_one(project: Project, shots: int, with_query: bool) -> None:
+    cases = all_cases(project, shots)[:4]
+    found = predictions(project, cases, 0, [Refinement("srofb", with_query, srofb())])
+    for case in cases:
+        for name, logits in slow_prediction(project, case, with_query).items():
+            assert float((found[case, name].logits - logits).abs().max()) < 1e-4 * float(logits.abs().max()), name
+
+
+def test_no_prediction_depends_on_the_batch_or_the_order(project: Project) -> None:
+    cases = all_cases(project)
+    ways = [Refinement("alone", False, srofb()), Refinement("refined", True, srofb())]
+    expected = predictions(project, cases, 1, ways)
+    shuffled = random.Random(0).sample(cases, len(cases))
+    near = 0
+    for batch in (7, 32):
+        for key, made in predictions(project, shuffled, batch, ways).items():
+            size = 64, 64
+            one, other = (
+                F.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=True)[0, 0]
+                for logits in (expected[key].logits, made.logits)
+            )
+            differing = (one > 0) != (other > 0)
+            assert bool((one[differing].abs() < MARGIN).all())  # only where nothing is decided
+            near += int(differing.sum())
+    assert near <= 2
+
+
+def test_matching_many_prototypes_is_matching_each(rng: np.random.Generator) -> None:
+    query = torch.from_numpy(rng.normal(size=(8, 5, 6))).float()
+    prototypes = torch.from_numpy(rng.normal(size=(3, 2, 8))).float()
+    expected = torch.cat([match(query[None], pair[None], 10.0) for pair in prototypes])
+    assert torch.allclose(match_many(query, prototypes, 10.0), expected, atol=1e-5)
+
+
+def test_counting_many_is_counting_each(rng: np.random.Generator) -> None:
+    logits = torch.from_numpy(rng.normal(size=(3, 4, 5))).float()
+    masks = torch.from_numpy(rng.choice([0, 1, VOID], size=(3, 13, 17))).to(torch.uint8)
+    shown = F.interpolate(logits[:, None], size=(13, 17), mode="bilinear", align_corners=True)[:, 0] > 0
+    for row, counts in enumerate(count_many(logits, masks).tolist()):
+        assert tuple(counts) == pixel_counts(shown[row].numpy().astype(np.uint8), masks[row].numpy())
+
+
+def test_scoring_tells_the_classes_of_an_image_apart() -> None:
+    truth = np.array([[1, 2], [0, VOID]], np.uint8)
+    made = [Prediction(Case(0, n, 0, label, (1,)), "x", torch.ones((2, 2))) for n, label in enumerate((1, 2, 1))]
+    assert score(made, truth).tolist() == [[1, 3, 0, 2]] * 3
+    upper = Prediction(Case(0, 0, 0, 2, (1,)), "x", torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]))
+    assert score([upper], truth).tolist() == [[1, 1, 2, 2]]
+
+
+def test_images_of_one_size_are_grouped() -> None:
+    sizes = [(3, 4), (4, 3), (3, 4), (3, 4)]
+    assert groups_by_size(sizes, 2) == [[0, 2], [3], [1]]
+
+
+def study(project: Project, out: Path, *words: object) -> int:
+    """The tool `studies` on the tiny experiment."""
+    return project.run("studies", *project.data(), "--encoder", project.path(SPFL), "--fold", 0, "--out", out, *words)
+
+
+def test_a_study_of_supports_shows_one_set_of_episodes_with_more_and_more(project: Project, tmp_path: Path) -> None:
+    assert study(project, tmp_path / "out", "--study", "supports", "--grid", "1 3", "--episodes", 5) == 0
+    rows = tables.read(tmp_path / "out/rows.parquet", STUDY_ROWS)
+    assert rows.groupby(["setting", "variant"]).size().to_dict() == {
+        (k, variant): 5 for k in ("1", "3") for variant in ("matching", "srofb")
+    }
+    queries = rows.groupby(["setting", "variant"])["query"].apply(list)
+    assert all(part == queries.iloc[0] for part in queries)
+    assert {len(names.split()) for names in tables.read(tmp_path / "out/episodes.tsv", EPISODES)["supports"]} == {3}
+    about = json.loads((tmp_path / "out/about.json").read_text())
+    assert about["classes"]
+    assert about["grid"] == [1, 3]
+
+
+def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) -> None:
+    assert study(project, tmp_path / "out", "--study", "thresholds", "--grid", "0.5 0.9", "--episodes", 4) == 0
+    rows = tables.read(tmp_path / "out/rows.parquet", STUDY_ROWS)
+    assert sorted(rows["setting"].unique()) == ["0.5/0.5", "0.5/0.9", "0.9/0.5", "0.9/0.9", "none"]
+    assert set(rows.loc[rows["setting"] == "none", "variant"]) == {"matching"}
+    # The pair of the parameters is what `evaluate` would say.
+    again = SrofbParams.model_validate(tiny_values(srofb={"tau_fg": 0.9, "tau_bg": 0.5})["srofb"])
+    index = read_index(project.path("index/index.h5"))
+    listed = tables.read(tmp_path / "out/episodes.tsv", EPISODES)
+    numbers = {name: number for number, name in enumerate(index.ids)}
+    cases = [
+        Case(0, int(e), numbers[q], int(c), tuple(numbers[name] for name in s.split()))
+        for e, q, c, s in listed.itertuples(index=False)
+    ]
+    found = predictions(project, cases, 0, [Refinement("srofb", True, again)])
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        expected = [score([found[case, "srofb"]], store.mask(case.query))[0].tolist() for case in cases]
+    counts = rows[rows["setting"] == "0.9/0.5"].sort_values("episode")
+    assert counts.iloc[:, -4:].to_numpy().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--study", "supports", "--grid", "1 1"], "expected numbers of supports from 1 to 100, each once"),
+        (["--study", "supports", "--grid", "many"], "--grid is 'many'"),
+        (["--study", "thresholds", "--grid", "0.5 1.5"], "expected shares from 0 to 1"),
+        (["--study", "colours", "--grid", "1"], "expected one of supports, thresholds"),
+        (["--study", "supports", "--grid", "99"], "no novel class has 100 usable validation images"),
+    ],
+)
+def test_a_study_that_cannot_be(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert study(project, tmp_path / "out", *words) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_studies_show_every_setting(project: Project, tmp_path: Path) -> None:
+    from stages.reporting.studies import PICTURES, curve
+
+    for name, grid, settings in (("supports", "1 2", 2), ("thresholds", "0.5 0.9", 5)):
+        assert study(project, tmp_path / name, "--study", name, "--grid", grid, "--episodes", 6) == 0
+        rows = tables.read(tmp_path / name / "rows.parquet", STUDY_ROWS)
+        table = curve({0: rows, 1: rows})
+        assert table["setting"].nunique() == settings
+        assert bool((table["miou_low"] <= table["miou_high"]).all())
+        one = rows[(rows["setting"] == table["setting"][0]) & (rows["variant"] == table["variant"][0])]
+        by_class = one.groupby("class")[["fg_intersection", "fg_union"]].sum()
+        mean = 100 * (by_class["fg_intersection"] / by_class["fg_union"]).mean()
+        assert table["miou"][0] == pytest.approx(mean)
+        assert PICTURES[name](table, "title").startswith(b"<?xml")
+        pd.testing.assert_frame_equal(table, curve({0: rows, 1: rows}))

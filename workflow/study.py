@@ -1,0 +1,54 @@
+"""``python -m workflow study NAME``: one encoder a fold under many test-time settings, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.artifacts import tables
+from stages.artifacts.formats.files import ABOUT, ROWS, WEIGHTS
+from stages.artifacts.formats.study_results import STUDY_CURVE, STUDY_ROWS
+from stages.core.errors import InputError
+from stages.core.files import whole_file
+from workflow.config import load
+
+FOLDER = Path("studies")
+# Fig. 8: supports, of models that were trained with the most shots that the plan has; Fig. 7: thresholds, with one.
+GRIDS = {"supports": "1 2 3 5 7 10 15", "thresholds": "0.5 0.6 0.7 0.8 0.9"}
+
+
+def study(name: str, grid: str, words: list[str]) -> str:
+    """Run a study on every fold of the plan; ``words`` go to ``python -m stages studies``.
+
+    Raises
+    ------
+    InputError
+        If an encoder is missing, or a fold fails.
+    """
+    from stages.reporting.studies import PICTURES, curve, title_of
+
+    config = load()
+    plan = config.targets.plan
+    shot = max(plan.shots) if name == "supports" else min(plan.shots)
+    done: dict[int, Path] = {}
+    for fold in plan.folds:
+        encoder = Path(f"artifacts/train/fold{fold}/{shot}shot/hierarchical") / WEIGHTS
+        if not encoder.exists():
+            raise InputError(f"{encoder}: no such file; `snakemake train_all` first")
+        out = FOLDER / name / f"fold{fold}"
+        data = ["--index", *config.targets.of("index"), "--images", *config.targets.of("images")]
+        options = ["--study", name, "--grid", grid, "--fold", str(fold), "--shot", str(min(plan.shots))]
+        command = [*data, *options, "--encoder", str(encoder), "--out", str(out), *words]
+        if subprocess.run([sys.executable, "-m", "stages", "studies", *command], check=False).returncode:
+            raise InputError(f"the study of fold {fold} did not finish; its message stands above")
+        done[fold] = out
+    table = curve({fold: tables.read(out / ROWS, STUDY_ROWS) for fold, out in done.items()})
+    tables.write(FOLDER / name / "curve.tsv", STUDY_CURVE, table)
+    about = json.loads((done[plan.folds[0]] / ABOUT).read_text(encoding="utf8"))
+    picture = FOLDER / name / "curve.svg"
+    with whole_file(picture) as scratch:
+        scratch.write_bytes(PICTURES[name](table, title_of(about, plan.folds)))
+    lines = [f"{row['setting']:>9} {row['variant']:<9} {row['miou']:5.1f}" for row in table.to_dict("records")]
+    return "\n".join([*lines, f"{picture}"])
