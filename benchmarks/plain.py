@@ -1,0 +1,157 @@
+"""The plain forms: each as one would write it down first, in float32."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from stages.core.labels import VOID
+from stages.models.encoder import Encoder
+from stages.models.srofb import Task
+from stages.ops import augment
+from stages.ops.pooling import EPSILON
+from stages.sections.srofb import SrofbParams
+from stages.training.learners import JointLearner
+
+
+def up(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corners aligned."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def pool(features: Tensor, labels: NDArray[np.int32], count: int) -> Tensor:
+    """Masked average pooling with features upsampled first."""
+    full = up(features[None], (labels.shape[0], labels.shape[1]))[0].flatten(1)
+    masks = F.one_hot(torch.from_numpy(labels.astype(np.int64)).flatten().to(features.device), count).T.float()
+    return (masks @ full.T) / (masks.sum(1, keepdim=True) + EPSILON)
+
+
+def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """Nearest prototype of upsampled features."""
+    full = F.normalize(up(features[None], (mask.shape[0], mask.shape[1]))[0].flatten(1), dim=0)
+    best = [(F.normalize(side, dim=1) @ full).argmax(0).view(mask.shape) for side in (foreground, background)]
+    labels = torch.where(mask == 0, best[1] + len(foreground), best[0])
+    return torch.where(mask == VOID, VOID, labels)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of the whole batch at full size."""
+    size = (labels.shape[-2], labels.shape[-1])
+    return F.cross_entropy(up(logits, size), labels.long(), ignore_index=VOID)
+
+
+def prototypes(features: Tensor, masks: Tensor) -> Tensor:
+    """(B, C, h, w) and (B, H, W) to (B, 2, C) with upsampled features."""
+    full = up(features, (masks.shape[-2], masks.shape[-1]))
+    sides = [(masks == side).float()[:, None] for side in (0, 1)]
+    return torch.stack([(full * side).sum((2, 3)) / (side.sum((2, 3)) + EPSILON) for side in sides], 1)
+
+
+def match(query: Tensor, pairs: Tensor) -> Tensor:
+    """Scaled cosine of cells and both prototypes, (B, 2, h, w)."""
+    return 10 * torch.stack([F.cosine_similarity(query, pairs[:, side, :, None, None], dim=1) for side in (0, 1)], 1)
+
+
+class Training:
+    """A training step from encoded images: decoded and augmented on the CPU each time, a pass for each part."""
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        encoded: list[bytes],
+        maps: NDArray[np.uint8],
+        side: int,
+        draws: Tensor,
+        device: torch.device,
+    ) -> None:
+        self._net = learner.to(device).to(memory_format=torch.contiguous_format).train()  # type: ignore[call-overload]
+        self._encoded, self._maps, self._side, self._draws, self._device = encoded, maps, side, draws, device
+        self._sgd = torch.optim.SGD([w for w in learner.parameters() if w.requires_grad], 1e-3, momentum=0.9)
+
+    def _images(self, encoded: list[bytes]) -> tuple[Tensor, Tensor]:
+        size = (self._side, self._side)
+        images, labels = [], []
+        for data in encoded:
+            with Image.open(io.BytesIO(data)) as image:
+                images.append(cv2.resize(np.array(image), size))
+            labels.append(np.stack([cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) for part in self._maps]))
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(np.stack(labels))
+
+    def step(self) -> None:
+        """Forward, backward, update."""
+        net = self._net
+        encoder = net.encoder
+        assert isinstance(encoder, Encoder)
+        self._sgd.zero_grad()
+        images, maps = (part.to(self._device) for part in self._images(self._encoded[:8]))
+        supports, queries = encoder(images[0::2]), encoder(images[1::2])
+        logits = match(queries, prototypes(supports, maps[0::2, 0]))
+        loss = cross_entropy(logits, maps[1::2, 0])
+        if isinstance(net, JointLearner):
+            extra, labels = augment.strong(*self._images(self._encoded[8:]), self._draws[8:])
+            features = encoder(extra.to(self._device))
+            for key, decoder in net.decoders.items():
+                level = int(key)
+                loss = loss + net.gamma[level] * cross_entropy(decoder(features), labels[:, level + 1].to(self._device))
+        loss.backward()
+        self._sgd.step()
+
+
+@torch.inference_mode()
+def features(net: Encoder, image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Of one image."""
+    found: Tensor = net.to(device)(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255)
+    return found
+
+
+@torch.inference_mode()
+def episode(net: Encoder, images: list[NDArray[np.uint8]], mask: NDArray[np.uint8], device: torch.device) -> list[int]:
+    """Matching of one episode: every image encoded anew, features upsampled, pixels counted."""
+    *supports, query = [features(net, image, device) for image in images]
+    truth = torch.from_numpy(mask).to(device)
+    pairs = torch.stack([prototypes(support, truth[None]) for support in supports]).mean(0)
+    shown = up(match(query, pairs), (mask.shape[0], mask.shape[1]))[0].argmax(0)
+    counts = []
+    for side in (1, 0):
+        here, there = (shown == side) & (truth != VOID), truth == side
+        counts += [int((here & there).sum()), int((here | there).sum())]
+    return counts
+
+
+def classifier(task: Task, steps: int, params: SrofbParams) -> Tensor:
+    """One episode's classifier with torch's layers, optimiser and dropout."""
+    device = task.query.device
+    net = nn.Sequential(
+        nn.Linear(task.query.shape[0], params.hidden),
+        nn.ReLU(),
+        nn.Dropout(params.dropout),
+        nn.Linear(params.hidden, 2),
+    ).to(device)
+    sgd = torch.optim.SGD(net.parameters(), params.learning_rate)
+    balance = 1 / task.cells.labels.bincount(minlength=2).float()
+    for _ in range(steps):
+        sgd.zero_grad()
+        F.cross_entropy(net(task.cells.features), task.cells.labels, weight=balance).backward()
+        sgd.step()
+    net.eval()
+    with torch.no_grad():
+        found: Tensor = net(task.query.flatten(1).T).argmax(1)
+    return found
+
+
+def kmeans(vectors: NDArray[np.float32], k: int, iterations: int) -> NDArray[np.float32]:
+    """Lloyd's iterations in torch."""
+    points = torch.from_numpy(vectors)
+    centres = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:k]]
+    for _ in range(iterations):
+        nearest = torch.cdist(points, centres).argmin(1)
+        counts = torch.bincount(nearest, minlength=k).clamp(min=1)
+        centres = torch.zeros_like(centres).index_add_(0, nearest, points) / counts[:, None]
+    return centres.numpy()

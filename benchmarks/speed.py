@@ -1,0 +1,367 @@
+"""Fast forms against their plain forms, in one run: seconds, ratio, peak memory.
+
+``python -m benchmarks.speed`` prints a table, on a GPU if there is one. Plain is what is written down first: float32,
+features upsampled before they are pooled or labelled, one image and one episode at a time, images decoded whenever they
+are needed, gradients by autograd. Each form runs in a process of its own, so that its peak memory is its own; what both
+need is made before the clock starts. ``--only TEXT`` takes the rows whose name holds a text; ``kmeans`` in it is
+k-means beside scikit-learn and plain torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks import plain
+from stages.core.labels import VOID
+from stages.core.random import numpy_generator
+from stages.models.encoder import Encoder
+from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.srofb import Cells, Task, classify, parameter_count
+from stages.ops.clustering import _assign, _kmeans, normalise
+from stages.ops.geometry import gather, pack, squares, windows
+from stages.ops.labels import pseudo_labels
+from stages.ops.losses import upsampled_cross_entropy
+from stages.ops.matching import match_many, support_prototypes
+from stages.ops.metrics import count_many
+from stages.ops.pooling import pool, region_weights
+from stages.sections.srofb import SrofbParams
+from stages.training.learners import JointLearner, MatchingLearner
+
+CELLS, CHANNELS, REGIONS, CLUSTERS = 60, 1024, 30, (50, 25, 15)
+SIDE = 473
+SROFB = SrofbParams(
+    hidden=256,
+    dropout=0.5,
+    learning_rate=0.1,
+    steps_one_shot=10,
+    steps_many_shots=100,
+    tau_fg=0.7,
+    tau_bg=0.6,
+    fallback_cells=12,
+    class_balance="balanced",
+    seed=0,
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a device can do in reasonable time; arch, side of training images, extra images, decoder width, episodes."""
+
+    arch: str
+    side: int
+    extra: int
+    width: int
+    episodes: int
+    repeats: int
+
+
+SIZES = {"cpu": Size("resnet18", 225, 8, 256, 4, 2), "cuda": Size("resnet50", 473, 16, 256, 64, 5)}
+Work = Callable[[], object]
+
+
+def _noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def photograph(number: int, height: int = 375, width: int = 500) -> bytes:
+    """A JPEG as detailed as a photograph: smooth noise at several scales."""
+    rng = numpy_generator("photograph", number)
+    image = np.zeros((height, width, 3))
+    for cells in (4, 16, 64):
+        grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3)).astype(np.uint8))
+        image += np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)) / cells**0.5
+    buffer = io.BytesIO()
+    Image.fromarray((image / image.max() * 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """JPEG to (H, W, 3)."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image)
+
+
+def box_mask(height: int, width: int) -> NDArray[np.uint8]:
+    """An object in the middle, void around it."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = VOID
+    mask[height // 4 + 3 : 3 * height // 4 - 3, width // 4 + 3 : 3 * width // 4 - 3] = 1
+    return mask
+
+
+# ---- pooling, labelling, loss: on features that are there
+
+
+def map_row(device: torch.device, _: Size) -> tuple[Work, Work]:
+    """Masked average pooling of 30 regions."""
+    features = _noise(CHANNELS, CELLS, CELLS).to(device)
+    rows, columns = np.indices((SIDE, SIDE))
+    labels = ((rows * 5 // SIDE) * 6 + columns * 6 // SIDE).astype(np.int32)
+    return (
+        lambda: pool(features, region_weights(labels, REGIONS, features)),
+        lambda: plain.pool(features, labels, REGIONS),
+    )
+
+
+def labels_row(device: torch.device, _: Size) -> tuple[Work, Work]:
+    """Pseudo labels of one image at three levels."""
+    features = _noise(CHANNELS, CELLS, CELLS).to(device)
+    mask = torch.from_numpy(box_mask(SIDE, SIDE)).to(device)
+    levels = [(_noise(k, CHANNELS, seed=k).to(device), _noise(k, CHANNELS, seed=-k).to(device)) for k in CLUSTERS]
+    return (
+        lambda: [pseudo_labels(features, mask, *level) for level in levels],
+        lambda: [plain.pseudo_labels(features, mask, *level) for level in levels],
+    )
+
+
+def loss_row(device: torch.device, size: Size) -> tuple[Work, Work]:
+    """Loss of the extra images and 100 classes, with its gradient."""
+    cells = -(-size.side // 8)
+    logits = _noise(size.extra, 100, cells, cells).to(device).requires_grad_()
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(0, 100, (size.extra, size.side, size.side), generator=generator).to(torch.uint8).to(device)
+    return (
+        lambda: torch.autograd.grad(upsampled_cross_entropy(logits, labels), logits),
+        lambda: torch.autograd.grad(plain.cross_entropy(logits, labels), logits),
+    )
+
+
+# ---- training
+
+
+def _step(learner: nn.Module, batch: Callable[[], dict[str, Tensor]], device: torch.device) -> Work:
+    learner.to(device).train()
+    trained = [weight for weight in learner.parameters() if weight.requires_grad]
+    sgd = torch.optim.SGD(trained, 1e-3, momentum=0.9)
+
+    def step() -> None:
+        sgd.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = learner(batch())[0]
+        loss.backward()
+        sgd.step()
+
+    return step
+
+
+def _learner(size: Size, joint: bool) -> nn.Module:
+    torch.manual_seed(0)
+    net = Encoder(arch=size.arch, stem="torchvision", width=64)
+    if not joint:
+        return MatchingLearner(net, 10.0)
+    return JointLearner(net, 10.0, list(CLUSTERS), size.width, [0.5, 1.0, 1.0])
+
+
+def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, Work]:
+    """A training step from encoded images: four pairs, and the extra images of the joint training."""
+    count = 8 + (size.extra if joint else 0)
+    encoded = [photograph(number) for number in range(count)]
+    mask = box_mask(375, 500)
+    maps = np.stack([mask, *(numpy_generator(n).integers(0, k, mask.shape) for n, k in enumerate(CLUSTERS))])
+    maps = maps.astype(np.uint8)
+    items = [(torch.from_numpy(decode(data)), torch.from_numpy(maps)) for data in encoded]
+    pictures = pack([(375, 500)] * count, items, device)  # decoded once
+    mirrored = (torch.arange(count) % 2 == 0).to(device)
+    drawn = torch.rand((count, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(device)
+    strong = torch.rand((count, 16), generator=torch.Generator().manual_seed(4)).to(device)
+
+    def batch() -> dict[str, Tensor]:
+        from stages.ops import augment
+
+        pairs, labels = gather(pictures, squares(pictures, list(range(8)), mirrored[:8], size.side), size.side)
+        made = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
+        if joint:
+            numbers = list(range(8, count))
+            views = windows(pictures, numbers, mirrored[8:], drawn[8:], size.side, scales=(0.5, 2.0))
+            images, levels = gather(pictures, views, size.side)
+            made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], strong[8:])
+        return made
+
+    fast = _learner(size, joint)
+    if device.type == "cuda":
+        for part in fast.children():
+            part.compile()
+    slow = plain.Training(_learner(size, joint), encoded, maps, size.side, strong.cpu(), device)
+    return _step(fast, batch, device), slow.step
+
+
+# ---- features, matching, the online classifier
+
+
+def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
+    """Features of 16 encoded photographs at their own size."""
+    encoded = [photograph(number) for number in range(16)]
+    net = Encoder(arch=size.arch, stem="torchvision", width=64).eval().requires_grad_(False)
+    extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
+    masks = box_mask(375, 500)
+
+    def fast() -> None:
+        list(extract.each([(375, 500)] * 16, lambda number: Decoded(decode(encoded[number]), masks), ""))
+
+    return fast, lambda: [plain.features(net, decode(data), device) for data in encoded]
+
+
+def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Work]:
+    """Matching of episodes on 20 images, from encoded images to pixel counts."""
+    encoded, mask = [photograph(number) for number in range(20)], box_mask(375, 500)
+    net = Encoder(arch=size.arch, stem="torchvision", width=64).eval().requires_grad_(False)
+    rng = numpy_generator("episodes", shot)
+    episodes = [rng.choice(20, shot + 1, replace=False).tolist() for _ in range(16 * size.episodes)]
+    extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
+    on_device = torch.from_numpy(mask).to(device)
+
+    def fast() -> Tensor:
+        found = extract.each([(375, 500)] * 20, lambda number: Decoded(decode(encoded[number]), mask), "")
+        features = {number: value for number, _, value in found}
+        prototypes = {n: support_prototypes(f[None, None], on_device[None, None])[0] for n, f in features.items()}
+        counts = []
+        for query in range(20):
+            mine = [supports for first, *supports in episodes if first == query]
+            for block in (mine[n : n + 32] for n in range(0, len(mine), 32)):
+                pairs = torch.stack([torch.stack([prototypes[n] for n in supports]).mean(0) for supports in block])
+                logits = match_many(features[query], pairs, 10.0)
+                counts.append(count_many(logits[:, 1] - logits[:, 0], on_device.expand(len(block), -1, -1)))
+        return torch.cat(counts).cpu()
+
+    def slow() -> None:
+        for query, *supports in episodes[: size.episodes]:  # a sixteenth: its time is multiplied
+            plain.episode(net, [decode(encoded[n]) for n in (*supports, query)], mask, device)
+
+    return fast, slow
+
+
+def srofb_row(steps: int, supports: int, device: torch.device, size: Size) -> tuple[Work, Work]:
+    """The online classifier of episodes whose cells are there: 47 × 36 a support, half as many of the query."""
+    channels = 1024 if size.arch == "resnet50" else 256
+    cells = 47 * 36 * supports + 47 * 18
+    tasks = []
+    for number in range(size.episodes):
+        features = _noise(cells, channels, seed=number).to(device)
+        labels = (features[:, 0] > 0.7).long()
+        tasks.append(Task(Cells(features, labels), _noise(channels, 47, 36, seed=-number).to(device), number))
+    together = 32 if device.type == "cuda" else 1
+
+    def fast() -> None:
+        for first in range(0, len(tasks), together):
+            classify(tasks[first : first + together], steps, SROFB, half=device.type == "cuda")
+
+    return fast, lambda: [plain.classifier(task, steps, SROFB) for task in tasks]
+
+
+ROWS: dict[str, tuple[Callable[[torch.device, Size], tuple[Work, Work]], int]] = {
+    # what → how it is made, and how often the fast form does what the plain one does
+    "MAP of 30 regions, 1,024 channels, 473 px": (map_row, 1),
+    "pseudo labels, three levels, 473 px": (labels_row, 1),
+    "pseudo-label loss, one level of 50": (loss_row, 1),
+    "Baseline step, 4 pairs": (partial(training_row, False), 1),
+    "joint step, 4 pairs and extra images": (partial(training_row, True), 1),
+    "features of 16 images, 500 × 375": (features_row, 1),
+    "matching, 1-shot episodes": (partial(matching_row, 1), 16),
+    "matching, 5-shot episodes": (partial(matching_row, 5), 16),
+    "SROFB, 10 steps, 1 support": (partial(srofb_row, 10, 1), 1),
+    "SROFB, 100 steps, 5 supports": (partial(srofb_row, 100, 5), 1),
+}
+
+
+def _measure(name: str, form: int, place: str, threads: int, pipe: Any) -> None:
+    torch.set_num_threads(threads)
+    device, size = torch.device(place), SIZES[place]
+    work = ROWS[name][0](device, size)[form]
+    wait: Work = torch.cuda.synchronize if place == "cuda" else lambda: None
+    work()  # compiles, fills caches
+    wait()
+    if place == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(size.repeats):
+        start = time.perf_counter()
+        work()
+        wait()
+        times.append(time.perf_counter() - start)
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if place == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    )
+    pipe.send((min(times), peak / 2**20))
+
+
+def measure(name: str, form: int, place: str, threads: int) -> tuple[float, float]:
+    """Best seconds of a few runs, and MiB at the peak of a process that does nothing else."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(name, form, place, threads, there))
+    process.start()
+    there.close()
+    seconds, memory = here.recv()
+    process.join()
+    return seconds, memory
+
+
+def kmeans() -> None:
+    """K-means of 50 on all vectors of a corpus: seconds, inertia, one run of 50 iterations each."""
+    from sklearn.cluster import KMeans
+
+    rng = numpy_generator("kmeans")
+    centres = rng.normal(size=(200, 256))
+    vectors = normalise((centres[rng.integers(200, size=20_000)] + rng.normal(size=(20_000, 256))).astype(np.float32))
+
+    def ours() -> NDArray[np.float32]:
+        return _kmeans(vectors, 50, 1, 50, 0)
+
+    def sklearn() -> NDArray[np.float32]:
+        found = KMeans(50, n_init=1, max_iter=50, random_state=0, init="random", tol=0).fit(vectors)
+        return np.asarray(found.cluster_centers_, np.float32)
+
+    print(f"\n{'k-means, 20,000 × 256, K = 50, 50 iterations':<46} {'s':>8} {'inertia':>10}")
+    for name, work in (
+        ("faiss (ours)", ours),
+        ("scikit-learn", sklearn),
+        ("plain torch", lambda: plain.kmeans(vectors, 50, 50)),
+    ):
+        start = time.perf_counter()
+        found = work()
+        seconds = time.perf_counter() - start
+        print(f"{name:<46} {seconds:>8.2f} {_assign(vectors, found)[1]:>10.1f}", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=tuple(SIZES))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    size = SIZES[options.device]
+    what = f"training and episodes: {size.arch}, {size.side} px, {size.extra} extra images, {size.episodes} episodes"
+    print(f"{options.device}, {options.threads} thread(s); {what}")
+    print(f"{'':<46} {'fast s':>8} {'plain s':>8} {'ratio':>6} {'fast MiB':>9} {'plain MiB':>9}")
+    for name, (_, times) in ROWS.items():
+        if options.only in name:
+            fast, slow = (measure(name, form, options.device, options.threads) for form in (0, 1))
+            seconds = slow[0] * times
+            print(
+                f"{name:<46} {fast[0]:>8.3f} {seconds:>8.3f} {seconds / fast[0]:>6.1f} {fast[1]:>9.0f} {slow[1]:>9.0f}",
+                flush=True,
+            )
+    if options.only in "kmeans":
+        kmeans()
+    print(f"\nSROFB: {parameter_count(1024, 256):,} parameters beside the encoder.")
+
+
+if __name__ == "__main__":
+    main()
