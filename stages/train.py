@@ -26,7 +26,8 @@ from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
 from stages.sections.train import Params, TrainingVariant
 from stages.training.bank import Bank
-from stages.training.batches import EpisodeBatches, JointBatches, PseudoLabelBatches
+from stages.training.batches import EpisodeBatches
+from stages.training.joint import JointBatches, PseudoLabelBatches
 from stages.training.learners import JointLearner
 from stages.training.stage import recipe_of, train_and_write
 

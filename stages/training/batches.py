@@ -1,4 +1,4 @@
-"""What an iteration sees: episodes, and strongly augmented images with pseudo labels; keyed by (seed, iteration)."""
+"""What an iteration sees of episodes; keyed by (seed, iteration)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import torch
 from torch import Tensor
 
 from stages.core.labels import VOID
-from stages.core.random import numpy_generator, torch_generator
+from stages.core.random import numpy_generator
 from stages.data.sampling import EpisodeSampler
-from stages.ops import augment
 from stages.ops.geometry import gather, squares, windows
 from stages.sections.matching import MatchingParams
-from stages.sections.train import Params
 from stages.training.bank import Bank
 
 Batch = dict[str, Tensor]
-SCALES = (0.5, 2.0)  # of the longer side of a strongly augmented image, relative to the training size
 
 
 class BatchSource(Protocol):
@@ -65,38 +62,3 @@ class EpisodeBatches:
         masks = (maps[:, 0] == wanted).to(torch.uint8).masked_fill(maps[:, 0] == VOID, VOID)
         shape = (len(numbers), len(images) // max(len(numbers), 1))
         return {"images": shown_images.unflatten(0, shape), "masks": masks.unflatten(0, shape)}
-
-
-class PseudoLabelBatches:
-    """Training images with strong augmentation and their pseudo labels (A7), maps 1–3 of the bank."""
-
-    def __init__(self, bank: Bank, images: list[int], params: Params, size: int) -> None:
-        self.bank, self._images, self._size = bank, images, size
-        self._count, self._seed = params.extra_images, params.seed
-
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
-        """Images number rank, rank + world, … of an iteration."""
-        chosen, draws = [], []
-        for number in range(rank, self._count, world):
-            rng = numpy_generator(self._seed, "extra", iteration, number)
-            chosen.append(self._images[int(rng.integers(len(self._images)))])
-            draws.append(rng.random(5))
-        pictures, places = self.bank.take(chosen)
-        drawn = torch.from_numpy(np.stack(draws)).to(self.bank.device, non_blocking=True)
-        views = windows(pictures, places, drawn[:, 0] < 0.5, drawn[:, 1:], self._size, scales=SCALES)
-        images, maps = gather(pictures, views, self._size)
-        strong = torch.rand((self._count, augment.DRAWS), generator=torch_generator(self._seed, "strong", iteration))
-        mine = strong[rank::world].to(self.bank.device, non_blocking=True)
-        extra, labels = augment.strong(images, maps[:, 1:], mine)
-        return {"extra": extra, "labels": labels}
-
-
-class JointBatches:
-    """Both together."""
-
-    def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
-        self.bank, self._episodes, self._extra = episodes.bank, episodes, extra
-
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
-        """Episodes and strongly augmented images of an iteration."""
-        return {**self._episodes(iteration, rank, world), **self._extra(iteration, rank, world)}
