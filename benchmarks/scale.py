@@ -4,6 +4,7 @@
 pictures, one job after another on one core, each job a process of its own as an engine starts it; it prints seconds per
 stage with a line fitted through the sizes, and the largest peak memory of a job. ``… real FOLDER`` measures seconds per
 image of each stage at full size on a folder in COCO's layout, with ResNet-50, and computes what all of COCO 2014 takes.
+``… memory`` gives the peak memory of every stage, trainings and evaluation with it, at two sizes.
 ``… kmeans`` measures k-means on 1,024-d vectors against their number, and the inertia that a sample costs;
 ``… annotations`` reads one shard's annotations out of files of COCO's size.
 """
@@ -92,7 +93,21 @@ class Run:
             features = [f"features/{shard}.h5" for shard in range(shards)]
             self.job("prototypes", "--features", *features, "--fold", 0, "--out", prototypes)
         for path in images:
-            self.job("pseudolabels", *given, "--images", path, "--prototypes", prototypes, "--out", "labels.h5")
+            out = f"labels/{Path(path).name}"
+            self.job("pseudolabels", *given, "--images", path, "--prototypes", prototypes, "--out", out)
+
+    def train_and_evaluate(self, shards: int, budget_mb: int) -> None:
+        """The stages that see the whole data set, with a bound on what they keep of it."""
+        data = ["--index", "index.h5", "--images", *(f"images/{shard}.h5" for shard in range(shards))]
+        words = [*data, "--weights", SCENE_WEIGHTS, "--fold", 0, "--shot", 1, "--memory-mb", budget_mb]
+        labels = ["--pseudolabels", *(f"labels/{shard}.h5" for shard in range(shards))]
+        self.job("baseline", *words, "--out", "baseline")
+        self.job("train", *words, *labels, "--variant", "hierarchical", "--out", "train")
+        self.job(
+            "episodes", "--index", "index.h5", *["--fold", "0", "--shot", "1", "--seed", "0", "--out", "seed0.tsv"]
+        )
+        encoders = ["--baseline", "baseline/weights.safetensors", "--spfl", "train/weights.safetensors"]
+        self.job("evaluate", *words, *encoders, "--episodes", "seed0.tsv", "--out", "evaluate")
 
 
 def encoder_of(folder: Path, values: dict[str, dict[str, Any]], weights: Path, raw: list[object]) -> Path:
@@ -151,6 +166,37 @@ def simulate(sizes: list[int]) -> None:
         slope, _, r2 = fitted(x, seconds)
         peaks = " ".join(f"{point[1]:6.0f}" for point in points)
         print(f"{stage:13} " + " ".join(f"{s:9.1f}" for s in seconds) + f" {slope * 1e3:10.2f} {r2:7.4f}   {peaks}")
+
+
+def memory(sizes: list[int], budget_mb: int) -> None:
+    """Peak memory of every stage at several numbers of small pictures, a fourth of them for validation."""
+    values = resolve_preset("demo")
+    values["index"].update(min_object_pixels=32)
+    values["hierarchies"].update(longest_side=96)
+    values["features"].update(min_region_area=64)
+    for section in ("baseline", "train"):
+        values[section].update(iterations=30)
+    peaks: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as top:
+        for size in sizes:
+            folder = Path(top) / str(size)
+            (folder / "encoder").mkdir(parents=True)
+            scenes = {**values["scenes"], "train": 3 * size // 4, "val": size // 4}
+            shards = size // 500
+            kept = {
+                **{"scenes": scenes, "images": {**values["images"], "shards": shards}},
+                "episodes": {**values["episodes"], "count": size // 4},
+            }
+            run = Run(folder, {**values, **kept})
+            first = {**values["scenes"], "train": 60, "val": 20}
+            encoder = encoder_of(folder / "encoder", {**values, "scenes": first}, SCENE_WEIGHTS, [])
+            run.all(shards, encoder, [])
+            run.train_and_evaluate(shards, budget_mb)
+            peaks.append(dict(run.peak))
+    print(f"peak MiB, shards of 500 pictures of 96 px, --memory-mb {budget_mb}")
+    print(f"{'stage':13} " + " ".join(f"{size:>8,}" for size in sizes))
+    for stage in peaks[0]:
+        print(f"{stage:13} " + " ".join(f"{peak[stage]:8.0f}" for peak in peaks))
 
 
 def real(root: Path, lists: tuple[str, str]) -> None:
@@ -285,13 +331,16 @@ def coco_annotations() -> None:
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("simulate").add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     full = commands.add_parser("real")
     full.add_argument("folder", type=Path)
     full.add_argument("--lists", nargs=2, default=("train2017", "val2017"))
+    bounded = commands.add_parser("memory")
+    bounded.add_argument("--sizes", type=int, nargs="+", default=[1000, 4000])
+    bounded.add_argument("--budget-mb", type=int, default=16)
     commands.add_parser("kmeans")
     commands.add_parser("annotations")
     options = parser.parse_args()
@@ -299,6 +348,8 @@ def main() -> None:
         simulate(options.sizes)
     elif options.command == "real":
         real(options.folder.resolve(), tuple(options.lists))
+    elif options.command == "memory":
+        memory(options.sizes, options.budget_mb)
     elif options.command == "kmeans":
         kmeans()
     else:
