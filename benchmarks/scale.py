@@ -103,9 +103,7 @@ class Run:
         labels = ["--pseudolabels", *(f"labels/{shard}.h5" for shard in range(shards))]
         self.job("baseline", *words, "--out", "baseline")
         self.job("train", *words, *labels, "--variant", "hierarchical", "--out", "train")
-        self.job(
-            "episodes", "--index", "index.h5", *["--fold", "0", "--shot", "1", "--seed", "0", "--out", "seed0.tsv"]
-        )
+        self.job("episodes", "--index", "index.h5", "--fold", 0, "--shot", 1, "--seed", 0, "--out", "seed0.tsv")
         encoders = ["--baseline", "baseline/weights.safetensors", "--spfl", "train/weights.safetensors"]
         self.job("evaluate", *words, *encoders, "--episodes", "seed0.tsv", "--out", "evaluate")
 
