@@ -194,7 +194,8 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
     fast = _learner(size, joint)
     if device.type == "cuda":
         for part in fast.children():
-            part.compile()
+            for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+                net.compile()
     slow = plain.Training(_learner(size, joint), encoded, maps, size.side, strong.cpu(), device)
     return _step(fast, batch, device), slow.step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,20 @@ def test_training_images_hold_a_base_class_and_novel_ones_are_kept_or_dropped() 
 def test_novel_objects_are_background_while_training() -> None:
     mask = np.array([[0, 1, 2, 3, 4, VOID]], np.uint8)
     assert index([[1, 1, 1, 1, 1]]).base_labels(mask, 0).tolist() == [[0, 0, 0, 3, 4, VOID]]
+
+
+def test_classes_that_are_held_out_are_neither_base_nor_novel() -> None:
+    pixels = [[50, 30, 0, 0, 0], [50, 30, 0, 20, 0], [50, 0, 0, 20, 0]]
+    data = replace(index(pixels), class_fold=class_folds(4, 4, "contiguous"), folds=4, held_out=0)
+    assert data.novel(1).tolist() == [2]
+    assert data.base(1).tolist() == [3, 4]
+    assert data.unknown(1).tolist() == [1, 2]
+    assert data.training_images(1).tolist() == [1, 2]
+    assert replace(data, novel_images="drop").training_images(1).tolist() == [2]
+    mask = np.array([[0, 1, 2, 3, 4, VOID]], np.uint8)
+    assert data.base_labels(mask, 1).tolist() == [[0, 0, 0, 3, 4, VOID]]
+    with pytest.raises(InputError, match=r"fold 0 is held out \(index\.held_out\)"):
+        data.novel(0)
 
 
 def sampler(shot: int = 2) -> EpisodeSampler:

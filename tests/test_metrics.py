@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stages.core.labels import VOID
 from stages.ops.metrics import bootstrap_miou, class_iou, fb_iou, pixel_counts, scores
+from stages.reporting.scoring import FACTS, Evaluation, comparison_table
 
 
 def rows(entries: list[tuple[int, str, int, int, int, int, int]]) -> pd.DataFrame:
@@ -62,6 +65,26 @@ def test_bootstrap_resamples_query_images_with_all_their_episodes(rng: np.random
     fast = bootstrap_miou(frame, 20, np.random.default_rng(5))
     draws = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), size=20)
     assert np.allclose(fast, [slow_bootstrap(frame, times) for times in draws])
+
+
+def test_a_gain_is_paired_and_means_over_folds(rng: np.random.Generator) -> None:
+    """One variant is three points better on every query: its interval is narrow where those of the scores are wide."""
+
+    def evaluation(fold: int) -> Evaluation:
+        hits = rng.integers(0, 60, 40)
+        parts = []
+        for variant, more in (("baseline", 0), ("spfl", 3)):
+            entries = [(0, str(n), 1 + n % 2, int(hit) + more, 100, 1, 1) for n, hit in enumerate(hits)]
+            parts.append(rows(entries).assign(variant=variant, episode=range(40)))
+        facts = dict.fromkeys(FACTS, "x") | {"held_out": -1, "lists": ["a", "b"], "list_digests": ["c", "d"]}
+        return Evaluation(Path(str(fold)), pd.concat(parts), {"fold": fold, "shot": 1, "protocol": facts})
+
+    table = comparison_table([evaluation(fold) for fold in (0, 1)], "name", 200, 0)
+    assert table["fold"].tolist() == ["0", "1", "mean"]
+    assert set(table["variant"] + " " + table["reference"]) == {"spfl baseline"}
+    assert table["gain"].tolist() == pytest.approx([3, 3, 3])
+    assert bool((table["gain_high"] - table["gain_low"] < 1e-9).all())
+    assert table["better"].tolist() == [1, 1, 1]
 
 
 def test_interval_holds_the_score_and_shrinks_with_more_queries(rng: np.random.Generator) -> None:

@@ -29,6 +29,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("encoder.arch", "resnet19", "encoder.arch is 'resnet19'; expected one of resnet18, resnet34, resnet50, resnet101"),
     ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected K that does not grow from fine to coarse"),
     ("plan.folds", [4], "plan.folds names fold 4; expected 0…3, since index.folds is 4"),
+    ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that plan.folds does not name"),
+    ("index.held_out", 4, "index.held_out is 4; expected −1"),
     ("plan.folds", [], "plan.folds is []; expected list of 1 or more (integer ≥ 0)"),
     ("plan.seeds", [1, 1], "seeds is [1, 1]; expected each entry once"),
     ("plan.training_variants", ["single-level"], "expected 'hierarchical' among them"),

@@ -56,13 +56,13 @@ class Index:
         InputError
             If there is no such fold, or it is held out.
         """
-        if fold == self.held_out:
-            raise InputError(
-                f"fold {fold} is held out (index.held_out); take it out of plan.folds, or hold out another"
-            )
         if not 0 <= fold < self.folds:
             raise InputError(
                 f"fold {fold} does not exist; this data set has folds 0…{self.folds - 1} (plan.folds, index.folds)"
+            )
+        if fold == self.held_out:
+            raise InputError(
+                f"fold {fold} is held out (index.held_out); take it out of plan.folds, or hold out another"
             )
         return np.flatnonzero(self.class_fold == fold) + 1
 

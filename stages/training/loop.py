@@ -192,7 +192,8 @@ def fit(
         synchronise(learner)
     if hardware.compile:
         for part in learner.children():
-            part.compile()  # in place: names of weights stay
+            for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+                net.compile()  # in place: names of weights stay
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(
         trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
