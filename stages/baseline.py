@@ -68,6 +68,7 @@ def run(
             recipe=recipe_of("baseline", [index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
             out=out,
             label=f"baseline fold {fold} {shot}-shot",
+            shares=matching.episodes,
             about={"stage": "baseline", "fold": fold, "shot": shot},
             device=device,
             devices=devices,

@@ -118,16 +118,19 @@ def run(
     with ImageStore(images, data) as store:
         for variant in (name for name in VARIANTS if name in encoders):
             net, about = encoders[variant]
-            extract = FeatureExtractor(net, about["precision"], place)
-            bank = FeatureBank(extract, data, store.image, store.mask, memory_mb)
+            bank = FeatureBank(
+                FeatureExtractor(net, about["precision"], place), data, store.image, store.mask, memory_mb
+            )
+            half = about["precision"] == "bf16" and place.type == "cuda"  # a CPU would round, and be no faster
             ways = refinements if variant == "spfl" else []
-            predictor = Predictor(bank, about["scale"], ways, half=about["precision"] == "bf16", batch=batch)
+            predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
             label = f"evaluate fold {fold} {shot}-shot {variant}"
-            for predictions, counts in predict_and_score(predictor, cases, store, label):
+            for predictions, counts in predict_and_score(predictor, cases, store, label, variant):
                 rows.append(rows_of(predictions, counts, data))
                 for found in predictions:
                     if found.case in kept:
                         kept[found.case][found.variant] = found
+            del bank, predictor  # its memory is the next encoder's
     frame = _in_order(pd.concat(rows))
     variants = [name for name in VARIANTS if name in set(frame["variant"])]
     attrs = {"fold": fold, "shot": shot, "variants": variants}

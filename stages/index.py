@@ -43,6 +43,8 @@ def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
 
 def run(*, images: list[Path], out: Path, params: Params) -> None:
     """Concatenate what the shards know, in the order of the lists."""
+    if params.held_out >= params.folds:
+        raise InputError(f"index.held_out is {params.held_out}; expected one of folds 0…{params.folds - 1}, or −1")
     columns: dict[str, list[NDArray[np.generic]]] = {}
     ids: list[str] = []
     shared: dict[str, list[str]] = {}

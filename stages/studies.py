@@ -28,7 +28,7 @@ from stages.core.files import whole_folder
 from stages.core.progress import say
 from stages.core.random import numpy_generator
 from stages.data.index import Index, read_index
-from stages.data.sampling import Episode, EpisodeSampler
+from stages.data.sampling import Episode, EpisodeSampler, scored_classes
 from stages.data.store import ImageStore
 from stages.evaluation.bank import FeatureBank
 from stages.evaluation.cases import Case
@@ -36,6 +36,7 @@ from stages.evaluation.predictor import Predictor, Refinement
 from stages.evaluation.scoring import predict_and_score, rows_of
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor
+from stages.sections.episodes import Params as EpisodesParams
 from stages.sections.srofb import SrofbParams
 
 STUDIES = ("supports", "thresholds")
@@ -44,7 +45,7 @@ MATCHING, SROFB = "matching", "srofb"
 
 def _numbers(grid: str, study: str) -> list[float]:
     try:
-        found = [float(word) for word in grid.split()]
+        found = [float(int(word) if study == "supports" else float(word)) for word in grid.split()]
     except ValueError:
         found = []
     limit, what = (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "shares from 0 to 1")
@@ -54,16 +55,17 @@ def _numbers(grid: str, study: str) -> list[float]:
     return found
 
 
-def _drawn(data: Index, fold: int, most: int, count: int, seed: int) -> list[Case]:
+def _drawn(data: Index, fold: int, most: int, count: int, seed: int, excluded: list[str]) -> list[Case]:
     """Episodes with as many supports as any setting needs, of the classes that have enough images, which are told."""
     images = data.validation_images()
-    usable = {label: len(data.holds(images, label)) for label in data.novel(fold).tolist()}
+    asked = scored_classes(data, fold, excluded)
+    usable = {label: len(data.holds(images, label)) for label in asked.tolist()}
     kept = [label for label, number in usable.items() if number > most]
     named = ", ".join(f"{data.classes[label - 1]} ({number})" for label, number in usable.items())
     if not kept:
         raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images ({named}); lower --grid")
     say(f"fold {fold}: {len(kept)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
-    sampler = EpisodeSampler(data, images, data.novel(fold)[[label in kept for label in usable]], most, "validation")
+    sampler = EpisodeSampler(data, images, asked[[label in kept for label in usable]], most, "validation")
     rng = numpy_generator(seed, "study", fold, most)
     episodes: list[Episode] = [sampler.draw(rng) for _ in range(count)]
     return [Case(seed, number, drawn.query, drawn.label, drawn.supports) for number, drawn in enumerate(episodes)]
@@ -98,6 +100,7 @@ def run(
     out: Path,
     fold: int,
     srofb: SrofbParams,
+    protocol: EpisodesParams,
     shot: int = 1,
     episodes: int = 200,
     seed: int = 0,
@@ -109,20 +112,24 @@ def run(
     """Score every setting of ``grid``: numbers of supports, or thresholds for both sides at ``shot`` supports."""
     if study not in STUDIES:
         raise InputError(f"--study is '{study}'; expected one of {', '.join(STUDIES)}")
+    if min(shot, episodes) < 1:
+        raise InputError(f"--shot is {shot}, --episodes {episodes}; expected at least one of each")
     numbers = _numbers(grid, study)
     use_threads(threads)
     data = read_index(index)
     net, about = load_encoder(encoder, fold)
     most = int(max(numbers)) if study == "supports" else shot
-    cases = _drawn(data, fold, most, episodes, seed)
+    cases = _drawn(data, fold, most, episodes, seed, protocol.exclude_classes)
     found: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
-        extract = FeatureExtractor(net, about["precision"], pick_device(device))
+        place = pick_device(device)
+        half = about["precision"] == "bf16" and place.type == "cuda"
+        extract = FeatureExtractor(net, about["precision"], place)
         bank = FeatureBank(extract, data, store.image, store.mask, memory_mb)
         for setting, mine, ways in _settings(study, numbers, cases, srofb):
-            predictor = Predictor(bank, about["scale"], ways, half=about["precision"] == "bf16", batch=batch)
-            label = f"{study} {setting} fold {fold} {MATCHING}"
-            rows = [rows_of(*scored, data) for scored in predict_and_score(predictor, mine, store, label)]
+            predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
+            scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)
+            rows = [rows_of(*found_and_counted, data) for found_and_counted in scored]
             frame = pd.concat(rows)
             # Thresholds are the names of their classifiers; matching has none.
             refined = frame["variant"] != MATCHING
@@ -135,7 +142,7 @@ def run(
         "supports": [" ".join(data.ids[image] for image in case.supports) for case in cases],
     }
     told = {
-        **{"study": study, "grid": numbers, "fold": fold, "shot": shot, "episodes": episodes, "seed": seed},
+        **{"study": study, "grid": numbers, "fold": fold, "supports": most, "episodes": episodes, "seed": seed},
         "classes": sorted({data.classes[case.label - 1] for case in cases}),
         "encoder": {"md5": digest_once(encoder), **about},
         "srofb": srofb.model_dump(),

@@ -71,6 +71,7 @@ def run(
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels, fold) as labels:
+        labels.require([data.ids[image] for image in pool])
 
         def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             return store.image(image), np.concatenate([store.mask(image)[None], labels.labels(data.ids[image])])
@@ -97,6 +98,7 @@ def run(
             ),
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",
+            shares=min(matching.episodes, params.extra_images),
             about={"stage": "train", "fold": fold, "shot": shot, "variant": variant, "gamma": gamma},
             device=device,
             devices=devices,

@@ -129,15 +129,65 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
 
 def test_dvclive_draws_the_log_while_it_grows(project: Project, tmp_path: Path) -> None:
     live = tmp_path / "live"
-    project.make_baseline(tmp_path / "run", "--live", live)
+    live.mkdir()
+    (live / "notes.txt").write_text("mine")
+    words = [*project.data(), "--weights", project.weights, *"--fold 0 --shot 1 --threads 1 --out".split()]
+    # A process of its own: what DVCLive opens of the repository it leaves for the end of the process to close.
+    run = command(project, "baseline", [*words, tmp_path / "run", "--live", live])
+    subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
     log = tables.read(tmp_path / "run/log.tsv", LOG)
     for name in ("loss", "loss_seg", "learning_rate"):
         curve = pd.read_csv(live / f"plots/metrics/{name}.tsv", sep="\t")
         assert curve["step"].tolist() == log["iteration"].tolist() == [2, 4, 6]
         assert curve[name].tolist() == log[name].tolist()
     assert not (live / "plots/metrics/loss_pseudo1.tsv").exists()  # the Baseline has none
+    assert (live / "notes.txt").read_text() == "mine"
     expected = project.path("baseline/fold0/1shot/weights.safetensors")
     assert digest(tmp_path / "run/weights.safetensors") == digest(expected)
+
+
+def test_a_training_without_a_dvc_project_is_not_watched(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        *project.data(),
+        "--weights",
+        project.weights.resolve(),
+        *"--fold 0 --shot 1 --out run --live live".split(),
+    ]
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:  # the recipe digests code by paths of the project
+        patch.setattr("stages.training.stage.code_digest", lambda stage: "code")
+        assert project.run("baseline", *words) == 2
+    assert "--live needs a DVC project, and there is none here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_devices_than_episodes_are_refused(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*project.data(), "--weights", project.weights, *"--fold 0 --shot 1 --devices 3 --device cpu --out".split()]
+    assert project.run("baseline", *words, tmp_path / "run") == 2
+    assert "--devices is 3, but an iteration has 2 episodes or images to share out" in capsys.readouterr().err
+
+
+def test_a_compiled_training_calls_compiled_networks(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    assert project.run("train", *project.train_words(tmp_path / "run"), "--compiled", 1) == 0
+    assert compiled == ["Encoder", "Decoder", "Decoder", "Decoder"]
+
+
+def test_missing_pseudo_labels_are_told_before_training(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        word for word in project.train_words(tmp_path / "run") if not str(word).endswith("pseudolabels/fold0/1.h5")
+    ]
+    assert project.run("train", *words) == 2
+    assert "training images have no pseudo labels in the given shards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["baseline", "train"])

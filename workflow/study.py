@@ -32,6 +32,8 @@ def study(name: str, grid: str, words: list[str]) -> str:
     config = load()
     plan = config.targets.plan
     shot = max(plan.shots) if name == "supports" else min(plan.shots)
+    for old in ("curve.tsv", "curve.svg"):  # what they show is about to change
+        (FOLDER / name / old).unlink(missing_ok=True)
     done: dict[int, Path] = {}
     for fold in plan.folds:
         encoder = Path(f"artifacts/train/fold{fold}/{shot}shot/hierarchical") / WEIGHTS

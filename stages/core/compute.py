@@ -23,10 +23,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def memory_budget(device: torch.device, asked_mb: int) -> int:
-    """Bytes that cached data may take on a device: what was asked for, or 4 GiB, or half of what a GPU has free."""
-    if asked_mb > 0:
-        return asked_mb << 20
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 << 30
+    """Bytes that cached data may take on a device: what was asked for, or 4 GiB, or half of what a GPU has free.
+
+    Raises
+    ------
+    InputError
+        If less than nothing is asked for.
+    """
+    if asked_mb < 0:
+        raise InputError(f"--memory-mb is {asked_mb}; expected MiB, or 0 for a default")
+    if asked_mb or device.type != "cuda":
+        return asked_mb << 20 or 4 << 30
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, to be had again
+    return (torch.cuda.mem_get_info(device)[0] + unused) // 2
 
 
 def use_threads(count: int) -> None:

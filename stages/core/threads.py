@@ -43,6 +43,9 @@ def _alone(work: Callable[[T], R], item: T) -> R:
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     """Apply a function in order, ``count`` items ahead of who asks, in threads; for decoding, beside a computation."""
+    if count == 0:
+        yield from map(work, items)
+        return
     with ThreadPoolExecutor(count) as pool:
         waiting: deque[Future[R]] = deque()
         try:

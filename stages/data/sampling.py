@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.params import nearest
 from stages.data.index import Index
 
 
@@ -18,6 +19,25 @@ class Episode:
     query: int
     label: int
     supports: tuple[int, ...]
+
+
+def scored_classes(index: Index, fold: int, excluded: list[str]) -> NDArray[np.int64]:
+    """Novel classes of a fold without the excluded ones (``episodes.exclude_classes``).
+
+    Raises
+    ------
+    InputError
+        If a name is no class, or no class is left.
+    """
+    unknown = [name for name in excluded if name not in index.classes]
+    if unknown:
+        raise InputError(
+            f"episodes.exclude_classes names '{unknown[0]}', which is no class; {nearest(unknown[0], index.classes)}"
+        )
+    kept = [label for label in index.novel(fold).tolist() if index.classes[label - 1] not in excluded]
+    if not kept:
+        raise InputError(f"episodes.exclude_classes leaves no novel class in fold {fold}; take one out of the list")
+    return np.array(kept, np.int64)
 
 
 class EpisodeSampler:

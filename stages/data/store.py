@@ -83,10 +83,23 @@ class PseudoLabelStore(_Shards):
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._places
 
+    def require(self, ids: list[str]) -> None:
+        """Refuse shards that lack an image.
+
+        Raises
+        ------
+        InputError
+            Naming the first of them.
+        """
+        absent = [name for name in ids if name not in self._places]
+        if absent:
+            raise InputError(
+                f"{len(absent)} training images have no pseudo labels in the given shards, '{absent[0]}' among them; "
+                "give all shards, or rerun `pseudolabels`"
+            )
+
     def labels(self, image_id: str) -> NDArray[np.uint8]:
         """(3, H, W) uint8 labels of an image."""
-        if image_id not in self._places:
-            raise InputError(f"image '{image_id}' has no pseudo labels in the given shards; rerun `pseudolabels`")
         file, row = self._places[image_id]
         flat = hdf5.Ragged.get(file, "labels", row)
         return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))

@@ -25,7 +25,7 @@ NO_MASK = np.zeros((0, 0), np.uint8)
 
 @dataclass(frozen=True)
 class _Support:
-    """What is kept of a class in a support: small, whatever the memory budget."""
+    """What is kept of a class in a support, as long as its features are."""
 
     prototypes: Tensor
     cells: Tensor
@@ -46,8 +46,8 @@ class FeatureBank:
     support_mask
         Decodes its mask; asked for supports alone.
     budget_mb
-        Memory that features may take; 0 for a default (:func:`stages.core.compute.memory_budget`). One block of
-        episodes is always held.
+        Memory that features may take; 0 for a default (:func:`stages.core.compute.memory_budget`). The images of one
+        episode are always held.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FeatureBank:
         self._extract, self._index, self._image, self._mask = extract, index, image, support_mask
         self._budget = memory_budget(extract.device, budget_mb)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._supports: dict[tuple[int, int], _Support] = {}
+        self._supports: dict[int, dict[int, _Support]] = {}
 
     def _bytes(self, image: int) -> int:
         cells = (self._index.height[image] // STRIDE + 1) * (self._index.width[image] // STRIDE + 1)
@@ -79,10 +79,11 @@ class FeatureBank:
             if sum(feature.nbytes for feature in self._kept.values()) <= room:
                 break
             del self._kept[old]
+            self._supports.pop(old, None)
         sizes = [(int(self._index.height[image]), int(self._index.width[image])) for image in missing]
         found = self._extract.each(sizes, lambda number: Decoded(self._image(missing[number]), NO_MASK), label)
         for number, _, features in found:
-            self._kept[missing[number]] = features
+            self._kept[missing[number]] = features.clone()  # alone: a view would keep its whole batch alive
         for image in images:
             self._kept.move_to_end(image)
 
@@ -91,13 +92,14 @@ class FeatureBank:
         return self._kept[image]
 
     def _support(self, image: int, label: int) -> _Support:
-        if (image, label) not in self._supports:
+        found = self._supports.setdefault(image, {})
+        if label not in found:
             features = self[image]
             mask = binary(torch.from_numpy(self._mask(image)).to(features.device), label)
             cells = mask_at_cells(mask, (features.shape[1], features.shape[2]))
             prototypes = support_prototypes(features[None, None], mask[None, None])[0]
-            self._supports[image, label] = _Support(prototypes, cells, int((cells != VOID).sum()))
-        return self._supports[image, label]
+            found[label] = _Support(prototypes, cells, int((cells != VOID).sum()))
+        return found[label]
 
     def prototypes(self, image: int, label: int) -> Tensor:
         """(2, C) prototypes of a class in a support, background and foreground."""

@@ -40,7 +40,6 @@ def read_cases(paths: list[Path], index: Index) -> list[Case]:
     return cases
 
 
-def in_blocks(cases: list[Case], most: int) -> list[list[Case]]:
-    """Episodes by query image, in blocks of at most ``most``."""
-    ordered = sorted(cases, key=lambda case: (case.query, case.seed, case.episode))
-    return [ordered[first : first + most] for first in range(0, len(ordered), most)]
+def by_query(cases: list[Case]) -> list[Case]:
+    """Episodes of one query image one after another."""
+    return sorted(cases, key=lambda case: (case.query, case.seed, case.episode))

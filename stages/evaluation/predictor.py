@@ -9,15 +9,16 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.random import key_to_seed
 from stages.evaluation.bank import FeatureBank
-from stages.evaluation.cases import Case, in_blocks
+from stages.evaluation.cases import Case, by_query
 from stages.models.srofb import Cells, Task, classify, confident_cells, query_cells, support_cells
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
 BLOCK = 64  # episodes whose predictions are held at a time
-BATCH_MB = {"cpu": 8, "cuda": 4096}  # cells of classifiers trained side by side: a cache full, or a GPU full
+BATCH_MB = {"cpu": 32, "cuda": 4096}  # of classifiers trained side by side: a cache full; what fills a GPU with work
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class Predictor:
     batch
         Classifiers that are trained side by side at most; 0: as many as fit the memory set aside. The result does
         not depend on it, but for rounding.
+
+    Raises
+    ------
+    InputError
+        If ``batch`` is negative.
     """
 
     def __init__(
@@ -97,13 +103,23 @@ class Predictor:
     ) -> None:
         self._bank, self._scale, self._refinements = bank, scale, refinements
         self._half, self._batch = half, batch
+        if batch < 0:
+            raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
         """Episodes in blocks to be predicted one after another; where all features fit, they are computed now."""
         images = _images(cases)
         if self._bank.fits(images):
             self._bank.load(images, f"{label}: features")
-        return in_blocks(cases, self._batch or BLOCK)
+        blocks: list[list[Case]] = [[]]
+        held: set[int] = set()
+        for case in by_query(cases):
+            held |= _images([case])
+            if blocks[-1] and (len(blocks[-1]) == BLOCK or not self._bank.fits(held)):
+                blocks.append([])
+                held = _images([case])
+            blocks[-1].append(case)
+        return blocks
 
     def __call__(self, block: list[Case], matching: str) -> Iterator[Prediction]:
         """Predictions of a block of episodes: the variant ``matching`` and every refinement of it."""
@@ -164,5 +180,7 @@ class Predictor:
         if self._batch:
             return self._batch
         first = self._bank[alike[0].case.query]
-        most = (BATCH_MB[first.device.type] << 20) // (first.shape[0] * first.element_size())  # cells
+        # A cell's features twice, as gathered and in the batch; five numbers a hidden unit while training.
+        cell = 4 * (2 * first.shape[0] + 5 * alike[0].refinement.params.hidden)
+        most = (BATCH_MB[first.device.type] << 20) // cell
         return max(1, sum(entry.count * number <= most for number, entry in enumerate(alike, 1)))

@@ -42,13 +42,12 @@ def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
 
 
 def predict_and_score(
-    predictor: Predictor, cases: list[Case], store: ImageStore, label: str
+    predictor: Predictor, cases: list[Case], store: ImageStore, label: str, matching: str
 ) -> Iterator[tuple[list[Prediction], Tensor]]:
     """Predictions for all episodes and their counts (E, 4), in groups of one query image.
 
-    A label's last word is the name under which matching appears.
+    ``label`` is for the progress line, ``matching`` the variant's name of what the classifier starts from.
     """
-    matching = label.split()[-1]
     for block in track_groups(predictor.blocks(cases, label), len(cases), label, "episode"):
         found = sorted(predictor(block, matching), key=lambda prediction: prediction.case.query)
         for query, group in groupby(found, key=lambda prediction: prediction.case.query):

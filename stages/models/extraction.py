@@ -15,13 +15,22 @@ from stages.core.progress import track
 from stages.core.threads import AHEAD, ahead
 from stages.models.encoder import Encoder
 
+PIXELS = 640 * 640  # of an image that a full batch is meant for
 
-def groups_by_size(sizes: list[tuple[int, int]], most: int) -> list[list[int]]:
-    """Numbers of images in groups of one size, at most ``most`` each: what can be one batch without padding."""
+
+def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list[list[int]]:
+    """Numbers of images in groups of one size: what can be one batch without padding.
+
+    A group has at most ``most`` images and, but for single ones, ``pixels`` pixels.
+    """
     found: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(sizes):
         found.setdefault(size, []).append(number)
-    return [numbers[first : first + most] for numbers in found.values() for first in range(0, len(numbers), most)]
+    groups = []
+    for (height, width), numbers in found.items():
+        count = max(1, min(most, pixels // (height * width)))
+        groups += [numbers[first : first + count] for first in range(0, len(numbers), count)]
+    return groups
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class FeatureExtractor:
         number, image, (C, h, w) features
             Grouped by size, not in order.
         """
-        groups = groups_by_size(sizes, self.batch)
+        groups = groups_by_size(sizes, self.batch, self.batch * PIXELS)
         order = [number for group in groups for number in group]
         read_ahead = ahead(read, order, AHEAD)
         items = track(read_ahead, len(order), label, "image") if label else read_ahead

@@ -192,7 +192,8 @@ def classify(tasks: list[Task], steps: int, params: SrofbParams, *, half: bool =
     params
         Dropout acts in steps of 1/256.
     half
-        Products with the features in bfloat16, sums in float32.
+        Products with the features in bfloat16, added up in float32 and rounded: here the company of an episode shows
+        in the third digit of its logits.
 
     Returns
     -------

@@ -171,7 +171,7 @@ def windows(
     if around:
         wanted = zip(numbers, around, draws[:, 3], strict=True)
         rows, columns = torch.stack([pixel_of(pictures, *pixel) for pixel in wanted], 1)
-        columns = torch.where(mirrored, width - 1 - columns, columns)
+        rows, columns = rows * tall // height, torch.where(mirrored, width - 1 - columns, columns) * wide // width
     top, left = place(tall, size, draws[:, 1], rows), place(wide, size, draws[:, 2], columns)
     return Views(start, height, width, mirrored, tall, wide, top, left)
 

@@ -8,6 +8,7 @@ import io
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -83,8 +84,6 @@ def confident(image: RGB, cells: NDArray[np.uint8]) -> str:
 
 def loss_curves(logs: dict[str, pd.DataFrame]) -> str:
     """Whole loss of every training against iterations, as SVG."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for name, log in logs.items():
@@ -92,7 +91,12 @@ def loss_curves(logs: dict[str, pd.DataFrame]) -> str:
     axes.set(xlabel="iteration", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
+    return _uri(svg(figure), "svg+xml")
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG, the same bytes each time."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "novelseg"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _uri(buffer.getvalue(), "svg+xml")
+    return buffer.getvalue()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from stages.artifacts.formats.study_results import STUDY_CURVE
 from stages.core.random import numpy_generator
 from stages.ops.metrics import bootstrap_miou, seed_mean
+from stages.reporting.pictures import svg
 
 SAMPLES = 1000
 
@@ -35,8 +34,6 @@ def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
 
 def supports_picture(table: pd.DataFrame, title: str) -> bytes:
     """MIoU against the number of supports, as SVG (A, Fig. 8)."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for variant, part in table.groupby("variant"):
@@ -46,13 +43,11 @@ def supports_picture(table: pd.DataFrame, title: str) -> bytes:
     axes.set(xlabel="supports", ylabel="mIoU, %", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
 def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
     """MIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
-    from matplotlib.figure import Figure
-
     refined = table[table["setting"] != "none"]
     pairs = refined["setting"].str.split("/", expand=True).astype(float)
     grid = refined.assign(fg=pairs[0], bg=pairs[1]).pivot_table(index="fg", columns="bg", values="miou")
@@ -67,14 +62,7 @@ def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
     axes.set_yticks(range(grid.shape[0]), [f"{value:g}" for value in grid.index])
     axes.set(xlabel="τ_bg", ylabel="τ_fg", title=title)
     figure.colorbar(shown, label="mIoU, %")
-    return _svg(figure)
-
-
-def _svg(figure: mpl.figure.Figure) -> bytes:
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "novelseg"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(figure)
 
 
 PICTURES = {"supports": supports_picture, "thresholds": thresholds_picture}

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
 from stages.data.sampling import EpisodeSampler
-from stages.ops.geometry import gather, squares, windows
+from stages.ops.geometry import Pictures, gather, squares, windows
 from stages.sections.matching import MatchingParams
 from stages.training.bank import Bank
 
 Batch = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What a batch will show, decoded but not yet seen; made ahead of time where images are not resident.
+
+    Attributes
+    ----------
+    pictures, places
+        Images, and which of them each view is of.
+    draws : (B, N) float64
+        In [0, 1), for each view.
+    labels
+        Class that each view is about, where it is about one.
+    """
+
+    pictures: Pictures
+    places: list[int]
+    draws: NDArray[np.float64]
+    labels: list[int]
+
+
 class BatchSource(Protocol):
-    """Iteration, rank and number of processes → that process's part of the batch, on the device."""
+    """Batches of one process, on the device."""
 
     bank: Bank
 
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
-        """Make a batch."""
+    def draw(self, iteration: int, rank: int, world: int) -> Any:
+        """Choose, and decode what is not resident, for number ``rank`` of ``world`` processes."""
+
+    def show(self, drawn: Any) -> Batch:
+        """Make the batch of what was drawn."""
 
 
 BatchMaker = Callable[[torch.device], BatchSource]
@@ -37,28 +62,31 @@ class EpisodeBatches:
     def __init__(self, bank: Bank, sampler: EpisodeSampler, params: MatchingParams, seed: int) -> None:
         self.bank, self._sampler, self._params, self._seed = bank, sampler, params, seed
 
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
+    def draw(self, iteration: int, rank: int, world: int) -> Drawn:
         """Episodes number rank, rank + world, … of an iteration; supports first, the query last."""
         images: list[int] = []
         labels: list[int] = []
         draws = []
-        numbers = range(rank, self._params.episodes, world)
-        for number in numbers:
+        for number in range(rank, self._params.episodes, world):
             rng = numpy_generator(self._seed, "episode", iteration, number)
             episode = self._sampler.draw(rng)
             shown = [*episode.supports, episode.query]
             images += shown
             labels += [episode.label] * len(shown)
             draws.append(rng.random((len(shown), 5)))
-        pictures, places = self.bank.take(images)
-        drawn = torch.from_numpy(np.concatenate(draws)).to(self.bank.device, non_blocking=True)
-        mirrored, size = drawn[:, 0] < self._params.flip, self._params.size
+        return Drawn(*self.bank.take(images), np.stack(draws), labels)
+
+    def show(self, drawn: Drawn) -> Batch:
+        """Images (E, K + 1, 3, S, S) and masks (E, K + 1, S, S)."""
+        device, size = self.bank.device, self._params.size
+        shape = drawn.draws.shape[:2]
+        draws = torch.from_numpy(drawn.draws).flatten(0, 1).to(device, non_blocking=True)
+        mirrored = draws[:, 0] < self._params.flip
         if self._params.geometry == "resize":
-            views = squares(pictures, places, mirrored, size)
+            views = squares(drawn.pictures, drawn.places, mirrored, size)
         else:  # a window without the object teaches nothing
-            views = windows(pictures, places, mirrored, drawn[:, 1:], size, around=labels)
-        shown_images, maps = gather(pictures, views, size)
-        wanted = torch.tensor(labels, dtype=torch.uint8).to(self.bank.device, non_blocking=True)[:, None, None]
+            views = windows(drawn.pictures, drawn.places, mirrored, draws[:, 1:], size, around=drawn.labels)
+        images, maps = gather(drawn.pictures, views, size)
+        wanted = torch.tensor(drawn.labels, dtype=torch.uint8).to(device, non_blocking=True)[:, None, None]
         masks = (maps[:, 0] == wanted).to(torch.uint8).masked_fill(maps[:, 0] == VOID, VOID)
-        shape = (len(numbers), len(images) // max(len(numbers), 1))
-        return {"images": shown_images.unflatten(0, shape), "masks": masks.unflatten(0, shape)}
+        return {"images": images.unflatten(0, shape), "masks": masks.unflatten(0, shape)}

@@ -10,7 +10,7 @@ from stages.ops import augment
 from stages.ops.geometry import gather, windows
 from stages.sections.train import Params
 from stages.training.bank import Bank
-from stages.training.batches import Batch, EpisodeBatches
+from stages.training.batches import Batch, Drawn, EpisodeBatches
 
 SCALES = (0.5, 2.0)  # of the longer side of a strongly augmented image, relative to the training size
 
@@ -22,20 +22,23 @@ class PseudoLabelBatches:
         self.bank, self._images, self._size = bank, images, size
         self._count, self._seed = params.extra_images, params.seed
 
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
+    def draw(self, iteration: int, rank: int, world: int) -> Drawn:
         """Images number rank, rank + world, … of an iteration."""
         chosen, draws = [], []
         for number in range(rank, self._count, world):
             rng = numpy_generator(self._seed, "extra", iteration, number)
             chosen.append(self._images[int(rng.integers(len(self._images)))])
             draws.append(rng.random(5))
-        pictures, places = self.bank.take(chosen)
-        drawn = torch.from_numpy(np.stack(draws)).to(self.bank.device, non_blocking=True)
-        views = windows(pictures, places, drawn[:, 0] < 0.5, drawn[:, 1:], self._size, scales=SCALES)
-        images, maps = gather(pictures, views, self._size)
         strong = torch.rand((self._count, augment.DRAWS), generator=torch_generator(self._seed, "strong", iteration))
-        mine = strong[rank::world].to(self.bank.device, non_blocking=True)
-        extra, labels = augment.strong(images, maps[:, 1:], mine)
+        drawn = np.concatenate([np.stack(draws), strong[rank::world].double().numpy()], axis=1)
+        return Drawn(*self.bank.take(chosen), drawn, [])
+
+    def show(self, drawn: Drawn) -> Batch:
+        """Extra images (B, 3, S, S) and labels (B, 3, S, S)."""
+        draws = torch.from_numpy(drawn.draws).to(self.bank.device, non_blocking=True)
+        views = windows(drawn.pictures, drawn.places, draws[:, 0] < 0.5, draws[:, 1:5], self._size, scales=SCALES)
+        images, maps = gather(drawn.pictures, views, self._size)
+        extra, labels = augment.strong(images, maps[:, 1:], draws[:, 5:])
         return {"extra": extra, "labels": labels}
 
 
@@ -45,6 +48,10 @@ class JointBatches:
     def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
         self.bank, self._episodes, self._extra = episodes.bank, episodes, extra
 
-    def __call__(self, iteration: int, rank: int, world: int) -> Batch:
-        """Episodes and strongly augmented images of an iteration."""
-        return {**self._episodes(iteration, rank, world), **self._extra(iteration, rank, world)}
+    def draw(self, iteration: int, rank: int, world: int) -> tuple[Drawn, Drawn]:
+        """Choose the episodes and the extra images of an iteration."""
+        return self._episodes.draw(iteration, rank, world), self._extra.draw(iteration, rank, world)
+
+    def show(self, drawn: tuple[Drawn, Drawn]) -> Batch:
+        """Episodes and strongly augmented images."""
+        return {**self._episodes.show(drawn[0]), **self._extra.show(drawn[1])}

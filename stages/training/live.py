@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from stages.core.errors import InputError
 
 
 class Curves:
-    """A DVCLive folder, begun anew; nothing at all without a folder.
+    """DVCLive's files in a folder, begun anew, all else in it left alone; nothing at all without a folder.
 
     Parameters
     ----------
@@ -23,7 +22,7 @@ class Curves:
     Raises
     ------
     InputError
-        If DVCLive is not installed.
+        If DVCLive is not installed, or this is no DVC project: DVCLive would make one.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -35,10 +34,19 @@ class Curves:
             from dvclive import Live
         except ImportError:
             raise InputError("--live needs dvclive, which is not installed here; leave --live out") from None
-        shutil.rmtree(folder, ignore_errors=True)
-        self._live = Live(
-            dir=str(folder), report=None, save_dvc_exp=False, dvcyaml=None, cache_images=False, monitor_system=False
-        )
+        if not any((up / ".dvc").is_dir() for up in (Path.cwd(), *Path.cwd().parents)):
+            raise InputError(
+                "--live needs a DVC project, and there is none here; leave --live out, or `dvc init` first"
+            )
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--live is {folder}, a file; expected a folder for curves")
+        quiet = {"report": None, "save_dvc_exp": False, "dvcyaml": None, "cache_images": False, "monitor_system": False}
+        self._live = Live(dir=str(folder), resume=False, **quiet)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody looks."""
+        return self._live is not None
 
     def show(self, log: pd.DataFrame) -> None:
         """Write the rows of a log that are new; a level without a loss has no curve."""

@@ -110,11 +110,11 @@ def synchronise(learner: nn.Module) -> None:
 
 
 def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:
-    """Batches in order; those that must be decoded first, some ahead of time."""
-    if source.bank.resident:
-        yield from (source(iteration, rank, world) for iteration in iterations)
-        return
-    yield from ahead(lambda iteration: source(iteration, rank, world), iterations, AHEAD)
+    """Batches in order; where images are not resident, those of the next iterations are decoded meanwhile."""
+    for drawn in ahead(
+        lambda number: source.draw(number, rank, world), iterations, 0 if source.bank.resident else AHEAD
+    ):
+        yield source.show(drawn)
 
 
 class _Losses:
@@ -215,7 +215,9 @@ def fit(
         losses.add(parts)
         done = iteration + 1
         if done % params.log_every == 0:
-            curves.show(_log(losses.fetch(), params))
+            known = losses.fetch()
+            if curves.wanted:
+                curves.show(_log(known, params))
         if done % hardware.checkpoint_every == 0 and done < params.iterations:
             _save(fabric, checkpoint, recipe, learner, optimizer, losses.fetch())
     log = _log(losses.fetch(), params)

@@ -14,6 +14,7 @@ from stages.artifacts.formats.training_log import LOG
 from stages.core.code import code_digest
 from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
+from stages.core.errors import InputError
 from stages.core.files import whole_folder
 from stages.core.params import Section
 from stages.models.encoder import Encoder, save_encoder
@@ -48,6 +49,7 @@ def train_and_write(
     recipe: str,
     out: Path,
     label: str,
+    shares: int,
     about: dict[str, Any],
     device: str,
     devices: int,
@@ -56,7 +58,14 @@ def train_and_write(
     memory_mb: int,
     live: Path | None,
 ) -> None:
-    """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden."""
+    """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden.
+
+    ``shares`` is how many processes an iteration can be shared out to.
+    """
+    if devices > shares:
+        raise InputError(
+            f"--devices is {devices}, but an iteration has {shares} episodes or images to share out; ask for fewer"
+        )
     use_threads(threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_name(f".{out.name}.checkpoint")
