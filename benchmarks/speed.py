@@ -16,7 +16,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,9 @@ from stages.core.random import numpy_generator
 from stages.models.encoder import Encoder
 from stages.models.extraction import Decoded, FeatureExtractor
 from stages.models.srofb import Cells, Task, classify, parameter_count
+from stages.ops import augment
 from stages.ops.clustering import _assign, _kmeans, normalise
-from stages.ops.geometry import gather, pack, squares, windows
+from stages.ops.geometry import Pictures, gather, pack, squares, windows
 from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match_many, support_prototypes
@@ -173,31 +174,37 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
     mask = box_mask(375, 500)
     maps = np.stack([mask, *(numpy_generator(n).integers(0, k, mask.shape) for n, k in enumerate(CLUSTERS))])
     maps = maps.astype(np.uint8)
-    items = [(torch.from_numpy(decode(data)), torch.from_numpy(maps)) for data in encoded]
-    pictures = pack([(375, 500)] * count, items, device)  # decoded once
-    mirrored = (torch.arange(count) % 2 == 0).to(device)
-    drawn = torch.rand((count, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(device)
-    strong = torch.rand((count, 16), generator=torch.Generator().manual_seed(4)).to(device)
+    draws = torch.rand((count, 20), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
-    def batch() -> dict[str, Tensor]:
-        from stages.ops import augment
+    @cache  # made by the first run, in the process that measures it
+    def fast() -> Work:
+        items = [(torch.from_numpy(decode(data)), torch.from_numpy(maps)) for data in encoded]
+        pictures = pack([(375, 500)] * count, items, device)  # decoded once
+        learner = _learner(size, joint)
+        if device.type == "cuda":
+            for part in learner.children():
+                for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+                    net.compile()
+        return _step(learner, partial(_views, pictures, draws.to(device), joint, size.side), device)
 
-        pairs, labels = gather(pictures, squares(pictures, list(range(8)), mirrored[:8], size.side), size.side)
-        made = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
-        if joint:
-            numbers = list(range(8, count))
-            views = windows(pictures, numbers, mirrored[8:], drawn[8:], size.side, scales=(0.5, 2.0))
-            images, levels = gather(pictures, views, size.side)
-            made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], strong[8:])
-        return made
+    @cache
+    def slow() -> Work:
+        return plain.Training(_learner(size, joint), encoded, maps, size.side, draws[:, 4:].float(), device).step
 
-    fast = _learner(size, joint)
-    if device.type == "cuda":
-        for part in fast.children():
-            for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
-                net.compile()
-    slow = plain.Training(_learner(size, joint), encoded, maps, size.side, strong.cpu(), device)
-    return _step(fast, batch, device), slow.step
+    return lambda: fast()(), lambda: slow()()
+
+
+def _views(pictures: Pictures, draws: Tensor, joint: bool, side: int) -> dict[str, Tensor]:
+    """Four pairs of images and, in the joint training, the others augmented."""
+    mirrored = draws[:, 0] < 0.5
+    pairs, labels = gather(pictures, squares(pictures, list(range(8)), mirrored[:8], side), side)
+    made = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
+    if joint:
+        numbers = list(range(8, len(draws)))
+        views = windows(pictures, numbers, mirrored[8:], draws[8:, :4], side, scales=(0.5, 2.0))
+        images, levels = gather(pictures, views, side)
+        made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], draws[8:, 4:])
+    return made
 
 
 # ---- features, matching, the online classifier

@@ -12,21 +12,10 @@ from stages.core.errors import InputError
 from workflow import presets
 
 
-def _table() -> str:
-    """The result table for a terminal."""
-    from stages.artifacts import tables
-    from stages.artifacts.formats.results import SCORES
+def _table(options: argparse.Namespace) -> str:
+    from workflow.results import markdown, table
 
-    frame = tables.read(Path("report/results.tsv"), SCORES)
-    head = f"{'shot':>4} {'fold':>5} {'variant':<26} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"
-    lines = [frame["protocol"].iloc[0], head]
-    for row in frame.sort_values("shot", kind="stable").to_dict("records"):
-        interval = f"[{row['miou_low']:.1f}, {row['miou_high']:.1f}]"
-        lines.append(
-            f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<26} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
-            f"  {interval:<14} {row['fb_iou']:>6.1f}"
-        )
-    return "\n".join(lines)
+    return markdown() if options.markdown else table()
 
 
 def _use(options: argparse.Namespace) -> str:
@@ -145,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
     check = command("check", _check, "verify that the house agrees with itself")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
-    command("table", lambda _: _table(), "print the result table")
+    table = command("table", _table, "print the result table")
+    table.add_argument("--markdown", action="store_true", help="all tables of the report, for a document")
     return parser
 
 

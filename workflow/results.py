@@ -1,0 +1,76 @@
+"""The result tables for people: on a terminal, and as Markdown for a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.artifacts import tables
+from stages.artifacts.formats.class_results import CLASS_SCORES
+from stages.artifacts.formats.comparisons import COMPARISONS
+from stages.artifacts.formats.results import SCORES
+
+REPORT = Path("report")
+
+
+def table() -> str:
+    """The result table for a terminal."""
+    frame = tables.read(REPORT / "results.tsv", SCORES)
+    head = f"{'shot':>4} {'fold':>5} {'variant':<26} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"
+    lines = [frame["protocol"].iloc[0], head]
+    for row in frame.sort_values("shot", kind="stable").to_dict("records"):
+        interval = f"[{row['miou_low']:.1f}, {row['miou_high']:.1f}]"
+        lines.append(
+            f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<26} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
+            f"  {interval:<14} {row['fb_iou']:>6.1f}"
+        )
+    return "\n".join(lines)
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    yield from ("| " + " | ".join(row) + " |" for row in rows)
+    yield ""
+
+
+def _scored(row: dict[Any, Any]) -> str:
+    return f"{row['miou']:.1f} ± {row['miou_std']:.1f} [{row['miou_low']:.1f}, {row['miou_high']:.1f}]"
+
+
+def _gained(row: dict[Any, Any]) -> str:
+    return f"{row['gain']:+.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}]"
+
+
+def _wide(frame: pd.DataFrame, keys: list[str], column: str, cell: Any) -> tuple[list[str], list[list[str]]]:
+    """Rows by some keys, a column for every value of another."""
+    names = list(dict.fromkeys(frame[column].astype(str)))
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in frame.to_dict("records"):
+        found.setdefault(tuple(str(row[key]) for key in keys), {})[str(row[column])] = cell(row)
+    rows = [[*key, *(cells.get(name, "–") for name in names)] for key, cells in found.items()]
+    return [*keys, *(f"{column} {name}" if column == "fold" else name for name in names)], rows
+
+
+def markdown() -> str:
+    """All tables of the report as Markdown, with their protocol."""
+    scores = tables.read(REPORT / "results.tsv", SCORES)
+    gains = tables.read(REPORT / "comparisons.tsv", COMPARISONS)
+    classes = tables.read(REPORT / "classes.tsv", CLASS_SCORES)
+    first = scores.iloc[0]
+    facts = ("source", "train_list", "val_list", "novel_images", "folds", "min_object_pixels", "resolution", "weights")
+    episodes = f"{first['episodes']} episodes a fold, {first['seeds']} seed(s)"
+    lines = [f"# {first['protocol']}", "", "Written by `python -m workflow table --markdown`.", ""]
+    lines += [*(f"* {name}: {first[name]}" for name in facts), f"* {episodes}", ""]
+    lines += ["## mIoU, %", "", "Mean ± deviation over seeds [95 % bootstrap interval over query images].", ""]
+    lines += _grid(*_wide(scores, ["shot", "variant"], "fold", _scored))
+    lines += ["## FB-IoU, %", ""]
+    lines += _grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
+    lines += ["## What each component adds, points of mIoU", "", "Paired: the same resampled query images.", ""]
+    lines += _grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))
+    lines += ["## Per class, IoU %", ""]
+    lines += _grid(*_wide(classes, ["shot", "variant"], "class", lambda row: f"{row['iou']:.1f}"))
+    return "\n".join(lines).rstrip() + "\n"
