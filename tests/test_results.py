@@ -1,0 +1,63 @@
+"""Tables and studies as people ask for them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from stages.artifacts import tables
+from stages.artifacts.formats.results import SCORES
+from stages.artifacts.formats.study_results import STUDY_CURVE
+from tests.makers import Project
+from workflow.__main__ import main
+
+
+def test_markdown_holds_every_number_of_the_tables(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    assert main(["table", "--markdown"]) == 0
+    page = capsys.readouterr().out
+    for row in tables.read(project.root / "report/results.tsv", SCORES).to_dict("records"):
+        line = rf"^\| {row['shot']} \| {re.escape(row['variant'])} \| {row['miou']:.1f} ± {row['miou_std']:.1f} \["
+        assert re.search(line, page, re.M), row["variant"]
+    heads = re.findall(r"^\| shot .*$", page, re.M)
+    assert heads[0] == "| shot | variant | fold 0 |"
+    assert len(heads) == 4
+    widths = {len(re.findall(r"\|", line)) for line in page.splitlines() if line.startswith("| 1 | spfl | baseline")}
+    assert widths == {5}
+    assert main(["table"]) == 0
+    assert "spfl+srofb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["supports", "thresholds"])
+def test_a_study_runs_every_fold_and_draws_a_curve(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(project.root)
+    grid = {"supports": "1 2", "thresholds": "0.6 0.8"}[name]
+    assert main(["study", name, "--grid", grid, "--episodes", "4", "--threads", "1"]) == 0
+    curve = tables.read(project.root / f"studies/{name}/curve.tsv", STUDY_CURVE)
+    assert curve["episodes"].tolist() == [4] * len(curve)
+    assert (project.root / f"studies/{name}/curve.svg").read_bytes().startswith(b"<?xml")
+    assert f"studies/{name}/curve.svg" in capsys.readouterr().out
+    # A fold that fails leaves no curve behind that shows something else.
+    assert main(["study", name, "--grid", "much"]) == 2
+    assert "the study of fold 0 did not finish" in capsys.readouterr().err
+    assert not (project.root / f"studies/{name}/curve.tsv").exists()
+    shutil.rmtree(project.root / "studies")
+
+
+def test_a_study_needs_its_encoder(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    hidden = project.path("train/fold0/1shot/elsewhere")
+    shutil.move(project.path("train/fold0/1shot/hierarchical"), hidden)
+    try:
+        assert main(["study", "supports"]) == 2
+    finally:
+        shutil.move(hidden, project.path("train/fold0/1shot/hierarchical"))
+    assert "no such file; `snakemake train_all` first" in capsys.readouterr().err
