@@ -60,8 +60,8 @@ brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ c
 </tbody></table></div>
 {% endfor %}
 <h2>What each component adds, points of mIoU</h2>
-<p>Paired: both variants of a row are scored on the same resampled query images; the last column is the share of resamples in
-which the first is better.</p>
+<p>Paired: both variants of a row are scored on the same resampled query images; the last column is the share of
+resamples in which the first is better.</p>
 <div class="wide"><table>
 <thead><tr><th>variant</th><th class="text">against</th><th>shot</th><th>fold</th><th>gain</th><th>95 % interval</th>
 <th>better in</th></tr></thead>
