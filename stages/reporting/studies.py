@@ -40,7 +40,8 @@ def supports_picture(table: pd.DataFrame, title: str) -> bytes:
         part = part.assign(k=part["setting"].astype(int)).sort_values("k")
         axes.plot(part["k"], part["miou"], marker="o", label=variant)
         axes.fill_between(part["k"], part["miou_low"], part["miou_high"], alpha=0.15)
-    axes.set(xlabel="supports", ylabel="mIoU, %", title=title)
+    axes.set(xlabel="supports", ylabel="mIoU, %")
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend()
     return svg(figure)
@@ -60,7 +61,9 @@ def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(grid.shape[1]), [f"{value:g}" for value in grid.columns])
     axes.set_yticks(range(grid.shape[0]), [f"{value:g}" for value in grid.index])
-    axes.set(xlabel="τ_bg", ylabel="τ_fg", title=title)
+    axes.set(xlabel="τ_bg", ylabel="τ_fg")
+    alone = table.loc[table["setting"] == "none", "miou"].iloc[0]
+    axes.set_title(f"{title}\nmatching alone: {alone:.1f}", fontsize=9)
     figure.colorbar(shown, label="mIoU, %")
     return svg(figure)
 
@@ -69,10 +72,10 @@ PICTURES = {"supports": supports_picture, "thresholds": thresholds_picture}
 
 
 def title_of(about: dict[str, object], folds: list[int]) -> str:
-    """What a picture is of, in a line."""
+    """What a picture is of, in two lines."""
     trained = about["encoder"]
     assert isinstance(trained, dict)
     return (
-        f"folds {', '.join(map(str, folds))}; {trained['arch']}, trained with {trained['shot']} support(s), "
+        f"folds {', '.join(map(str, folds))}; {trained['arch']}, trained with {trained['shot']} support(s),\n"
         f"{trained['iterations']} iterations at {trained['resolution']}"
     )
