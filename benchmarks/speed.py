@@ -29,7 +29,7 @@ from benchmarks import plain
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
 from stages.models.encoder import Encoder
-from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import Cells, Task, classify, parameter_count
 from stages.ops import augment
 from stages.ops.clustering import _assign, _kmeans, normalise
@@ -41,6 +41,7 @@ from stages.ops.metrics import count_many
 from stages.ops.pooling import pool, region_weights
 from stages.sections.srofb import SrofbParams
 from stages.training.learners import JointLearner, MatchingLearner
+from stages.training.loop import compile_parts
 
 CELLS, CHANNELS, REGIONS, CLUSTERS = 60, 1024, 30, (50, 25, 15)
 SIDE = 473
@@ -182,9 +183,7 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
         pictures = pack([(375, 500)] * count, items, device)  # decoded once
         learner = _learner(size, joint)
         if device.type == "cuda":
-            for part in learner.children():
-                for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
-                    net.compile()
+            compile_parts(learner)
         return _step(learner, partial(_views, pictures, draws.to(device), joint, size.side), device)
 
     @cache
@@ -215,10 +214,9 @@ def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
     encoded = [photograph(number) for number in range(16)]
     net = Encoder(arch=size.arch, stem="torchvision", width=64).eval().requires_grad_(False)
     extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
-    masks = box_mask(375, 500)
 
     def fast() -> None:
-        list(extract.each([(375, 500)] * 16, lambda number: Decoded(decode(encoded[number]), masks), ""))
+        list(extract.each([(375, 500)] * 16, lambda number: (decode(encoded[number]), None), ""))
 
     return fast, lambda: [plain.features(net, decode(data), device) for data in encoded]
 
@@ -233,7 +231,7 @@ def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Wor
     on_device = torch.from_numpy(mask).to(device)
 
     def fast() -> Tensor:
-        found = extract.each([(375, 500)] * 20, lambda number: Decoded(decode(encoded[number]), mask), "")
+        found = extract.each([(375, 500)] * 20, lambda number: (decode(encoded[number]), None), "")
         features = {number: value for number, _, value in found}
         prototypes = {n: support_prototypes(f[None, None], on_device[None, None])[0] for n, f in features.items()}
         counts = []

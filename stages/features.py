@@ -26,7 +26,7 @@ from stages.core.digests import digest_once
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask, decode_rgb
 from stages.models.encoder import load_encoder
-from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.extraction import FeatureExtractor
 from stages.ops.pooling import pool, region_weights
 from stages.sections.features import Params
 
@@ -95,23 +95,22 @@ def run(
         names, rows = hdf5.texts(cuts, "id"), cuts["row"][:]
         training = [number for number, name in enumerate(names) if name in wanted]
 
-        def read(place: int) -> Decoded:
+        def read(place: int) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8], NDArray[np.int32]]]:
             row = int(rows[training[place]])
             known = data.base_labels(decode_mask(hdf5.Ragged.get(pictures, "mask", row)), fold)
             region = hdf5.Ragged.get(cuts, "labels", training[place]).reshape(known.shape).astype(np.int32)
             region[known != 0] = -1
-            return Decoded(decode_rgb(hdf5.Ragged.get(pictures, "image", row)), known, region)
+            return decode_rgb(hdf5.Ragged.get(pictures, "image", row)), (known, region)
 
         sizes = [(int(pictures["height"][row]), int(pictures["width"][row])) for row in rows[training]]
-        for place, item, features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):
-            assert item.regions is not None
-            area = np.bincount(item.regions[item.regions >= 0], minlength=1)
+        for place, (known, region), features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):
+            area = np.bincount(region[region >= 0], minlength=1)
             small = (area > 0) & (area < params.min_region_area)
             dropped += (int(small.sum()), int(area[small].sum()))
             large = np.flatnonzero(area >= params.min_region_area)
-            background[place] = _pooled(features, item.regions, large)
-            classes = np.intersect1d(np.unique(item.mask), data.base(fold))
-            objects[place] = _pooled(features, item.mask.astype(np.int32), classes)
+            background[place] = _pooled(features, region, large)
+            classes = np.intersect1d(np.unique(known), data.base(fold))
+            objects[place] = _pooled(features, known.astype(np.int32), classes)
     ids = [names[number] for number in training]
     sides = [("bg", "region", background), ("fg", "class", objects)]
     arrays = [

@@ -25,7 +25,7 @@ from stages.core.errors import InputError
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask, decode_rgb
 from stages.models.encoder import load_encoder
-from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.extraction import FeatureExtractor
 from stages.ops.labels import pseudo_labels
 
 
@@ -68,14 +68,14 @@ def run(
         names = hdf5.texts(file, "id")
         training = [row for row, name in enumerate(names) if name in wanted]
 
-        def read(number: int) -> Decoded:
+        def read(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             row = training[number]
             known = data.base_labels(decode_mask(hdf5.Ragged.get(file, "mask", row)), fold)
-            return Decoded(decode_rgb(hdf5.Ragged.get(file, "image", row)), known)
+            return decode_rgb(hdf5.Ragged.get(file, "image", row)), known
 
         sizes = [(int(file["height"][row]), int(file["width"][row])) for row in training]
-        for number, item, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):
-            mask = torch.from_numpy(item.mask).to(place)
+        for number, known, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):
+            mask = torch.from_numpy(known).to(place)
             found[number] = torch.stack([pseudo_labels(features, mask, *centres) for centres in levels]).cpu().numpy()
     maps = [found[number] for number in range(len(training))]
     arrays = {

@@ -54,6 +54,8 @@ def test_a_study_needs_its_encoder(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project.root)
+    assert main(["study", "support"]) == 2
+    assert "there is no study 'support'; the nearest known key is 'supports'" in capsys.readouterr().err
     hidden = project.path("train/fold0/1shot/elsewhere")
     shutil.move(project.path("train/fold0/1shot/hierarchical"), hidden)
     try:

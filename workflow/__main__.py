@@ -95,9 +95,9 @@ def _explain(options: argparse.Namespace) -> str:
 
 
 def _study(options: argparse.Namespace) -> str:
-    from workflow.study import GRIDS, study
+    from workflow.study import study
 
-    return study(options.name, options.grid or GRIDS[options.name], options.words)
+    return study(options.name, options.grid, options.words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     study = command(
         "study", _study, "one trained encoder under many test-time settings; further options go to the stage studies"
     )
-    study.add_argument("name", choices=("supports", "thresholds"), help="Fig. 8, or Fig. 7 of the paper")
+    study.add_argument("name", help="supports or thresholds: Fig. 8, or Fig. 7 of the paper")
     study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
     check = command("check", _check, "verify that the house agrees with itself")
     check.add_argument("--fix", action="store_true", help="renew generated files first")

@@ -12,6 +12,7 @@ from stages.artifacts.formats.files import ABOUT, ROWS, WEIGHTS
 from stages.artifacts.formats.study_results import STUDY_CURVE, STUDY_ROWS
 from stages.core.errors import InputError
 from stages.core.files import whole_file
+from stages.core.params import nearest
 from workflow.config import load
 
 FOLDER = Path("studies")
@@ -19,14 +20,16 @@ FOLDER = Path("studies")
 GRIDS = {"supports": "1 2 3 5 7 10 15", "thresholds": "0.5 0.6 0.7 0.8 0.9"}
 
 
-def study(name: str, grid: str, words: list[str]) -> str:
+def study(name: str, grid: str | None, words: list[str]) -> str:
     """Run a study on every fold of the plan; ``words`` go to ``python -m stages studies``.
 
     Raises
     ------
     InputError
-        If an encoder is missing, or a fold fails.
+        If there is no such study, an encoder is missing, or a fold fails.
     """
+    if name not in GRIDS:
+        raise InputError(f"there is no study '{name}'; {nearest(name, list(GRIDS))}")
     from stages.reporting.studies import PICTURES, curve, title_of
 
     config = load()
@@ -41,7 +44,7 @@ def study(name: str, grid: str, words: list[str]) -> str:
             raise InputError(f"{encoder}: no such file; `snakemake train_all` first")
         out = FOLDER / name / f"fold{fold}"
         data = ["--index", *config.targets.of("index"), "--images", *config.targets.of("images")]
-        options = ["--study", name, "--grid", grid, "--fold", str(fold), "--shot", str(min(plan.shots))]
+        options = ["--study", name, "--grid", grid or GRIDS[name], "--fold", str(fold), "--shot", str(min(plan.shots))]
         command = [*data, *options, "--encoder", str(encoder), "--out", str(out), *words]
         if subprocess.run([sys.executable, "-m", "stages", "studies", *command], check=False).returncode:
             raise InputError(f"the study of fold {fold} did not finish; its message stands above")

@@ -14,13 +14,12 @@ from torch import Tensor
 from stages.core.compute import memory_budget
 from stages.core.labels import VOID
 from stages.data.index import Index
-from stages.models.extraction import Decoded, FeatureExtractor
+from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import mask_at_cells
 from stages.ops.labels import binary
 from stages.ops.matching import support_prototypes
 
 STRIDE = 8
-NO_MASK = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,15 @@ class FeatureBank:
     def load(self, images: set[int], label: str = "") -> None:
         """Hold the features of these images; older ones go where they would take too much."""
         missing = sorted(images - self._kept.keys())
-        room = self._budget - sum(map(self._bytes, missing))
+        over = sum(map(self._bytes, [*self._kept, *missing])) - self._budget
         for old in [image for image in self._kept if image not in images]:
-            if sum(feature.nbytes for feature in self._kept.values()) <= room:
+            if over <= 0:
                 break
+            over -= self._bytes(old)
             del self._kept[old]
             self._supports.pop(old, None)
         sizes = [(int(self._index.height[image]), int(self._index.width[image])) for image in missing]
-        found = self._extract.each(sizes, lambda number: Decoded(self._image(missing[number]), NO_MASK), label)
+        found = self._extract.each(sizes, lambda number: (self._image(missing[number]), None), label)
         for number, _, features in found:
             self._kept[missing[number]] = features.clone()  # alone: a view would keep its whole batch alive
         for image in images:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from stages.core.progress import track
 from stages.core.threads import AHEAD, ahead
 from stages.models.encoder import Encoder
 
+T = TypeVar("T")
 PIXELS = 640 * 640  # of an image that a full batch is meant for
 
 
@@ -31,25 +32,6 @@ def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list
         count = max(1, min(most, pixels // (height * width)))
         groups += [numbers[first : first + count] for first in range(0, len(numbers), count)]
     return groups
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One image, read from a shard.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8
-        RGB.
-    mask : (H, W) uint8
-        Labels.
-    regions : (H, W) int32, optional
-        Regions.
-    """
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    regions: NDArray[np.int32] | None = None
 
 
 class FeatureExtractor:
@@ -74,8 +56,8 @@ class FeatureExtractor:
         return features.float()
 
     def each(
-        self, sizes: list[tuple[int, int]], read: Callable[[int], Decoded], label: str
-    ) -> Iterator[tuple[int, Decoded, Tensor]]:
+        self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[np.uint8], T]], label: str
+    ) -> Iterator[tuple[int, T, Tensor]]:
         """Features of many images, in batches of one size; images are decoded ahead in threads.
 
         Parameters
@@ -83,13 +65,13 @@ class FeatureExtractor:
         sizes
             Height and width of images 0…N−1, px.
         read
-            Decodes one of them.
+            Decodes one of them, (H, W, 3) uint8 RGB, and reads what else is wanted of it.
         label
             For the progress line; none if empty.
 
         Yields
         ------
-        number, image, (C, h, w) features
+        number, what else was read, (C, h, w) features
             Grouped by size, not in order.
         """
         groups = groups_by_size(sizes, self.batch, self.batch * PIXELS)
@@ -98,6 +80,7 @@ class FeatureExtractor:
         items = track(read_ahead, len(order), label, "image") if label else read_ahead
         for group in groups:
             batch = list(islice(items, len(group)))
-            yield from zip(group, batch, self([item.image for item in batch]), strict=True)
+            features = self([image for image, _ in batch])
+            yield from zip(group, (more for _, more in batch), features, strict=True)
         for _ in items:  # lets the bar end
             pass

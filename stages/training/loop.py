@@ -117,6 +117,13 @@ def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> I
         yield source.show(drawn)
 
 
+def compile_parts(learner: nn.Module) -> None:
+    """Let torch compile the networks that a learner calls, in place: names of weights stay."""
+    for part in learner.children():
+        for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+            net.compile()
+
+
 class _Losses:
     """Losses of all iterations; fetched from the device in blocks, so that it need not wait for us."""
 
@@ -191,9 +198,7 @@ def fit(
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         synchronise(learner)
     if hardware.compile:
-        for part in learner.children():
-            for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
-                net.compile()  # in place: names of weights stay
+        compile_parts(learner)
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(
         trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
