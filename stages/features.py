@@ -24,7 +24,7 @@ from stages.artifacts.formats.regions import REGIONS
 from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
 from stages.data.index import read_index
-from stages.data.pairs import decode_mask, decode_rgb
+from stages.data.store import read_mask, read_rgb
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor
 from stages.ops.pooling import pool, region_weights
@@ -97,10 +97,10 @@ def run(
 
         def read(place: int) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8], NDArray[np.int32]]]:
             row = int(rows[training[place]])
-            known = data.base_labels(decode_mask(hdf5.Ragged.get(pictures, "mask", row)), fold)
+            known = data.base_labels(read_mask(pictures, row), fold)
             region = hdf5.Ragged.get(cuts, "labels", training[place]).reshape(known.shape).astype(np.int32)
             region[known != 0] = -1
-            return decode_rgb(hdf5.Ragged.get(pictures, "image", row)), (known, region)
+            return read_rgb(pictures, row), (known, region)
 
         sizes = [(int(pictures["height"][row]), int(pictures["width"][row])) for row in rows[training]]
         for place, (known, region), features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):

@@ -27,7 +27,7 @@ from stages.core.labels import TRAIN
 from stages.core.progress import track
 from stages.core.threads import one_thread
 from stages.data.labelmaps import read_label_map
-from stages.data.pairs import decode_rgb
+from stages.data.store import read_rgb
 from stages.models.regions import load_model
 from stages.ops import ucm
 from stages.ops.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat
@@ -70,7 +70,7 @@ def run(*, images: Path, out: Path, weights: Path | None = None, maps: Path | No
         names = hdf5.texts(file, "id")
         training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
         for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
-            image = decode_rgb(hdf5.Ragged.get(file, "image", row))
+            image = read_rgb(file, row)
             if params.method != "precomputed":
                 image = _fitted(image, params.longest_side)
             try:

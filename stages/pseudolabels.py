@@ -23,7 +23,7 @@ from stages.core.compute import pick_device, use_threads
 from stages.core.digests import digest_once
 from stages.core.errors import InputError
 from stages.data.index import read_index
-from stages.data.pairs import decode_mask, decode_rgb
+from stages.data.store import read_mask, read_rgb
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor
 from stages.ops.labels import pseudo_labels
@@ -70,8 +70,8 @@ def run(
 
         def read(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             row = training[number]
-            known = data.base_labels(decode_mask(hdf5.Ragged.get(file, "mask", row)), fold)
-            return decode_rgb(hdf5.Ragged.get(file, "image", row)), known
+            known = data.base_labels(read_mask(file, row), fold)
+            return read_rgb(file, row), known
 
         sizes = [(int(file["height"][row]), int(file["width"][row])) for row in training]
         for number, known, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+from stages.__main__ import main
 from stages.data.scenes import write_voc
 from stages.sections.scenes import Scenes
 from tests.makers import ENCODER, Project, tiny_values, write_values
@@ -287,3 +290,25 @@ def test_files_of_another_fold(
 def pairs(words: list[object]) -> list[tuple[object, object]]:
     """Each word with the one before it."""
     return list(zip([None, *words], words, strict=False))
+
+
+@pytest.mark.parametrize("stage", ["baseline", "features", "pseudolabels", "hierarchies"])
+def test_a_damaged_image_in_a_shard_is_named(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    broken = tmp_path / "0.h5"
+    shutil.copy(project.images()[0], broken)
+    with h5py.File(broken, "r+") as file:
+        file["image"][:] = np.zeros(len(file["image"]), np.uint8)
+    given = ["--index", project.path("index/index.h5"), "--fold", 0, "--encoder", project.path(ENCODER)]
+    training = ["--index", project.path("index/index.h5"), "--weights", project.weights, "--fold", 0, "--shot", 1]
+    words: dict[str, list[object]] = {
+        "baseline": [*training, "--images", broken, project.images()[1]],
+        "features": [*given, "--regions", project.path("regions/0.h5"), "--images", broken],
+        "pseudolabels": [*given, "--prototypes", project.path("prototypes/fold0.h5"), "--images", broken],
+        "hierarchies": [*project.hierarchies_words(0, tmp_path)[2:-2], "--images", broken],
+    }
+    flags = [] if stage == "pseudolabels" else ["--params", str(project.params)]
+    assert main([stage, *flags, *map(str, words[stage]), "--out", str(tmp_path / "out")]) == 2
+    assert re.search(rf"error: {broken}: the image of '.*' does not decode .*; delete", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()

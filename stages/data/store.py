@@ -38,6 +38,33 @@ class _Shards:
         self._stack.close()
 
 
+def _decoded(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
+    try:
+        data = hdf5.Ragged.get(file, name, row)
+        return decode_rgb(data) if name == "image" else decode_mask(data)
+    except (OSError, SyntaxError, ValueError) as error:
+        image_id = hdf5.texts(file, "id")[row]
+        raise InputError(
+            f"{file.filename}: the {name} of '{image_id}' does not decode ({error}); delete the file and rerun `images`"
+        ) from None
+
+
+def read_rgb(file: h5py.File, row: int) -> NDArray[np.uint8]:
+    """Image of a row of a shard, (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    InputError
+        Naming shard and image, if its bytes are damaged.
+    """
+    return _decoded(file, "image", row)
+
+
+def read_mask(file: h5py.File, row: int) -> NDArray[np.uint8]:
+    """Mask of a row of a shard, (H, W) uint8; the same errors."""
+    return _decoded(file, "mask", row)
+
+
 class ImageStore(_Shards):
     """Images and masks by their number in the index."""
 
@@ -55,17 +82,13 @@ class ImageStore(_Shards):
             if hdf5.texts(file, "id") != [index.ids[image] for image in ordered]:
                 raise InputError(f"{path}: not shard {number} of the index; give the shards in order, or rerun `index`")
 
-    def _bytes(self, name: str, image: int) -> NDArray[np.uint8]:
-        file = self.files[self._index.shard[image]]
-        return hdf5.Ragged.get(file, name, int(self._index.row[image]))
-
     def image(self, image: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
-        return decode_rgb(self._bytes("image", image))
+        return read_rgb(self.files[self._index.shard[image]], int(self._index.row[image]))
 
     def mask(self, image: int) -> NDArray[np.uint8]:
         """(H, W) uint8 labels as annotated: 0 background, 1…C, 255 void."""
-        return decode_mask(self._bytes("mask", image))
+        return read_mask(self.files[self._index.shard[image]], int(self._index.row[image]))
 
 
 class PseudoLabelStore(_Shards):
