@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 
 from stages.core.random import numpy_generator
 from stages.data.coco import Coco
-from stages.models.encoder import Encoder, save_encoder
+from stages.models.encoder import Encoder
+from stages.models.files import save_network
 from stages.ops.clustering import Corpus, three_levels
 from workflow.presets import resolve_preset
 
@@ -208,8 +209,9 @@ def real(root: Path, lists: tuple[str, str]) -> None:
     runs = []
     with tempfile.TemporaryDirectory() as top:
         encoder = Path(top) / "encoder.safetensors"
-        about = {"arch": "resnet50", "stem": "torchvision", "width": 64, "precision": "fp32", "scale": 10.0, "fold": 0}
-        save_encoder(encoder, Encoder(arch="resnet50", stem="torchvision", width=64), about)
+        about = {"network": "encoder", "arch": "resnet50", "stem": "torchvision", "width": 64, "precision": "fp32"}
+        about |= {"scale": 10.0, "fold": 0}
+        save_network(encoder, Encoder(arch="resnet50", stem="torchvision", width=64), about)
         for shards in (1, 3):
             folder = Path(top) / str(shards)
             folder.mkdir()

@@ -29,6 +29,7 @@ STAGES = (
     "prototypes",
     "pseudolabels",
     "train",
+    "cam",
     "episodes",
     "evaluate",
     "report",

@@ -24,7 +24,7 @@ from stages.sections.matching import MatchingParams
 from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.learners import MatchingLearner
-from stages.training.stage import recipe_of, train_and_write
+from stages.training.stage import described, recipe_of, sgd, train_and_write
 
 
 def run(
@@ -56,20 +56,21 @@ def run(
             return store.image(image), store.mask(image)[None]
 
         def batches(place: torch.device) -> EpisodeBatches:
-            return EpisodeBatches(Bank(data, pool, read, place, memory_mb), sampler, matching, params.seed)
+            bank = Bank(data, pool, read, place, memory_mb)
+            return EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
 
         train_and_write(
             learner=MatchingLearner(net, matching.scale),
-            net=net,
+            network=net,
             batches=batches,
+            optimiser=sgd(params),
             params=params,
-            encoder=encoder,
-            matching=matching,
+            precision=encoder.precision,
             recipe=recipe_of("baseline", [index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
             out=out,
             label=f"baseline fold {fold} {shot}-shot",
             shares=matching.episodes,
-            about={"stage": "baseline", "fold": fold, "shot": shot},
+            about={**described(encoder, matching, params), **{"stage": "baseline", "fold": fold, "shot": shot}},
             device=device,
             devices=devices,
             threads=threads,

@@ -1,8 +1,8 @@
-"""Encoders + episode lists → one row per episode and variant, for a fold and shot (A8, A9).
+"""Networks + episode lists → one row per episode and variant, for a fold and shot (A8, A9).
 
 Reads
     ``index``, ``images`` (all shards), ``episodes`` (all seeds), the pretrained weights, the Baseline, the jointly
-    trained encoder and, where it was trained, the single-level one.
+    trained encoder, where it was trained the single-level one, and the network of the CAM prior.
 Writes
     a folder: ``rows.parquet`` (pixel counts), ``examples.h5`` (pictures for the report), ``about.json`` (classes,
     parameters, where everything came from).
@@ -11,6 +11,7 @@ Writes
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from stages.artifacts import hdf5, tables
 from stages.artifacts.formats.episode_results import RESULTS
@@ -29,10 +31,12 @@ from stages.core.errors import InputError
 from stages.core.files import whole_folder
 from stages.data.index import ATTRIBUTES, Index, read_index
 from stages.data.store import ImageStore
-from stages.evaluation.bank import FeatureBank
+from stages.evaluation.bank import SupportBank
+from stages.evaluation.cam import CAM, MAP, CamPredictor
 from stages.evaluation.cases import Case, read_cases
 from stages.evaluation.predictor import Prediction, Predictor, Refinement
-from stages.evaluation.scoring import predict_and_score, rows_of
+from stages.evaluation.scoring import Predicts, predict_and_score, rows_of
+from stages.models.cam import CamNetwork, load_cam
 from stages.models.encoder import Encoder, load_encoder, new_encoder
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import parameter_count
@@ -42,7 +46,7 @@ from stages.sections.evaluate import Params
 from stages.sections.srofb import SrofbParams
 
 SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
-VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED)
+VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED, MAP, CAM)
 
 
 Encoders = dict[str, tuple[Encoder, dict[str, Any]]]
@@ -55,6 +59,36 @@ def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path], f
     return {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
 
 
+def _predictors(
+    encoders: Encoders,
+    cam: tuple[CamNetwork, dict[str, Any]],
+    data: Index,
+    store: ImageStore,
+    place: torch.device,
+    srofb: SrofbParams,
+    memory_mb: int,
+    batch: int,
+) -> Iterator[tuple[str, Predicts]]:
+    """What predicts, one after another; none is kept here, since the next wants its memory."""
+    refinements = [Refinement(SUPPORT_ONLY, False, srofb), Refinement(REFINED, True, srofb)]
+    for variant in (name for name in VARIANTS if name in encoders):
+        net, about = encoders[variant]
+        half = about["precision"] == "bf16" and place.type == "cuda"  # a CPU would round, and be no faster
+        ways = refinements if variant == "spfl" else []
+        extract = FeatureExtractor(net, about["precision"], place)
+        yield (
+            variant,
+            Predictor(
+                SupportBank(extract, data, store.image, store.mask, memory_mb),
+                about["scale"],
+                ways,
+                half=half,
+                batch=batch,
+            ),
+        )
+    yield CAM, CamPredictor(*cam, data, store.image, store.mask, place, memory_mb)
+
+
 def _mask(prediction: Prediction, index: Index) -> NDArray[np.uint8]:
     """(H, W) prediction at the query's size, 1 foreground."""
     size = int(index.height[prediction.case.query]), int(index.width[prediction.case.query])
@@ -62,11 +96,15 @@ def _mask(prediction: Prediction, index: Index) -> NDArray[np.uint8]:
     return foreground.to(torch.uint8).cpu().numpy()
 
 
+def _grids(found: list[Tensor | None]) -> list[NDArray[Any]]:
+    return [grid.cpu().numpy() for grid in found if grid is not None]
+
+
 def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: list[str]) -> dict[str, NDArray[Any]]:
     """Datasets of the example file."""
     cases = list(kept)
-    cells = [found[REFINED].confident for found in kept.values()]
-    grids = [cell.cpu().numpy() for cell in cells if cell is not None]
+    grids = _grids([found[REFINED].confident for found in kept.values()])
+    priors = [np.rint(255 * prior).astype(np.uint8) for prior in _grids([found[CAM].prior for found in kept.values()])]
     maps = [np.stack([_mask(found[variant], index) for variant in variants]) for found in kept.values()]
     return {
         "query": np.array([index.ids[case.query] for case in cases], object),
@@ -77,6 +115,8 @@ def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: l
         "cells": np.array([cell.shape for cell in grids], np.int32).reshape(-1, 2),
         **hdf5.Ragged.pack("predictions", maps, "uint8"),
         **hdf5.Ragged.pack("confident", grids, "uint8"),
+        "prior_cells": np.array([prior.shape for prior in priors], np.int32).reshape(-1, 2),
+        **hdf5.Ragged.pack("prior", priors, "uint8"),
     }
 
 
@@ -88,6 +128,7 @@ def run(
     weights: Path,
     baseline: Path,
     spfl: Path,
+    cam: Path,
     single_level: Path | None = None,
     out: Path,
     fold: int,
@@ -100,7 +141,7 @@ def run(
     memory_mb: int = 0,
     batch: int = 0,
 ) -> None:
-    """Evaluate all variants on the same episodes, in one pass per encoder.
+    """Evaluate all variants on the same episodes, in one pass per network.
 
     ``memory_mb`` bounds the features that are held, ``batch`` the episodes that are predicted together; 0 for
     defaults. Neither changes a result beyond rounding.
@@ -109,34 +150,26 @@ def run(
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    encoders = _encoders(weights, encoder, trained, fold)
+    encoders, branches = _encoders(weights, encoder, trained, fold), load_cam(cam, fold)
     resolution = _resolution(encoders)
     shown = sorted(case for case in cases if case.seed == min(case.seed for case in cases))[: params.examples]
     kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[pd.DataFrame] = []
-    refinements = [Refinement(SUPPORT_ONLY, False, srofb), Refinement(REFINED, True, srofb)]
     with ImageStore(images, data) as store:
-        for variant in (name for name in VARIANTS if name in encoders):
-            net, about = encoders[variant]
-            bank = FeatureBank(
-                FeatureExtractor(net, about["precision"], place), data, store.image, store.mask, memory_mb
-            )
-            half = about["precision"] == "bf16" and place.type == "cuda"  # a CPU would round, and be no faster
-            ways = refinements if variant == "spfl" else []
-            predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
+        for variant, predictor in _predictors(encoders, branches, data, store, place, srofb, memory_mb, batch):
             label = f"evaluate fold {fold} {shot}-shot {variant}"
             for predictions, counts in predict_and_score(predictor, cases, store, label, variant):
                 rows.append(rows_of(predictions, counts, data))
                 for found in predictions:
                     if found.case in kept:
                         kept[found.case][found.variant] = found
-            del bank, predictor  # its memory is the next encoder's
+            del predictor  # its memory is the next network's
     frame = _in_order(pd.concat(rows))
     variants = [name for name in VARIANTS if name in set(frame["variant"])]
     attrs = {"fold": fold, "shot": shot, "variants": variants}
-    digests = {name: digest_once(path) for name, path in {"pretrained": weights, **trained}.items()}
+    digests = {name: digest_once(path) for name, path in {"pretrained": weights, **trained, CAM: cam}.items()}
     about = {
-        **_about(data, fold, cases, encoders, variants, srofb),
+        **_about(data, fold, cases, encoders, branches, variants, srofb),
         **{"fold": fold, "shot": shot, "weights": digests},
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
@@ -151,19 +184,31 @@ def run(
 
 
 def _about(
-    index: Index, fold: int, cases: list[Case], encoders: Encoders, variants: list[str], srofb: SrofbParams
+    index: Index,
+    fold: int,
+    cases: list[Case],
+    encoders: Encoders,
+    cam: tuple[CamNetwork, dict[str, Any]],
+    variants: list[str],
+    srofb: SrofbParams,
 ) -> dict[str, Any]:
-    """What lies beside the rows: protocol, classes, parameters, how the encoders were trained."""
+    """What lies beside the rows: protocol, classes, parameters, how the networks were trained."""
     net, scored = encoders["spfl"][0], {case.label for case in cases}
-    size = sum(weight.numel() for weight in net.parameters())
-    extra = parameter_count(net.channels, srofb.hidden)
+    network, about = cam
+    refined = _size(net) + parameter_count(net.channels, srofb.hidden)
+    sizes = {SUPPORT_ONLY: refined, REFINED: refined, CAM: _size(network), MAP: _size(network) - _size(network.decode)}
     return {
         "classes": {str(label): index.classes[label - 1] for label in sorted(scored)},
         "unscored": [index.classes[label - 1] for label in index.novel(fold).tolist() if label not in scored],
-        "parameters": {name: size + (extra if "srofb" in name else 0) for name in variants},
-        "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"},
+        "parameters": {name: sizes.get(name, _size(net)) for name in variants},
+        "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"} | {CAM: about},
         "srofb": srofb.model_dump(),
     }
+
+
+def _size(network: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def _resolution(encoders: Encoders) -> str:

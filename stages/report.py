@@ -27,7 +27,7 @@ from stages.artifacts.formats.training_log import LOG
 from stages.core.files import whole_folder
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import read_about
+from stages.models.files import read_about
 from stages.ops.labels import binary
 from stages.reporting import pictures
 from stages.reporting.page import Strip, render
@@ -38,8 +38,9 @@ from stages.sections.report import Params
 def _run_name(folder: Path) -> str:
     """Name of a training from what lies beside its weights."""
     about = read_about(folder / WEIGHTS)
+    shot = f" {about['shot']}-shot" if "shot" in about else ""
     variant = f" {about['variant']}" if "variant" in about else ""
-    return f"{about['stage']} fold {about['fold']} {about['shot']}-shot{variant}"
+    return f"{about['stage']} fold {about['fold']}{shot}{variant}"
 
 
 def _training_strips(
@@ -85,6 +86,8 @@ def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, coun
             shown.append(("truth", pictures.overlay(query, _mask(store, numbers[queries[row]], label))))
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
             shown.append(("confident query cells: red object, blue ground", pictures.confident(query, cells)))
+            prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
+            shown.append(("activation map of the class: dark 0, yellow 1", pictures.heat(query, prior)))
             maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *size)
             shown += [(name, pictures.overlay(query, map_)) for name, map_ in zip(variants, maps, strict=True)]
             about = evaluation.about
@@ -104,7 +107,8 @@ def _note(evaluations: list[Evaluation]) -> str:
         f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
         f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
         f"Small-object rule: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
-        f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
+        f"tests at the images' own size. CAM prior: {evaluations[0].about['training']['cam']['resolution']}, "
+        f"in tests too where it is resize. Pretrained weights: {protocol['weights']}. "
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
         + "The last iterate of every training is scored; nothing was chosen on novel classes."
     )

@@ -30,7 +30,7 @@ from stages.core.random import numpy_generator
 from stages.data.index import Index, read_index
 from stages.data.sampling import Episode, EpisodeSampler, scored_classes
 from stages.data.store import ImageStore
-from stages.evaluation.bank import FeatureBank
+from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Predictor, Refinement
 from stages.evaluation.scoring import predict_and_score, rows_of
@@ -125,7 +125,7 @@ def run(
         place = pick_device(device)
         half = about["precision"] == "bf16" and place.type == "cuda"
         extract = FeatureExtractor(net, about["precision"], place)
-        bank = FeatureBank(extract, data, store.image, store.mask, memory_mb)
+        bank = SupportBank(extract, data, store.image, store.mask, memory_mb)
         for setting, mine, ways in _settings(study, numbers, cases, srofb):
             predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
             scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)

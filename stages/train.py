@@ -29,7 +29,7 @@ from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.joint import JointBatches, PseudoLabelBatches
 from stages.training.learners import JointLearner
-from stages.training.stage import recipe_of, train_and_write
+from stages.training.stage import described, recipe_of, sgd, train_and_write
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
 VARIANTS = get_args(TrainingVariant)
@@ -78,16 +78,16 @@ def run(
 
         def batches(place: torch.device) -> JointBatches:
             bank = Bank(data, pool, read, place, memory_mb)
-            episodes = EpisodeBatches(bank, sampler, matching, params.seed)
+            episodes = EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
             return JointBatches(episodes, PseudoLabelBatches(bank, pool.tolist(), params, matching.size))
 
         train_and_write(
             learner=_learner(net, labels.clusters, gamma, params, matching.scale),
-            net=net,
+            network=net,
             batches=batches,
+            optimiser=sgd(params),
             params=params,
-            encoder=encoder,
-            matching=matching,
+            precision=encoder.precision,
             recipe=recipe_of(
                 "train",
                 [index, *images, *pseudolabels, weights],
@@ -99,7 +99,10 @@ def run(
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",
             shares=min(matching.episodes, params.extra_images),
-            about={"stage": "train", "fold": fold, "shot": shot, "variant": variant, "gamma": gamma},
+            about={
+                **described(encoder, matching, params),
+                **{"stage": "train", "fold": fold, "shot": shot, "variant": variant, "gamma": gamma},
+            },
             device=device,
             devices=devices,
             threads=threads,

@@ -29,6 +29,10 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
         "features": {"min_region_area": 16},
         "prototypes": {"clusters": [4, 3, 2], "restarts": 2, "iterations": 10},
         "train": {"iterations": 6, "decay_every": 4, "log_every": 2, "extra_images": 3, "decoder_width": 8},
+        "cam": {
+            **{"iterations": 6, "classifier_iterations": 2, "decay_every": 4, "log_every": 2},
+            **{"episodes": 2, "objects": 2, "deconv_width": 4, "size": 49},
+        },
         "episodes": {"count": 6},
         "srofb": {"hidden": 16},
         "evaluate": {"examples": 2},
@@ -100,8 +104,7 @@ class Project:
 
     def make_baseline(self, out: Path, *more: object) -> None:
         """Train a Baseline of fold 0."""
-        words = [*self.data(), "--weights", self.weights, "--fold", 0, "--shot", 1, "--threads", 1, "--out", out]
-        assert self.run("baseline", *words, *more) == 0
+        assert self.run("baseline", *self.training_words("baseline", out), *more) == 0
 
     def make_features(self, shard: int, out: Path) -> int:
         """Features of a shard."""
@@ -133,13 +136,20 @@ class Project:
             *("--fold", 0, "--shot", 1, "--variant", "hierarchical", "--threads", 1, "--out", out),
         ]
 
+    def training_words(self, stage: str, out: Path) -> list[object]:
+        """Options of a training of fold 0, the output last."""
+        if stage == "train":
+            return self.train_words(out)
+        shot = ["--shot", 1] if stage == "baseline" else []
+        return [*self.data(), "--weights", self.weights, "--fold", 0, *shot, "--threads", 1, "--out", out]
+
     def evaluate_words(self, out: Path) -> list[object]:
         """Options of the evaluation of fold 0."""
         lists = [self.path(f"episodes/fold0/1shot/seed{seed}.tsv") for seed in (0, 1)]
         spfl = self.path("train/fold0/1shot/hierarchical/weights.safetensors")
         return [
             *(*self.data(), "--episodes", *lists, "--weights", self.weights),
-            *("--baseline", self.path(ENCODER), "--spfl", spfl),
+            *("--baseline", self.path(ENCODER), "--spfl", spfl, "--cam", self.path(CAM)),
             *("--fold", 0, "--shot", 1, "--threads", 1, "--out", out),
         ]
 
@@ -148,12 +158,13 @@ class Project:
         self.make_images()
         self.make_labels()
         assert self.run("train", *self.train_words(self.path("train/fold0/1shot/hierarchical"))) == 0
+        assert self.run("cam", *self.training_words("cam", self.path("cam/fold0"))) == 0
         for seed in (0, 1):
             out = self.path(f"episodes/fold0/1shot/seed{seed}.tsv")
             index = self.path("index/index.h5")
             assert self.run("episodes", "--index", index, "--fold", 0, "--shot", 1, "--seed", seed, "--out", out) == 0
         assert self.run("evaluate", *self.evaluate_words(self.path("evaluate/fold0/1shot"))) == 0
-        trainings = [self.path("baseline/fold0/1shot"), self.path("train/fold0/1shot/hierarchical")]
+        trainings = [self.path(name) for name in TRAINED.values()]
         assert (
             self.run(
                 "report",
@@ -165,4 +176,5 @@ class Project:
         )
 
 
-ENCODER = "baseline/fold0/1shot/weights.safetensors"
+TRAINED = {"baseline": "baseline/fold0/1shot", "train": "train/fold0/1shot/hierarchical", "cam": "cam/fold0"}
+ENCODER, CAM = "baseline/fold0/1shot/weights.safetensors", "cam/fold0/weights.safetensors"

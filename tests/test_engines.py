@@ -17,7 +17,7 @@ from tests.miniatures import coco_folder, sbd_folder, voc_folder
 from workflow.plan import READS
 
 pytestmark = pytest.mark.engines
-COMPARED = ("hierarchies", "regions", "features", "prototypes", "pseudolabels", "episodes", "baseline", "train")
+COMPARED = ("hierarchies", "regions", "features", "prototypes", "pseudolabels", "episodes", "baseline", "train", "cam")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_snakemake_has_nothing_to_do_after_dvc(by_dvc: Path) -> None:
 def test_dvc_shows_metrics_and_plots(by_dvc: Path) -> None:
     shown = json.loads(dvc(by_dvc, "metrics", "show", "--json").splitlines()[0])
     values = next(iter(shown.values()))["data"]["report/metrics.json"]["data"]
-    assert set(values["fold0"]["1-shot"]) >= {"pretrained", "baseline", "spfl", "spfl+srofb"}
+    assert set(values["fold0"]["1-shot"]) >= {"pretrained", "baseline", "spfl", "spfl+srofb", "cam"}
     page = dvc(by_dvc, "plots", "show", "--json")
     assert "baseline-fold-0-1-shot.tsv" in page
     assert "train-fold-0-1-shot-hierarchical.tsv" in page
@@ -77,7 +77,7 @@ def test_a_new_tau_cuts_anew_and_recomputes_no_hierarchy(by_snakemake: Path) -> 
     planned = snakemake(by_snakemake, "-n", "--quiet", "rules", "reason")
     jobs = {line.split()[0] for line in planned.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()}
     assert {"regions", "features", "prototypes", "pseudolabels", "train", "evaluate", "report"} <= jobs
-    assert not {"images", "index", "hierarchies", "baseline", "episodes"} & jobs
+    assert not {"images", "index", "hierarchies", "baseline", "cam", "episodes"} & jobs
     values["regions"]["tau"] = 0.45
     write_values(by_snakemake / "params.yaml", values)
     assert "Nothing to be done" in snakemake(by_snakemake, "-n")

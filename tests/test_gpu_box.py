@@ -52,7 +52,7 @@ def imported(stage: str) -> set[str]:
     return top - set(sys.stdlib_module_names) - {"stages", "dvclive"}
 
 
-@pytest.mark.parametrize("stage", ["features", "pseudolabels", "evaluate", "studies", "baseline", "train"])
+@pytest.mark.parametrize("stage", ["features", "pseudolabels", "evaluate", "studies", "baseline", "train", "cam"])
 def test_a_stage_imports_no_more_than_is_documented(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert imported(stage) <= documented()[stage]
@@ -72,6 +72,7 @@ def test_the_stages_run_where_no_engine_is(project: Project, tmp_path: Path) -> 
         ["features", *params, *one, "--regions", project.path("regions/0.h5"), "--encoder", project.path(ENCODER)],
         ["pseudolabels", *one, "--encoder", project.path(ENCODER), "--prototypes", project.path("prototypes/fold0.h5")],
         ["train", *params, *project.data(), "--pseudolabels", *labels, "--weights", project.weights],
+        ["cam", *params, *project.data(), "--weights", project.weights, "--fold", 0],
         ["evaluate", *params, *project.evaluate_words(tmp_path / "evaluate")[:-2]],
     ]
     lines[3] += "--fold 0 --shot 1 --variant hierarchical".split()

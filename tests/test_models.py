@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from stages.core.errors import InputError
 from stages.core.files import digest
-from stages.models.encoder import Encoder, load_encoder, save_encoder
+from stages.models.encoder import Encoder, load_encoder
+from stages.models.files import save_network
 from stages.models.resnet import ResNet
 from stages.models.weights import load_strictly
 
@@ -167,8 +168,8 @@ def test_real_imagenet_weights_load_with_no_key_left_over(real_data: Path, name:
 
 def test_encoder_files_go_round(tmp_path: Path) -> None:
     net = Encoder(arch="resnet18", stem="deep", width=4)
-    about = {"arch": "resnet18", "stem": "deep", "width": 4, "scale": 10.0}
-    save_encoder(tmp_path / "e.safetensors", net, about)
+    about = {"arch": "resnet18", "stem": "deep", "width": 4, "scale": 10.0, "network": "encoder"}
+    save_network(tmp_path / "e.safetensors", net, about)
     again, read = load_encoder(tmp_path / "e.safetensors")
     images = torch.rand(1, 3, 40, 32)
     assert read == about
@@ -177,9 +178,10 @@ def test_encoder_files_go_round(tmp_path: Path) -> None:
 
 def test_encoder_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
-        "import sys, torch; from pathlib import Path; from stages.models.encoder import Encoder, save_encoder\n"
+        "import sys, torch; from pathlib import Path; from stages.models.encoder import Encoder\n"
+        "from stages.models.files import save_network\n"
         "torch.manual_seed(0); net = Encoder(arch='resnet18', stem='deep', width=4)\n"
-        "save_encoder(Path(sys.argv[1]), net, {'arch': 'resnet18', 'stem': 'deep', 'width': 4, 'scale': 1.0})\n"
+        "save_network(Path(sys.argv[1]), net, {'arch': 'resnet18', 'stem': 'deep', 'width': 4, 'network': 'encoder'})\n"
     )
     for number in range(4):
         subprocess.run([sys.executable, "-c", script, str(tmp_path / str(number))], check=True, cwd=ROOT)

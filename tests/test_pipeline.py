@@ -30,17 +30,19 @@ from stages.data.index import read_index
 from stages.data.pairs import decode_mask
 from stages.data.scenes import CLASSES, scene_ids
 from stages.data.store import ImageStore
-from stages.models.encoder import load_encoder, save_encoder
+from stages.evaluate import VARIANTS
+from stages.models.encoder import load_encoder
+from stages.models.files import save_network
 from stages.reporting.scoring import read_evaluation
 from stages.sections.scenes import Scenes
-from tests.makers import ENCODER, Project, tiny_values
+from tests.makers import ENCODER, TRAINED, Project, tiny_values
 
 
 def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
     with hdf5.opened(project.path("images/0.h5"), IMAGES) as file:
         assert len(file["split"]) == 22
     rows = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
-    assert set(rows["variant"]) == {"pretrained", "baseline", "spfl", "spfl+srofb-support-only", "spfl+srofb"}
+    assert set(rows["variant"]) == set(VARIANTS) - {"spfl-single-level"}
     assert len(rows) == 2 * 6 * 5  # seeds × episodes × variants
     scores = tables.read(project.root / "report/results.tsv", SCORES)
     assert len(scores) == 5
@@ -178,17 +180,12 @@ def test_pseudo_labels_keep_sides_apart(project: Project) -> None:
             assert ((level[known == 0] >= k) & (level[known == 0] < 2 * k)).all()
 
 
-@pytest.mark.parametrize("stage", ["baseline", "train"])
+@pytest.mark.parametrize("stage", TRAINED)
 def test_two_trainings_with_one_seed_give_the_same_bytes(project: Project, tmp_path: Path, stage: str) -> None:
     out = tmp_path / stage
-    if stage == "baseline":
-        project.make_baseline(out)
-        first = project.path("baseline/fold0/1shot")
-    else:
-        assert project.run("train", *project.train_words(out)) == 0
-        first = project.path("train/fold0/1shot/hierarchical")
+    assert project.run(stage, *project.training_words(stage, out)) == 0
     for name in ("weights.safetensors", "log.tsv"):
-        assert digest(out / name) == digest(first / name)
+        assert digest(out / name) == digest(project.path(TRAINED[stage]) / name)
 
 
 def test_features_and_pseudo_labels_give_the_same_bytes_again(project: Project, tmp_path: Path) -> None:
@@ -271,7 +268,7 @@ def test_encoders_of_two_resolutions_are_refused_before_the_first_episode(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, about = load_encoder(project.path(ENCODER))
-    save_encoder(tmp_path / "other.safetensors", net, {**about, "resolution": "473 px, resize"})
+    save_network(tmp_path / "other.safetensors", net, {**about, "resolution": "473 px, resize"})
     words = project.evaluate_words(tmp_path / "out")
     words[words.index("--spfl") + 1] = tmp_path / "other.safetensors"
     assert project.run("evaluate", *words) == 2

@@ -220,7 +220,7 @@ def test_s8_fewer_shards_leave_none_over(mate: Path, engine: str) -> None:
     if engine == "dvc":
         lock = yaml.safe_load((mate / "dvc.lock").read_text())["stages"]
         assert {out["nfiles"] for stage in ("images", "regions") for out in lock[stage]["outs"]} == {1}
-    later = {"baseline", "features", "prototypes", "pseudolabels", "train", "episodes", "evaluate", "report"}
+    later = {"baseline", "features", "prototypes", "pseudolabels", "train", "cam", "episodes", "evaluate", "report"}
     assert set(planned(mate)) == later | ({"index"} if engine == "dvc" else set())
 
 

@@ -31,7 +31,7 @@ from stages.models.encoder import Encoder
 from stages.sections.train import Params
 from stages.training.learners import JointLearner
 from stages.training.loop import learning_rate, synchronise
-from tests.makers import Project, tiny_values, write_values
+from tests.makers import TRAINED, Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,17 +50,14 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float) -> No
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("stage", ["baseline", "train"])
+@pytest.mark.parametrize("stage", TRAINED)
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     project: Project, tmp_path: Path, stage: str
 ) -> None:
     long = tiny_values(**{stage: {"iterations": 170, "decay_every": 60, "log_every": 20}})
     write_values(tmp_path / "params.yaml", long)
-    if stage == "train":
-        words, out = project.train_words(tmp_path / "broken" / "run"), tmp_path / "broken" / "run"
-    else:
-        out = tmp_path / "broken" / "run"
-        words = [*project.data(), "--weights", project.weights, *"--fold 0 --shot 1 --threads 1 --out".split(), out]
+    out = tmp_path / "broken" / "run"
+    words = project.training_words(stage, out)
     here = Project(tmp_path, project.weights)
     checkpoint = out.with_name(".run.checkpoint")
     with subprocess.Popen(command(here, stage, words), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
@@ -98,17 +95,7 @@ def test_a_damaged_checkpoint_is_named(project: Project, tmp_path: Path, capsys:
 
 @pytest.mark.parametrize("stage", ["baseline", "train"])
 def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage: str) -> None:
-    if stage == "train":
-        words, name = project.train_words(tmp_path / "two"), "train/fold0/1shot/hierarchical"
-    else:
-        name = "baseline/fold0/1shot"
-        words = [
-            *project.data(),
-            "--weights",
-            project.weights,
-            *"--fold 0 --shot 1 --threads 1 --out".split(),
-            tmp_path / "two",
-        ]
+    words, name = project.training_words(stage, tmp_path / "two"), TRAINED[stage]
     values = tiny_values(train={"extra_images": 4})  # an even share for each process
     here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
     run = [*command(here, stage, words), "--device", "cpu", "--devices", "2"]
@@ -190,24 +177,15 @@ def test_missing_pseudo_labels_are_told_before_training(
     assert "training images have no pseudo labels in the given shards" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["baseline", "train"])
+@pytest.mark.parametrize("stage", TRAINED)
 def test_streamed_images_train_as_resident_ones(project: Project, tmp_path: Path, stage: str) -> None:
     # At 64 × 64 px all images take less than a MiB, the smallest budget that can be asked for.
-    words = (
-        project.train_words(tmp_path / "run")
-        if stage == "train"
-        else [
-            *(*project.data(), "--weights", project.weights),
-            *"--fold 0 --shot 1 --threads 1 --out".split(),
-            tmp_path / "run",
-        ]
-    )
+    words = project.training_words(stage, tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stages.training.bank.memory_budget", lambda device, asked: 1000)
         assert project.run(stage, *words) == 0
-    name = "train/fold0/1shot/hierarchical" if stage == "train" else "baseline/fold0/1shot"
     for file in ("weights.safetensors", "log.tsv"):
-        assert digest(tmp_path / "run" / file) == digest(project.path(f"{name}/{file}"))
+        assert digest(tmp_path / "run" / file) == digest(project.path(f"{TRAINED[stage]}/{file}"))
 
 
 def test_the_rate_falls_to_a_tenth_in_steps() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from stages.core.errors import InputError
 from stages.core.params import Section, check_section, nearest, read_yaml
 from stages.data.classes import VOC
+from stages.sections.cam import Params as Cam
 from workflow.plan import Plan, Targets, resolve
 
 PARAMS = Path("params.yaml")
@@ -26,6 +27,7 @@ CLASSES = {
     "features": "Params",
     "prototypes": "Params",
     "train": "Params",
+    "cam": "Params",
     "episodes": "Params",
     "srofb": "SrofbParams",
     "evaluate": "Params",
@@ -94,7 +96,7 @@ class Config:
         found = {
             "images": {"images.root": self.raw, "images.sbd": self.sbd},
             "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
-            **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "evaluate")},
+            **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "cam", "evaluate")},
         }.get(stage, {})
         return {key: path for key, path in found.items() if path}
 
@@ -130,6 +132,7 @@ def _check_across(config: Config, source: Path) -> None:
         raise InputError(
             f"{source}: index.held_out is {held}; expected −1, or one of 0…{folds - 1} that plan.folds does not name"
         )
+    _check_unseen(config, source)
     images, scenes = config.values("images"), config.values("scenes")
     if images["source"] != "scenes" and not images["root"]:
         raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")
@@ -148,6 +151,16 @@ def _check_across(config: Config, source: Path) -> None:
         raise InputError(
             f"{source}: images.shards is {images['shards']}; expected at most the {total} pictures of scenes"
         )
+
+
+def _check_unseen(config: Config, source: Path) -> None:
+    index, cam = config.values("index"), config.sections["cam"]
+    assert isinstance(cam, Cam)
+    for fold in config.values("plan")["folds"]:
+        try:
+            cam.plays(fold, index["folds"], index["held_out"])
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
 
 
 def load(path: Path = PARAMS) -> Config:

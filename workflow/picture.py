@@ -16,6 +16,7 @@ PLACES: dict[str, tuple[float, float]] = {
     "prototypes": (4, 0),
     "pseudolabels": (5, 0),
     "train": (5, 1.5),
+    "cam": (2, 2.25),
     "episodes": (2, 3),
     "evaluate": (5, 3),
     "report": (6, 3),
@@ -30,15 +31,16 @@ NOTES = {
     "prototypes": "k-means, 3 levels",
     "pseudolabels": "3 maps per image",
     "train": "encoder F_s (SPFL)",
+    "cam": "CAM prior (B)",
     "episodes": "lists as files",
-    "evaluate": "matching, SROFB",
+    "evaluate": "matching, SROFB, CAM",
     "report": "tables, page",
 }
 # What every stage after them reads is drawn as no arrow: the picture would be all arrows.
 UNDRAWN = {("images", stage) for stage in READS if stage not in ("index", "hierarchies")} | {
-    ("index", stage) for stage in ("features", "pseudolabels", "train", "evaluate", "report")
+    ("index", stage) for stage in ("features", "pseudolabels", "train", "cam", "evaluate", "report")
 }
-SIDE_READS = {("regions", "report"), ("pseudolabels", "report"), ("baseline", "report"), ("train", "report")}
+SIDE_READS = {(stage, "report") for stage in ("regions", "pseudolabels", "baseline", "train", "cam")}
 
 
 def _centre(stage: str) -> tuple[float, float]:
@@ -81,7 +83,7 @@ def dag_picture() -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="#57606a"/></marker></defs>'
     )
-    title = "Twelve stages from images to the report; every stage after index reads images and index too"
+    title = "Thirteen stages from images to the report; every stage after index reads images and index too"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',

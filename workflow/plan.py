@@ -54,11 +54,12 @@ READS: dict[str, tuple[str, ...]] = {
     "prototypes": ("features",),
     "pseudolabels": ("images", "index", "baseline", "prototypes"),
     "train": ("images", "index", "pseudolabels"),
+    "cam": ("images", "index"),
     "episodes": ("index",),
-    "evaluate": ("images", "index", "baseline", "train", "episodes"),
-    "report": ("images", "index", "regions", "pseudolabels", "baseline", "train", "evaluate"),
+    "evaluate": ("images", "index", "baseline", "train", "cam", "episodes"),
+    "report": ("images", "index", "regions", "pseudolabels", "baseline", "train", "cam", "evaluate"),
 }
-WEIGHTED = ("hierarchies", "baseline", "train", "evaluate")  # stages that read a weight file of ``weights``
+WEIGHTED = ("hierarchies", "baseline", "train", "cam", "evaluate")  # stages that read a weight file of ``weights``
 # Stage → entries of the plan that its outputs multiply by.
 SCOPE: dict[str, tuple[str, ...]] = {
     "baseline": ("folds", "shots"),
@@ -66,6 +67,7 @@ SCOPE: dict[str, tuple[str, ...]] = {
     "prototypes": ("folds",),
     "pseudolabels": ("folds",),
     "train": ("folds", "shots", "training_variants"),
+    "cam": ("folds",),
     "episodes": ("folds", "shots", "seeds"),
     "evaluate": ("folds", "shots", "seeds", "training_variants"),
     "report": ("folds", "shots", "training_variants"),
@@ -76,7 +78,7 @@ REPORTED = ("index.html", "results.tsv", "classes.tsv", "comparisons.tsv", "metr
 
 
 # Stages that write a folder a job, not a file a job.
-FOLDERED = ("baseline", "train", "evaluate", "report")
+FOLDERED = ("baseline", "train", "cam", "evaluate", "report")
 
 
 def stage_of(output: str) -> str:
@@ -128,10 +130,11 @@ class Targets:
         return sorted({F_P_SHOT, *self.plan.shots})
 
     def trainings(self) -> list[str]:
-        """Folders of all trained encoders."""
+        """Folders of all trained networks."""
         found = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
         scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
-        return found + [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
+        found += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
+        return found + [f"artifacts/cam/fold{f}" for f in self.plan.folds]
 
     def evaluations(self) -> list[str]:
         """Folders of all evaluations."""
@@ -147,10 +150,9 @@ class Targets:
 
     def plots(self) -> list[str]:
         """Loss tables of the report, named after the trainings."""
-        names = []
-        for path in self.trainings():
-            _, stage, fold, shot, *variant = path.replace("fold", "fold-").replace("shot", "-shot").split("/")
-            names.append("-".join([stage, fold, shot, *variant]))
+        names = [
+            "-".join(path.replace("fold", "fold-").replace("shot", "-shot").split("/")[1:]) for path in self.trainings()
+        ]
         return [f"report/plots/{name}.tsv" for name in names]
 
     def of(self, stage: str) -> list[str]:
@@ -161,7 +163,7 @@ class Targets:
             return self.sharded(f"artifacts/{stage}/{{shard}}.h5")
         if stage in ("features", "pseudolabels"):
             return [path for fold in per_fold for path in self.sharded(f"{fold}/{{shard}}.h5")]
-        if stage in ("baseline", "train"):
+        if stage in ("baseline", "train", "cam"):
             return [f"{path}/{name}" for path in self.trainings() if f"/{stage}/" in path for name in TRAINED]
         if stage == "episodes":
             return [path for f, k in product(folds, self.plan.shots) for path in self.episodes(f, k)]

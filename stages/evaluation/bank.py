@@ -14,12 +14,14 @@ from torch import Tensor
 from stages.core.compute import memory_budget
 from stages.core.labels import VOID
 from stages.data.index import Index
+from stages.evaluation.cases import Case, by_query
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import mask_at_cells
 from stages.ops.labels import binary
 from stages.ops.matching import support_prototypes
 
 STRIDE = 8
+BLOCK = 64  # episodes whose predictions are held at a time
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,10 @@ class FeatureBank:
     ----------
     extract
         The encoder.
-    index
-        Sizes of the images.
+    size
+        Height and width of an image of the index as it is shown, px.
     image
-        Decodes an image of the index, (H, W, 3).
-    support_mask
-        Decodes its mask; asked for supports alone.
+        Decodes it, (H, W, 3).
     budget_mb
         Memory that features may take; 0 for a default (:func:`stages.core.compute.memory_budget`). The images of one
         episode are always held.
@@ -52,19 +52,17 @@ class FeatureBank:
     def __init__(
         self,
         extract: FeatureExtractor,
-        index: Index,
+        size: Callable[[int], tuple[int, int]],
         image: Callable[[int], NDArray[np.uint8]],
-        support_mask: Callable[[int], NDArray[np.uint8]],
         budget_mb: int,
     ) -> None:
-        self._extract, self._index, self._image, self._mask = extract, index, image, support_mask
+        self._extract, self._size, self._image = extract, size, image
         self._budget = memory_budget(extract.device, budget_mb)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._supports: dict[int, dict[int, _Support]] = {}
 
     def _bytes(self, image: int) -> int:
-        cells = (self._index.height[image] // STRIDE + 1) * (self._index.width[image] // STRIDE + 1)
-        return int(cells) * self._extract.channels * 4
+        height, width = self._size(image)
+        return (height // STRIDE + 1) * (width // STRIDE + 1) * self._extract.channels * 4
 
     def fits(self, images: set[int]) -> bool:
         """Whether the budget holds the features of all these images."""
@@ -79,8 +77,7 @@ class FeatureBank:
                 break
             over -= self._bytes(old)
             del self._kept[old]
-            self._supports.pop(old, None)
-        sizes = [(int(self._index.height[image]), int(self._index.width[image])) for image in missing]
+        sizes = [self._size(image) for image in missing]
         found = self._extract.each(sizes, lambda number: (self._image(missing[number]), None), label)
         for number, _, features in found:
             self._kept[missing[number]] = features.clone()  # alone: a view would keep its whole batch alive
@@ -90,6 +87,63 @@ class FeatureBank:
     def __getitem__(self, image: int) -> Tensor:
         """(C, h, w) of an image that is held."""
         return self._kept[image]
+
+    def blocks(self, cases: list[Case], asked: Callable[[Case], set[int]], label: str) -> list[list[Case]]:
+        """Episodes in blocks to be predicted one after another, each of which the budget holds.
+
+        ``asked`` names the images of an episode; where all features fit, they are computed now.
+        """
+        images = {image for case in cases for image in asked(case)}
+        if self.fits(images):
+            self.load(images, f"{label}: features")
+        blocks: list[list[Case]] = [[]]
+        held: set[int] = set()
+        for case in by_query(cases):
+            held |= asked(case)
+            if blocks[-1] and (len(blocks[-1]) == BLOCK or not self.fits(held)):
+                blocks.append([])
+                held = asked(case)
+            blocks[-1].append(case)
+        return blocks
+
+
+def own_size(index: Index) -> Callable[[int], tuple[int, int]]:
+    """Sizes of images that are shown as they are."""
+    return lambda image: (int(index.height[image]), int(index.width[image]))
+
+
+class SupportBank(FeatureBank):
+    """Features of images at their own size, and what follows from them for supports.
+
+    Parameters
+    ----------
+    extract, budget_mb
+        See :class:`FeatureBank`.
+    index
+        Sizes of the images.
+    image
+        Decodes an image.
+    support_mask
+        Decodes its mask; asked for supports alone.
+    """
+
+    def __init__(
+        self,
+        extract: FeatureExtractor,
+        index: Index,
+        image: Callable[[int], NDArray[np.uint8]],
+        support_mask: Callable[[int], NDArray[np.uint8]],
+        budget_mb: int,
+    ) -> None:
+        super().__init__(extract, own_size(index), image, budget_mb)
+        self._mask = support_mask
+        self._supports: dict[int, dict[int, _Support]] = {}
+
+    def load(self, images: set[int], label: str = "") -> None:
+        """Hold the features of these images; what followed from those that went goes too."""
+        super().load(images, label)
+        for gone in self._supports.keys() - self._kept.keys():
+            del self._supports[gone]
 
     def _support(self, image: int, label: int) -> _Support:
         found = self._supports.setdefault(image, {})

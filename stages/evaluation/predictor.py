@@ -11,13 +11,12 @@ from torch import Tensor
 
 from stages.core.errors import InputError
 from stages.core.random import key_to_seed
-from stages.evaluation.bank import FeatureBank
-from stages.evaluation.cases import Case, by_query
+from stages.evaluation.bank import SupportBank
+from stages.evaluation.cases import Case
 from stages.models.srofb import Cells, Task, classify, confident_cells, query_cells, support_cells
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
-BLOCK = 64  # episodes whose predictions are held at a time
 BATCH_MB = {"cpu": 32, "cuda": 4096}  # of classifiers trained side by side: a cache full; what fills a GPU with work
 
 
@@ -63,12 +62,15 @@ class Prediction:
         Foreground minus background at feature resolution; upsampled, above zero is foreground.
     confident : (h, w) uint8, optional
         Query cells that refined it: 1 background, 2 foreground.
+    prior : (h, w), optional
+        Map of the class that it started from, in [0, 1].
     """
 
     case: Case
     variant: str
     logits: Tensor
     confident: Tensor | None = None
+    prior: Tensor | None = None
 
 
 def _images(cases: list[Case]) -> set[int]:
@@ -99,7 +101,7 @@ class Predictor:
     """
 
     def __init__(
-        self, bank: FeatureBank, scale: float, refinements: list[Refinement], *, half: bool = False, batch: int = 0
+        self, bank: SupportBank, scale: float, refinements: list[Refinement], *, half: bool = False, batch: int = 0
     ) -> None:
         self._bank, self._scale, self._refinements = bank, scale, refinements
         self._half, self._batch = half, batch
@@ -107,29 +109,18 @@ class Predictor:
             raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
-        """Episodes in blocks to be predicted one after another; where all features fit, they are computed now."""
-        images = _images(cases)
-        if self._bank.fits(images):
-            self._bank.load(images, f"{label}: features")
-        blocks: list[list[Case]] = [[]]
-        held: set[int] = set()
-        for case in by_query(cases):
-            held |= _images([case])
-            if blocks[-1] and (len(blocks[-1]) == BLOCK or not self._bank.fits(held)):
-                blocks.append([])
-                held = _images([case])
-            blocks[-1].append(case)
-        return blocks
+        """Episodes in blocks to be predicted one after another."""
+        return self._bank.blocks(cases, lambda case: _images([case]), label)
 
-    def __call__(self, block: list[Case], matching: str) -> Iterator[Prediction]:
-        """Predictions of a block of episodes: the variant ``matching`` and every refinement of it."""
+    def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predictions of a block of episodes: ``variant`` by matching, and every refinement of it."""
         self._bank.load(_images(block))
         pending: list[_Pending] = []
         for query, group in groupby(block, key=lambda case: case.query):
             cases = list(group)
             rough = self._match(query, cases)
             for case, logits in zip(cases, rough, strict=True):
-                yield Prediction(case, matching, logits[1] - logits[0])
+                yield Prediction(case, variant, logits[1] - logits[0])
             for refinement in self._refinements:
                 chosen = confident_cells(rough, refinement.params) if refinement.with_query else [None] * len(cases)
                 pending += [self._pending(refinement, *pair) for pair in zip(cases, chosen, strict=True)]

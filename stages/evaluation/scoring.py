@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,21 @@ from stages.core.progress import track_groups
 from stages.data.index import Index
 from stages.data.store import ImageStore
 from stages.evaluation.cases import Case
-from stages.evaluation.predictor import Prediction, Predictor
+from stages.evaluation.predictor import Prediction
 from stages.ops.labels import binary
 from stages.ops.metrics import COUNTS, count_many
 
 TOGETHER = 32  # predictions of one image that are brought to its size at a time
+
+
+class Predicts(Protocol):
+    """Whatever predicts episodes block by block."""
+
+    def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
+        """Episodes in blocks."""
+
+    def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predictions of a block: the variant itself and what follows from it."""
 
 
 def truth_of(store: ImageStore, query: int) -> NDArray[np.uint8]:
@@ -28,7 +39,7 @@ def truth_of(store: ImageStore, query: int) -> NDArray[np.uint8]:
 
 
 def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
-    """Pixel counts (E, 4) of predictions for one query image."""
+    """Pixel counts (E, 4) of predictions of one resolution for one query image."""
     labels = torch.from_numpy(truth).to(predictions[0].logits.device)
     masks = {label: binary(labels, label) for label in {found.case.label for found in predictions}}
     parts = [predictions[first : first + TOGETHER] for first in range(0, len(predictions), TOGETHER)]
@@ -41,16 +52,21 @@ def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
     return torch.cat(counts)
 
 
-def predict_and_score(
-    predictor: Predictor, cases: list[Case], store: ImageStore, label: str, matching: str
-) -> Iterator[tuple[list[Prediction], Tensor]]:
-    """Predictions for all episodes and their counts (E, 4), in groups of one query image.
+def _alike(prediction: Prediction) -> tuple[int, ...]:
+    """Predictions that are scored together: of one query, at one resolution."""
+    return prediction.case.query, *prediction.logits.shape
 
-    ``label`` is for the progress line, ``matching`` the variant's name of what the classifier starts from.
+
+def predict_and_score(
+    predictor: Predicts, cases: list[Case], store: ImageStore, label: str, variant: str
+) -> Iterator[tuple[list[Prediction], Tensor]]:
+    """Predictions for all episodes and their counts (E, 4), in groups of one query image and resolution.
+
+    ``label`` is for the progress line, ``variant`` the name of what the predictor starts from.
     """
     for block in track_groups(predictor.blocks(cases, label), len(cases), label, "episode"):
-        found = sorted(predictor(block, matching), key=lambda prediction: prediction.case.query)
-        for query, group in groupby(found, key=lambda prediction: prediction.case.query):
+        found = sorted(predictor(block, variant), key=_alike)
+        for (query, *_), group in groupby(found, key=_alike):
             predictions = list(group)
             yield predictions, score(predictions, truth_of(store, query))
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stages.core.errors import InputError
+from stages.models.files import read_about
 from stages.models.resnet import ResNet
 from stages.models.weights import load_strictly
 from stages.sections.encoder import EncoderParams
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT, VERSION = "novelseg-encoder", 2
+NETWORK = "encoder"
 
 
 class Encoder(nn.Module):
@@ -53,61 +51,15 @@ def new_encoder(params: EncoderParams, weights: Path) -> Encoder:
     return encoder
 
 
-def save_encoder(path: Path, encoder: nn.Module, about: dict[str, Any]) -> None:
-    """Write weights (safetensors) with everything needed to rebuild the encoder.
-
-    Parameters
-    ----------
-    path
-        Target; the caller makes it appear whole.
-    encoder
-        Trained encoder.
-    about
-        ``arch``, ``stem``, ``width``, ``precision``, ``scale``, ``resolution`` and what else should lie
-        beside the weights.
-    """
-    state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    # One key: safetensors writes several in an order that differs from process to process.
-    save_file(state, path, {FORMAT: json.dumps({"version": VERSION, **about}, sort_keys=True)})
-    path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """What was written beside a trained encoder's weights.
-
-    Raises
-    ------
-    InputError
-        If the file is absent, damaged, or not written by this project.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage `baseline` or `train`") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable weight file ({error}); delete it and rerun its stage") from None
-    if FORMAT not in meta:
-        raise InputError(f"{path}: expected a '{FORMAT}' file; rerun `baseline` or `train`")
-    about = json.loads(meta[FORMAT])
-    if about.pop("version") != VERSION:
-        raise InputError(
-            f"{path}: {FORMAT} is of another version, this code reads {VERSION}: rerun `baseline` or `train`"
-        )
-    return dict(about)
-
-
 def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str, Any]]:
     """Rebuild a trained encoder and give what was written beside it.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or was trained for another fold than the one given: it has seen its novel classes.
+        If the file cannot be read, or was trained for another fold than the one given.
     """
-    about = read_about(path)
-    if fold is not None and about["fold"] != fold:
-        raise InputError(f"{path}: trained for fold {about['fold']}, not {fold}; give the encoder of fold {fold}")
+    about = read_about(path, NETWORK, fold)
     encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
@@ -70,6 +71,16 @@ def label_map(labels: NDArray[np.uint8]) -> str:
     colours = numpy_generator("label colours").integers(40, 256, (256, 3)).astype(np.uint8)
     colours[VOID] = 0
     return tile(colours[labels])
+
+
+def heat(image: RGB, values: NDArray[np.uint8]) -> str:
+    """A map of 0–255 in colours over the picture, bilinear, corners on corners."""
+    rows, columns = (
+        np.linspace(0, cells - 1, length) for cells, length in zip(values.shape, image.shape[:2], strict=True)
+    )
+    full = map_coordinates(values.astype(np.float32) / 255, np.meshgrid(rows, columns, indexing="ij"), order=1)
+    colours = 255 * mpl.colormaps["inferno"](full)[..., :3]
+    return tile((0.35 * image + 0.65 * colours).astype(np.uint8))
 
 
 def confident(image: RGB, cells: NDArray[np.uint8]) -> str:

@@ -177,6 +177,9 @@ PAIRS = (
     ("spfl+srofb-support-only", "spfl"),
     ("spfl+srofb", "spfl"),
     ("spfl+srofb", "spfl+srofb-support-only"),
+    ("cam", "cam-map-only"),
+    ("cam", "baseline"),
+    ("cam", "spfl+srofb"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What the sections ``baseline`` and ``train`` share."""
+"""What the sections of trainings share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pydantic import Field as Limit
 from stages.core.params import Section
 
 
-class Optimisation(Section):
-    """SGD with a step schedule."""
+class Schedule(Section):
+    """Iterations, and a rate that falls in steps."""
 
     iterations: Annotated[int, Limit(ge=1, description="Iterations (6,000).")]
     learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (0.001).")]
-    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls to a tenth (2,000).")]
-    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
-    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]
+    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (2,000).")]
+    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (0.1).")]
     seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
     log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
+
+
+class Optimisation(Schedule):
+    """SGD with a step schedule."""
+
+    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
+    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.core.labels import VOID
-from stages.core.random import numpy_generator
+from stages.core.random import Key, numpy_generator
 from stages.data.sampling import EpisodeSampler
 from stages.ops.geometry import Pictures, gather, squares, windows
-from stages.sections.matching import MatchingParams
 from stages.training.bank import Bank
 
 Batch = dict[str, Tensor]
@@ -56,19 +55,49 @@ class BatchSource(Protocol):
 BatchMaker = Callable[[torch.device], BatchSource]
 
 
-class EpisodeBatches:
-    """Support–query pairs of base classes, flipped at most (A2, A7)."""
+class Geometry(Protocol):
+    """How an image becomes a square, in the sections that say so."""
 
-    def __init__(self, bank: Bank, sampler: EpisodeSampler, params: MatchingParams, seed: int) -> None:
-        self.bank, self._sampler, self._params, self._seed = bank, sampler, params, seed
+    @property
+    def geometry(self) -> str:
+        """``resize`` or ``crop``."""
+
+    @property
+    def size(self) -> int:
+        """Side, px."""
+
+    @property
+    def flip(self) -> float:
+        """Chance of mirroring."""
+
+
+class EpisodeBatches:
+    """Support–query pairs, flipped at most (A2, A7), or objects alone where the sampler gives no supports.
+
+    Parameters
+    ----------
+    bank
+        Decoded images.
+    sampler
+        Draws an episode.
+    geometry
+        Section that says how an image is shown.
+    count
+        Episodes of an iteration.
+    key
+        Seed and purpose.
+    """
+
+    def __init__(self, bank: Bank, sampler: EpisodeSampler, geometry: Geometry, count: int, *key: Key) -> None:
+        self.bank, self._sampler, self._geometry, self._count, self._key = bank, sampler, geometry, count, key
 
     def draw(self, iteration: int, rank: int, world: int) -> Drawn:
         """Episodes number rank, rank + world, … of an iteration; supports first, the query last."""
         images: list[int] = []
         labels: list[int] = []
         draws = []
-        for number in range(rank, self._params.episodes, world):
-            rng = numpy_generator(self._seed, "episode", iteration, number)
+        for number in range(rank, self._count, world):
+            rng = numpy_generator(*self._key, iteration, number)
             episode = self._sampler.draw(rng)
             shown = [*episode.supports, episode.query]
             images += shown
@@ -78,11 +107,11 @@ class EpisodeBatches:
 
     def show(self, drawn: Drawn) -> Batch:
         """Images (E, K + 1, 3, S, S) and masks (E, K + 1, S, S)."""
-        device, size = self.bank.device, self._params.size
+        device, size = self.bank.device, self._geometry.size
         shape = drawn.draws.shape[:2]
         draws = torch.from_numpy(drawn.draws).flatten(0, 1).to(device, non_blocking=True)
-        mirrored = draws[:, 0] < self._params.flip
-        if self._params.geometry == "resize":
+        mirrored = draws[:, 0] < self._geometry.flip
+        if self._geometry.geometry == "resize":
             views = squares(drawn.pictures, drawn.places, mirrored, size)
         else:  # a window without the object teaches nothing
             views = windows(drawn.pictures, drawn.places, mirrored, draws[:, 1:], size, around=drawn.labels)

@@ -7,7 +7,7 @@ weights (CPU: bit for bit with the same number of threads).
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from stages.core.errors import InputError
 from stages.core.files import told_when_full
 from stages.core.progress import say, track
 from stages.core.threads import AHEAD, ahead
-from stages.sections.optimisation import Optimisation
+from stages.models.cam import CamNetwork
+from stages.sections.optimisation import Schedule
 from stages.training.batches import Batch, BatchMaker, BatchSource
 from stages.training.learners import NAMES
 from stages.training.live import Curves
+
+MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
     return int(state["iteration"]), list(state["losses"])
 
 
-def _log(losses: list[Tensor], params: Optimisation) -> pd.DataFrame:
+def _log(losses: list[Tensor], params: Schedule) -> pd.DataFrame:
     """Means over every ``log_every`` iterations."""
     values = pd.DataFrame(torch.stack(losses).double().numpy(), columns=["loss", *NAMES])
     block = (values.index // params.log_every + 1) * params.log_every
@@ -97,9 +100,9 @@ def _log(losses: list[Tensor], params: Optimisation) -> pd.DataFrame:
     return frame.rename_axis("iteration").reset_index()
 
 
-def learning_rate(params: Optimisation, iteration: int) -> float:
+def learning_rate(params: Schedule, iteration: int) -> float:
     """Rate at an iteration, counted from 0."""
-    return params.learning_rate * 0.1 ** (iteration // params.decay_every)
+    return params.learning_rate * params.decay ** (iteration // params.decay_every)
 
 
 def synchronise(learner: nn.Module) -> None:
@@ -120,7 +123,7 @@ def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> I
 def compile_parts(learner: nn.Module) -> None:
     """Let torch compile the networks that a learner calls, in place: names of weights stay."""
     for part in learner.children():
-        for net in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+        for net in part.children() if isinstance(part, (nn.ModuleDict, CamNetwork)) else [part]:
             net.compile()
 
 
@@ -158,7 +161,8 @@ class _Losses:
 def fit(
     learner: nn.Module,
     batches: BatchMaker,
-    params: Optimisation,
+    optimiser: MakeOptimiser,
+    params: Schedule,
     hardware: Hardware,
     checkpoint: Path,
     recipe: str,
@@ -173,6 +177,8 @@ def fit(
         Module that maps a batch to (whole loss, parts).
     batches
         Gives, for a device, what gives the batch of an iteration.
+    optimiser
+        Makes the optimiser of the weights that are trained.
     params, hardware
         What changes the result, and what does not.
     checkpoint
@@ -200,9 +206,7 @@ def fit(
     if hardware.compile:
         compile_parts(learner)
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
-    optimizer = torch.optim.SGD(
-        trained, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
-    )
+    optimizer = optimiser(trained)
     model, wrapped = fabric.setup(learner, optimizer)
     start, known = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
     losses = _Losses(known, label)

@@ -1,4 +1,4 @@
-"""What the two training stages share around the loop: recipe, checkpoint place, output folder."""
+"""What the training stages share around the loop: recipe, checkpoint place, output folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from stages.artifacts import tables
@@ -17,12 +18,13 @@ from stages.core.digests import digest_once
 from stages.core.errors import InputError
 from stages.core.files import whole_folder
 from stages.core.params import Section
-from stages.models.encoder import Encoder, save_encoder
+from stages.models.encoder import NETWORK
+from stages.models.files import save_network
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
-from stages.sections.optimisation import Optimisation
+from stages.sections.optimisation import Optimisation, Schedule
 from stages.training.batches import BatchMaker
-from stages.training.loop import Hardware, fit
+from stages.training.loop import Hardware, MakeOptimiser, fit
 
 CHECKPOINT_EVERY = 50
 
@@ -38,14 +40,37 @@ def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: 
     return json.dumps(content, sort_keys=True)
 
 
+def sgd(params: Optimisation) -> MakeOptimiser:
+    """SGD with the section's momentum and weight decay."""
+
+    def make(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            weights, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+        )
+
+    return make
+
+
+def described(encoder: EncoderParams, matching: MatchingParams, params: Schedule) -> dict[str, Any]:
+    """What is noted beside a trained encoder."""
+    return {
+        "network": NETWORK,
+        **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
+        "scale": matching.scale,
+        "resolution": f"{matching.size} px, {matching.geometry}",
+        "iterations": params.iterations,
+        "seed": params.seed,
+    }
+
+
 def train_and_write(
     *,
     learner: nn.Module,
-    net: Encoder,
+    network: nn.Module,
     batches: BatchMaker,
-    params: Optimisation,
-    encoder: EncoderParams,
-    matching: MatchingParams,
+    optimiser: MakeOptimiser,
+    params: Schedule,
+    precision: str,
     recipe: str,
     out: Path,
     label: str,
@@ -60,7 +85,8 @@ def train_and_write(
 ) -> None:
     """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden.
 
-    ``shares`` is how many processes an iteration can be shared out to.
+    ``network`` is what of the learner is kept, ``about`` what is noted beside it, ``shares`` how many processes an
+    iteration can be shared out to.
     """
     if devices > shares:
         raise InputError(
@@ -70,19 +96,11 @@ def train_and_write(
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_name(f".{out.name}.checkpoint")
     kind = pick_device(device).type
-    hardware = Hardware(kind, devices, encoder.precision, compiled > 0, memory_mb, CHECKPOINT_EVERY)
-    log = fit(learner, batches, params, hardware, checkpoint, recipe, label, live)
+    hardware = Hardware(kind, devices, precision, compiled > 0, memory_mb, CHECKPOINT_EVERY)
+    log = fit(learner, batches, optimiser, params, hardware, checkpoint, recipe, label, live)
     if log is None:
         return
-    about = {
-        **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
-        "scale": matching.scale,
-        "resolution": f"{matching.size} px, {matching.geometry}",
-        "iterations": params.iterations,
-        "seed": params.seed,
-        **about,
-    }
     with whole_folder(out) as scratch:
-        save_encoder(scratch / WEIGHTS, net, about)
+        save_network(scratch / WEIGHTS, network, about)
         tables.write(scratch / LOG_FILE, LOG, log)
     checkpoint.unlink(missing_ok=True)

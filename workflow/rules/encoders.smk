@@ -128,3 +128,31 @@ rule train:
         " --live live/train/fold{wildcards.fold}/{wildcards.shot}shot/{wildcards.variant}"
         " --out $(dirname {output.weights:q})"
         " --record provenance/train/fold{wildcards.fold}/{wildcards.shot}shot/{wildcards.variant}.json"
+
+
+rule cam:
+    """Train the two-branch network of the CAM prior."""
+    input:
+        **TRACKING.inputs(
+            "cam",
+            index="artifacts/index/index.h5",
+            images=IMAGES,
+        ),
+    output:
+        weights="artifacts/cam/fold{fold}/weights.safetensors",
+        log="artifacts/cam/fold{fold}/log.tsv",
+    threads: share(len(TARGETS.of("cam")) // 2)
+    resources:
+        gpu=GPU,
+    params:
+        weights=CONFIG.weights,
+    shell:
+        "python -m stages cam"
+        " --index {input.index:q}"
+        " --images {input.images:q}"
+        " --weights {params.weights:q}"
+        " --fold {wildcards.fold}"
+        " --threads {threads}"
+        " --live live/cam/fold{wildcards.fold}"
+        " --out $(dirname {output.weights:q})"
+        " --record provenance/cam/fold{wildcards.fold}.json"

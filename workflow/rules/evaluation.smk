@@ -32,6 +32,7 @@ rule evaluate:
             ),
             baseline="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
             spfl="artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors",
+            cam="artifacts/cam/fold{fold}/weights.safetensors",
             single_level=(
                 [
                     "artifacts/train/fold{fold}/{shot}shot/single-level/weights.safetensors"
@@ -58,6 +59,7 @@ rule evaluate:
         " --weights {params.weights:q}"
         " --baseline {input.baseline:q}"
         " --spfl {input.spfl:q}"
+        " --cam {input.cam:q}"
         " {params.single_level} {input.single_level:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
@@ -75,7 +77,7 @@ rule report:
             images=IMAGES,
             regions="artifacts/regions/0.h5",
             pseudolabels=f"artifacts/pseudolabels/fold{TARGETS.plan.folds[0]}/0.h5",
-            trainings=TARGETS.of("baseline") + TARGETS.of("train"),
+            trainings=TARGETS.of("baseline") + TARGETS.of("train") + TARGETS.of("cam"),
             evaluations=TARGETS.of("evaluate"),
         ),
     output:

@@ -6,9 +6,9 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec, ragged_fields
 
 EXAMPLES = Spec(
     "examples",
-    1,
+    2,
     "evaluate",
-    "Predictions of a few episodes for the report, with the query pixels that refined the classifier.",
+    "Predictions of a few episodes for the report, with the query pixels that refined the classifier, and CAM priors.",
     {
         "query": Field("E", TEXT, "-", "query image id"),
         "supports": Field("E", TEXT, "-", "support image ids, separated by spaces"),
@@ -20,6 +20,8 @@ EXAMPLES = Spec(
             "confident", "E", "uint8", "-", "query cells at stride 8: 0 unused, 1 background, 2 foreground"
         ),
         "cells": Field("E 2", "int32", "cells", "height and width of the confident map"),
+        **ragged_fields("prior", "E", "uint8", "1/255", "activation map of the class (B, Eq. 3)"),
+        "prior_cells": Field("E 2", "int32", "cells", "height and width of that map"),
     },
     {"fold": "fold", "shot": "supports", "variants": "order of the predictions"},
 )

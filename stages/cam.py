@@ -1,0 +1,124 @@
+"""Training images → the two-branch network of the CAM prior (B).
+
+Reads
+    ``index``, ``images`` (all shards), a pretrained weight file.
+Writes
+    a folder: ``weights.safetensors`` (encoder and both branches, with everything that rebuilds them) and ``log.tsv``.
+    Of the fold's known sub-sets one plays unseen and is segmented, the others train the classification branch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stages.core.random import key_to_seed
+from stages.data.index import read_index
+from stages.data.sampling import EpisodeSampler
+from stages.data.store import ImageStore
+from stages.models.cam import NETWORK, CamNetwork
+from stages.models.encoder import Encoder, new_encoder
+from stages.sections.cam import Params
+from stages.sections.encoder import EncoderParams
+from stages.training.bank import Bank
+from stages.training.batches import EpisodeBatches
+from stages.training.cam import CamBatches
+from stages.training.learners import CamLearner
+from stages.training.loop import MakeOptimiser
+from stages.training.stage import recipe_of, train_and_write
+
+PAIR = 1  # supports of a training episode; several at test are fused (section cam, fusion)
+
+
+def _freeze(encoder: Encoder, parts: int) -> None:
+    """Freeze the first parts: stem, layer1, layer2, layer3."""
+    net = encoder.resnet
+    stem = [part for name, part in net.named_children() if not name.startswith("layer")]
+    for part in [nn.ModuleList(stem), net.layer1, net.layer2, net.layer3][:parts]:
+        part.requires_grad_(False)
+
+
+def new_network(net: Encoder, known: int, params: Params) -> CamNetwork:
+    """New branches around an encoder, drawn from their own seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_to_seed(params.seed, "branches"))
+        return CamNetwork(net, classes=known, wiring=params.wiring, width=params.deconv_width, prior=params.prior)
+
+
+def adam(params: Params) -> MakeOptimiser:
+    """Adam with the section's rate."""
+    return lambda weights: torch.optim.Adam(weights, params.learning_rate)
+
+
+def run(
+    *,
+    index: Path,
+    images: list[Path],
+    weights: Path,
+    out: Path,
+    fold: int,
+    params: Params,
+    encoder: EncoderParams,
+    device: str = "auto",
+    threads: int = 0,
+    compiled: int = 0,
+    memory_mb: int = 0,
+    live: Path | None = None,
+) -> None:
+    """Train on base classes alone."""
+    data = read_index(index)
+    unseen = data.novel(params.plays(fold, data.folds, data.held_out))
+    known = np.setdiff1d(data.base(fold), unseen)
+    net = new_encoder(encoder, weights)
+    _freeze(net, params.frozen)
+    network = new_network(net, len(known), params)
+    pool = data.training_images(fold)
+
+    def names(labels: NDArray[np.int64]) -> list[str]:
+        return [data.classes[label - 1] for label in labels]
+
+    objects = EpisodeSampler(data, pool, known, 0, "training")
+    pairs = EpisodeSampler(data, pool, unseen, PAIR, "training")
+    with ImageStore(images, data) as store:
+
+        def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            return store.image(image), store.mask(image)[None]
+
+        def batches(place: torch.device) -> CamBatches:
+            bank = Bank(data, pool, read, place, memory_mb)
+            return CamBatches(
+                EpisodeBatches(bank, objects, params, params.objects, params.seed, "object"),
+                EpisodeBatches(bank, pairs, params, params.episodes, params.seed, "pair"),
+                known.tolist(),
+                params,
+            )
+
+        train_and_write(
+            learner=CamLearner(network, params.class_weight),
+            network=network,
+            batches=batches,
+            optimiser=adam(params),
+            params=params,
+            precision=encoder.precision,
+            recipe=recipe_of("cam", [index, *images, weights], [params, encoder], fold=fold),
+            out=out,
+            label=f"cam fold {fold}",
+            shares=1,
+            about={
+                "network": NETWORK,
+                **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
+                **params.model_dump(),
+                **{"stage": "cam", "fold": fold, "resolution": f"{params.size} px, {params.geometry}"},
+                **{"known": names(known), "plays_unseen": names(unseen)},
+            },
+            device=device,
+            devices=1,
+            threads=threads,
+            compiled=compiled,
+            memory_mb=memory_mb,
+            live=live,
+        )

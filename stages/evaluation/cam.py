@@ -1,0 +1,117 @@
+"""Predictions of the CAM prior's network (B): scores of masked supports, the map of the class, the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.random import key_to_seed
+from stages.data.index import Index
+from stages.evaluation.bank import FeatureBank, own_size
+from stages.evaluation.cases import Case
+from stages.evaluation.predictor import Prediction
+from stages.models.cam import CamNetwork
+from stages.models.extraction import FeatureExtractor
+from stages.ops.draws import to_keys
+from stages.ops.geometry import square
+
+CAM, MAP = "cam", "cam-map-only"
+TOGETHER = 16  # episodes of one query that are segmented at a time
+
+Decode = Callable[[int], NDArray[np.uint8]]
+
+
+class CamPredictor:
+    """Predictions of one network; of a query it reads the image and never the mask.
+
+    Parameters
+    ----------
+    network, about
+        A trained network and what was written beside it.
+    index
+        The data set.
+    image, support_mask
+        Decode an image of the index, and a mask; masks are asked for supports alone.
+    place
+        Device.
+    memory_mb
+        Memory that features of queries may take; 0 for a default.
+    """
+
+    def __init__(
+        self,
+        network: CamNetwork,
+        about: dict[str, Any],
+        index: Index,
+        image: Decode,
+        support_mask: Decode,
+        place: torch.device,
+        memory_mb: int,
+    ) -> None:
+        self._network, self._about = network.to(place), about
+        self._image, self._mask = image, support_mask
+        self._side = about["size"] if about["geometry"] == "resize" else 0
+        self._size = (lambda _: (self._side, self._side)) if self._side else own_size(index)
+        self._extract = FeatureExtractor(network.encoder, about["precision"], place)
+        self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
+        self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes
+
+    def _query(self, image: int) -> NDArray[np.uint8]:
+        """A query as the network is shown it."""
+        colours = self._image(image)
+        return square(colours, np.zeros(colours.shape[:2], np.uint8), self._side)[0] if self._side else colours
+
+    def _object(self, image: int, label: int) -> NDArray[np.uint8]:
+        """A support of which nothing but the object is left."""
+        colours, mask = self._image(image), self._mask(image)
+        if self._side:
+            colours, mask = square(colours, mask, self._side)
+        shown: NDArray[np.uint8] = np.where((mask == label)[:, :, None], colours, np.uint8(0))
+        return shown
+
+    def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
+        """Episodes in blocks to be predicted one after another; the supports are scored now."""
+        supports = sorted({(image, case.label) for case in cases for image in case.supports} - self._scores.keys())
+        found = self._extract.each(
+            [self._size(image) for image, _ in supports],
+            lambda number: (self._object(*supports[number]), None),
+            f"{label}: supports",
+        )
+        with torch.inference_mode():
+            for number, _, features in found:
+                self._scores[supports[number]] = self._network.scores(features[None])[0]
+        return self._bank.blocks(cases, lambda case: {case.query}, label)
+
+    @torch.inference_mode()
+    def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predictions of a block of episodes: the network's, and those of its map alone."""
+        self._bank.load({case.query for case in block})
+        for query, group in groupby(block, key=lambda case: case.query):
+            alike = list(group)
+            for first in range(0, len(alike), TOGETHER):
+                yield from self._predict(self._bank[query], alike[first : first + TOGETHER], variant)
+
+    def _predict(self, features: Tensor, cases: list[Case], variant: str) -> Iterator[Prediction]:
+        priors = self._priors(features, cases)
+        keys = to_keys([key_to_seed("cam", case.seed, case.episode) for case in cases], features.device)
+        logits = self._network.segment(features.expand(len(cases), -1, -1, -1), priors, keys)
+        for case, prior, both in zip(cases, priors, logits, strict=True):
+            yield Prediction(case, variant, both[1] - both[0], prior=prior)
+            yield Prediction(case, MAP, prior - self._about["threshold"])
+
+    def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:
+        """(E, h, w) normalised maps of all episodes of one query."""
+        scores = torch.stack(
+            [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in cases]
+        )
+        if self._about["fusion"] == "scores":
+            return self._network.priors(features, scores.mean(1))
+        each = self._network.priors(features, scores.flatten(0, 1))
+        fused: Tensor = each.unflatten(0, scores.shape[:2]).mean(1)
+        return fused

@@ -1,0 +1,129 @@
+"""The two-branch network of the CAM prior (B): activation maps of known classes, and segmentation by their sum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stages.models.encoder import Encoder
+from stages.models.files import read_about
+from stages.ops.cam import normalised, prior_map, shuffled
+
+NETWORK = "cam"
+
+
+class MultiScale(nn.Module):
+    """D to D′: one 3×3 and two 1×1 convolutions; (B, n, h, w) both.
+
+    Parameters
+    ----------
+    classes
+        Known classes n.
+    wiring
+        ``sum``: all three side by side, summed. ``join``: 3×3 and 1×1 side by side, concatenated, and joined by the
+        second 1×1.
+    """
+
+    def __init__(self, classes: int, wiring: str) -> None:
+        super().__init__()
+        self.joins = wiring == "join"
+        self.wide = nn.Conv2d(classes, classes, 3, padding=1)
+        self.near = nn.Conv2d(classes, classes, 1)
+        self.last = nn.Conv2d(2 * classes if self.joins else classes, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined maps."""
+        refined: Tensor
+        if self.joins:
+            refined = self.last(torch.cat([self.wide(x), self.near(x)], 1))
+        else:
+            refined = self.wide(x) + self.near(x) + self.last(x)
+        return refined
+
+
+class CamNetwork(nn.Module):
+    """Encoder, classification branch and segmentation branch.
+
+    Parameters
+    ----------
+    encoder
+        Shared by both branches; stride 8.
+    classes
+        Known classes n.
+    wiring
+        Of the multi-scale block.
+    width
+        Channels between the two transposed convolutions.
+    prior
+        ``map``, or what stands in for it in an ablation: ``constant`` (one everywhere), ``shuffled``.
+    """
+
+    def __init__(self, encoder: Encoder, *, classes: int, wiring: str, width: int, prior: str) -> None:
+        super().__init__()
+        self.encoder, self.prior = encoder, prior
+        self.classify = nn.Conv2d(encoder.channels, classes, 1)
+        self.refine = MultiScale(classes, wiring)
+        # Kernel 3, stride 2, padding 1 gives 2h − 1 cells: corners stay on corners, as everywhere here.
+        self.decode = nn.Sequential(
+            nn.ConvTranspose2d(encoder.channels, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, 2, 3, stride=2, padding=1),
+        )
+
+    def maps(self, features: Tensor) -> Tensor:
+        """D′, an activation map of each known class: (B, C, h, w) to (B, n, h, w)."""
+        found: Tensor = self.refine(self.classify(features))
+        return found
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S, by global average pooling: (B, C, h, w) of masked objects to (B, n)."""
+        return self.maps(features).mean((2, 3))
+
+    def priors(self, features: Tensor, scores: Tensor) -> Tensor:
+        """Normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
+        maps = self.maps(features) if features.dim() == 4 else self.maps(features[None])[0]
+        return normalised(prior_map(maps.float(), scores.float()))
+
+    def segment(self, features: Tensor, priors: Tensor, keys: Tensor) -> Tensor:
+        """Background and foreground (B, Eq. 4), or without the map in an ablation.
+
+        Parameters
+        ----------
+        features : (E, C, h, w)
+            Of the queries.
+        priors : (E, h, w)
+            In [0, 1].
+        keys : (E,) int32
+            Of the order of a shuffled map.
+
+        Returns
+        -------
+        (E, 2, 4h − 3, 4w − 3)
+            Logits.
+        """
+        if self.prior == "constant":
+            priors = torch.ones_like(priors)
+        elif self.prior == "shuffled":
+            priors = shuffled(priors, keys)
+        logits: Tensor = self.decode(features * priors[:, None])
+        return logits
+
+
+def load_cam(path: Path, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
+    """Rebuild a trained network and give what was written beside it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or was trained for another fold.
+    """
+    about = read_about(path, NETWORK, fold)
+    encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
+    shape = {"wiring": about["wiring"], "width": about["deconv_width"], "prior": about["prior"]}
+    network = CamNetwork(encoder, classes=len(about["known"]), **shape)
+    network.load_state_dict(load_file(path))
+    return network.eval().requires_grad_(False), about

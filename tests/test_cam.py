@@ -1,0 +1,331 @@
+"""The CAM prior (method B): its equations, its network, its training, and what it predicts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from stages.core.errors import InputError
+from stages.data.index import read_index
+from stages.data.store import ImageStore
+from stages.evaluation.cam import CamPredictor
+from stages.evaluation.cases import Case, read_cases
+from stages.models.cam import CamNetwork, MultiScale, load_cam
+from stages.models.encoder import Encoder
+from stages.ops.cam import EPSILON, classification_loss, masked, normalised, prior_map, shuffled
+from stages.ops.geometry import square
+from stages.sections.cam import Params
+from stages.training.learners import NAMES, CamLearner
+from tests.makers import CAM, Project, tiny_values, write_values
+
+CPU = torch.device("cpu")
+
+
+def network(**changes: Any) -> CamNetwork:
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"classes": 3, "wiring": "sum", "width": 4, "prior": "map", **changes}
+    return CamNetwork(Encoder(arch="resnet18", stem="torchvision", width=4), **shape).eval()
+
+
+def test_equation_1_is_the_mean_of_what_it_says() -> None:
+    scores = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
+    slow = 0.0
+    for row, label in zip(scores.tolist(), (0, 2), strict=True):
+        for channel, score in enumerate(row):
+            slow += math.log(1 + math.exp(-(1 if channel == label else -1) * score)) / 6
+    assert classification_loss(scores, torch.tensor([0, 2])).item() == pytest.approx(slow, rel=1e-6)
+
+
+def test_equation_1_of_a_score_without_bounds_stays_finite() -> None:
+    scores = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    loss = classification_loss(scores, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4)
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
+
+
+def test_equation_2_adds_the_weighted_maps() -> None:
+    maps = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    scores = torch.tensor([[3.0, 1.0, -1.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[[2.0, 1.0], [-1.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert torch.equal(prior_map(maps, scores), expected)
+    assert torch.equal(prior_map(torch.stack([maps, maps]), scores), expected)
+
+
+def test_equation_3_fills_the_range() -> None:
+    maps = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 6.0]]])
+    expected = torch.tensor([[[0.0, 0.25], [0.5, 1.0]], [[0.0, 0.0], [0.0, 1.0]]])
+    torch.testing.assert_close(normalised(maps), expected, atol=2 * EPSILON, rtol=0)
+
+
+def test_a_constant_map_becomes_zero_and_has_finite_gradients() -> None:
+    maps = torch.full((2, 3, 3), 7.0, requires_grad=True)
+    found = normalised(maps)
+    assert torch.equal(found, torch.zeros(2, 3, 3))
+    found.sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(2, 7))
+def test_normalised_maps_lie_between_0_and_1(seed: int, height: int, width: int) -> None:
+    maps = 100 * torch.randn((3, height, width), generator=torch.Generator().manual_seed(seed))
+    found = normalised(maps)
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+    assert torch.equal(found.flatten(1).argmax(1), maps.flatten(1).argmax(1))
+
+
+def test_what_is_not_the_object_is_black() -> None:
+    images = torch.rand((2, 3, 4, 4)) + 0.1
+    masks = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
+    masks[0, 0, 0] = 255
+    shown = masked(images, masks)
+    outside = (masks != 1)[:, None].expand_as(images)
+    assert (shown[outside] == 0).all()
+    assert torch.equal(shown[~outside], images[~outside])
+
+
+def test_a_shuffled_map_keeps_its_values_and_follows_its_key() -> None:
+    maps = torch.arange(24.0).view(2, 3, 4)
+    found = shuffled(maps, torch.tensor([5, 6], dtype=torch.int32))
+    assert torch.equal(found.flatten(1).sort(1).values, maps.flatten(1))
+    assert not torch.equal(found, maps)
+    assert torch.equal(shuffled(maps[1:], torch.tensor([6], dtype=torch.int32))[0], found[1])
+
+
+@pytest.mark.parametrize("wiring", ["sum", "join"])
+def test_the_multi_scale_block_is_its_three_convolutions(wiring: str) -> None:
+    torch.manual_seed(1)
+    block, x = MultiScale(3, wiring), torch.randn(2, 3, 5, 6)
+    wide, near = block.wide(x), block.near(x)
+    assert block.wide.kernel_size == (3, 3)
+    assert block.near.kernel_size == block.last.kernel_size == (1, 1)
+    expected = wide + near + block.last(x) if wiring == "sum" else block.last(torch.cat([wide, near], 1))
+    assert torch.equal(block(x), expected)
+
+
+def test_equation_4_weighs_every_channel_by_the_map() -> None:
+    net = network()
+    features, priors = torch.randn(2, net.encoder.channels, 5, 7), torch.rand(2, 5, 7)
+    keys = torch.zeros(2, dtype=torch.int32)
+    slow = torch.stack(
+        [
+            net.decode(torch.stack([channel * prior for channel in feature])[None])[0]
+            for feature, prior in zip(features, priors, strict=True)
+        ]
+    )
+    found = net.segment(features, priors, keys)
+    torch.testing.assert_close(found, slow, atol=1e-6, rtol=1e-5)
+    assert found.shape == (2, 2, 17, 25)  # 4h − 3: corners stay corners
+
+
+@pytest.mark.parametrize("prior", ["constant", "shuffled"])
+def test_an_ablation_hears_nothing_of_the_places(prior: str) -> None:
+    net = network(prior=prior)
+    features, priors = torch.randn(1, net.encoder.channels, 4, 4), torch.rand(1, 4, 4)
+    keys = torch.tensor([3], dtype=torch.int32)
+    instead = torch.ones_like(priors) if prior == "constant" else shuffled(priors, keys)
+    assert torch.equal(net.segment(features, priors, keys), net.decode(features * instead[:, None]))
+    assert not torch.equal(net.segment(features, priors, keys), net.decode(features * priors[:, None]))
+
+
+def batch(pairs: bool = True) -> dict[str, torch.Tensor]:
+    """Random objects and pairs of 33 px."""
+    generator = torch.Generator().manual_seed(4)
+
+    def images(*shape: int) -> torch.Tensor:
+        return torch.rand((*shape, 3, 33, 33), generator=generator)
+
+    def masks(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 2, (*shape, 33, 33), dtype=torch.uint8, generator=generator)
+
+    made = {"objects": images(2, 1), "object_masks": masks(2, 1), "object_labels": torch.tensor([0, 2])}
+    more = {"images": images(2, 2), "masks": masks(2, 2), "keys": torch.tensor([1, 2], dtype=torch.int32)}
+    return {**made, **more} if pairs else made
+
+
+def test_both_losses_are_told_and_weighted() -> None:
+    learner = CamLearner(network(), 0.5)
+    total, *parts = learner(batch()).tolist()
+    told = dict(zip(NAMES, parts, strict=True))
+    assert total == pytest.approx(told["loss_seg"] + 0.5 * told["loss_class"], rel=1e-6)
+    assert math.isnan(told["loss_pseudo1"])
+    alone = dict(zip(("loss", *NAMES), learner(batch(pairs=False)).tolist(), strict=True))
+    assert alone["loss"] == pytest.approx(0.5 * told["loss_class"], rel=1e-6)
+    assert math.isnan(alone["loss_seg"])
+
+
+def test_training_reads_of_the_background_of_objects_and_supports_nothing() -> None:
+    learner, shown = CamLearner(network(), 1.0), batch()
+    told = learner(shown)
+    outside = {
+        "objects": (shown["object_masks"] != 1)[:, :, None].expand_as(shown["objects"]),
+        "images": (shown["masks"] != 1)[:, :, None].expand_as(shown["images"]).clone(),
+    }
+    outside["images"][:, 1] = False  # the query is seen as it is
+    for name, where in outside.items():
+        shown[name] = torch.where(where, 1 - shown[name], shown[name])
+    assert torch.equal(learner(shown).nan_to_num(), told.nan_to_num())
+
+
+def predictor(project: Project, store: ImageStore, changes: dict[str, Any] | None = None) -> CamPredictor:
+    """The trained network of the tiny experiment."""
+    net, about = load_cam(project.path(CAM), 0)
+    index = read_index(project.path("index/index.h5"))
+    return CamPredictor(net, {**about, **(changes or {})}, index, store.image, store.mask, CPU, 0)
+
+
+@pytest.fixture(name="store")
+def opened_store(project: Project) -> Any:
+    """Images of the tiny experiment."""
+    index = read_index(project.path("index/index.h5"))
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        yield store
+
+
+@pytest.fixture(name="cases")
+def all_cases(project: Project) -> list[Case]:
+    """Its episodes."""
+    index = read_index(project.path("index/index.h5"))
+    return read_cases([project.path("episodes/fold0/1shot/seed0.tsv")], index)
+
+
+def predicted(made: CamPredictor, cases: list[Case]) -> dict[tuple[Case, str], Any]:
+    """All predictions."""
+    blocks = made.blocks(cases, "test")
+    return {(found.case, found.variant): found for block in blocks for found in made(block, "cam")}
+
+
+def test_scores_do_not_depend_on_the_query(project: Project, store: ImageStore, cases: list[Case]) -> None:
+    made = predictor(project, store)
+    made.blocks(cases, "test")
+    queries = {case.query for case in cases}
+    swapped = predictor(project, store)
+    others = [Case(c.seed, c.episode, min(queries - {c.query}), c.label, c.supports) for c in cases]
+    swapped.blocks(others, "test")
+    assert made._scores.keys() == swapped._scores.keys()
+    for key, scores in made._scores.items():
+        assert torch.equal(scores, swapped._scores[key])
+
+
+def test_a_prediction_is_the_plain_one(project: Project, store: ImageStore, cases: list[Case]) -> None:
+    net, about = load_cam(project.path(CAM), 0)
+    found = predicted(predictor(project, store), cases)
+    for case in cases:
+        side = about["size"]
+        colours, mask = square(store.image(case.supports[0]), store.mask(case.supports[0]), side)
+        support = torch.from_numpy(colours * (mask == case.label)[..., None]).permute(2, 0, 1)[None] / 255
+        image = store.image(case.query)
+        query = torch.from_numpy(square(image, np.zeros(image.shape[:2], np.uint8), side)[0]).permute(2, 0, 1) / 255
+        with torch.inference_mode():
+            scores = net.refine(net.classify(net.encoder(support))).mean((2, 3))[0]
+            features = net.encoder(query[None])
+            total = sum(score * map_ for score, map_ in zip(scores, net.maps(features)[0], strict=True))
+            prior = (total - total.min()) / (total.max() - total.min() + EPSILON)
+            logits = net.decode(features * prior)[0]
+        torch.testing.assert_close(found[case, "cam"].logits, logits[1] - logits[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[case, "cam-map-only"].logits, prior - about["threshold"], atol=1e-5, rtol=1e-4)
+
+
+def test_several_supports_are_the_mean_of_their_scores(project: Project, store: ImageStore, cases: list[Case]) -> None:
+    supports = tuple({case.supports[0]: None for case in cases if case.label == cases[0].label})[:5]
+    case = Case(0, 0, cases[0].query, cases[0].label, supports)
+    assert len(supports) > 1
+    made = predictor(project, store)
+    prior = predicted(made, [case])[case, "cam"].prior
+    mean = torch.stack([made._scores[image, case.label] for image in supports]).mean(0)
+    features = made._bank[case.query]
+    with torch.inference_mode():
+        torch.testing.assert_close(prior, made._network.priors(features, mean[None])[0])
+    fused = predictor(project, store, {"fusion": "maps"})
+    alone = [Case(0, 0, case.query, case.label, (image,)) for image in supports]
+    singles = [predicted(predictor(project, store), [one])[one, "cam"].prior for one in alone]
+    torch.testing.assert_close(predicted(fused, [case])[case, "cam"].prior, torch.stack(singles).mean(0))
+
+
+def test_with_windows_tests_are_at_the_images_own_size(project: Project, store: ImageStore, cases: list[Case]) -> None:
+    made = predictor(project, store, {"geometry": "crop"})
+    shape = predicted(made, cases[:1])[cases[0], "cam"].prior.shape
+    height, width = store.image(cases[0].query).shape[:2]
+    assert shape == (-(-height // 8), -(-width // 8))
+
+
+def test_a_query_mask_is_never_read(project: Project, cases: list[Case]) -> None:
+    index = read_index(project.path("index/index.h5"))
+    asked = []
+    with ImageStore([Path(path) for path in project.images()], index) as store:
+        net, about = load_cam(project.path(CAM), 0)
+
+        def mask(image: int) -> Any:
+            asked.append(image)
+            return store.mask(image)
+
+        predicted(CamPredictor(net, about, index, store.image, mask, CPU, 0), cases)
+    assert set(asked) == {image for case in cases for image in case.supports}
+
+
+def test_frozen_parts_stay_and_the_others_move(project: Project) -> None:
+    before, after = load_file(project.weights), load_file(project.path(CAM))
+    moved = {
+        name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[f"encoder.resnet.{name}"])
+    }
+    assert moved == {"layer3"}
+
+
+def test_the_classes_are_those_of_the_known_folds_alone(project: Project) -> None:
+    index = read_index(project.path("index/index.h5"))
+    _, about = load_cam(project.path(CAM), 0)
+    novel = {index.classes[label - 1] for label in index.novel(0)}
+    next_fold = {index.classes[label - 1] for label in index.novel(1)}
+    assert set(about["plays_unseen"]) == next_fold
+    assert set(about["known"]) == set(index.classes) - novel - next_fold
+
+
+@pytest.mark.parametrize(
+    ("fold", "offset", "folds", "held_out", "plays"),
+    [(0, 1, 4, -1, 1), (3, 1, 4, -1, 0), (2, 2, 4, -1, 0), (0, 1, 4, 2, 1)],
+)
+def test_which_fold_plays_unseen(fold: int, offset: int, folds: int, held_out: int, plays: int) -> None:
+    params = Params.model_validate(tiny_values(cam={"unseen": offset})["cam"])
+    assert params.plays(fold, folds, held_out) == plays
+
+
+@pytest.mark.parametrize(("offset", "folds", "held_out"), [(4, 4, -1), (1, 4, 1), (1, 2, -1), (1, 3, 2)])
+def test_a_split_without_all_three_parts_is_refused(offset: int, folds: int, held_out: int) -> None:
+    params = Params.model_validate(tiny_values(cam={"unseen": offset})["cam"])
+    with pytest.raises(InputError, match=f"cam.unseen is {offset}: for fold 0 of {folds}, fold {offset % folds}"):
+        params.plays(0, folds, held_out)
+
+
+def test_an_unseen_fold_that_cannot_be_is_told_before_the_first_job(tmp_path: Path) -> None:
+    from workflow.config import load
+
+    with pytest.raises(InputError, match=r"params.yaml: cam.unseen is 4: for fold 0 of 4, fold 0 would play unseen"):
+        load(write_values(tmp_path / "params.yaml", tiny_values(cam={"unseen": 4})))
+    with pytest.raises(InputError, match="classifier_iterations is 9; expected at most iterations, 6"):
+        load(write_values(tmp_path / "params.yaml", tiny_values(cam={"classifier_iterations": 9})))
+
+
+def test_another_network_or_fold_is_refused(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = project.evaluate_words(tmp_path / "out")
+    place = words.index("--cam") + 1
+    encoder = words[words.index("--spfl") + 1]
+    assert project.run("evaluate", *words[:place], encoder, *words[place + 1 :]) == 2
+    assert "holds the network 'encoder', not 'cam'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="trained for fold 0, not 1; give the one of fold 1"):
+        load_cam(project.path(CAM), 1)
+    assert not (tmp_path / "out").exists()
