@@ -241,7 +241,8 @@ def test_no_label_of_a_novel_class_reaches_training(project: Project, tmp_path: 
     copy = without_novel_labels(project, tmp_path)
     assert [digest(Path(path)) for path in copy.images()] != [digest(Path(path)) for path in project.images()]
     copy.make_labels()
-    assert copy.run("train", *copy.train_words(copy.path("train/fold0/1shot/hierarchical"))) == 0
+    for stage in ("train", "cam"):
+        assert copy.run(stage, *copy.training_words(stage, copy.path(TRAINED[stage]))) == 0
     for name in (
         "features/fold0/0.h5",
         "prototypes/fold0.h5",
@@ -249,12 +250,14 @@ def test_no_label_of_a_novel_class_reaches_training(project: Project, tmp_path: 
         "baseline/fold0/1shot/log.tsv",
     ):
         assert digest(copy.path(name)) == digest(project.path(name)), name
-    weights = "train/fold0/1shot/hierarchical/weights.safetensors"
-    assert digest(copy.path(weights)) == digest(project.path(weights))
+    for folder in TRAINED.values():
+        weights = f"{folder}/weights.safetensors"
+        assert digest(copy.path(weights)) == digest(project.path(weights))
 
 
 def test_other_settings_run_to_the_end(project: Project, tmp_path: Path) -> None:
-    values = tiny_values(matching={"geometry": "crop"}, encoder={"precision": "bf16"})
+    cam = {"geometry": "crop", "wiring": "join", "prior": "shuffled", "fusion": "maps", "frozen": 4}
+    values = tiny_values(matching={"geometry": "crop"}, encoder={"precision": "bf16"}, cam=cam)
     here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
     shot = ["--fold", 0, "--shot", 2, "--threads", 1, "--out"]
     base, single, out = tmp_path / "base", tmp_path / "single", tmp_path / "evaluate"
@@ -262,10 +265,11 @@ def test_other_settings_run_to_the_end(project: Project, tmp_path: Path) -> None
     words = [*project.data(), "--weights", project.weights]
     assert here.run("baseline", *words, *shot, base) == 0
     assert here.run("train", *words, "--pseudolabels", *labels, "--variant", "single-level", *shot, single) == 0
+    assert here.run("cam", *words, "--fold", 0, "--threads", 1, "--out", tmp_path / "cam") == 0
     episodes = tmp_path / "seed3.tsv"
     index = project.path("index/index.h5")
     assert here.run("episodes", "--index", index, "--fold", 0, "--shot", 2, "--seed", 3, "--out", episodes) == 0
-    encoders = ["--baseline", base / "weights.safetensors"]
+    encoders = ["--baseline", base / "weights.safetensors", "--cam", tmp_path / "cam/weights.safetensors"]
     encoders += [*("--spfl", single / "weights.safetensors"), "--single-level", single / "weights.safetensors"]
     assert here.run("evaluate", *words, "--episodes", episodes, *encoders, *shot, out) == 0
     rows = tables.read(out / "rows.parquet", RESULTS)
