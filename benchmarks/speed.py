@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import plain
+from stages.artifacts import hdf5
+from stages.artifacts.formats.features import FEATURES
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
 from stages.models.encoder import Encoder
@@ -318,13 +321,26 @@ def measure(name: str, form: int, place: str, threads: int) -> tuple[float, floa
     return seconds, memory
 
 
-def kmeans() -> None:
+def _corpus(features: list[Path]) -> NDArray[np.float32]:
+    """Background vectors of feature shards; without shards, noise around 200 centres."""
+    if features:
+        return normalise(np.concatenate([_background(path) for path in features]))
+    rng = numpy_generator("kmeans")
+    centres = rng.normal(size=(200, 256))
+    return normalise((centres[rng.integers(200, size=20_000)] + rng.normal(size=(20_000, 256))).astype(np.float32))
+
+
+def _background(path: Path) -> NDArray[np.float32]:
+    with hdf5.opened(path, FEATURES) as file:
+        found: NDArray[np.float32] = file["bg/vectors"][:]
+        return found
+
+
+def kmeans(features: list[Path]) -> None:
     """K-means of 50 on all vectors of a corpus: seconds, inertia, one run of 50 iterations each."""
     from sklearn.cluster import KMeans
 
-    rng = numpy_generator("kmeans")
-    centres = rng.normal(size=(200, 256))
-    vectors = normalise((centres[rng.integers(200, size=20_000)] + rng.normal(size=(20_000, 256))).astype(np.float32))
+    vectors = _corpus(features)
 
     def ours() -> NDArray[np.float32]:
         return _kmeans(vectors, 50, 1, 50, 0)
@@ -333,7 +349,8 @@ def kmeans() -> None:
         found = KMeans(50, n_init=1, max_iter=50, random_state=0, init="random", tol=0).fit(vectors)
         return np.asarray(found.cluster_centers_, np.float32)
 
-    print(f"\n{'k-means, 20,000 × 256, K = 50, 50 iterations':<46} {'s':>8} {'inertia':>10}")
+    size = f"{len(vectors):,} × {vectors.shape[1]:,}"
+    print(f"\n{f'k-means, {size}, K = 50, 50 iterations':<46} {'s':>8} {'inertia':>10}")
     for name, work in (
         ("faiss (ours)", ours),
         ("scikit-learn", sklearn),
@@ -351,6 +368,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=tuple(SIZES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="")
+    parser.add_argument("--features", nargs="*", type=Path, default=[], help="feature shards, for k-means")
     options = parser.parse_args()
     size = SIZES[options.device]
     what = f"training and episodes: {size.arch}, {size.side} px, {size.extra} extra images, {size.episodes} episodes"
@@ -365,7 +383,7 @@ def main() -> None:
                 flush=True,
             )
     if options.only in "kmeans":
-        kmeans()
+        kmeans(options.features)
     print(f"\nSROFB: {parameter_count(1024, 256):,} parameters beside the encoder.")
 
 

@@ -57,22 +57,29 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     long = tiny_values(**{stage: {"iterations": 170, "decay_every": 60, "log_every": 20}})
     write_values(tmp_path / "params.yaml", long)
     out = tmp_path / "broken" / "run"
-    words = project.training_words(stage, out)
+    words, live = project.training_words(stage, out), tmp_path / "live"
+    watched = ["--live", live] if stage == "cam" else []
     here = Project(tmp_path, project.weights)
     checkpoint = out.with_name(".run.checkpoint")
-    with subprocess.Popen(command(here, stage, words), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(here, stage, [*watched, *words]), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         wait_for(checkpoint, process, 120)
         os.kill(process.pid, signal.SIGKILL)
     assert not out.exists()  # nothing half-written is taken for whole
     done = torch.load(checkpoint, weights_only=True)["iteration"]
     assert 0 < done < 170
-    again = subprocess.run(command(here, stage, words), cwd=ROOT, capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        command(here, stage, [*watched, *words]), cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert f"going on after iteration {done}" in again.stderr
     assert not checkpoint.exists()
     unbroken = tmp_path / "unbroken"
     assert here.run(stage, *words[:-1], unbroken) == 0
     for name in ("weights.safetensors", "log.tsv"):
         assert digest(out / name) == digest(unbroken / name)
+    if watched:  # the curves tell the whole training, not what came after the checkpoint
+        curve, log = pd.read_csv(live / "plots/metrics/loss.tsv", sep="\t"), tables.read(out / "log.tsv", LOG)
+        assert curve["step"].tolist() == log["iteration"].tolist() == [*range(20, 170, 20), 170]
+        assert curve["loss"].tolist() == log["loss"].tolist()
 
 
 def test_a_checkpoint_of_other_parameters_is_not_used(
