@@ -29,7 +29,7 @@ if "gpu" not in workflow.global_resources:
 
 def share(jobs):
     """Threads of a training, when this many run side by side."""
-    return max(1, workflow.cores // jobs)
+    return max(1, workflow.cores // max(1, jobs))
 
 
 wildcard_constraints:

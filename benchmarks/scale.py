@@ -104,9 +104,12 @@ class Run:
         labels = ["--pseudolabels", *(f"labels/{shard}.h5" for shard in range(shards))]
         self.job("baseline", *words, "--out", "baseline")
         self.job("train", *words, *labels, "--variant", "hierarchical", "--out", "train")
+        one = [*data, "--weights", SCENE_WEIGHTS, "--fold", 0, "--memory-mb", budget_mb]
+        self.job("cam", *one, "--out", "cam")
         self.job("episodes", "--index", "index.h5", "--fold", 0, "--shot", 1, "--seed", 0, "--out", "seed0.tsv")
-        encoders = ["--baseline", "baseline/weights.safetensors", "--spfl", "train/weights.safetensors"]
-        self.job("evaluate", *words, *encoders, "--episodes", "seed0.tsv", "--out", "evaluate")
+        trained = {"--baseline": "baseline", "--spfl": "train", "--cam": "cam"}
+        networks = [word for flag, name in trained.items() for word in (flag, f"{name}/weights.safetensors")]
+        self.job("evaluate", *words, *networks, "--episodes", "seed0.tsv", "--out", "evaluate")
 
 
 def encoder_of(folder: Path, values: dict[str, dict[str, Any]], weights: Path, raw: list[object]) -> Path:
@@ -169,11 +172,12 @@ def simulate(sizes: list[int]) -> None:
 
 def memory(sizes: list[int], budget_mb: int) -> None:
     """Peak memory of every stage at several numbers of small pictures, a fourth of them for validation."""
-    values = resolve_preset("demo")
+    values = resolve_preset("demo-cam")
+    values["cam"].update(classifier_iterations=10)
     values["index"].update(min_object_pixels=32)
     values["hierarchies"].update(longest_side=96)
     values["features"].update(min_region_area=64)
-    for section in ("baseline", "train"):
+    for section in ("baseline", "train", "cam"):
         values[section].update(iterations=30)
     peaks: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as top:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.core.random import key_to_seed
+from stages.core.random import new_layers
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore
@@ -26,8 +26,7 @@ from stages.sections.cam import Params
 from stages.sections.encoder import EncoderParams
 from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
-from stages.training.cam import CamBatches
-from stages.training.learners import CamLearner
+from stages.training.cam import CamBatches, CamLearner
 from stages.training.loop import MakeOptimiser
 from stages.training.stage import recipe_of, train_and_write
 
@@ -40,13 +39,6 @@ def _freeze(encoder: Encoder, parts: int) -> None:
     stem = [part for name, part in net.named_children() if not name.startswith("layer")]
     for part in [nn.ModuleList(stem), net.layer1, net.layer2, net.layer3][:parts]:
         part.requires_grad_(False)
-
-
-def new_network(net: Encoder, known: int, params: Params) -> CamNetwork:
-    """New branches around an encoder, drawn from their own seed; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key_to_seed(params.seed, "branches"))
-        return CamNetwork(net, classes=known, wiring=params.wiring, width=params.deconv_width, prior=params.prior)
 
 
 def adam(params: Params) -> MakeOptimiser:
@@ -71,11 +63,14 @@ def run(
 ) -> None:
     """Train on base classes alone."""
     data = read_index(index)
-    unseen = data.novel(params.plays(fold, data.folds, data.held_out))
+    unseen = data.novel(params.unseen_fold(fold, data.folds, data.held_out))
     known = np.setdiff1d(data.base(fold), unseen)
     net = new_encoder(encoder, weights)
     _freeze(net, params.frozen)
-    network = new_network(net, len(known), params)
+    with new_layers(params.seed, "branches"):
+        network = CamNetwork(
+            net, classes=len(known), wiring=params.wiring, width=params.deconv_width, prior=params.prior
+        )
     pool = data.training_images(fold)
 
     def names(labels: NDArray[np.int64]) -> list[str]:

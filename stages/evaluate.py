@@ -2,7 +2,7 @@
 
 Reads
     ``index``, ``images`` (all shards), ``episodes`` (all seeds), the pretrained weights, the Baseline, the jointly
-    trained encoder, where it was trained the single-level one, and the network of the CAM prior.
+    trained encoder and, where they were trained, the single-level one and the network of the CAM prior.
 Writes
     a folder: ``rows.parquet`` (pixel counts), ``examples.h5`` (pictures for the report), ``about.json`` (classes,
     parameters, where everything came from).
@@ -61,13 +61,14 @@ def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path], f
 
 def _predictors(
     encoders: Encoders,
-    cam: tuple[CamNetwork, dict[str, Any]],
+    cam: tuple[CamNetwork, dict[str, Any]] | None,
     data: Index,
     store: ImageStore,
     place: torch.device,
     srofb: SrofbParams,
     memory_mb: int,
     batch: int,
+    params: Params,
 ) -> Iterator[tuple[str, Predicts]]:
     """What predicts, one after another; none is kept here, since the next wants its memory."""
     refinements = [Refinement(SUPPORT_ONLY, False, srofb), Refinement(REFINED, True, srofb)]
@@ -86,7 +87,8 @@ def _predictors(
                 batch=batch,
             ),
         )
-    yield CAM, CamPredictor(*cam, data, store.image, store.mask, place, memory_mb)
+    if cam:
+        yield CAM, CamPredictor(*cam, params, data, store.image, store.mask, place, memory_mb)
 
 
 def _mask(prediction: Prediction, index: Index) -> NDArray[np.uint8]:
@@ -104,7 +106,8 @@ def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: l
     """Datasets of the example file."""
     cases = list(kept)
     grids = _grids([found[REFINED].confident for found in kept.values()])
-    priors = [np.rint(255 * prior).astype(np.uint8) for prior in _grids([found[CAM].prior for found in kept.values()])]
+    maps_of_cam = _grids([found[CAM].prior for found in kept.values() if CAM in found])
+    priors = [np.rint(255 * prior).astype(np.uint8) for prior in maps_of_cam]
     maps = [np.stack([_mask(found[variant], index) for variant in variants]) for found in kept.values()]
     return {
         "query": np.array([index.ids[case.query] for case in cases], object),
@@ -128,8 +131,8 @@ def run(
     weights: Path,
     baseline: Path,
     spfl: Path,
-    cam: Path,
     single_level: Path | None = None,
+    cam: Path | None = None,
     out: Path,
     fold: int,
     shot: int,
@@ -150,13 +153,13 @@ def run(
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    encoders, branches = _encoders(weights, encoder, trained, fold), load_cam(cam, fold)
+    encoders, branches = _encoders(weights, encoder, trained, fold), _cam(cam, data, fold) if cam else None
     resolution = _resolution(encoders)
     shown = sorted(case for case in cases if case.seed == min(case.seed for case in cases))[: params.examples]
     kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
-        for variant, predictor in _predictors(encoders, branches, data, store, place, srofb, memory_mb, batch):
+        for variant, predictor in _predictors(encoders, branches, data, store, place, srofb, memory_mb, batch, params):
             label = f"evaluate fold {fold} {shot}-shot {variant}"
             for predictions, counts in predict_and_score(predictor, cases, store, label, variant):
                 rows.append(rows_of(predictions, counts, data))
@@ -167,13 +170,15 @@ def run(
     frame = _in_order(pd.concat(rows))
     variants = [name for name in VARIANTS if name in set(frame["variant"])]
     attrs = {"fold": fold, "shot": shot, "variants": variants}
-    digests = {name: digest_once(path) for name, path in {"pretrained": weights, **trained, CAM: cam}.items()}
+    given = {"pretrained": weights, **trained, **({CAM: cam} if cam else {})}
+    digests = {name: digest_once(path) for name, path in given.items()}
     about = {
         **_about(data, fold, cases, encoders, branches, variants, srofb),
         **{"fold": fold, "shot": shot, "weights": digests},
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
             "resolution": resolution,
+            "cam": _cam_protocol(branches[1], params) if branches else "",
             "weights": digests["pretrained"],
         },
     }
@@ -188,22 +193,51 @@ def _about(
     fold: int,
     cases: list[Case],
     encoders: Encoders,
-    cam: tuple[CamNetwork, dict[str, Any]],
+    cam: tuple[CamNetwork, dict[str, Any]] | None,
     variants: list[str],
     srofb: SrofbParams,
 ) -> dict[str, Any]:
     """What lies beside the rows: protocol, classes, parameters, how the networks were trained."""
     net, scored = encoders["spfl"][0], {case.label for case in cases}
-    network, about = cam
     refined = _size(net) + parameter_count(net.channels, srofb.hidden)
-    sizes = {SUPPORT_ONLY: refined, REFINED: refined, CAM: _size(network), MAP: _size(network) - _size(network.decode)}
+    sizes = {SUPPORT_ONLY: refined, REFINED: refined}
+    training = {name: details for name, (_, details) in encoders.items() if name != "pretrained"}
+    if cam:
+        network, training[CAM] = cam
+        sizes |= {CAM: _size(network), MAP: _size(network) - _size(network.decode)}
     return {
         "classes": {str(label): index.classes[label - 1] for label in sorted(scored)},
         "unscored": [index.classes[label - 1] for label in index.novel(fold).tolist() if label not in scored],
         "parameters": {name: sizes.get(name, _size(net)) for name in variants},
-        "training": {name: details for name, (_, details) in encoders.items() if name != "pretrained"} | {CAM: about},
+        "training": training,
         "srofb": srofb.model_dump(),
     }
+
+
+def _cam(path: Path, index: Index, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
+    """The CAM prior's network of a fold.
+
+    Raises
+    ------
+    InputError
+        If it has learned from other classes than the index's base classes: a novel one may be among them.
+    """
+    network, about = load_cam(path, fold)
+    base = {index.classes[label - 1] for label in index.base(fold)}
+    learned = {*about["known"], *about["plays_unseen"]}
+    if learned != base:
+        raise InputError(
+            f"{path}: learned from {', '.join(sorted(learned))}, but the base classes of fold {fold} are "
+            f"{', '.join(sorted(base))}; rerun `cam` with this index"
+        )
+    return network, about
+
+
+def _cam_protocol(about: dict[str, Any], params: Params) -> str:
+    """What the rows of the CAM prior depend on beside the others' protocol."""
+    words = [about["resolution"], "tests too" if about["geometry"] == "resize" else "tests at own size", "layer3"]
+    words += [f"prior {about['prior']}", f"mean of {params.cam_fusion}", f"map cut at {params.cam_threshold:g}"]
+    return ", ".join(words)
 
 
 def _size(network: nn.Module) -> int:
@@ -212,7 +246,7 @@ def _size(network: nn.Module) -> int:
 
 
 def _resolution(encoders: Encoders) -> str:
-    """Side and geometry of the training images of all encoders.
+    """Side and geometry of the training images of method A's encoders.
 
     Raises
     ------

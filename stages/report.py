@@ -86,8 +86,9 @@ def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, coun
             shown.append(("truth", pictures.overlay(query, _mask(store, numbers[queries[row]], label))))
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
             shown.append(("confident query cells: red object, blue ground", pictures.confident(query, cells)))
-            prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
-            shown.append(("activation map of the class: dark 0, yellow 1", pictures.heat(query, prior)))
+            if len(file["prior_cells"]):
+                prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
+                shown.append(("activation map of the class: dark 0, yellow 1", pictures.heat(query, prior)))
             maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *size)
             shown += [(name, pictures.overlay(query, map_)) for name, map_ in zip(variants, maps, strict=True)]
             about = evaluation.about
@@ -107,8 +108,8 @@ def _note(evaluations: list[Evaluation]) -> str:
         f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
         f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
         f"Small-object rule: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
-        f"tests at the images' own size. CAM prior: {evaluations[0].about['training']['cam']['resolution']}, "
-        f"in tests too where it is resize. Pretrained weights: {protocol['weights']}. "
+        f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
+        + (f"CAM prior: {protocol['cam']} (the paper: the last features, at 320 px). " if protocol["cam"] else "")
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
         + "The last iterate of every training is scored; nothing was chosen on novel classes."
     )

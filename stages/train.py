@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.core.random import key_to_seed
+from stages.core.random import new_layers
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import Encoder, new_encoder
+from stages.models.encoder import new_encoder
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
 from stages.sections.train import Params, TrainingVariant
@@ -33,13 +33,6 @@ from stages.training.stage import described, recipe_of, sgd, train_and_write
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
 VARIANTS = get_args(TrainingVariant)
-
-
-def _learner(net: Encoder, clusters: list[int], gamma: list[float], params: Params, scale: float) -> JointLearner:
-    """New decoders, drawn from their own seed; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key_to_seed(params.seed, "decoders"))
-        return JointLearner(net, scale, clusters, params.decoder_width, gamma)
 
 
 def run(
@@ -81,8 +74,10 @@ def run(
             episodes = EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
             return JointBatches(episodes, PseudoLabelBatches(bank, pool.tolist(), params, matching.size))
 
+        with new_layers(params.seed, "decoders"):
+            learner = JointLearner(net, matching.scale, labels.clusters, params.decoder_width, gamma)
         train_and_write(
-            learner=_learner(net, labels.clusters, gamma, params, matching.scale),
+            learner=learner,
             network=net,
             batches=batches,
             optimiser=sgd(params),

@@ -20,7 +20,7 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
     """Parameters of the demo at the smallest size at which every stage has something to do."""
     values: Values = copy.deepcopy(resolve_preset("demo"))
     small: Values = {
-        "plan": {"shots": [1], "seeds": [0, 1], "training_variants": ["hierarchical"]},
+        "plan": {"shots": [1], "seeds": [0, 1], "training_variants": ["hierarchical"], "cam": True},
         "scenes": {"train": 24, "val": 20, "size": 64},
         "images": {"shards": 2},
         "index": {"min_object_pixels": 32},

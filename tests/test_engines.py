@@ -11,7 +11,7 @@ import yaml
 
 from stages.core.files import digest
 from stages.data.catalogue import CATALOGUE
-from tests.engines import dvc, new_project, planned, snakemake, workflow
+from tests.engines import at_rest, dvc, new_project, planned, set_values, snakemake, workflow
 from tests.makers import tiny_values, write_values
 from tests.miniatures import coco_folder, sbd_folder, voc_folder
 from workflow.plan import READS
@@ -51,7 +51,7 @@ def test_a_second_dvc_repro_has_nothing_to_do(by_dvc: Path) -> None:
 
 def test_both_engines_make_the_same_bytes(by_snakemake: Path, by_dvc: Path) -> None:
     first, second = digests(by_snakemake), digests(by_dvc)
-    assert len(first) == 15
+    assert len(first) == 17
     assert first == second
     names = ("report/metrics.json", "report/results.tsv", "report/index.html")
     assert [digest(by_snakemake / name) for name in names] == [digest(by_dvc / name) for name in names]
@@ -96,6 +96,24 @@ def test_dvc_too_cuts_anew_and_recomputes_no_hierarchy(by_dvc: Path, tmp_path: P
     assert "Running stage 'regions'" in printed
     assert {path: path.stat().st_mtime_ns for path in (folder / "artifacts/hierarchies").iterdir()} == times
     assert (folder / "artifacts/regions/0.h5").read_bytes() != before
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_the_cam_prior_can_be_left_out(engine: str, by_snakemake: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(by_snakemake, tmp_path / "without", symlinks=True)
+    set_values(folder, plan={"cam": False})
+    if engine == "snakemake":
+        assert "artifacts/cam/fold0/log.tsv: left over from other parameters" in snakemake(folder)
+        workflow(folder, "prune")
+        assert "recorded in dvc.lock" in workflow(folder, "record")
+    else:
+        dvc(folder, "repro")
+    assert at_rest(folder)
+    assert not [path for path in (folder / "artifacts/cam").rglob("*") if path.is_file()]
+    assert "cam" not in (folder / "report/results.tsv").read_text().split()
+    assert workflow(folder, "audit").startswith("dvc.lock and the provenance records agree")
+    set_values(folder, plan={"cam": True})
+    assert planned(folder) == {"cam": 1, "evaluate": 1, "report": 1}
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])

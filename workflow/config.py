@@ -156,9 +156,10 @@ def _check_across(config: Config, source: Path) -> None:
 def _check_unseen(config: Config, source: Path) -> None:
     index, cam = config.values("index"), config.sections["cam"]
     assert isinstance(cam, Cam)
-    for fold in config.values("plan")["folds"]:
+    plan = config.values("plan")
+    for fold in plan["folds"] if plan["cam"] else []:
         try:
-            cam.plays(fold, index["folds"], index["held_out"])
+            cam.unseen_fold(fold, index["folds"], index["held_out"])
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
 

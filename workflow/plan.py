@@ -32,11 +32,12 @@ class Plan(Section):
         list[TrainingVariant],
         Limit(min_length=1, description="Joint trainings; hierarchical must be among them."),
     ]
+    cam: Annotated[bool, Limit(description="Whether the CAM prior (method B) is trained and scored too.")]
 
     @model_validator(mode="after")
     def _distinct(self) -> Plan:
         for name, values in self.__dict__.items():
-            if len(set(values)) != len(values):
+            if isinstance(values, list) and len(set(values)) != len(values):
                 raise ValueError(f"{name} is {values}; expected each entry once")
         if "hierarchical" not in self.training_variants:
             raise ValueError(f"training_variants is {self.training_variants}; expected 'hierarchical' among them")
@@ -67,10 +68,10 @@ SCOPE: dict[str, tuple[str, ...]] = {
     "prototypes": ("folds",),
     "pseudolabels": ("folds",),
     "train": ("folds", "shots", "training_variants"),
-    "cam": ("folds",),
+    "cam": ("folds", "cam"),
     "episodes": ("folds", "shots", "seeds"),
-    "evaluate": ("folds", "shots", "seeds", "training_variants"),
-    "report": ("folds", "shots", "training_variants"),
+    "evaluate": ("folds", "shots", "seeds", "training_variants", "cam"),
+    "report": ("folds", "shots", "training_variants", "cam"),
 }
 TRAINED = (WEIGHTS, LOG_FILE)
 EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
@@ -134,7 +135,7 @@ class Targets:
         found = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
         scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
         found += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
-        return found + [f"artifacts/cam/fold{f}" for f in self.plan.folds]
+        return found + [f"artifacts/cam/fold{f}" for f in self.plan.folds if self.plan.cam]
 
     def evaluations(self) -> list[str]:
         """Folders of all evaluations."""

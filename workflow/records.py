@@ -55,10 +55,19 @@ def prune(stages: tuple[str, ...] = tuple(READS)) -> list[Path]:
 def finish(stage: str) -> list[Path]:
     """End a stage of ``dvc repro``: remove its leftovers, and tell DVC the digests that are already known."""
     gone = prune((stage,))
+    make_folders(stage)
     from workflow.remote import teach
 
     teach([Path(output) for output in load().targets.of(stage)], Digests())
     return gone
+
+
+def make_folders(*stages: str) -> None:
+    """Make the folders of stages; DVC wants them even where the plan has nothing for a stage to do."""
+    for stage in stages:
+        if stage != "report":
+            Path(folder(stage)).mkdir(parents=True, exist_ok=True)
+            Path(records(stage)).mkdir(parents=True, exist_ok=True)
 
 
 def refusal(what: str, faults: list[str]) -> InputError:
@@ -102,8 +111,9 @@ def record() -> str:
         raise refusal("not recorded, dvc.lock is as it was:", faults)
     from workflow.remote import commit
 
+    make_folders(*(stage for stage in READS if not config.targets.of(stage)))
     commit(digests)
-    absent = [stage for stage in READS if stage not in judge.fetched]
+    absent = [stage for stage in READS if stage not in judge.fetched and config.targets.of(stage)]
     return "recorded in dvc.lock" + (f" (not here, as they were: {', '.join(absent)})" if absent else "")
 
 

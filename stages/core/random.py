@@ -7,6 +7,8 @@ of workers change nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,3 +35,13 @@ def torch_generator(*key: Key, device: str | torch.device = "cpu") -> torch.Gene
     import torch  # stages without a network start faster
 
     return torch.Generator(device=device).manual_seed(key_to_seed(*key))
+
+
+@contextmanager
+def new_layers(*key: Key) -> Iterator[None]:
+    """Draw the first weights of layers that are made meanwhile from a key; the global generator is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key_to_seed(*key))  # the CPU's alone: layers are made there
+        yield

@@ -71,8 +71,8 @@ class EpisodeSampler:
                 raise InputError(
                     f"class '{index.classes[label - 1]}' has {len(pool)} images of at least "
                     f"{index.min_object_pixels} px in the {where} list, but {shot}-shot episodes need {shot + 1}; "
-                    "lower plan.shots or index.min_object_pixels, "
-                    "or list a novel class under episodes.exclude_classes"
+                    f"lower index.min_object_pixels{' or plan.shots' if shot > 1 else ''}"
+                    f"{', or list the class under episodes.exclude_classes' if where == 'validation' else ''}"
                 )
         self._shot = shot
         self._queries = np.unique(np.concatenate(list(self._pools.values())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class FeatureBank:
         self,
         extract: FeatureExtractor,
         size: Callable[[int], tuple[int, int]],
-        image: Callable[[int], NDArray[np.uint8]],
+        image: Callable[[int], NDArray[Any]],
         budget_mb: int,
     ) -> None:
         self._extract, self._size, self._image = extract, size, image

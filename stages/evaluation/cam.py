@@ -20,11 +20,13 @@ from stages.models.cam import CamNetwork
 from stages.models.extraction import FeatureExtractor
 from stages.ops.draws import to_keys
 from stages.ops.geometry import square
+from stages.sections.evaluate import Params
 
 CAM, MAP = "cam", "cam-map-only"
 TOGETHER = 16  # episodes of one query that are segmented at a time
 
 Decode = Callable[[int], NDArray[np.uint8]]
+Shown = NDArray[np.uint8] | NDArray[np.float32]  # resized ones are not rounded
 
 
 class CamPredictor:
@@ -34,6 +36,8 @@ class CamPredictor:
     ----------
     network, about
         A trained network and what was written beside it.
+    params
+        Section ``evaluate``.
     index
         The data set.
     image, support_mask
@@ -48,13 +52,14 @@ class CamPredictor:
         self,
         network: CamNetwork,
         about: dict[str, Any],
+        params: Params,
         index: Index,
         image: Decode,
         support_mask: Decode,
         place: torch.device,
         memory_mb: int,
     ) -> None:
-        self._network, self._about = network.to(place), about
+        self._network, self._params = network.to(place), params
         self._image, self._mask = image, support_mask
         self._side = about["size"] if about["geometry"] == "resize" else 0
         self._size = (lambda _: (self._side, self._side)) if self._side else own_size(index)
@@ -62,17 +67,16 @@ class CamPredictor:
         self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
         self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes
 
-    def _query(self, image: int) -> NDArray[np.uint8]:
+    def _query(self, image: int) -> Shown:
         """A query as the network is shown it."""
         colours = self._image(image)
         return square(colours, np.zeros(colours.shape[:2], np.uint8), self._side)[0] if self._side else colours
 
-    def _object(self, image: int, label: int) -> NDArray[np.uint8]:
+    def _object(self, image: int, label: int) -> Shown:
         """A support of which nothing but the object is left."""
         colours, mask = self._image(image), self._mask(image)
-        if self._side:
-            colours, mask = square(colours, mask, self._side)
-        shown: NDArray[np.uint8] = np.where((mask == label)[:, :, None], colours, np.uint8(0))
+        shown, known = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
+        shown[known != label] = 0
         return shown
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
@@ -103,14 +107,14 @@ class CamPredictor:
         logits = self._network.segment(features.expand(len(cases), -1, -1, -1), priors, keys)
         for case, prior, both in zip(cases, priors, logits, strict=True):
             yield Prediction(case, variant, both[1] - both[0], prior=prior)
-            yield Prediction(case, MAP, prior - self._about["threshold"])
+            yield Prediction(case, MAP, prior - self._params.cam_threshold)
 
     def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:
         """(E, h, w) normalised maps of all episodes of one query."""
         scores = torch.stack(
             [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in cases]
         )
-        if self._about["fusion"] == "scores":
+        if self._params.cam_fusion == "scores":
             return self._network.priors(features, scores.mean(1))
         each = self._network.priors(features, scores.flatten(0, 1))
         fused: Tensor = each.unflatten(0, scores.shape[:2]).mean(1)

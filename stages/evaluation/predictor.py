@@ -59,7 +59,7 @@ class Prediction:
     case, variant
         Of what.
     logits : (h, w)
-        Foreground minus background at feature resolution; upsampled, above zero is foreground.
+        Foreground minus background, or a map minus its threshold; upsampled, above zero is foreground.
     confident : (h, w) uint8, optional
         Query cells that refined it: 1 background, 2 foreground.
     prior : (h, w), optional

@@ -25,7 +25,7 @@ class MultiScale(nn.Module):
         Known classes n.
     wiring
         ``sum``: all three side by side, summed. ``join``: 3×3 and 1×1 side by side, concatenated, and joined by the
-        second 1×1.
+        third.
     """
 
     def __init__(self, classes: int, wiring: str) -> None:
@@ -33,15 +33,15 @@ class MultiScale(nn.Module):
         self.joins = wiring == "join"
         self.wide = nn.Conv2d(classes, classes, 3, padding=1)
         self.near = nn.Conv2d(classes, classes, 1)
-        self.last = nn.Conv2d(2 * classes if self.joins else classes, classes, 1)
+        self.third = nn.Conv2d(2 * classes if self.joins else classes, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refined maps."""
         refined: Tensor
         if self.joins:
-            refined = self.last(torch.cat([self.wide(x), self.near(x)], 1))
+            refined = self.third(torch.cat([self.wide(x), self.near(x)], 1))
         else:
-            refined = self.wide(x) + self.near(x) + self.last(x)
+            refined = self.wide(x) + self.near(x) + self.third(x)
         return refined
 
 
@@ -64,7 +64,7 @@ class CamNetwork(nn.Module):
 
     def __init__(self, encoder: Encoder, *, classes: int, wiring: str, width: int, prior: str) -> None:
         super().__init__()
-        self.encoder, self.prior = encoder, prior
+        self.encoder, self.given = encoder, prior
         self.classify = nn.Conv2d(encoder.channels, classes, 1)
         self.refine = MultiScale(classes, wiring)
         # Kernel 3, stride 2, padding 1 gives 2h − 1 cells: corners stay on corners, as everywhere here.
@@ -86,7 +86,7 @@ class CamNetwork(nn.Module):
     def priors(self, features: Tensor, scores: Tensor) -> Tensor:
         """Normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
         maps = self.maps(features) if features.dim() == 4 else self.maps(features[None])[0]
-        return normalised(prior_map(maps.float(), scores.float()))
+        return normalised(prior_map(maps, scores))
 
     def segment(self, features: Tensor, priors: Tensor, keys: Tensor) -> Tensor:
         """Background and foreground (B, Eq. 4), or without the map in an ablation.
@@ -105,9 +105,9 @@ class CamNetwork(nn.Module):
         (E, 2, 4h − 3, 4w − 3)
             Logits.
         """
-        if self.prior == "constant":
+        if self.given == "constant":
             priors = torch.ones_like(priors)
-        elif self.prior == "shuffled":
+        elif self.given == "shuffled":
             priors = shuffled(priors, keys)
         logits: Tensor = self.decode(features * priors[:, None])
         return logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -48,15 +48,15 @@ class FeatureExtractor:
         return 4 if self.device.type == "cpu" else 16
 
     @torch.inference_mode()
-    def __call__(self, images: list[NDArray[np.uint8]]) -> Tensor:
-        """(H, W, 3) uint8 RGB images of one size to (B, C, h, w) float32 on the device."""
+    def __call__(self, images: list[NDArray[Any]]) -> Tensor:
+        """(H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""
         batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             features: Tensor = self._encoder(batch)
         return features.float()
 
     def each(
-        self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[np.uint8], T]], label: str
+        self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[Any], T]], label: str
     ) -> Iterator[tuple[int, T, Tensor]]:
         """Features of many images, in batches of one size; images are decoded ahead in threads.
 
@@ -65,7 +65,7 @@ class FeatureExtractor:
         sizes
             Height and width of images 0…N−1, px.
         read
-            Decodes one of them, (H, W, 3) uint8 RGB, and reads what else is wanted of it.
+            Decodes one of them, (H, W, 3) RGB, and reads what else is wanted of it.
         label
             For the progress line; none if empty.
 

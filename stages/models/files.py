@@ -34,7 +34,7 @@ def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
     path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
 
 
-def read_about(path: Path, network: str = "", fold: int | None = None) -> dict[str, Any]:
+def read_about(path: Path, network: str | None = None, fold: int | None = None) -> dict[str, Any]:
     """What was written beside a network's weights.
 
     Parameters
@@ -42,7 +42,7 @@ def read_about(path: Path, network: str = "", fold: int | None = None) -> dict[s
     path
         The file.
     network
-        Kind that it must be of; any if empty.
+        Kind that it must be of; any if None.
     fold
         Fold that it must have been trained for; any if None.
 
@@ -66,7 +66,7 @@ def read_about(path: Path, network: str = "", fold: int | None = None) -> dict[s
         raise InputError(
             f"{path}: {FORMAT} is of another version, this code reads {VERSION}: rerun the stage that trains it"
         )
-    if network and about["network"] != network:
+    if network is not None and about["network"] != network:
         raise InputError(f"{path}: holds the network '{about['network']}', not '{network}'; give the file of that one")
     if fold is not None and about["fold"] != fold:
         raise InputError(f"{path}: trained for fold {about['fold']}, not {fold}; give the one of fold {fold}")

@@ -226,12 +226,14 @@ def gather(pictures: Pictures, views: Views, size: int) -> tuple[Tensor, Tensor]
     return images.permute(0, 3, 1, 2)[:, :3].contiguous(), labels.permute(0, 3, 1, 2).contiguous()
 
 
-def square(image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One image (H, W, 3) and its mask (H, W), resized as :func:`squares` does in training; uint8 both."""
+def square(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """One image (H, W, 3) and its mask (H, W), resized as training does; colours 0–255, not rounded."""
     size_now = [(image.shape[0], image.shape[1])]
     pictures = pack(size_now, [(torch.from_numpy(image), torch.from_numpy(mask)[None])], torch.device("cpu"))
     images, labels = gather(pictures, squares(pictures, [0], torch.zeros(1, dtype=torch.bool), size), size)
-    return (255 * images[0]).round().to(torch.uint8).permute(1, 2, 0).numpy(), labels[0, 0].numpy()
+    return (255 * images[0]).permute(1, 2, 0).numpy(), labels[0, 0].numpy()
 
 
 def _between(x: Tensor, length: Tensor, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:

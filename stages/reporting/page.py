@@ -59,7 +59,7 @@ brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ c
 <td>{{ row.episodes }}</td><td>{{ "%.3f" % (row.parameters / 1e6) }} M</td></tr>{% endfor %}
 </tbody></table></div>
 {% endfor %}
-<h2>What each component adds, points of mIoU</h2>
+<h2>What each component adds, and the methods against each other, points of mIoU</h2>
 <p>Paired: both variants of a row are scored on the same resampled query images; the last column is the share of
 resamples in which the first is better.</p>
 <div class="wide"><table>

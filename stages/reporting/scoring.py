@@ -25,7 +25,7 @@ from stages.ops.metrics import bootstrap_miou, class_iou, scores, seed_mean
 
 MEAN = "mean"
 # What `evaluate` notes of a protocol.
-FACTS = (*ATTRIBUTES, "resolution", "weights")
+FACTS = (*ATTRIBUTES, "resolution", "weights", "cam")
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,13 @@ def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str 
         "val_list": val,
         "folds": f"{facts['folds']} {facts['layout']}"
         + (f", {held} held out" if (held := facts["held_out"]) >= 0 else ""),
-        **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights")},
+        **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights", "cam")},
     }
+
+
+def _of(columns: dict[str, str | int], variant: str) -> dict[str, str | int]:
+    """The protocol of one variant: the CAM prior has a resolution of its own."""
+    return {**columns, "resolution": columns["cam"]} if variant.startswith("cam") else columns
 
 
 def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
@@ -99,7 +104,7 @@ def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed
             found = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
             rows.append(
                 {
-                    **columns,
+                    **_of(columns, variant),
                     "fold": str(fold),
                     "shot": shot,
                     "variant": variant,
@@ -156,7 +161,7 @@ def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
             for label, iou in class_iou(part).items():
                 rows.append(
                     {
-                        **columns,
+                        **_of(columns, variant),
                         "fold": about["fold"],
                         "shot": about["shot"],
                         "variant": variant,
@@ -168,7 +173,7 @@ def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
     return pd.DataFrame(rows)[[column.name for column in CLASS_SCORES.columns]]
 
 
-# A component and what it is added to, in the order of the paper's table.
+# A component and what it is added to, in the order of the paper's table; then method B, and both methods.
 PAIRS = (
     ("baseline", "pretrained"),
     ("spfl-single-level", "baseline"),
@@ -200,7 +205,7 @@ def comparison_table(evaluations: list[Evaluation], protocol: str, samples: int,
                     low, high = np.percentile(gains[1:], [2.5, 97.5])
                     names = {"fold": fold, "shot": shot, "variant": variant, "reference": reference}
                     scores = {"gain": gains[0], "gain_low": low, "gain_high": high, "better": (gains[1:] > 0).mean()}
-                    rows.append({**columns, **names, **scores})
+                    rows.append({**_of(columns, variant), **names, **scores})
     return pd.DataFrame(rows)[[column.name for column in COMPARISONS.columns]]
 
 

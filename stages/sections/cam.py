@@ -14,7 +14,12 @@ from stages.sections.optimisation import Schedule
 class Params(Schedule):
     """The two-branch network of the CAM prior (B): what the paper leaves open, and its training."""
 
-    iterations: Annotated[int, Limit(ge=1, description="Iterations (50 epochs of 1,000 pairs in batches of 8).")]
+    iterations: Annotated[
+        int,
+        Limit(
+            ge=1, description="Iterations, those of the classifier included (50 epochs of 1,000 pairs in batches of 8)."
+        ),
+    ]
     learning_rate: Annotated[float, Limit(gt=0, description="First learning rate of Adam (0.0001).")]
     decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (10 epochs).")]
     decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (0.7).")]
@@ -23,12 +28,12 @@ class Params(Schedule):
     ]
     episodes: Annotated[int, Limit(ge=1, description="Support–query pairs of an iteration (8).")]
     objects: Annotated[int, Limit(ge=1, description="Masked objects of an iteration that are classified.")]
-    class_weight: Annotated[float, Limit(ge=0, description="Weight of the classification loss beside segmentation.")]
+    class_weight: Annotated[float, Limit(ge=0, description="Weight of the classification loss beside the other.")]
     unseen: Annotated[
         int,
         Limit(
             ge=1,
-            description="Which known sub-set plays unseen: the fold that many after the novel one, cyclically.",
+            description="Which known fold plays unseen, counted cyclically from the novel one (1: the next).",
         ),
     ]
     frozen: Annotated[
@@ -42,20 +47,13 @@ class Params(Schedule):
     deconv_width: Annotated[int, Limit(ge=1, le=1024, description="Channels inside the deconvolution block.")]
     geometry: Annotated[
         Literal["resize", "crop"],
-        Limit(description="Images resized to a square, in training and test; or windows, and tests at their own size."),
+        Limit(description="Images resized to a square, in tests too; or windows, and tests at their own size."),
     ]
     size: Annotated[int, Limit(ge=33, le=1025, description="Side of an image, px (320).")]
     flip: Annotated[float, Limit(ge=0, le=1, description="Chance of mirroring a training image.")]
-    fusion: Annotated[
-        Literal["scores", "maps"],
-        Limit(description="Several supports: mean of their scores, or of the normalised maps that each gives."),
-    ]
     prior: Annotated[
         Literal["map", "constant", "shuffled"],
         Limit(description="What the segmentation branch is given: the map, or for an ablation one without places."),
-    ]
-    threshold: Annotated[
-        float, Limit(gt=0, lt=1, description="Of the normalised map, where it is scored without the other branch.")
     ]
 
     @model_validator(mode="after")
@@ -66,19 +64,22 @@ class Params(Schedule):
             )
         return self
 
-    def plays(self, fold: int, folds: int, held_out: int) -> int:
+    def unseen_fold(self, fold: int, folds: int, held_out: int) -> int:
         """Fold whose classes play unseen while training for a novel fold.
 
         Raises
         ------
         InputError
-            If that is the novel or the held-out fold, or none is left to classify.
+            If fewer than two known folds are there, or ``unseen`` counts beyond them.
         """
-        found = (fold + self.unseen) % folds
-        known = set(range(folds)) - {fold, found, held_out}
-        if found in (fold, held_out) or not known:
+        known = [(fold + step) % folds for step in range(1, folds) if (fold + step) % folds != held_out]
+        if len(known) < 2:
             raise InputError(
-                f"cam.unseen is {self.unseen}: for fold {fold} of {folds}, fold {found} would play unseen, "
-                f"{sorted(known) or 'none'} be classified; expected both, beside the novel and the held-out fold"
+                f"the CAM prior needs two known folds beside the novel one; fold {fold} of {folds} has {len(known)}: "
+                "set plan.cam to false, or raise index.folds"
             )
-        return found
+        if self.unseen > len(known):
+            raise InputError(
+                f"cam.unseen is {self.unseen}; expected at most {len(known)}, the known folds of fold {fold}"
+            )
+        return known[self.unseen - 1]

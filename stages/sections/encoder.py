@@ -10,7 +10,7 @@ from stages.core.params import Section
 
 
 class EncoderParams(Section):
-    """Architecture and first weights of both encoders, F_p and F_s."""
+    """Architecture and first weights of every network that is trained: F_p, F_s, and that of the CAM prior."""
 
     arch: Annotated[
         Literal["resnet18", "resnet34", "resnet50", "resnet101"],

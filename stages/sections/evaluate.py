@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field as Limit
 
@@ -10,8 +10,15 @@ from stages.core.params import Section
 
 
 class Params(Section):
-    """What evaluation keeps beside the scores."""
+    """What is decided at test time alone, and what is kept beside the scores."""
 
+    cam_fusion: Annotated[
+        Literal["scores", "maps"],
+        Limit(description="Several supports of the CAM prior: mean of their scores, or of the maps that each gives."),
+    ]
+    cam_threshold: Annotated[
+        float, Limit(gt=0, lt=1, description="Of the CAM prior's map, where it is scored without the other branch.")
+    ]
     examples: Annotated[
         int,
         Limit(ge=0, le=200, description="Episodes of the first seed whose predictions are kept for the report."),

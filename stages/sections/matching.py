@@ -10,7 +10,7 @@ from stages.core.params import Section
 
 
 class MatchingParams(Section):
-    """Prototype matching and the geometry of training; both encoders are trained alike."""
+    """Prototype matching and the geometry of training, of F_p and F_s alike; the CAM prior has its own."""
 
     scale: Annotated[float, Limit(gt=0, description="Factor of the cosine before the softmax (10).")]
     geometry: Annotated[

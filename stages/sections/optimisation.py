@@ -12,10 +12,10 @@ from stages.core.params import Section
 class Schedule(Section):
     """Iterations, and a rate that falls in steps."""
 
-    iterations: Annotated[int, Limit(ge=1, description="Iterations (6,000).")]
-    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (0.001).")]
-    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (2,000).")]
-    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (0.1).")]
+    iterations: Annotated[int, Limit(ge=1, description="Iterations (A: 6,000).")]
+    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (A: 0.001).")]
+    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (A: 2,000).")]
+    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (A: 0.1).")]
     seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
     log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
 

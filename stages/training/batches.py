@@ -55,7 +55,7 @@ class BatchSource(Protocol):
 BatchMaker = Callable[[torch.device], BatchSource]
 
 
-class Geometry(Protocol):
+class Shown(Protocol):
     """How an image becomes a square, in the sections that say so."""
 
     @property
@@ -88,7 +88,7 @@ class EpisodeBatches:
         Seed and purpose.
     """
 
-    def __init__(self, bank: Bank, sampler: EpisodeSampler, geometry: Geometry, count: int, *key: Key) -> None:
+    def __init__(self, bank: Bank, sampler: EpisodeSampler, geometry: Shown, count: int, *key: Key) -> None:
         self.bank, self._sampler, self._geometry, self._count, self._key = bank, sampler, geometry, count, key
 
     def draw(self, iteration: int, rank: int, world: int) -> Drawn:

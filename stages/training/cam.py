@@ -1,16 +1,20 @@
-"""What an iteration of the CAM prior's training sees (B): masked objects of known classes, pairs of the unseen ones."""
+"""Training of the CAM prior's network (B): masked objects of known classes, pairs of those that play unseen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.core.random import key_to_seed
+from stages.models.cam import CamNetwork
+from stages.ops.cam import classification_loss, masked
 from stages.ops.draws import to_keys
+from stages.ops.losses import upsampled_cross_entropy
 from stages.sections.cam import Params
 from stages.training.batches import Batch, Drawn, EpisodeBatches
+from stages.training.learners import told
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,33 @@ class CamBatches:
         if drawn.pairs is not None:
             batch |= {**self._pairs.show(drawn.pairs), "keys": to_keys(drawn.keys, device)}
         return batch
+
+
+class CamLearner(nn.Module):
+    """Classification of masked objects, segmentation by the prior."""
+
+    def __init__(self, network: CamNetwork, class_weight: float) -> None:
+        super().__init__()
+        self.network, self.class_weight = network, class_weight
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Whole loss, then the parts in the order of :data:`stages.training.learners.NAMES`.
+
+        Without pairs it is the classification loss alone, unweighted.
+        """
+        network = self.network
+        shown = [masked(batch["objects"][:, 0], batch["object_masks"][:, 0])]
+        if "images" in batch:
+            shown += [masked(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
+        # One pass for all: frozen BatchNorm does not mix images.
+        features = network.encoder(torch.cat(shown)).float()
+        objects, *pair = features.split([len(images) for images in shown])
+        with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as in tests
+            classification = classification_loss(network.scores(objects), batch["object_labels"])
+            if not pair:
+                return told(classification, loss_class=classification)
+            support, query = pair
+            priors = network.priors(query, network.scores(support))
+            segmentation = upsampled_cross_entropy(network.segment(query, priors, batch["keys"]), batch["masks"][:, 1])
+        total = segmentation + self.class_weight * classification
+        return told(total, loss_seg=segmentation, loss_class=classification)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stages.models.cam import CamNetwork
 from stages.models.decoder import Decoder
 from stages.models.encoder import Encoder
-from stages.ops.cam import classification_loss, masked
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match, support_prototypes
 from stages.training.batches import Batch
@@ -16,7 +14,7 @@ from stages.training.batches import Batch
 NAMES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3", "loss_class")
 
 
-def _told(total: Tensor, **parts: Tensor) -> Tensor:
+def told(total: Tensor, **parts: Tensor) -> Tensor:
     """The whole loss, then its parts in the order of :data:`NAMES`; NaN where there is none."""
     nothing = total.new_tensor(torch.nan)
     return torch.stack([total, *(parts.get(name, nothing).detach() for name in NAMES)])
@@ -50,7 +48,7 @@ class MatchingLearner(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Whole loss, then the parts in the order of :data:`NAMES`."""
         loss = matching_loss(self.encoder(batch["images"].flatten(0, 1)), batch["masks"], self.scale)
-        return _told(loss, loss_seg=loss)
+        return told(loss, loss_seg=loss)
 
 
 class JointLearner(nn.Module):
@@ -81,30 +79,4 @@ class JointLearner(nn.Module):
             loss = upsampled_cross_entropy(decoder(features).float(), target)
             total = total + self.gamma[level] * loss
             parts[f"loss_pseudo{level + 1}"] = loss
-        return _told(total, **parts)
-
-
-class CamLearner(nn.Module):
-    """The two-branch network of the CAM prior (B): classification of masked objects, segmentation by the prior."""
-
-    def __init__(self, network: CamNetwork, class_weight: float) -> None:
-        super().__init__()
-        self.network, self.class_weight = network, class_weight
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Whole loss, then the parts in the order of :data:`NAMES`; without pairs, classification alone."""
-        network, objects = self.network, masked(batch["objects"][:, 0], batch["object_masks"][:, 0])
-        if "images" not in batch:
-            loss = classification_loss(network.scores(network.encoder(objects)).float(), batch["object_labels"])
-            return _told(self.class_weight * loss, loss_class=loss)
-        supports = masked(batch["images"][:, 0], batch["masks"][:, 0])
-        queries, truth = batch["images"][:, 1], batch["masks"][:, 1]
-        # One pass for all: frozen BatchNorm does not mix images.
-        features = network.encoder(torch.cat([objects, supports, queries]))
-        shown, support, query = features.split([len(objects), len(supports), len(queries)])
-        classification = classification_loss(network.scores(shown).float(), batch["object_labels"])
-        priors = network.priors(query, network.scores(support))
-        logits = network.segment(query, priors, batch["keys"]).float()
-        segmentation = upsampled_cross_entropy(logits, truth)
-        total = segmentation + self.class_weight * classification
-        return _told(total, loss_seg=segmentation, loss_class=classification)
+        return told(total, **parts)

@@ -22,7 +22,6 @@ from stages.core.errors import InputError
 from stages.core.files import told_when_full
 from stages.core.progress import say, track
 from stages.core.threads import AHEAD, ahead
-from stages.models.cam import CamNetwork
 from stages.sections.optimisation import Schedule
 from stages.training.batches import Batch, BatchMaker, BatchSource
 from stages.training.learners import NAMES
@@ -123,7 +122,8 @@ def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> I
 def compile_parts(learner: nn.Module) -> None:
     """Let torch compile the networks that a learner calls, in place: names of weights stay."""
     for part in learner.children():
-        for net in part.children() if isinstance(part, (nn.ModuleDict, CamNetwork)) else [part]:
+        # What only holds networks is never called itself.
+        for net in part.children() if type(part).forward is nn.Module.forward else [part]:
             net.compile()
 
 

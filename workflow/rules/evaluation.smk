@@ -32,7 +32,11 @@ rule evaluate:
             ),
             baseline="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
             spfl="artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors",
-            cam="artifacts/cam/fold{fold}/weights.safetensors",
+            cam=(
+                ["artifacts/cam/fold{fold}/weights.safetensors"]
+                if TARGETS.plan.cam
+                else []
+            ),
             single_level=(
                 [
                     "artifacts/train/fold{fold}/{shot}shot/single-level/weights.safetensors"
@@ -51,6 +55,7 @@ rule evaluate:
     params:
         weights=CONFIG.weights,
         single_level="--single-level" if SINGLE_LEVEL else "",
+        cam="--cam" if TARGETS.plan.cam else "",
     shell:
         "python -m stages evaluate"
         " --index {input.index:q}"
@@ -59,7 +64,7 @@ rule evaluate:
         " --weights {params.weights:q}"
         " --baseline {input.baseline:q}"
         " --spfl {input.spfl:q}"
-        " --cam {input.cam:q}"
+        " {params.cam} {input.cam:q}"
         " {params.single_level} {input.single_level:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"

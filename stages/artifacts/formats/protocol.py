@@ -13,6 +13,10 @@ PROTOCOL = (
     Column("novel_images", "str", "training images that hold novel classes too: keep or drop"),
     Column("folds", "str", "number of folds, how the classes are laid into them, and which is held out, if any"),
     Column("min_object_pixels", "int64", "an image counts as one of a class from this many pixels on"),
-    Column("resolution", "str", "side of a training image and its geometry; tests are at the images' own size"),
+    Column(
+        "resolution",
+        "str",
+        "side of a training image and its geometry, tests at the images' own size; in rows of the CAM prior its own",
+    ),
     Column("weights", "str", "MD5 of the pretrained weights"),
 )

@@ -24,6 +24,6 @@ SCORES = TableSpec(
         Column("fb_iou_std", "float64", "standard deviation over seeds, points"),
         Column("episodes", "int64", "episodes scored, all seeds"),
         Column("seeds", "int64", "number of seeds"),
-        Column("parameters", "int64", "parameters of encoder and online classifier"),
+        Column("parameters", "int64", "parameters of the network, and of the online classifier"),
     ),
 )
