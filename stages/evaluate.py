@@ -106,7 +106,8 @@ def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: l
     """Datasets of the example file."""
     cases = list(kept)
     grids = _grids([found[REFINED].confident for found in kept.values()])
-    maps_of_cam = _grids([found[CAM].prior for found in kept.values() if CAM in found])
+    nothing = torch.zeros((0, 0))
+    maps_of_cam = _grids([found[CAM].prior if CAM in found else nothing for found in kept.values()])
     priors = [np.rint(255 * prior).astype(np.uint8) for prior in maps_of_cam]
     maps = [np.stack([_mask(found[variant], index) for variant in variants]) for found in kept.values()]
     return {

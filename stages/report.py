@@ -86,8 +86,8 @@ def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, coun
             shown.append(("truth", pictures.overlay(query, _mask(store, numbers[queries[row]], label))))
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
             shown.append(("confident query cells: red object, blue ground", pictures.confident(query, cells)))
-            if len(file["prior_cells"]):
-                prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
+            prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
+            if prior.size:
                 shown.append(("activation map of the class: dark 0, yellow 1", pictures.heat(query, prior)))
             maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *size)
             shown += [(name, pictures.overlay(query, map_)) for name, map_ in zip(variants, maps, strict=True)]

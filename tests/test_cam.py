@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from stages.artifacts import tables
+from stages.artifacts.formats.episode_results import RESULTS
 from stages.core.errors import InputError
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
@@ -29,7 +31,7 @@ from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.cam import CamBatches, CamLearner
 from stages.training.learners import NAMES
-from tests.makers import CAM, Project, tiny_values, write_values
+from tests.makers import CAM, TRAINED, Project, tiny_values, write_values
 
 CPU = torch.device("cpu")
 
@@ -409,3 +411,16 @@ def test_another_network_fold_or_world_is_refused(
     assert project.run("evaluate", *swapped) == 2
     assert "learned from" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_the_cam_prior_the_other_rows_are_the_same(project: Project, tmp_path: Path) -> None:
+    words = project.evaluate_words(tmp_path / "out")
+    place = words.index("--cam")
+    assert project.run("evaluate", *words[:place], *words[place + 2 :]) == 0
+    with_it = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
+    without = tables.read(tmp_path / "out/rows.parquet", RESULTS)
+    others = with_it[~with_it["variant"].str.startswith("cam")].reset_index(drop=True)
+    assert without.equals(others)
+    report = [*project.data(), "--regions", project.path("regions/0.h5"), "--out", tmp_path / "report"]
+    report += ["--pseudolabels", project.path("pseudolabels/fold0/0.h5"), "--evaluations", tmp_path / "out"]
+    assert project.run("report", *report, "--trainings", project.path(TRAINED["baseline"])) == 0

@@ -21,7 +21,7 @@ EXAMPLES = Spec(
         ),
         "cells": Field("E 2", "int32", "cells", "height and width of the confident map"),
         **ragged_fields("prior", "E", "uint8", "1/255", "activation map of the class (B, Eq. 3)"),
-        "prior_cells": Field("E 2", "int32", "cells", "height and width of that map"),
+        "prior_cells": Field("E 2", "int32", "cells", "height and width of that map; 0 where there is none"),
     },
     {"fold": "fold", "shot": "supports", "variants": "order of the predictions"},
 )
