@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -140,3 +141,20 @@ def test_sections_of_a_stage_are_those_of_its_signature() -> None:
     for stage in ("images", "baseline", "train", "evaluate", "pseudolabels", "report"):
         assert set(recipe.sections(stage)) == set(interface(stage).sections)
     assert set(recipe.sections("evaluate")) == {"evaluate", "encoder", "srofb"}
+
+
+def test_a_cluster_gives_a_gpu_to_every_job_that_uses_one() -> None:
+    text = "".join(path.read_text(encoding="utf8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
+    wanting = {name for name, body in zip(rules[::2], rules[1::2], strict=True) if "gpu=GPU" in body}
+    profile = (ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf8")
+    assert "cam" in wanting
+    assert set(re.findall(r"- (\w+):gpu=1", profile)) == wanting
+
+
+def test_neither_method_is_retrained_when_the_other_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names = {stage: {path.as_posix() for path in code.closure(stage)} for stage in ("baseline", "train", "cam")}
+    assert "stages/models/cam.py" in names["cam"]
+    assert not any("cam" in Path(name).stem for stage in ("baseline", "train") for name in names[stage])
+    assert not {"stages/training/joint.py", "stages/models/srofb.py"} & names["cam"]
