@@ -12,6 +12,7 @@ from stages.artifacts import tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
 from stages.artifacts.formats.comparisons import COMPARISONS
 from stages.artifacts.formats.results import SCORES
+from stages.reporting.scoring import MEAN
 
 REPORT = Path("report")
 
@@ -62,14 +63,28 @@ def markdown() -> str:
     classes = tables.read(REPORT / "classes.tsv", CLASS_SCORES)
     first = scores.iloc[0]
     facts = ("source", "train_list", "val_list", "novel_images", "folds", "min_object_pixels", "resolution", "weights")
-    episodes = f"{first['episodes']} episodes a fold, {first['seeds']} seed(s)"
+    counted = scores[scores["fold"] != MEAN].groupby("shot")[["episodes", "seeds"]].first()
+    episodes = [
+        f"* {shot}-shot: {row.episodes} episodes a fold, {row.seeds} seed(s)" for shot, row in counted.iterrows()
+    ]
+    own = scores.loc[scores["variant"].str.startswith("cam"), "resolution"].unique()
     lines = [f"# {first['protocol']}", "", "Written by `python -m workflow table --markdown`.", ""]
-    lines += [*(f"* {name}: {first[name]}" for name in facts), f"* {episodes}", ""]
+    lines += [
+        *(f"* {name}: {first[name]}" for name in facts),
+        *(f"* CAM prior: {words}" for words in own),
+        *episodes,
+        "",
+    ]
     lines += ["## mIoU, %", "", "Mean ± deviation over seeds [95 % bootstrap interval over query images].", ""]
     lines += _grid(*_wide(scores, ["shot", "variant"], "fold", _scored))
     lines += ["## FB-IoU, %", ""]
     lines += _grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
-    lines += ["## What each component adds, points of mIoU", "", "Paired: the same resampled query images.", ""]
+    lines += [
+        "## What each component adds, and the methods against each other, points of mIoU",
+        "",
+        "Paired: the same resampled query images.",
+        "",
+    ]
     lines += _grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))
     lines += ["## Per class, IoU %", ""]
     lines += _grid(*_wide(classes, ["shot", "variant"], "class", lambda row: f"{row['iou']:.1f}"))
