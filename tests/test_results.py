@@ -10,6 +10,7 @@ import pytest
 from stages.artifacts import tables
 from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.study_results import STUDY_CURVE
+from stages.reporting.studies import _rank
 from tests.makers import Project
 from workflow.__main__ import main
 
@@ -30,6 +31,11 @@ def test_markdown_holds_every_number_of_the_tables(
     assert widths == {5}
     assert main(["table"]) == 0
     assert "spfl+srofb" in capsys.readouterr().out
+
+
+def test_settings_are_ordered_as_numbers() -> None:
+    pairs = [("10", "srofb"), ("10", "matching"), ("2", "srofb"), ("0.6/0.8", "srofb"), ("none", "matching")]
+    assert [setting for setting, _ in sorted(pairs, key=_rank)] == ["none", "0.6/0.8", "2", "10", "10"]
 
 
 @pytest.mark.parametrize("name", ["supports", "thresholds"])

@@ -14,11 +14,18 @@ from stages.reporting.pictures import svg
 SAMPLES = 1000
 
 
+def _rank(pair: tuple[str, str]) -> tuple[list[float], str]:
+    """Settings as numbers, those without any first."""
+    setting, variant = pair
+    return [] if setting == "none" else [float(number) for number in setting.split("/")], variant
+
+
 def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
     """Mean over folds of every setting and variant, with bootstrap intervals over query images."""
     rows = []
     first = next(iter(folds.values()))
-    for setting, variant in first[["setting", "variant"]].drop_duplicates().itertuples(index=False):
+    pairs = first[["setting", "variant"]].drop_duplicates().itertuples(index=False)
+    for setting, variant in sorted(pairs, key=_rank):
         parts = {
             fold: frame[(frame["setting"] == setting) & (frame["variant"] == variant)] for fold, frame in folds.items()
         }
