@@ -61,20 +61,21 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
     for name, spec in (("results", SCORES), ("classes", CLASS_SCORES)):
         frame = tables.read(project.root / f"report/{name}.tsv", spec)
         found = frame[[column.name for column in PROTOCOL]].drop_duplicates().to_dict("records")
-        assert found == [
-            {
-                "protocol": "demo (built-in scenes)",
-                "source": "scenes",
-                "classes": f"8 {hashlib.md5(names.encode()).hexdigest()}",
-                "train_list": f"train {train}",
-                "val_list": f"val {val}",
-                "novel_images": "keep",
-                "folds": "4 contiguous",
-                "min_object_pixels": 32,
-                "resolution": "49 px, resize",
-                "weights": weights,
-            }
-        ]
+        others = {
+            "protocol": "demo (built-in scenes)",
+            "source": "scenes",
+            "classes": f"8 {hashlib.md5(names.encode()).hexdigest()}",
+            "train_list": f"train {train}",
+            "val_list": f"val {val}",
+            "novel_images": "keep",
+            "folds": "4 contiguous",
+            "min_object_pixels": 32,
+            "resolution": "49 px, resize",
+            "weights": weights,
+        }
+        cam = "49 px, resize, tests too, layer3, prior map, mean of scores, map cut at 0.5"
+        assert found == [others, {**others, "resolution": cam}]
+        assert set(frame.loc[frame["resolution"] == cam, "variant"]) == {"cam", "cam-map-only"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
         ("folds", 2),
         ("resolution", "473 px, resize"),
         ("weights", "another"),
+        ("cam", "49 px, resize, tests too, layer3, prior constant, mean of scores, map cut at 0.5"),
         ("classes", ["other"]),
         ("source", "voc+sbd"),
         ("resolution", None),
