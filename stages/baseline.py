@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore
-from stages.models.encoder import new_encoder
+from stages.models.encoder import NETWORK, new_encoder
 from stages.sections.baseline import Params
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
@@ -52,11 +50,8 @@ def run(
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store:
 
-        def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            return store.image(image), store.mask(image)[None]
-
         def batches(place: torch.device) -> EpisodeBatches:
-            bank = Bank(data, pool, read, place, memory_mb)
+            bank = Bank(data, pool, store.with_mask, place, memory_mb)
             return EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
 
         train_and_write(
@@ -70,7 +65,13 @@ def run(
             out=out,
             label=f"baseline fold {fold} {shot}-shot",
             shares=matching.episodes,
-            about={**described(encoder, matching, params), **{"stage": "baseline", "fold": fold, "shot": shot}},
+            about=described(
+                NETWORK,
+                encoder,
+                matching,
+                params,
+                {"scale": matching.scale, "stage": "baseline", "fold": fold, "shot": shot},
+            ),
             device=device,
             devices=devices,
             threads=threads,

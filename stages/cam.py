@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from stages.core.random import new_layers
@@ -28,9 +27,9 @@ from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.cam import CamBatches, CamLearner
 from stages.training.loop import MakeOptimiser
-from stages.training.stage import recipe_of, train_and_write
+from stages.training.stage import described, recipe_of, train_and_write
 
-PAIR = 1  # supports of a training episode; several at test are fused (section cam, fusion)
+PAIR = 1  # supports of a training episode; several at test are fused (evaluate.cam_fusion)
 
 
 def _freeze(encoder: Encoder, parts: int) -> None:
@@ -72,19 +71,12 @@ def run(
             net, classes=len(known), wiring=params.wiring, width=params.deconv_width, prior=params.prior
         )
     pool = data.training_images(fold)
-
-    def names(labels: NDArray[np.int64]) -> list[str]:
-        return [data.classes[label - 1] for label in labels]
-
     objects = EpisodeSampler(data, pool, known, 0, "training")
     pairs = EpisodeSampler(data, pool, unseen, PAIR, "training")
     with ImageStore(images, data) as store:
 
-        def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            return store.image(image), store.mask(image)[None]
-
         def batches(place: torch.device) -> CamBatches:
-            bank = Bank(data, pool, read, place, memory_mb)
+            bank = Bank(data, pool, store.with_mask, place, memory_mb)
             return CamBatches(
                 EpisodeBatches(bank, objects, params, params.objects, params.seed, "object"),
                 EpisodeBatches(bank, pairs, params, params.episodes, params.seed, "pair"),
@@ -103,13 +95,13 @@ def run(
             out=out,
             label=f"cam fold {fold}",
             shares=1,
-            about={
-                "network": NETWORK,
-                **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
-                **params.model_dump(),
-                **{"stage": "cam", "fold": fold, "resolution": f"{params.size} px, {params.geometry}"},
-                **{"known": names(known), "plays_unseen": names(unseen)},
-            },
+            about=described(
+                *(NETWORK, encoder, params, params),
+                {
+                    **params.model_dump(),
+                    **{"stage": "cam", "fold": fold, "known": data.names(known), "plays_unseen": data.names(unseen)},
+                },
+            ),
             device=device,
             devices=1,
             threads=threads,

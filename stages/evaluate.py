@@ -224,7 +224,7 @@ def _cam(path: Path, index: Index, fold: int) -> tuple[CamNetwork, dict[str, Any
         If it has learned from other classes than the index's base classes: a novel one may be among them.
     """
     network, about = load_cam(path, fold)
-    base = {index.classes[label - 1] for label in index.base(fold)}
+    base = set(index.names(index.base(fold)))
     learned = {*about["known"], *about["plays_unseen"]}
     if learned != base:
         raise InputError(

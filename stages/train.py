@@ -21,7 +21,7 @@ from stages.core.random import new_layers
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import new_encoder
+from stages.models.encoder import NETWORK, new_encoder
 from stages.sections.encoder import EncoderParams
 from stages.sections.matching import MatchingParams
 from stages.sections.train import Params, TrainingVariant
@@ -94,10 +94,13 @@ def run(
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",
             shares=min(matching.episodes, params.extra_images),
-            about={
-                **described(encoder, matching, params),
-                **{"stage": "train", "fold": fold, "shot": shot, "variant": variant, "gamma": gamma},
-            },
+            about=described(
+                *(NETWORK, encoder, matching, params),
+                {
+                    **{"scale": matching.scale, "stage": "train", "fold": fold, "shot": shot},
+                    **{"variant": variant, "gamma": gamma},
+                },
+            ),
             device=device,
             devices=devices,
             threads=threads,

@@ -81,6 +81,10 @@ class Index:
         wanted = (self.split == TRAIN) & base & ~(unknown & (self.novel_images == "drop"))
         return np.flatnonzero(wanted)
 
+    def names(self, labels: NDArray[np.int64]) -> list[str]:
+        """Names of classes."""
+        return [self.classes[label - 1] for label in labels]
+
     def validation_images(self) -> NDArray[np.int64]:
         """Images of the validation list."""
         return np.flatnonzero(self.split == VAL)

@@ -90,6 +90,10 @@ class ImageStore(_Shards):
         """(H, W) uint8 labels as annotated: 0 background, 1…C, 255 void."""
         return read_mask(self.files[self._index.shard[image]], int(self._index.row[image]))
 
+    def with_mask(self, image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """An image and its mask as the one label map (1, H, W) that goes with it."""
+        return self.image(image), self.mask(image)[None]
+
 
 class PseudoLabelStore(_Shards):
     """Pseudo-label maps by image id."""

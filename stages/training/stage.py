@@ -18,12 +18,10 @@ from stages.core.digests import digest_once
 from stages.core.errors import InputError
 from stages.core.files import whole_folder
 from stages.core.params import Section
-from stages.models.encoder import NETWORK
 from stages.models.files import save_network
 from stages.sections.encoder import EncoderParams
-from stages.sections.matching import MatchingParams
 from stages.sections.optimisation import Optimisation, Schedule
-from stages.training.batches import BatchMaker
+from stages.training.batches import BatchMaker, Shown
 from stages.training.loop import Hardware, MakeOptimiser, fit
 
 CHECKPOINT_EVERY = 50
@@ -51,15 +49,17 @@ def sgd(params: Optimisation) -> MakeOptimiser:
     return make
 
 
-def described(encoder: EncoderParams, matching: MatchingParams, params: Schedule) -> dict[str, Any]:
-    """What is noted beside a trained encoder."""
+def described(
+    network: str, encoder: EncoderParams, shown: Shown, params: Schedule, more: dict[str, Any]
+) -> dict[str, Any]:
+    """What is noted beside a trained network of a kind; ``more`` is its own."""
     return {
-        "network": NETWORK,
+        "network": network,
         **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
-        "scale": matching.scale,
-        "resolution": f"{matching.size} px, {matching.geometry}",
+        "resolution": f"{shown.size} px, {shown.geometry}",
         "iterations": params.iterations,
         "seed": params.seed,
+        **more,
     }
 
 
