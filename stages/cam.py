@@ -68,7 +68,12 @@ def run(
     _freeze(net, params.frozen)
     with new_layers(params.seed, "branches"):
         network = CamNetwork(
-            net, classes=len(known), wiring=params.wiring, width=params.deconv_width, prior=params.prior
+            net,
+            classes=len(known),
+            wiring=params.wiring,
+            weighting=params.weighting,
+            width=params.deconv_width,
+            prior=params.prior,
         )
     pool = data.training_images(fold)
     objects = EpisodeSampler(data, pool, known, 0, "training")

@@ -33,8 +33,9 @@ from stages.data.index import ATTRIBUTES, Index, read_index
 from stages.data.store import ImageStore
 from stages.evaluation.bank import SupportBank
 from stages.evaluation.cam import CAM, MAP, CamPredictor
-from stages.evaluation.cases import Case, read_cases
-from stages.evaluation.predictor import Prediction, Predictor, Refinement
+from stages.evaluation.cases import Case
+from stages.evaluation.lists import read_cases
+from stages.evaluation.predictor import REFINED, REFINEMENTS, SUPPORT_ONLY, Prediction, Predictor, Refinement
 from stages.evaluation.scoring import Predicts, predict_and_score, rows_of
 from stages.models.cam import CamNetwork, load_cam
 from stages.models.encoder import Encoder, load_encoder, new_encoder
@@ -45,7 +46,6 @@ from stages.sections.encoder import EncoderParams
 from stages.sections.evaluate import Params
 from stages.sections.srofb import SrofbParams
 
-SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
 VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED, MAP, CAM)
 
 
@@ -71,7 +71,7 @@ def _predictors(
     params: Params,
 ) -> Iterator[tuple[str, Predicts]]:
     """What predicts, one after another; none is kept here, since the next wants its memory."""
-    refinements = [Refinement(SUPPORT_ONLY, False, srofb), Refinement(REFINED, True, srofb)]
+    refinements = [Refinement(name, with_query, srofb) for name, with_query in REFINEMENTS.items()]
     for variant in (name for name in VARIANTS if name in encoders):
         net, about = encoders[variant]
         half = about["precision"] == "bf16" and place.type == "cuda"  # a CPU would round, and be no faster
@@ -80,7 +80,7 @@ def _predictors(
         yield (
             variant,
             Predictor(
-                SupportBank(extract, data, store.image, store.mask, memory_mb),
+                SupportBank(extract, data.size, store.image, store.mask, memory_mb),
                 about["scale"],
                 ways,
                 half=half,
@@ -93,7 +93,7 @@ def _predictors(
 
 def _mask(prediction: Prediction, index: Index) -> NDArray[np.uint8]:
     """(H, W) prediction at the query's size, 1 foreground."""
-    size = int(index.height[prediction.case.query]), int(index.width[prediction.case.query])
+    size = index.size(prediction.case.query)
     foreground = upsample(prediction.logits[None, None], size)[0, 0] > 0
     return foreground.to(torch.uint8).cpu().numpy()
 
@@ -237,7 +237,11 @@ def _cam(path: Path, index: Index, fold: int) -> tuple[CamNetwork, dict[str, Any
 def _cam_protocol(about: dict[str, Any], params: Params) -> str:
     """What the rows of the CAM prior depend on beside the others' protocol."""
     words = [about["resolution"], "tests too" if about["geometry"] == "resize" else "tests at own size", "layer3"]
-    words += [f"prior {about['prior']}", f"mean of {params.cam_fusion}", f"map cut at {params.cam_threshold:g}"]
+    words += [
+        f"prior {about['prior']} by {about['weighting']}",
+        f"mean of {params.cam_fusion}",
+        f"map cut at {params.cam_threshold:g}",
+    ]
     return ", ".join(words)
 
 

@@ -125,7 +125,7 @@ def run(
         place = pick_device(device)
         half = about["precision"] == "bf16" and place.type == "cuda"
         extract = FeatureExtractor(net, about["precision"], place)
-        bank = SupportBank(extract, data, store.image, store.mask, memory_mb)
+        bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
         for setting, mine, ways in _settings(study, numbers, cases, srofb):
             predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
             scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)

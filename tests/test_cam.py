@@ -20,10 +20,11 @@ from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore
 from stages.evaluation.cam import CamPredictor
-from stages.evaluation.cases import Case, read_cases
+from stages.evaluation.cases import Case
+from stages.evaluation.lists import read_cases
 from stages.models.cam import CamNetwork, MultiScale, load_cam
 from stages.models.encoder import Encoder
-from stages.ops.cam import EPSILON, classification_loss, masked, normalised, prior_map, shuffled
+from stages.ops.cam import EPSILON, classification_loss, masked, normalised, prior_map, shuffled, weights_of
 from stages.ops.geometry import gather, squares
 from stages.sections.cam import Params
 from stages.sections.evaluate import Params as EvaluateParams
@@ -39,7 +40,14 @@ CPU = torch.device("cpu")
 def network(**changes: Any) -> CamNetwork:
     """A small network with random weights."""
     torch.manual_seed(0)
-    shape: dict[str, Any] = {"classes": 3, "wiring": "sum", "width": 4, "prior": "map", **changes}
+    shape: dict[str, Any] = {
+        "classes": 3,
+        "wiring": "sum",
+        "weighting": "scores",
+        "width": 4,
+        "prior": "map",
+        **changes,
+    }
     return CamNetwork(Encoder(arch="resnet18", stem="torchvision", width=4), **shape).eval()
 
 
@@ -59,6 +67,18 @@ def test_equation_1_of_a_score_without_bounds_stays_finite() -> None:
     assert loss.item() == pytest.approx(1e4)
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
+
+
+def test_likeness_is_positive_whatever_the_scores_are() -> None:
+    scores = torch.tensor([[-4.0, -1.0, -2.0]])
+    assert torch.equal(weights_of(scores, "scores"), scores)
+    sigmoid, softmax = weights_of(scores, "sigmoid"), weights_of(scores, "softmax")
+    assert sigmoid[0].tolist() == pytest.approx([1 / (1 + math.exp(-score)) for score in (-4, -1, -2)])
+    assert softmax.sum().item() == pytest.approx(1)
+    assert softmax.argmax() == sigmoid.argmax() == 1
+    maps = torch.tensor([[[-9.0, -1.0]], [[-9.0, -1.0]], [[-9.0, -1.0]]])  # the ground, and what looks like something
+    assert prior_map(maps, scores)[0, 0].argmax() == 0  # the ground is brighter
+    assert prior_map(maps, sigmoid)[0, 0].argmax() == prior_map(maps, softmax)[0, 0].argmax() == 1
 
 
 def test_equation_2_adds_the_weighted_maps() -> None:

@@ -21,7 +21,8 @@ from stages.core.random import key_to_seed
 from stages.data.index import read_index
 from stages.data.store import ImageStore
 from stages.evaluation.bank import FeatureBank, SupportBank
-from stages.evaluation.cases import Case, read_cases
+from stages.evaluation.cases import Case
+from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import Prediction, Predictor, Refinement
 from stages.evaluation.scoring import score
 from stages.models.encoder import load_encoder
@@ -59,7 +60,7 @@ def predictions(
     net, about = load_encoder(project.path(SPFL))
     with pytest.MonkeyPatch.context() as patch, ImageStore([Path(path) for path in project.images()], index) as store:
         patch.setattr("stages.evaluation.bank.memory_budget", lambda device, asked: budget)
-        bank = SupportBank(FeatureExtractor(net, "fp32", CPU), index, store.image, store.mask, 0)
+        bank = SupportBank(FeatureExtractor(net, "fp32", CPU), index.size, store.image, store.mask, 0)
         predictor = Predictor(bank, about["scale"], ways, batch=batch)
         found = []
         for block in predictor.blocks(cases, "test"):

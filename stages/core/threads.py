@@ -1,12 +1,11 @@
-"""One image, one core: work on single images runs side by side in processes; only decoding runs ahead in threads."""
+"""One image, one core: work on single images runs side by side in processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -20,7 +19,6 @@ from stages.core.progress import track
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 8  # images or batches that are decoded ahead
 
 
 @contextmanager
@@ -39,25 +37,6 @@ def _alone(work: Callable[[T], R], item: T) -> R:
     """Do the work on one thread; libraries that it has brought in are held too."""
     with one_thread():
         return work(item)
-
-
-def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """Apply a function in order, ``count`` items ahead of who asks, in threads; for decoding, beside a computation."""
-    if count == 0:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # who asks may have stopped
-            for future in waiting:
-                future.cancel()
 
 
 class Workers:

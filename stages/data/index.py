@@ -85,6 +85,10 @@ class Index:
         """Names of classes."""
         return [self.classes[label - 1] for label in labels]
 
+    def size(self, image: int) -> tuple[int, int]:
+        """Height and width of an image, px."""
+        return int(self.height[image]), int(self.width[image])
+
     def validation_images(self) -> NDArray[np.int64]:
         """Images of the validation list."""
         return np.flatnonzero(self.split == VAL)

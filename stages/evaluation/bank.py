@@ -14,7 +14,6 @@ from torch import Tensor
 
 from stages.core.compute import memory_budget
 from stages.core.labels import VOID
-from stages.data.index import Index
 from stages.evaluation.cases import Case, by_query
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import mask_at_cells
@@ -108,22 +107,13 @@ class FeatureBank:
         return blocks
 
 
-def own_size(index: Index) -> Callable[[int], tuple[int, int]]:
-    """Sizes of images that are shown as they are."""
-    return lambda image: (int(index.height[image]), int(index.width[image]))
-
-
 class SupportBank(FeatureBank):
     """Features of images at their own size, and what follows from them for supports.
 
     Parameters
     ----------
-    extract, budget_mb
-        See :class:`FeatureBank`.
-    index
-        Sizes of the images.
-    image
-        Decodes an image.
+    extract, size, image, budget_mb
+        See :class:`FeatureBank`; images are shown as they are.
     support_mask
         Decodes its mask; asked for supports alone.
     """
@@ -131,12 +121,12 @@ class SupportBank(FeatureBank):
     def __init__(
         self,
         extract: FeatureExtractor,
-        index: Index,
+        size: Callable[[int], tuple[int, int]],
         image: Callable[[int], NDArray[np.uint8]],
         support_mask: Callable[[int], NDArray[np.uint8]],
         budget_mb: int,
     ) -> None:
-        super().__init__(extract, own_size(index), image, budget_mb)
+        super().__init__(extract, size, image, budget_mb)
         self._mask = support_mask
         self._supports: dict[int, dict[int, _Support]] = {}
 

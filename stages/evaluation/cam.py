@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stages.core.random import key_to_seed
 from stages.data.index import Index
-from stages.evaluation.bank import FeatureBank, own_size
+from stages.evaluation.bank import FeatureBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Prediction
 from stages.models.cam import CamNetwork
@@ -62,7 +62,7 @@ class CamPredictor:
         self._network, self._params = network.to(place), params
         self._image, self._mask = image, support_mask
         self._side = about["size"] if about["geometry"] == "resize" else 0
-        self._size = (lambda _: (self._side, self._side)) if self._side else own_size(index)
+        self._size = (lambda _: (self._side, self._side)) if self._side else index.size
         self._extract = FeatureExtractor(network.encoder, about["precision"], place)
         self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
         self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes

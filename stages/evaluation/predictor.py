@@ -17,6 +17,8 @@ from stages.models.srofb import Cells, Task, classify, confident_cells, query_ce
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
+SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
+REFINEMENTS = {SUPPORT_ONLY: False, REFINED: True}  # whether confident query cells are learned from too
 BATCH_MB = {"cpu": 32, "cuda": 4096}  # of classifiers trained side by side: a cache full; what fills a GPU with work
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stages.models.encoder import Encoder
 from stages.models.files import read_about
-from stages.ops.cam import normalised, prior_map, shuffled
+from stages.ops.cam import normalised, prior_map, shuffled, weights_of
 
 NETWORK = "cam"
 
@@ -56,15 +56,17 @@ class CamNetwork(nn.Module):
         Known classes n.
     wiring
         Of the multi-scale block.
+    weighting
+        What the scores become before they weigh the maps (:func:`stages.ops.cam.weights_of`).
     width
         Channels between the two transposed convolutions.
     prior
         ``map``, or what stands in for it in an ablation: ``constant`` (one everywhere), ``shuffled``.
     """
 
-    def __init__(self, encoder: Encoder, *, classes: int, wiring: str, width: int, prior: str) -> None:
+    def __init__(self, encoder: Encoder, *, classes: int, wiring: str, weighting: str, width: int, prior: str) -> None:
         super().__init__()
-        self.encoder, self.given = encoder, prior
+        self.encoder, self.weighting, self.given = encoder, weighting, prior
         self.classify = nn.Conv2d(encoder.channels, classes, 1)
         self.refine = MultiScale(classes, wiring)
         # Kernel 3, stride 2, padding 1 gives 2h − 1 cells: corners stay on corners, as everywhere here.
@@ -86,7 +88,7 @@ class CamNetwork(nn.Module):
     def priors(self, features: Tensor, scores: Tensor) -> Tensor:
         """Normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
         maps = self.maps(features) if features.dim() == 4 else self.maps(features[None])[0]
-        return normalised(prior_map(maps, scores))
+        return normalised(prior_map(maps, weights_of(scores, self.weighting)))
 
     def segment(self, features: Tensor, priors: Tensor, keys: Tensor) -> Tensor:
         """Background and foreground (B, Eq. 4), or without the map in an ablation.
@@ -123,7 +125,7 @@ def load_cam(path: Path, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
     """
     about = read_about(path, NETWORK, fold)
     encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
-    shape = {"wiring": about["wiring"], "width": about["deconv_width"], "prior": about["prior"]}
-    network = CamNetwork(encoder, classes=len(about["known"]), **shape)
+    shape = {name: about[name] for name in ("wiring", "weighting", "prior")}
+    network = CamNetwork(encoder, classes=len(about["known"]), width=about["deconv_width"], **shape)
     network.load_state_dict(load_file(path))
     return network.eval().requires_grad_(False), about

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.ahead import AHEAD, ahead
 from stages.core.progress import track
-from stages.core.threads import AHEAD, ahead
 from stages.models.encoder import Encoder
 
 T = TypeVar("T")

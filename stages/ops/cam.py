@@ -38,22 +38,33 @@ def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.softplus(-signs * scores).mean()
 
 
-def prior_map(maps: Tensor, scores: Tensor) -> Tensor:
-    """Sum of the known classes' maps, each weighted by the support's score for it (B, Eq. 2).
+def weights_of(scores: Tensor, weighting: str) -> Tensor:
+    """What weighs the maps of the known classes, (E, n): the scores (B, Eq. 2), or how alike they say the classes are.
+
+    A score is a logit, and negative for nearly every class: two negative ones multiply to a large positive. ``sigmoid``
+    is each class's own probability under Eq. 1, ``softmax`` shares one among the classes.
+    """
+    if weighting == "scores":
+        return scores
+    return scores.sigmoid() if weighting == "sigmoid" else scores.softmax(1)
+
+
+def prior_map(maps: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the known classes' maps, each with its weight (B, Eq. 2).
 
     Parameters
     ----------
     maps : (n, h, w) or (E, n, h, w)
         D′ of the query.
-    scores : (E, n)
-        S of the supports.
+    weights : (E, n)
+        Of each class (:func:`weights_of`).
 
     Returns
     -------
     (E, h, w)
         M, in no particular range.
     """
-    return torch.einsum("nhw,en->ehw" if maps.dim() == 3 else "enhw,en->ehw", maps, scores)
+    return torch.einsum("nhw,en->ehw" if maps.dim() == 3 else "enhw,en->ehw", maps, weights)
 
 
 def normalised(maps: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ class Params(Schedule):
         Literal["sum", "join"],
         Limit(description="Multi-scale block: a 3×3 and two 1×1 convolutions summed, or 3×3 and 1×1 joined by a 1×1."),
     ]
+    weighting: Annotated[
+        Literal["scores", "sigmoid", "softmax"],
+        Limit(description="What weighs the known classes' maps: the support's scores as they are, or their likeness."),
+    ]
     deconv_width: Annotated[int, Limit(ge=1, le=1024, description="Channels inside the deconvolution block.")]
     geometry: Annotated[
         Literal["resize", "crop"],

@@ -46,7 +46,7 @@ class Bank:
             self._all = self._pack(images.tolist(), "decode")
 
     def _pack(self, images: list[int], label: str = "") -> Pictures:
-        sizes = [(int(self._index.height[image]), int(self._index.width[image])) for image in images]
+        sizes = [self._index.size(int(image)) for image in images]
         items = map(self._decoded, images)
         return pack(sizes, track(items, len(images), label, "image") if label else items, self.device)
 

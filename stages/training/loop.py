@@ -18,10 +18,10 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
+from stages.core.ahead import AHEAD, ahead
 from stages.core.errors import InputError
 from stages.core.files import told_when_full
 from stages.core.progress import say, track
-from stages.core.threads import AHEAD, ahead
 from stages.sections.optimisation import Schedule
 from stages.training.batches import Batch, BatchMaker, BatchSource
 from stages.training.learners import NAMES
