@@ -34,7 +34,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies")
+TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies", "export", "segment")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say(f"{stage.name}: interrupted; no output was written, run it again to go on")
+        say(f"{stage.name}: interrupted; nothing half-written is kept, run it again to go on")
         return 130
     return 0
 

@@ -31,6 +31,7 @@ ARROWS = {
     "models": {"core", "sections", "artifacts", "ops", "models"},
     "training": {"core", "sections", "artifacts", "ops", "data", "models", "training"},
     "evaluation": {"core", "sections", "artifacts", "ops", "data", "models", "evaluation"},
+    "inference": {"core", "sections", "ops", "models", "evaluation", "inference"},
     "reporting": {"core", "sections", "artifacts", "ops", "data", "models", "reporting"},
 }
 GENERATED: dict[Path, Callable[[], str]] = {

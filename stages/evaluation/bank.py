@@ -84,6 +84,11 @@ class FeatureBank:
         for image in images:
             self._kept.move_to_end(image)
 
+    def forget(self, images: set[int]) -> None:
+        """Let go of images that are not asked for again."""
+        for image in images & self._kept.keys():
+            del self._kept[image]
+
     def __getitem__(self, image: int) -> Tensor:
         """(C, h, w) of an image that is held."""
         return self._kept[image]

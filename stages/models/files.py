@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from stages.core.errors import InputError
 
-FORMAT, VERSION = "novelseg-network", 3
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes
+    ----------
+    name, version
+        As written in its head.
+    remedy
+        What to do where a file is missing or wrong.
+    """
+
+    name: str
+    version: int
+    remedy: str
+
+
+NETWORK = Kind("novelseg-network", 3, "run the stage that trains it")
 
 
 def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
@@ -28,10 +47,38 @@ def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
         ``network`` (its kind), ``stage``, ``arch``, ``stem``, ``width``, ``precision``, ``resolution`` and what else
         should lie beside the weights.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_tensors(path, network.state_dict(), NETWORK, about)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], kind: Kind, about: dict[str, Any]) -> None:
+    """Write tensors, and in the file's head what they are."""
+    state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One key: safetensors writes several in an order that differs from process to process.
-    save_file(state, path, {FORMAT: json.dumps({"version": VERSION, **about}, sort_keys=True)})
+    save_file(state, path, {kind.name: json.dumps({"version": kind.version, **about}, sort_keys=True)})
     path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
+
+
+def read_head(path: Path, kind: Kind) -> dict[str, Any]:
+    """What a file says that it is, its tensors unread.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, damaged, of another kind or version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {kind.remedy}") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable {kind.name} file ({error}); delete it and {kind.remedy}") from None
+    if kind.name not in meta:
+        raise InputError(f"{path}: expected a '{kind.name}' file; {kind.remedy}")
+    about = json.loads(meta[kind.name])
+    if about.pop("version") != kind.version:
+        raise InputError(f"{path}: {kind.name} is of another version, this code reads {kind.version}: {kind.remedy}")
+    return dict(about)
 
 
 def read_about(path: Path, network: str | None = None, fold: int | None = None) -> dict[str, Any]:
@@ -52,20 +99,7 @@ def read_about(path: Path, network: str | None = None, fold: int | None = None) 
         If the file is absent, damaged, not written by this project, of another kind, or trained for another fold: it
         has seen the novel classes of the one given.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage that trains it") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable weight file ({error}); delete it and rerun its stage") from None
-    if FORMAT not in meta:
-        raise InputError(f"{path}: expected a '{FORMAT}' file; rerun the stage that trains it")
-    about = json.loads(meta[FORMAT])
-    if about.pop("version") != VERSION:
-        raise InputError(
-            f"{path}: {FORMAT} is of another version, this code reads {VERSION}: rerun the stage that trains it"
-        )
+    about = read_head(path, NETWORK)
     if network is not None and about["network"] != network:
         raise InputError(f"{path}: holds the network '{about['network']}', not '{network}'; give the file of that one")
     if fold is not None and about["fold"] != fold:

@@ -15,11 +15,12 @@ from scipy.ndimage import map_coordinates
 
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
+from stages.ops import drawing
+from stages.ops.drawing import BORDER, FOREGROUND, RGB, mix
 
 mpl.use("agg")
 
-RGB = NDArray[np.uint8]
-FOREGROUND, BACKGROUND, BORDER = (230, 60, 40), (40, 110, 230), (255, 235, 60)
+BACKGROUND = (40, 110, 230)
 SIDE_PX = 240
 
 
@@ -39,23 +40,9 @@ def tile(image: RGB) -> str:
     return _uri(buffer.getvalue(), "jpeg")
 
 
-def _mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], share: float) -> RGB:
-    mixed = image.astype(np.float32)
-    mixed[where] = (1 - share) * mixed[where] + share * np.array(colour, np.float32)
-    return mixed.astype(np.uint8)
-
-
-def _outline(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    padded = np.pad(where, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return where & ~inner
-
-
 def overlay(image: RGB, mask: NDArray[np.uint8]) -> str:
     """Foreground (mask 1) tinted, its outline drawn; void (255) grey."""
-    shown = _mix(image, mask == VOID, (128, 128, 128), 0.6)
-    shown = _mix(shown, mask == 1, FOREGROUND, 0.45)
-    return tile(_mix(shown, _outline(mask == 1), BORDER, 1.0))
+    return tile(drawing.overlay(image, mask))
 
 
 def region_borders(image: RGB, labels: NDArray[np.integer]) -> str:
@@ -63,7 +50,7 @@ def region_borders(image: RGB, labels: NDArray[np.integer]) -> str:
     edge = np.zeros(labels.shape, bool)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    return tile(_mix(image, edge, BORDER, 1.0))
+    return tile(mix(image, edge, BORDER, 1.0))
 
 
 def label_map(labels: NDArray[np.uint8]) -> str:
@@ -88,9 +75,9 @@ def confident(image: RGB, cells: NDArray[np.uint8]) -> str:
     rows = (np.arange(image.shape[0]) * cells.shape[0]) // image.shape[0]
     columns = (np.arange(image.shape[1]) * cells.shape[1]) // image.shape[1]
     spread = cells[rows][:, columns]
-    shown = _mix(image, spread == 0, (255, 255, 255), 0.55)
-    shown = _mix(shown, spread == 1, BACKGROUND, 0.45)
-    return tile(_mix(shown, spread == 2, FOREGROUND, 0.5))
+    shown = mix(image, spread == 0, (255, 255, 255), 0.55)
+    shown = mix(shown, spread == 1, BACKGROUND, 0.45)
+    return tile(mix(shown, spread == 2, FOREGROUND, 0.5))
 
 
 def loss_curves(logs: dict[str, pd.DataFrame]) -> str:

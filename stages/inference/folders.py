@@ -1,0 +1,209 @@
+"""Supports and queries as files in folders, and the folder that masks are written to."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.core.errors import InputError
+from stages.core.files import digest, whole_file
+from stages.inference.photos import read_mask, read_photo
+from stages.inference.segmenter import probability, shown_pair
+from stages.ops.drawing import overlay
+
+IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
+COLUMNS = (
+    "file",
+    "md5",
+    "mask",
+    "width_px",
+    "height_px",
+    "object_px",
+    "object_share",
+    "confidence",
+    "object_confidence",
+)
+
+
+@dataclass
+class Refused:
+    """Files that could not be used, each with its sentence."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, reason: object) -> None:
+        """Note one."""
+        self.reasons.append(str(reason))
+
+
+@dataclass(frozen=True)
+class Support:
+    """A picture with its mask (1 object, 0 rest, 255 neither)."""
+
+    path: Path
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+
+def pictures_in(folder: Path, option: str) -> list[Path]:
+    """Files of a folder, by name; hidden ones are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; {option} expects one with pictures")
+    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not found:
+        raise InputError(f"{folder}: holds no file; {option} expects pictures in it")
+    return found
+
+
+def read_supports(folder: Path, label: int, side: int, refused: Refused) -> list[Support]:
+    """Pictures of ``images/`` with the mask of the same name (but for its ending) in ``masks/``.
+
+    What cannot be used is refused one by one.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    option = "--support"
+    images, masks = (pictures_in(folder / name, option) for name in (IMAGES, MASKS))
+    by_name: dict[str, list[Path]] = {}
+    for path in masks:
+        by_name.setdefault(path.stem, []).append(path)
+    found = []
+    for path in images:
+        try:
+            found.append(_support(path, by_name.pop(path.stem, []), label, side))
+        except InputError as error:
+            refused.add(error)
+    for path in sorted(path for left in by_name.values() for path in left):
+        refused.add(f"{path}: no picture in {folder / IMAGES} is called {path.stem}; add it or take the mask out")
+    if not found:
+        raise InputError(f"{folder}: no support can be used: {'; '.join(refused.reasons)}")
+    return found
+
+
+def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
+    if not masks:
+        raise InputError(
+            f"{path}: no mask of this name in {path.parent.parent / MASKS} (or another picture has the same name); "
+            "add one"
+        )
+    if len(masks) > 1:
+        raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
+    support = Support(path, read_photo(path), read_mask(masks[0], label))
+    shown_pair(support.image, support.mask, side, str(masks[0]))
+    return support
+
+
+def read_queries(paths: list[Path], refused: Refused) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """Pictures, one after another; what cannot be used is refused."""
+    for path in paths:
+        try:
+            image = read_photo(path)
+        except InputError as error:
+            refused.add(error)
+            continue
+        yield path, image
+
+
+def result_names(paths: list[Path]) -> dict[Path, str]:
+    """Name of each picture's results: its own without the ending, unless another would be called the same."""
+    stems = [path.stem.casefold() for path in paths]
+    return {path: path.stem if stems.count(path.stem.casefold()) == 1 else path.name for path in paths}
+
+
+class Results:
+    """The output folder: a mask, an overlay and a row for each picture, the row last.
+
+    Parameters
+    ----------
+    folder
+        Where; made if need be.
+    settings
+        What the results depend on beside the picture. A folder that holds results of others is refused.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._folder, self._table = folder, folder / TABLE
+        place = folder / SETTINGS
+        text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
+        if place.exists() and place.read_text(encoding="utf8") != text:
+            raise InputError(
+                f"{folder}: holds results of other settings or supports ({place.name} says which); give another folder"
+            )
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is no folder; give another place for --out")
+        for name in (MASKS, OVERLAYS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with whole_file(place) as scratch:
+            scratch.write_text(text, encoding="utf8")
+        self._rows = self._done()
+        self._write()
+
+    def _done(self) -> dict[str, dict[str, str]]:
+        """Rows of an earlier run whose mask is there; a line that a kill has torn is left out."""
+        if not self._table.exists():
+            return {}
+        with self._table.open(encoding="utf8", newline="") as file:
+            rows = [row for row in csv.DictReader(file, delimiter="\t") if None not in row.values()]
+        return {row["file"]: row for row in rows if (self._folder / MASKS / row["mask"]).exists()}
+
+    def has(self, path: Path) -> bool:
+        """Whether the results of a picture are there, and it is still the same."""
+        row = self._rows.get(path.name)
+        return row is not None and row["md5"] == digest(path)
+
+    def add(self, path: Path, name: str, image: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:
+        """Write what was found in a picture; its row last, so that one without a row is done again."""
+        mask = (logits > 0).astype(np.uint8)
+        for place, picture in (
+            (Path(MASKS) / f"{name}.png", 255 * mask),
+            (Path(OVERLAYS) / f"{name}.jpg", overlay(image, mask, max(1, round(max(mask.shape) / 400)))),
+        ):
+            with whole_file(self._folder / place) as scratch:
+                Image.fromarray(picture).save(scratch, place.suffix[1:].replace("jpg", "jpeg"), quality=90)
+        sure = probability(np.abs(logits))
+        inside = f"{sure[mask > 0].mean():.4f}" if mask.any() else ""
+        values = (
+            path.name,
+            digest(path),
+            f"{name}.png",
+            mask.shape[1],
+            mask.shape[0],
+            mask.sum(),
+            f"{mask.mean():.6f}",
+        )
+        row = dict(zip(COLUMNS, [*map(str, values), f"{sure.mean():.4f}", inside], strict=True))
+        self._rows[path.name] = row
+        with self._table.open("a", encoding="utf8", newline="") as file:
+            _writer(file).writerow(row)
+
+    def finish(self) -> None:
+        """The table in the order of the names."""
+        self._rows = dict(sorted(self._rows.items()))
+        self._write()
+
+    def _write(self) -> None:
+        with whole_file(self._table) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
+            writer = _writer(file)
+            writer.writeheader()
+            writer.writerows(self._rows.values())
+
+
+def _writer(file: Any) -> csv.DictWriter[str]:
+    return csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")

@@ -1,0 +1,124 @@
+"""Pictures and masks as people have them: any size, orientation tag, grey, transparency, 16 bits, CMYK."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.core.errors import InputError
+from stages.core.labels import VOID
+
+MOST_PIXELS = 90_000_000  # of a picture: its mask and its logits have to be held too
+WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # modes of 16 bits
+SEVERAL = 8  # values of a mask that a message lists
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """A picture as it is looked at: turned as its tag says, transparency on white, eight bits, (H, W, 3) RGB.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no picture, is animated, has floating point values, or is too large.
+    """
+    image = _upright(_opened(path), path)
+    if image.mode == "F":
+        raise InputError(f"{path}: has floating point values, whose range nobody knows; save it with 8 or 16 bits")
+    if image.mode in WIDE:
+        return np.repeat((_integers(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
+    """A mask, (H, W): 1 the object, 0 the rest, 255 neither.
+
+    Parameters
+    ----------
+    path
+        A file of one channel, or one that is grey though it has three.
+    label
+        Number of the object in it; 255 is then void. With 0, the file must hold two values, of which the larger is
+        the object.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has colours, or holds other values.
+    """
+    image = _upright(_opened(path), path)
+    if image.mode == "F":
+        raise InputError(f"{path}: has floating point values; expected one number a pixel")
+    values = np.array(image) if image.mode == "P" else _integers(image) if image.mode in WIDE else _grey(image, path)
+    found = np.unique(values).tolist()
+    if label:
+        return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0):
+        listed = ", ".join(map(str, found[:SEVERAL])) + ("…" if len(found) > SEVERAL else "")
+        raise InputError(
+            f"{path}: holds {len(found)} values ({listed}); expected 0 and another, as a mask saved without smoothing "
+            "has; or say which number is the object with --label"
+        )
+    return (values > 0).astype(np.uint8)
+
+
+def _opened(path: Path) -> Image.Image:
+    """The whole picture, decoded."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from None
+    if not data:
+        raise InputError(f"{path}: the file is empty; copy it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(
+                    f"{path}: has {image.width}×{image.height} px; expected at most {MOST_PIXELS / 1e6:.0f} million; "
+                    "make it smaller"
+                )
+            # A telephone's MPO holds the photograph and, behind it, what the telephone made of it.
+            count = getattr(image, "n_frames", 1)
+            if count > 1 and image.format != "MPO":
+                raise InputError(f"{path}: holds {count} pictures; save the one that is meant by itself")
+            image.load()
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a picture; take it out") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: says that it is too large to be a picture; take it out") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise InputError(f"{path}: does not decode ({error}); copy it again or take it out") from None
+    return image
+
+
+def _upright(image: Image.Image, path: Path) -> Image.Image:
+    """Turned as the orientation tag says."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: has a damaged EXIF block ({error}); save it without one") from None
+
+
+def _integers(image: Image.Image) -> NDArray[np.int64]:
+    """Values of a picture with 16 bits."""
+    return np.array(image).astype(np.int64).clip(0, 65535)
+
+
+def _grey(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        raise InputError(f"{path}: the mask is {image.mode}; expected grey, palette or RGB values")
+    if image.has_transparency_data and np.array(image.getchannel("A")).min() < VOID:
+        raise InputError(f"{path}: the mask is transparent in places; expected opaque values, 0 and another")
+    channels = np.array(image.convert("RGB"))
+    if (channels != channels[:, :, :1]).any():
+        raise InputError(f"{path}: the mask has colours; expected one number a pixel, 0 and another")
+    return channels[:, :, 0]

@@ -1,0 +1,273 @@
+"""A segmenter after scikit-learn: ``Segmenter.load(bundle).fit(images, masks).predict(images)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.core.compute import pick_device
+from stages.core.errors import InputError
+from stages.core.labels import VOID
+from stages.evaluation.bank import SupportBank
+from stages.evaluation.cases import Case
+from stages.evaluation.predictor import REFINED, REFINEMENTS, Predictor, Refinement
+from stages.inference.bundle import load_bundle
+from stages.inference.photos import read_mask, read_photo
+from stages.models.extraction import FeatureExtractor
+from stages.ops.matching import upsample
+
+MATCHING = "spfl"
+VARIANTS = (MATCHING, *REFINEMENTS)
+SIDE_PX = 512
+OBJECT = 1
+
+Photo = NDArray[np.uint8] | Image.Image | Path | str
+Mask = NDArray[Any] | Image.Image | Path | str
+
+
+class Segmenter:
+    """Segments, in new pictures, what a few pictures with masks show.
+
+    Parameters
+    ----------
+    bundle
+        A file that ``python -m stages export`` wrote.
+    variant
+        ``spfl``: matching with prototypes of the supports (A, Eq. 3). ``spfl+srofb-support-only``: a classifier trained
+        on the supports. ``spfl+srofb``: the same, refined with confident pixels of each query (A, Sec. 3.4).
+    side
+        Longest side at which the network sees a picture, px; larger ones are made smaller, masks come back at the
+        picture's own size.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    seed, episode
+        What the classifier's draws are keyed by, together with ``srofb.seed``. All queries share them, so that a mask
+        does not depend on which other pictures are asked; with those of an episode list, masks are the pipeline's.
+
+    Attributes
+    ----------
+    bundle_
+        What the bundle holds.
+    n_supports_
+        Pictures that it was fitted with.
+
+    Raises
+    ------
+    InputError
+        By every method, for what it cannot use, in one sentence.
+    """
+
+    def __init__(
+        self,
+        bundle: Path | str,
+        *,
+        variant: str = REFINED,
+        side: int = SIDE_PX,
+        device: str = "auto",
+        seed: int = 0,
+        episode: int = 0,
+    ) -> None:
+        self.bundle, self.variant, self.side, self.device = bundle, variant, side, device
+        self.seed, self.episode = seed, episode
+
+    @classmethod
+    def load(cls, bundle: Path | str, **params: Any) -> Self:
+        """A segmenter whose bundle has been read and found whole."""
+        made = cls(bundle, **params)
+        made._open()
+        return made
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
+        """Parameters of the constructor."""
+        return {name: getattr(self, name) for name in ("bundle", "variant", "side", "device", "seed", "episode")}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters; they hold from the next ``fit`` on."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise InputError(f"the segmenter has no parameter '{name}'; expected one of {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def fit(self, images: Iterable[Photo], masks: Iterable[Mask]) -> Self:
+        """Learn what to look for.
+
+        Parameters
+        ----------
+        images
+            Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths.
+        masks
+            One each: (H, W) arrays of 1 (or true) the object, 0 the rest and 255 neither, or paths to such files
+            (:func:`stages.inference.photos.read_mask`).
+        """
+        photos, labels = list(_listed(images, "images")), list(_listed(masks, "masks"))
+        if len(photos) != len(labels) or not photos:
+            raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
+        self._open()
+        made = [
+            shown_pair(_colours(photo), _values(mask), self.side, _named(mask, f"mask {number}"))
+            for number, (photo, mask) in enumerate(zip(photos, labels, strict=True))
+        ]
+        self._images = {number: image for number, (image, _) in enumerate(made)}
+        self._masks = {number: mask for number, (_, mask) in enumerate(made)}
+        self.n_supports_ = len(made)
+        self._bank = SupportBank(
+            self._extract,
+            lambda number: self._images[number].shape[:2],
+            lambda number: self._images[number],
+            lambda number: self._masks[number],
+            budget_mb=1,  # the supports, which every episode asks for, and the queries at hand
+        )
+        self._bank.load(set(self._images))
+        encoder = self.bundle_.about["encoder"]
+        ways = [Refinement(name, REFINEMENTS[name], self.bundle_.srofb) for name in REFINEMENTS if name == self.variant]
+        half = encoder["precision"] == "bf16" and self._extract.device.type == "cuda"
+        self._predictor = Predictor(self._bank, encoder["scale"], ways, half=half)
+        self._fitted = self.variant, self.side, self.seed, self.episode
+        return self
+
+    def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
+        """Logits of pictures, one after another, with a few of them held at a time: (H, W) float32, above zero object.
+
+        See :meth:`decision_function`.
+        """
+        if not hasattr(self, "n_supports_"):
+            raise InputError("the segmenter is not fitted; call fit(images, masks) first")
+        photos = iter(_listed(images, "images"))
+        while chunk := list(islice(photos, self._extract.batch)):
+            yield from self._predicted([_colours(photo) for photo in chunk])
+
+    def decision_function(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
+        """Logits of the object minus those of the rest, one (H, W) float32 a picture."""
+        return list(self.each(images))
+
+    def predict_proba(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
+        """Probabilities of the object, one (H, W) float32 in [0, 1] a picture; not calibrated."""
+        return [probability(logits) for logits in self.each(images)]
+
+    def predict(self, images: Iterable[Photo]) -> list[NDArray[np.uint8]]:
+        """Masks, one (H, W) uint8 a picture: 1 the object."""
+        return [(logits > 0).astype(np.uint8) for logits in self.each(images)]
+
+    def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
+        """Mean over pictures of the object's IoU; void pixels do not count, and 1 where there is nothing to find."""
+        truths = (_values(mask) for mask in _listed(masks, "masks"))
+        return float(np.mean([iou(logits > 0, truth) for logits, truth in zip(self.each(images), truths, strict=True)]))
+
+    def _open(self) -> None:
+        """Read the bundle and check the parameters."""
+        if self.variant not in VARIANTS:
+            raise InputError(f"variant is '{self.variant}'; expected one of {', '.join(VARIANTS)}")
+        if self.side < 1:
+            raise InputError(f"side is {self.side}; expected at least 1 px")
+        self.bundle_ = load_bundle(Path(self.bundle))
+        precision = self.bundle_.about["encoder"]["precision"]
+        self._extract = FeatureExtractor(self.bundle_.encoder, precision, pick_device(self.device))
+
+    def _predicted(self, images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        variant, side, seed, episode = self._fitted
+        supports = tuple(range(self.n_supports_))
+        queries = {self.n_supports_ + place: image for place, image in enumerate(images)}
+        self._images |= {number: shown(image, side) for number, image in queries.items()}
+        try:
+            cases = [Case(seed, episode, number, OBJECT, supports) for number in queries]
+            made = self._predictor(cases, MATCHING)
+            found = {one.case.query: one.logits for one in made if one.variant == variant}
+        finally:
+            self._bank.forget(set(queries))
+            for number in queries:
+                del self._images[number]
+        for number, image in queries.items():
+            height, width = image.shape[:2]
+            yield upsample(found.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
+
+
+def shown(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) as the network sees it: at most ``side`` px long."""
+    size = _size(image.shape[0], image.shape[1], side)
+    if size == image.shape[:2]:
+        return image
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def shown_pair(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], side: int, name: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A support and its mask (1 object, 0 rest, 255 neither) as the network sees them.
+
+    Raises
+    ------
+    InputError
+        Naming the mask, if the sizes differ, or object or background are missing or too small to be seen.
+    """
+    height, width = mask.shape
+    if (height, width) != image.shape[:2]:
+        raise InputError(
+            f"{name}: the mask is {width}×{height} px, its picture {image.shape[1]}×{image.shape[0]}; make them equal"
+        )
+    size = _size(height, width, side)
+    seen = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    for value, what in ((OBJECT, "object"), (0, "background")):
+        if not (mask == value).any():
+            raise InputError(f"{name}: the mask has no {what}; expected some of both")
+        if not (seen == value).any():
+            raise InputError(f"{name}: at {side} px nothing is left of the {what}; raise side")
+    return shown(image, side), seen
+
+
+def _size(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
+def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits to probabilities of the object."""
+    return torch.from_numpy(logits).sigmoid().numpy()
+
+
+def iou(found: NDArray[np.bool_], truth: NDArray[np.uint8]) -> float:
+    """IoU of a mask with its truth (1 object, 0 rest, 255 not counted); 1 where both are empty."""
+    known = truth != VOID
+    either = int(((found | (truth == OBJECT)) & known).sum())
+    return int((found & (truth == OBJECT)).sum()) / either if either else 1.0
+
+
+def _listed(given: Iterable[Any], what: str) -> Iterable[Any]:
+    picture = isinstance(given, np.ndarray) and (given.ndim < 3 or given.shape[2:] == (3,))
+    if picture or isinstance(given, (str, Path, Image.Image)):
+        raise InputError(f"{what} is a single one; expected a list")
+    return given
+
+
+def _named(given: object, otherwise: str) -> str:
+    return str(given) if isinstance(given, (Path, str)) else otherwise
+
+
+def _colours(photo: Photo) -> NDArray[np.uint8]:
+    if isinstance(photo, (Path, str)):
+        return read_photo(Path(photo))
+    image = np.array(photo.convert("RGB")) if isinstance(photo, Image.Image) else photo
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise InputError(f"a picture is {image.dtype} of shape {image.shape}; expected uint8, (H, W, 3) or (H, W)")
+    if not image.size:
+        raise InputError(f"a picture of shape {image.shape} has no pixels; expected some")
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+
+
+def _values(mask: Mask) -> NDArray[np.uint8]:
+    if isinstance(mask, (Path, str)):
+        return read_mask(Path(mask))
+    values = np.asarray(mask)
+    if values.ndim != 2 or values.dtype.kind not in "biu" or not np.isin(values, (0, OBJECT, VOID)).all():
+        raise InputError(
+            f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither)"
+        )
+    return values.astype(np.uint8)
