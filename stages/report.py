@@ -1,8 +1,8 @@
 """Evaluations, logs and pictures → tables, metrics and one page.
 
 Reads
-    ``index``, ``images`` (all shards), ``regions`` and ``pseudolabels`` (one shard, for pictures), the folders of all
-    trainings and evaluations.
+    ``index``, ``images``, ``regions`` (all shards), ``features``, ``pseudolabels`` (all shards of the first fold) and
+    its ``prototypes``, for pictures; the folders of all trainings and evaluations; the folder of studies, if any.
 Writes
     a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``comparisons.tsv``, ``metrics.json``, ``plots/`` (one
     log per training).
@@ -11,10 +11,15 @@ Writes
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from stages.artifacts import hdf5, tables
 from stages.artifacts.formats.class_results import CLASS_SCORES
@@ -24,15 +29,21 @@ from stages.artifacts.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
 from stages.artifacts.formats.regions import REGIONS
 from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
+from stages.core.errors import InputError
 from stages.core.files import whole_folder
+from stages.core.labels import VOID
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
+from stages.evaluation.predictor import REFINED
 from stages.models.files import read_about
 from stages.ops.labels import binary
 from stages.reporting import pictures
-from stages.reporting.page import Strip, render
+from stages.reporting.gallery import Gallery
+from stages.reporting.page import Browser, only_fold, render
 from stages.reporting.scoring import Evaluation, class_table, comparison_table, metrics, read_evaluation, score_table
 from stages.sections.report import Params
+
+LEAST_SHARE = 0.05  # of a class among what is annotated, for a prototype to be listed under it
 
 
 def _run_name(folder: Path) -> str:
@@ -43,61 +54,123 @@ def _run_name(folder: Path) -> str:
     return f"{about['stage']} fold {about['fold']}{shot}{variant}"
 
 
-def _training_strips(
-    data: Index, store: ImageStore, regions: Path, pseudolabels: Path, fold: int, count: int
-) -> list[Strip]:
-    """Image, regions and three levels of pseudo labels of the first training images of a shard."""
-    strips: list[Strip] = []
+def _labels_browser(
+    data: Index, store: ImageStore, regions: list[Path], pseudolabels: list[Path], fold: int, count: int
+) -> Browser:
+    """Image, regions and three levels of pseudo labels of the first training images."""
+    items: list[dict[str, Any]] = []
     numbers = {name: number for number, name in enumerate(data.ids)}
-    with hdf5.opened(regions, REGIONS) as cuts, PseudoLabelStore([pseudolabels], fold) as labels:
-        for row, name in enumerate(hdf5.texts(cuts, "id")):
-            if len(strips) == count:
-                break
-            if name not in labels:
-                continue
-            image = store.image(numbers[name])
-            region = hdf5.Ragged.get(cuts, "labels", row).reshape(image.shape[:2])
-            shown = [
-                ("image", pictures.tile(image)),
-                (f"{int(region.max()) + 1} regions", pictures.region_borders(image, region)),
-            ]
-            for level, (map_, k) in enumerate(zip(labels.labels(name), labels.clusters, strict=True), 1):
-                shown.append((f"pseudo labels, level {level} (K = {k})", pictures.label_map(map_)))
-            strips.append(Strip(name, shown))
-    return strips
+    for cut, labelled in zip(regions, pseudolabels, strict=True):
+        if len(items) == count:
+            break
+        with hdf5.opened(cut, REGIONS) as cuts, PseudoLabelStore([labelled], fold) as labels:
+            for row, name in enumerate(hdf5.texts(cuts, "id")):
+                if len(items) == count:
+                    break
+                if name in labels:
+                    items.append(_labels_card(data, store, cuts, row, numbers[name], labels, fold))
+    return Browser(
+        "pseudo-labels",
+        "Pseudo labels",
+        f"Training images of fold {fold}: their regions, and the prototype that every pixel is labelled with at three "
+        "levels, fine to coarse, objects and background apart; black is not labelled. Colours are drawn.",
+        items,
+        ["image", "base classes"],
+        ["regions"],
+    )
 
 
-def _episode_strips(data: Index, store: ImageStore, evaluation: Evaluation, count: int) -> list[Strip]:
+def _labels_card(
+    data: Index, store: ImageStore, cuts: h5py.File, row: int, number: int, labels: PseudoLabelStore, fold: int
+) -> dict[str, Any]:
+    name, image = data.ids[number], store.image(number)
+    region = hdf5.Ragged.get(cuts, "labels", row).reshape(image.shape[:2])
+    count = int(region.max()) + 1
+    views = [
+        {"caption": "image", "base": "image", "layer": ""},
+        {"caption": f"{count} regions", "base": "image", "layer": pictures.borders_layer(region)},
+    ]
+    for level, (map_, k) in enumerate(zip(labels.labels(name), labels.clusters, strict=True), 1):
+        views.append({"caption": f"level {level} (K = {k})", "base": "image", "layer": pictures.labels_layer(map_)})
+    held = [data.classes[label - 1] for label in data.base(fold) if data.pixels[number, label]]
+    return {
+        **{"title": name, "facts": {"image": [name], "base classes": held}, "scores": {"regions": count}},
+        **{"pictures": {"image": pictures.tile(image)}, "views": views},
+    }
+
+
+def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count: int) -> Iterator[dict[str, Any]]:
     """Supports, query, truth, confident cells and every variant's prediction of the first kept episodes."""
-    strips = []
     numbers = {name: number for number, name in enumerate(data.ids)}
+    fold, shot = evaluation.about["fold"], evaluation.about["shot"]
     with hdf5.opened(evaluation.folder / EXAMPLES_FILE, EXAMPLES) as file:
         variants = hdf5.attribute(file, "variants")
         queries, supports = hdf5.texts(file, "query"), hdf5.texts(file, "supports")
         for row in range(min(count, len(queries))):
-            label = int(file["class"][row])
-            query = store.image(numbers[queries[row]])
-            size = query.shape[:2]
-            shown = [
-                ("support", pictures.overlay(store.image(numbers[name]), _mask(store, numbers[name], label)))
-                for name in supports[row].split()
+            label, name = int(file["class"][row]), data.classes[int(file["class"][row]) - 1]
+            query, truth = store.image(numbers[queries[row]]), _mask(store, numbers[queries[row]], label)
+            shown, views = {"query": pictures.tile(query)}, []
+            for place, support in enumerate(supports[row].split()):
+                shown[f"support {place}"] = pictures.tile(store.image(numbers[support]))
+                layer = pictures.mask_layer(_mask(store, numbers[support], label))
+                views.append({"caption": "support", "base": f"support {place}", "layer": layer})
+            views += [
+                {"caption": "query", "base": "query", "layer": ""},
+                {"caption": "truth", "base": "query", "layer": pictures.mask_layer(truth)},
             ]
-            shown.append(("query", pictures.tile(query)))
-            shown.append(("truth", pictures.overlay(query, _mask(store, numbers[queries[row]], label))))
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
-            shown.append(("confident query cells: red object, blue ground", pictures.confident(query, cells)))
+            layer = pictures.cells_layer(cells, truth.shape)
+            views.append({"caption": "confident query cells: red object, blue ground", "base": "query", "layer": layer})
             prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
             if prior.size:
-                shown.append(("activation map of the class: dark 0, yellow 1", pictures.heat(query, prior)))
-            maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *size)
-            shown += [(name, pictures.overlay(query, map_)) for name, map_ in zip(variants, maps, strict=True)]
-            about = evaluation.about
-            strips.append(Strip(f"fold {about['fold']}, {about['shot']}-shot: {data.classes[label - 1]}", shown))
-    return strips
+                shown["prior"] = pictures.heat(query, prior)
+                views.append({"caption": "activation map of the class: dark 0, yellow 1", "base": "prior", "layer": ""})
+            maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *truth.shape)
+            scores = {variant: _iou(map_, truth) for variant, map_ in zip(variants, maps, strict=True)}
+            for variant, map_ in zip(variants, maps, strict=True):
+                caption = f"{variant}: {scores[variant]:.1f}" if scores[variant] is not None else variant
+                views.append({"caption": caption, "base": "query", "layer": pictures.mask_layer(map_)})
+            yield {
+                "title": f"fold {fold}, {shot}-shot: {name} in {queries[row]}",
+                "facts": {"class": [name], "fold": [fold], "shot": [shot]},
+                **{"scores": scores, "pictures": shown, "views": views},
+            }
 
 
-def _mask(store: ImageStore, image: int, label: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    masked: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = binary(torch.from_numpy(store.mask(image)), label).numpy()
+def _iou(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | None:
+    """IoU of an episode's object, per cent; None where neither holds any."""
+    known = truth != VOID
+    either = int((((found == 1) | (truth == 1)) & known).sum())
+    return round(100 * int(((found == 1) & (truth == 1)).sum()) / either, 2) if either else None
+
+
+def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Browser:
+    """Prototypes of both sides and all levels."""
+    novel = set(data.names(data.novel(gallery.fold)))
+    items = []
+    for entry in gallery.prototypes(regions):
+        held = [name for name, share in entry["classes"].items() if share >= LEAST_SHARE]
+        side = {"bg": "background", "fg": "foreground"}[entry["side"]]
+        facts = {"side": [side], "level": [entry["level"]], "class": held}
+        facts["novel class"] = [name for name in held if name in novel]
+        scores = {"purity": entry["purity"], "members": entry["members"], "share annotated": entry["annotated"]}
+        title = f"{side}, level {entry['level']}, #{entry['number']}"
+        items.append({"title": title, "facts": facts, "scores": scores, **entry})
+    return Browser(
+        "prototypes",
+        "Prototypes",
+        f"Prototypes of fold {gallery.fold}, of background regions and of objects, with the nearest of the regions (or "
+        f"objects) of {len(gallery.images)} training images, outlined. Bars show which classes the members' pixels "
+        "belong to where a mask annotates one: in background regions these are classes that training knew nothing of "
+        f"(novel here: {', '.join(sorted(novel))}). Purity is the largest share. Members count the whole corpus.",
+        items,
+        ["side", "level", "novel class", "class"],
+        ["purity", "members", "share annotated"],
+    )
+
+
+def _mask(store: ImageStore, image: int, label: int) -> NDArray[np.uint8]:
+    masked: NDArray[np.uint8] = binary(torch.from_numpy(store.mask(image)), label).numpy()
     return masked
 
 
@@ -115,16 +188,55 @@ def _note(evaluations: list[Evaluation]) -> str:
     )
 
 
+def _episodes_browser(cards: list[dict[str, Any]]) -> Browser:
+    return Browser(
+        "episodes",
+        "Episodes",
+        "The first episodes of the first seed: supports, query, truth, the query cells that refine the classifier, and "
+        "what every variant predicts, with its IoU in this episode.",
+        cards,
+        ["class", "fold", "shot"],
+        list(dict.fromkeys(name for card in cards for name in card["scores"])),
+        worst=REFINED,
+        unit="IoU %",
+    )
+
+
+def _curves(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | None) -> list[tuple[str, str]]:
+    """Figures with their titles: over supports, of the studies that were run, of the losses.
+
+    Raises
+    ------
+    InputError
+        If there is a folder of studies without one in it.
+    """
+    found = []
+    if len(set(table["shot"])) > 1:
+        fold = only_fold(table)
+        title = f"mIoU against supports, fold {fold}, with 95 % intervals"
+        found.append((title, pictures.shots_curve(table, fold)))
+    figures = sorted(studies.glob("*/curve.svg")) if studies else []
+    if studies and not figures:
+        raise InputError(
+            f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or empty report.studies"
+        )
+    found += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in figures]
+    return [*found, ("Loss of every training", pictures.loss_curves(logs))]
+
+
 def run(
     *,
     index: Path,
     images: list[Path],
-    regions: Path,
-    pseudolabels: Path,
+    regions: list[Path],
+    features: list[Path],
+    prototypes: Path,
+    pseudolabels: list[Path],
     trainings: list[Path],
     evaluations: list[Path],
     out: Path,
     params: Params,
+    studies: Path | None = None,
 ) -> None:
     """Write the report as one folder."""
     data = read_index(index)
@@ -134,16 +246,22 @@ def run(
     classes = class_table(found, params.protocol)
     comparisons = comparison_table(found, params.protocol, params.bootstrap, params.seed)
     with ImageStore(images, data) as store:
-        strips = _training_strips(data, store, regions, pseudolabels, found[0].about["fold"], params.images)
-        episodes = [strip for part in found for strip in _episode_strips(data, store, part, params.episodes)]
+        browsers = [
+            _episodes_browser([card for part in found for card in _episode_cards(data, store, part, params.episodes)]),
+            _labels_browser(data, store, regions, pseudolabels, found[0].about["fold"], params.images),
+        ]
+        if params.crops:
+            gallery = Gallery(prototypes, data, store, params.crops)
+            gallery.gather(features, regions, params.gallery_images)
+            browsers.append(_gallery_browser(gallery, regions, data))
     page = render(
         protocol=params.protocol,
         note=_note(found),
         table=table,
         classes=classes,
         comparisons=comparisons,
-        curves=pictures.loss_curves(logs),
-        galleries=[("Regions and pseudo labels", strips), ("Episodes", episodes)],
+        curves=_curves(logs, table, studies),
+        browsers=browsers,
     )
     with whole_folder(out) as scratch:
         (scratch / "index.html").write_text(page, encoding="utf8")

@@ -36,7 +36,7 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
         "episodes": {"count": 6},
         "srofb": {"hidden": 16},
         "evaluate": {"examples": 2},
-        "report": {"images": 2, "episodes": 1, "bootstrap": 100},
+        "report": {"images": 2, "episodes": 2, "crops": 2, "bootstrap": 100},
     }
     for section, entries in (*small.items(), *changes.items()):
         values[section].update(entries)
@@ -153,6 +153,12 @@ class Project:
             *("--fold", 0, "--shot", 1, "--threads", 1, "--out", out),
         ]
 
+    def shown_words(self) -> list[object]:
+        """Options of the report's pictures."""
+        folders = {"regions": "regions", "features": "features/fold0", "pseudolabels": "pseudolabels/fold0"}
+        shards = [[f"--{name}", *(self.path(f"{path}/{n}.h5") for n in range(2))] for name, path in folders.items()]
+        return [*(word for words in shards for word in words), "--prototypes", self.path("prototypes/fold0.h5")]
+
     def make_all(self) -> None:
         """The whole experiment up to the report."""
         self.make_images()
@@ -168,8 +174,7 @@ class Project:
         assert (
             self.run(
                 "report",
-                *(*self.data(), "--regions", self.path("regions/0.h5")),
-                *("--pseudolabels", self.path("pseudolabels/fold0/0.h5"), "--trainings", *trainings),
+                *(*self.data(), *self.shown_words(), "--trainings", *trainings),
                 *("--evaluations", self.path("evaluate/fold0/1shot"), "--out", self.root / "report"),
             )
             == 0

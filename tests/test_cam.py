@@ -441,6 +441,6 @@ def test_without_the_cam_prior_the_other_rows_are_the_same(project: Project, tmp
     without = tables.read(tmp_path / "out/rows.parquet", RESULTS)
     others = with_it[~with_it["variant"].str.startswith("cam")].reset_index(drop=True)
     assert without.equals(others)
-    report = [*project.data(), "--regions", project.path("regions/0.h5"), "--out", tmp_path / "report"]
-    report += ["--pseudolabels", project.path("pseudolabels/fold0/0.h5"), "--evaluations", tmp_path / "out"]
+    report = [*project.data(), *project.shown_words(), "--out", tmp_path / "report"]
+    report += ["--evaluations", tmp_path / "out"]
     assert project.run("report", *report, "--trainings", project.path(TRAINED["baseline"])) == 0

@@ -88,6 +88,11 @@ class Config:
         """SBD's folder; empty where it is not used."""
         return resolve(self.values("images")["sbd"])
 
+    @property
+    def studies(self) -> str:
+        """Folder of studies that the report shows; empty for none."""
+        return resolve(self.values("report")["studies"])
+
     def given(self, stage: str) -> dict[str, str]:
         """What a stage reads from outside the pipeline: parameter that says where → path.
 
@@ -96,6 +101,7 @@ class Config:
         found = {
             "images": {"images.root": self.raw, "images.sbd": self.sbd},
             "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
+            "report": {"report.studies": self.studies},
             **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "cam", "evaluate")},
         }.get(stage, {})
         return {key: path for key, path in found.items() if path}

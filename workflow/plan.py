@@ -58,7 +58,10 @@ READS: dict[str, tuple[str, ...]] = {
     "cam": ("images", "index"),
     "episodes": ("index",),
     "evaluate": ("images", "index", "baseline", "train", "cam", "episodes"),
-    "report": ("images", "index", "regions", "pseudolabels", "baseline", "train", "cam", "evaluate"),
+    "report": (
+        *("images", "index", "regions", "features", "prototypes", "pseudolabels"),
+        *("baseline", "train", "cam", "evaluate"),
+    ),
 }
 WEIGHTED = ("hierarchies", "baseline", "train", "cam", "evaluate")  # stages that read a weight file of ``weights``
 # Stage → entries of the plan that its outputs multiply by.

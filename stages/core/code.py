@@ -44,7 +44,12 @@ def _meaning(node: object) -> str:
 
 @cache
 def source(path: Path) -> Source:
-    """Read a file: local name → dotted name for every absolute import, and the digest of its syntax tree."""
+    """Read a file: local name → dotted name for every absolute import, and the digest of its syntax tree.
+
+    A template has its bytes for a meaning.
+    """
+    if path.suffix != ".py":
+        return Source({}, hashlib.md5(path.read_bytes()).hexdigest(), False)
     tree = ast.parse(path.read_text(encoding="utf8"), str(path))
     imports: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -59,6 +64,8 @@ def source(path: Path) -> Source:
 @cache
 def closure(stage: str) -> tuple[Path, ...]:
     """First-party files that a stage's module imports, itself and the packages above included, sorted.
+
+    The templates of a package that is imported are among them.
 
     Paths are relative to the project folder, which is the working folder.
     """
@@ -75,7 +82,8 @@ def closure(stage: str) -> tuple[Path, ...]:
                 # The last part is a module, or a name in one.
                 module = Path(*dotted.split("."))
                 todo += [module.with_suffix(".py"), module / "__init__.py", module.parent.with_suffix(".py")]
-    return tuple(sorted(seen))
+    templates = {path for folder in {path.parent for path in seen} for path in folder.glob("templates/*")}
+    return tuple(sorted(seen | templates))
 
 
 @cache

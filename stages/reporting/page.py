@@ -1,112 +1,117 @@
-"""The page: one self-contained HTML file, no network, readable in light and dark."""
+"""The page: one self-contained HTML file, no network, readable in light and dark, on a phone and by keyboard."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
+
+from stages.reporting.scoring import MEAN
+
+TEMPLATES = Path(__file__).parent / "templates"
+Row = dict[Hashable, Any]
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A row of pictures with captions."""
+class Browser:
+    """A section of cards that can be filtered and sorted.
 
+    Attributes
+    ----------
+    name, title, text
+        Anchor, heading, what is shown.
+    items
+        One a card: ``title``, ``facts`` (what is filtered by), ``scores`` (what is sorted by), and pictures.
+    filters
+        Names of facts.
+    orders
+        Names of scores.
+    worst
+        Score whose lowest a button jumps to; empty for no button.
+    unit
+        What the scores are, as cards tell them; empty where they are not told.
+    """
+
+    name: str
     title: str
-    pictures: list[tuple[str, str]]  # caption, data URI
+    text: str
+    items: list[dict[str, Any]]
+    filters: list[str]
+    orders: list[str] = field(default_factory=list)
+    worst: str = ""
+    unit: str = ""
 
 
-TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>novelseg: {{ protocol }}</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif; }
-body { margin: 0 auto; max-width: 78rem; padding: 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-th:first-child, td:first-child, .text { text-align: left; }
-tr.best td { font-weight: 600; }
-.strip { display: flex; flex-wrap: wrap; gap: .6rem; }
-figure { margin: 0; flex: 0 0 auto; }
-figcaption { font-size: .8rem; opacity: .8; max-width: 240px; }
-.curve { background: #fff; max-width: 100%; border-radius: 4px; }
-.strip img { display: block; max-width: 240px; border-radius: 3px; }
-h3 { margin: 1rem 0 .3rem; font-size: 1rem; }
-</style>
-</head>
-<body>
-<h1>novelseg: {{ protocol }}</h1>
-<p>Few-shot segmentation of novel classes. Each row scores the same episodes; ± is the standard deviation over seeds,
-brackets hold the 95 % bootstrap interval over query images. Novel classes: {{ classes | join(", ") }}.
-{{ note }}</p>
-<h2>Results</h2>
-{% for shot, rows in shots %}
-<h3>{{ shot }}-shot</h3>
-<div class="wide"><table>
-<thead><tr><th>variant</th><th>fold</th><th>mIoU %</th><th>±</th><th>interval</th><th>FB-IoU %</th><th>±</th>
-<th>episodes</th><th>parameters</th></tr></thead>
-<tbody>{% for row in rows %}
-<tr{% if row.best %} class="best"{% endif %}><td>{{ row.variant }}</td><td>{{ row.fold }}</td>
-<td>{{ "%.1f" % row.miou }}</td><td>{{ "%.1f" % row.miou_std }}</td>
-<td>[{{ "%.1f" % row.miou_low }}, {{ "%.1f" % row.miou_high }}]</td>
-<td>{{ "%.1f" % row.fb_iou }}</td><td>{{ "%.1f" % row.fb_iou_std }}</td>
-<td>{{ row.episodes }}</td><td>{{ "%.3f" % (row.parameters / 1e6) }} M</td></tr>{% endfor %}
-</tbody></table></div>
-{% endfor %}
-<h2>What each component adds, and the methods against each other, points of mIoU</h2>
-<p>Paired: both variants of a row are scored on the same resampled query images; the last column is the share of
-resamples in which the first is better.</p>
-<div class="wide"><table>
-<thead><tr><th>variant</th><th class="text">against</th><th>shot</th><th>fold</th><th>gain</th><th>95 % interval</th>
-<th>better in</th></tr></thead>
-<tbody>{% for row in comparisons %}
-<tr><td>{{ row.variant }}</td><td class="text">{{ row.reference }}</td><td>{{ row.shot }}</td><td>{{ row.fold }}</td>
-<td>{{ "%+.1f" % row.gain }}</td><td>[{{ "%+.1f" % row.gain_low }}, {{ "%+.1f" % row.gain_high }}]</td>
-<td>{{ "%.0f" % (100 * row.better) }} %</td></tr>{% endfor %}
-</tbody></table></div>
-<h2>Per class, IoU %</h2>
-<div class="wide"><table>
-<thead><tr><th>variant</th>{% for name in class_names %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>{% for variant, values in class_rows %}
-<tr><td>{{ variant }}</td>{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table></div>
-<h2>Training</h2>
-<img class="curve" alt="Loss against iterations of every training" src="{{ curves }}">
-{% for heading, strips in galleries %}
-<h2>{{ heading }}</h2>
-{% for strip in strips %}
-<h3>{{ strip.title }}</h3>
-<div class="strip">{% for caption, uri in strip.pictures %}
-<figure><img alt="{{ caption }}" src="{{ uri }}" loading="lazy">
-<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
-</div>
-{% endfor %}{% endfor %}
-</body>
-</html>
-"""
+@dataclass(frozen=True)
+class Head:
+    """Head of a column."""
+
+    name: str
+    text: bool = False
 
 
-def _shots(table: pd.DataFrame) -> list[tuple[int, list[dict[Hashable, Any]]]]:
-    """Rows by shot; the best mIoU of each fold is marked."""
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and what it is sorted by if that is another."""
+
+    shown: str
+    key: float | None = None
+
+
+SCORE_HEADS = [Head("variant", True), *map(Head, ("shot", "fold", "mIoU %", "±", "interval", "FB-IoU %"))]
+SCORE_HEADS += [*map(Head, ("FB ±", "episodes", "seeds", "parameters")), Head("protocol", True)]
+GAIN_HEADS = [Head("variant", True), Head("against", True), *map(Head, ("shot", "fold", "gain", "interval", "better"))]
+
+
+def _number(value: float, form: str = ".1f") -> Cell:
+    return Cell(f"{value:{form}}", float(value))
+
+
+def _interval(low: float, high: float, form: str = ".1f") -> Cell:
+    return Cell(f"[{low:{form}}, {high:{form}}]", float(low))
+
+
+def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the result table; the best mIoU of each fold and shot is marked."""
     best = table.groupby(["shot", "fold"])["miou"].transform("max") == table["miou"]
-    marked = table.assign(best=best)
-    return [(int(str(shot)), part.to_dict("records")) for shot, part in marked.groupby("shot")]
-
-
-def _class_rows(classes: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    names = list(dict.fromkeys(f"{row['class']} ({row['shot']}-shot)" for row in classes.to_dict("records")))
     rows = []
-    for variant in dict.fromkeys(classes["variant"]):
-        part = classes[classes["variant"] == variant]
-        found = {f"{row['class']} ({row['shot']}-shot)": f"{row['iou']:.1f}" for row in part.to_dict("records")}
-        rows.append((variant, [found.get(name, "–") for name in names]))
-    return names, rows
+    for row, first in zip(table.to_dict("records"), best, strict=True):
+        cells = [Cell(row["variant"]), Cell(str(row["shot"])), Cell(str(row["fold"])), _number(row["miou"])]
+        cells += [_number(row["miou_std"]), _interval(row["miou_low"], row["miou_high"]), _number(row["fb_iou"])]
+        cells += [_number(row["fb_iou_std"]), _number(row["episodes"], "d"), _number(row["seeds"], "d")]
+        cells += [Cell(f"{row['parameters'] / 1e6:.3f} M", float(row["parameters"]))]
+        rows.append({"best": bool(first), "cells": [*cells, Cell(f"{row['protocol']}; {row['resolution']}")]})
+    return rows
+
+
+def _gains(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [Cell(row["variant"]), Cell(row["reference"]), Cell(str(row["shot"])), Cell(str(row["fold"]))]
+        cells += [_number(row["gain"], "+.1f"), _interval(row["gain_low"], row["gain_high"], "+.1f")]
+        rows.append({"best": False, "cells": [*cells, Cell(f"{100 * row['better']:.0f} %", row["better"])]})
+    return rows
+
+
+def _classes(table: pd.DataFrame) -> tuple[list[Head], list[dict[str, Any]]]:
+    """A row a variant and shot, a column a class."""
+    names = list(dict.fromkeys(table["class"]))
+    rows = []
+    for (variant, shot), part in table.groupby(["variant", "shot"], sort=False):
+        found = dict(zip(part["class"], part["iou"], strict=True))
+        values = [_number(found[name]) if name in found else Cell("–", -1.0) for name in names]
+        rows.append({"best": False, "cells": [Cell(str(variant)), Cell(str(shot)), *values]})
+    return [Head("variant", True), Head("shot"), *map(Head, names)], rows
+
+
+def only_fold(table: pd.DataFrame) -> str:
+    """The fold that stands for all: their mean, or the one there is."""
+    return MEAN if (table["fold"] == MEAN).any() else str(table["fold"].iloc[0])
 
 
 def render(
@@ -116,20 +121,46 @@ def render(
     table: pd.DataFrame,
     classes: pd.DataFrame,
     comparisons: pd.DataFrame,
-    curves: str,
-    galleries: list[tuple[str, list[Strip]]],
+    curves: list[tuple[str, str]],
+    browsers: list[Browser],
 ) -> str:
-    """Fill the template; text is escaped."""
-    names, rows = _class_rows(classes)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE).render(
+    """Fill the template; text is escaped.
+
+    Parameters
+    ----------
+    protocol, note
+        Name of the protocol, and what it says.
+    table, classes, comparisons
+        The tables of the report.
+    curves
+        Title and data URI of each figure.
+    browsers
+        Sections of cards; those without a card are left out.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # variants have an order, and so have shares
+    sheet = environment.get_template("table.html")
+
+    def filled(name: str, heads: list[Head], rows: list[dict[str, Any]], filters: list[str]) -> Markup:
+        return Markup(sheet.render(name=name, heads=heads, rows=rows, filters=filters))
+
+    class_heads, class_rows = _classes(classes)
+    shown = [browser for browser in browsers if browser.items]
+    sections = [("results", "Results"), ("components", "Components"), ("per-class", "Per class"), ("curves", "Curves")]
+    return environment.get_template("page.html").render(
         protocol=protocol,
         note=note,
         classes=list(dict.fromkeys(classes["class"])),
-        shots=_shots(table),
-        comparisons=comparisons.to_dict("records"),
-        class_names=names,
-        class_rows=rows,
+        sections=[*sections, *((browser.name, browser.title) for browser in shown)],
+        table=filled,
+        score_head=SCORE_HEADS,
+        score_rows=_scores(table),
+        gain_head=GAIN_HEADS,
+        gain_rows=_gains(comparisons),
+        class_head=class_heads,
+        class_rows=class_rows,
         curves=curves,
-        galleries=galleries,
+        browsers=shown,
     )

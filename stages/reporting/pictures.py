@@ -1,9 +1,10 @@
-"""Pictures of the report, as data URIs: overlays, regions, label maps, curves."""
+"""Pictures of the report, as data URIs: photographs, layers to lay over them, curves."""
 
 from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -15,8 +16,7 @@ from scipy.ndimage import map_coordinates
 
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
-from stages.ops import drawing
-from stages.ops.drawing import BORDER, FOREGROUND, RGB, mix
+from stages.ops.drawing import BORDER, FOREGROUND, RGB, UNKNOWN, outline
 
 mpl.use("agg")
 
@@ -28,36 +28,70 @@ def _uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def tile(image: RGB) -> str:
-    """A picture, made at most :data:`SIDE_PX` long, as JPEG."""
-    picture = Image.fromarray(image)
-    scale = SIDE_PX / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+def _size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Width and height of a picture that is made ``side`` long."""
+    scale = side / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def tile(image: RGB, side: int = SIDE_PX) -> str:
+    """A picture, made ``side`` px long, as JPEG."""
+    size = _size(image.shape[0], image.shape[1], side)
+    way = Image.Resampling.BICUBIC if size[0] > image.shape[1] else Image.Resampling.LANCZOS
     buffer = io.BytesIO()
-    picture.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS).save(
-        buffer, "JPEG", quality=85
-    )
+    Image.fromarray(image).resize(size, way).save(buffer, "JPEG", quality=85)
     return _uri(buffer.getvalue(), "jpeg")
 
 
-def overlay(image: RGB, mask: NDArray[np.uint8]) -> str:
+def layer(values: NDArray[np.uint8], colours: dict[int, tuple[int, int, int, int]], side: int = SIDE_PX) -> str:
+    """A map as a transparent picture to lay over another, (red, green, blue, opacity) a value; others are clear."""
+    size = _size(values.shape[0], values.shape[1], side)
+    picture = Image.fromarray(values).resize(size, Image.Resampling.NEAREST)
+    table = np.zeros((256, 4), np.uint8)
+    for value, colour in colours.items():
+        table[value] = colour
+    picture.putpalette(table[:, :3].tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=table[:, 3].tobytes(), optimize=True)
+    return _uri(buffer.getvalue(), "png")
+
+
+INSIDE, EDGE = 1, 2
+MASK_COLOURS = {INSIDE: (*FOREGROUND, 115), EDGE: (*BORDER, 255), VOID: (*UNKNOWN, 150)}
+CELL_COLOURS = {0: (255, 255, 255, 140), 1: (*BACKGROUND, 115), 2: (*FOREGROUND, 128)}
+
+
+def mask_layer(mask: NDArray[np.uint8]) -> str:
     """Foreground (mask 1) tinted, its outline drawn; void (255) grey."""
-    return tile(drawing.overlay(image, mask))
+    height, width = mask.shape
+    drawn = mask.copy()
+    # Two pixels of the page, however large the picture.
+    drawn[outline(mask == 1, max(1, round(max(height, width) / SIDE_PX)))] = EDGE
+    return layer(drawn, MASK_COLOURS)
 
 
-def region_borders(image: RGB, labels: NDArray[np.integer]) -> str:
-    """Borders of regions over the picture."""
-    edge = np.zeros(labels.shape, bool)
+def borders_layer(labels: NDArray[np.integer]) -> str:
+    """Borders of regions."""
+    edge = np.zeros(labels.shape, np.uint8)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    return tile(mix(image, edge, BORDER, 1.0))
+    grown = edge.copy()  # made smaller, a line of one pixel would break
+    grown[1:] |= edge[:-1]
+    grown[:, 1:] |= edge[:, :-1]
+    return layer(EDGE * grown, MASK_COLOURS)
 
 
-def label_map(labels: NDArray[np.uint8]) -> str:
-    """Label maps in fixed random colours; void black."""
-    colours = numpy_generator("label colours").integers(40, 256, (256, 3)).astype(np.uint8)
-    colours[VOID] = 0
-    return tile(colours[labels])
+def labels_layer(labels: NDArray[np.uint8]) -> str:
+    """A label map in fixed random colours; void black."""
+    colours = numpy_generator("label colours").integers(40, 256, (256, 3)).tolist()
+    found = {int(label): (*map(int, colours[label]), 235) for label in np.unique(labels) if label != VOID}
+    return layer(labels, {**found, VOID: (0, 0, 0, 235)})  # type: ignore[dict-item]
+
+
+def cells_layer(cells: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    """Query cells that refine the classifier: red foreground, blue background, the rest dimmed; at a picture's size."""
+    rows, columns = ((np.arange(length) * count) // length for length, count in zip(size, cells.shape, strict=True))
+    return layer(cells[rows][:, columns], CELL_COLOURS)
 
 
 def heat(image: RGB, values: NDArray[np.uint8]) -> str:
@@ -70,26 +104,37 @@ def heat(image: RGB, values: NDArray[np.uint8]) -> str:
     return tile((0.35 * image + 0.65 * colours).astype(np.uint8))
 
 
-def confident(image: RGB, cells: NDArray[np.uint8]) -> str:
-    """Query cells that refine the classifier: red foreground, blue background, the rest dimmed."""
-    rows = (np.arange(image.shape[0]) * cells.shape[0]) // image.shape[0]
-    columns = (np.arange(image.shape[1]) * cells.shape[1]) // image.shape[1]
-    spread = cells[rows][:, columns]
-    shown = mix(image, spread == 0, (255, 255, 255), 0.55)
-    shown = mix(shown, spread == 1, BACKGROUND, 0.45)
-    return tile(mix(shown, spread == 2, FOREGROUND, 0.5))
-
-
 def loss_curves(logs: dict[str, pd.DataFrame]) -> str:
-    """Whole loss of every training against iterations, as SVG."""
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for name, log in logs.items():
-        axes.plot(log["iteration"], log["loss"], label=name, linewidth=1.2)
-    axes.set(xlabel="iteration", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    """Whole loss of every training against iterations, a panel a stage, as SVG; names start with the stage's."""
+    stages = list(dict.fromkeys(name.split()[0] for name in logs))
+    figure = Figure(figsize=(10, 3.4 * len(stages)), layout="constrained")
+    for axes, stage in zip(figure.subplots(len(stages), squeeze=False)[:, 0], stages, strict=True):
+        for name, log in logs.items():
+            if name.split()[0] == stage:
+                axes.plot(log["iteration"], log["loss"], label=name.removeprefix(f"{stage} "), linewidth=1.2)
+        axes.set(xlabel="iteration", ylabel="loss", yscale="log", title=stage)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return _uri(svg(figure), "svg+xml")
+
+
+def shots_curve(table: pd.DataFrame, fold: str) -> str:
+    """MIoU of every variant against the number of supports, with its interval, as SVG."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for variant, part in table[table["fold"] == fold].groupby("variant", sort=False):
+        part = part.sort_values("shot")
+        axes.plot(part["shot"], part["miou"], marker="o", label=variant)
+        axes.fill_between(part["shot"], part["miou_low"], part["miou_high"], alpha=0.12)
+    axes.set(xlabel="supports", ylabel="mIoU, %", xticks=sorted(table["shot"].unique()))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _uri(svg(figure), "svg+xml")
+
+
+def svg_uri(path: Path) -> str:
+    """A figure that lies on disk."""
+    return _uri(path.read_bytes(), "svg+xml")
 
 
 def svg(figure: Figure) -> bytes:

@@ -73,6 +73,9 @@ rule evaluate:
         " --record provenance/evaluate/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
 
+FIRST = TARGETS.plan.folds[0]  # the fold whose labels and prototypes are shown
+
+
 rule report:
     """Write tables, metrics and the page."""
     input:
@@ -80,8 +83,12 @@ rule report:
             "report",
             index="artifacts/index/index.h5",
             images=IMAGES,
-            regions="artifacts/regions/0.h5",
-            pseudolabels=f"artifacts/pseudolabels/fold{TARGETS.plan.folds[0]}/0.h5",
+            regions=TARGETS.of("regions"),
+            features=TARGETS.sharded(f"artifacts/features/fold{FIRST}/{{shard}}.h5"),
+            prototypes=f"artifacts/prototypes/fold{FIRST}.h5",
+            pseudolabels=TARGETS.sharded(
+                f"artifacts/pseudolabels/fold{FIRST}/{{shard}}.h5"
+            ),
             trainings=TARGETS.of("baseline") + TARGETS.of("train") + TARGETS.of("cam"),
             evaluations=TARGETS.of("evaluate"),
         ),
@@ -90,13 +97,17 @@ rule report:
     params:
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
+        studies=f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else "",
     shell:
         "python -m stages report"
         " --index {input.index:q}"
         " --images {input.images:q}"
         " --regions {input.regions:q}"
+        " --features {input.features:q}"
+        " --prototypes {input.prototypes:q}"
         " --pseudolabels {input.pseudolabels:q}"
         " --trainings {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
+        " {params.studies}"
         " --out report"
         " --record provenance/report.json"

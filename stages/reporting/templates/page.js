@@ -1,0 +1,170 @@
+"use strict";
+const PAGE = 12;
+const make = (name, attributes = {}, ...inside) => {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...inside);
+  return node;
+};
+const percent = share => (100 * share).toFixed(0) + " %";
+const fill = (select, values) => values.forEach(value => select.append(make("option", {}, value)));
+const distinct = values => [...new Set(values)].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true }));
+
+/* Tables: a click on a head sorts by it, another turns the order; selects filter. */
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.key !== undefined ? Number(cell.dataset.key) : cell.textContent;
+  };
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const turn = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+    heads.forEach(other => other.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", turn);
+    const sign = turn === "ascending" ? 1 : -1;
+    rows.sort((a, b) => {
+      const [x, y] = [key(a, column), key(b, column)];
+      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
+      return sign * order;
+    });
+    body.append(...rows);
+  }));
+  const controls = document.querySelector(`form[data-for="${table.id}"]`);
+  const selects = [...controls.querySelectorAll("select")];
+  const columnOf = select => heads.findIndex(head => head.textContent === select.dataset.filter);
+  const refilter = () => rows.forEach(row => {
+    row.hidden = selects.some(select => select.value && row.cells[columnOf(select)].textContent !== select.value);
+  });
+  for (const select of selects) {
+    fill(select, distinct(rows.map(row => row.cells[columnOf(select)].textContent)));
+    select.addEventListener("change", refilter);
+  }
+}
+
+/* Pictures: a photograph, and over it a layer. */
+const dialog = document.querySelector("dialog");
+const stack = (base, layer, caption) => {
+  const box = make("button", { class: "stack", type: "button" }, make("img", { src: base, alt: caption }));
+  if (layer) box.append(make("img", { src: layer, alt: "" }));
+  return box;
+};
+const enlarge = (base, layer, caption) => {
+  dialog.lastElementChild.replaceChildren(stack(base, layer, caption), make("p", {}, caption));
+  dialog.showModal();
+};
+const figure = (base, layer, caption, quiet = false) => {
+  const box = stack(base, layer, caption);
+  box.addEventListener("click", () => enlarge(base, layer, caption));
+  return make("figure", {}, box, ...(quiet ? [] : [make("figcaption", {}, caption)]));
+};
+
+const strip = item => make("div", { class: "strip" }, ...item.views.map(
+  view => figure(item.pictures[view.base], view.layer, view.caption)));
+const hues = new Map();  // a class has one colour on the whole page
+const colour = name => {
+  if (!hues.has(name)) hues.set(name, (hues.size * 137.5) % 360);
+  return `hsl(${hues.get(name)} 60% 50%)`;
+};
+const prototype = (item, browser) => {
+  const bar = make("div", { class: "bar", role: "img", "aria-label": "shares of classes" });
+  const shares = Object.entries(item.classes);
+  shares.forEach(([name, share]) =>
+    bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
+  const said = shares.slice(0, 3).map(([name, share]) => `${name} ${percent(share)}`).join(", ") || "no annotated class";
+  const kin = make("p", { class: "kin" });
+  const jump = (level, number) => {
+    const button = make("button", { type: "button" }, `level ${level} #${number}`);
+    button.addEventListener("click", () => browser.show(item.side, level, number));
+    return button;
+  };
+  if (item.parent >= 0) kin.append("parent ", jump(item.level + 1, item.parent));
+  if (item.children.length) kin.append(" children ", ...item.children.map(number => jump(item.level - 1, number)));
+  const text = `${item.members} members; ` + (item.side === "bg" ? `${item.annotated === null ? "?" : percent(item.annotated)} of their pixels hold an unlabelled class: ` : "") + said;
+  const crops = make("div", { class: "strip" }, ...item.crops.map((uri, place) => figure(uri, "", `${item.title}: nearest ${place + 1}`, true)));
+  return [make("p", {}, text), bar, crops, kin];
+};
+
+class Browser {
+  constructor(section) {
+    this.section = section;
+    this.items = JSON.parse(section.querySelector("[data-items]").textContent);
+    this.cards = section.querySelector("[data-cards]");
+    this.more = section.querySelector("[data-more]");
+    this.selects = [...section.querySelectorAll("[data-filter]")];
+    this.order = section.querySelector("[data-order]");
+    this.descending = section.querySelector("[data-descending]");
+    if (this.items.some(item => item.crops)) this.cards.classList.add("small");
+    for (const select of this.selects) {
+      const values = this.items.flatMap(item => item.facts[select.dataset.filter] ?? []);
+      fill(select, distinct(values));
+    }
+    section.querySelectorAll("select, input").forEach(control => control.addEventListener("change", () => this.render()));
+    section.querySelector("form").addEventListener("submit", event => event.preventDefault());
+    section.querySelector("[data-worst]")?.addEventListener("click", () => this.worst());
+    this.more.addEventListener("click", () => this.extend());
+    this.cards.addEventListener("keydown", event => this.key(event));
+    this.only = null;
+    this.render();
+  }
+  chosen() {
+    let found = this.items.filter(item => this.selects.every(select =>
+      !select.value || [item.facts[select.dataset.filter] ?? []].flat().map(String).includes(select.value)));
+    if (this.only) found = this.items.filter(this.only);
+    const order = this.order?.value;
+    if (order) {
+      const sign = this.descending.checked ? -1 : 1;
+      const value = item => item.scores[order] ?? (sign > 0 ? Infinity : -Infinity);
+      found = [...found].sort((a, b) => sign * (value(a) - value(b)));
+    }
+    return found;
+  }
+  render() {
+    this.found = this.chosen();
+    this.only = null;
+    this.shown = 0;
+    this.cards.replaceChildren();
+    this.section.querySelector("[data-count]").textContent = `${this.found.length} of ${this.items.length}`;
+    this.extend();
+  }
+  extend() {
+    const next = this.found.slice(this.shown, this.shown + PAGE);
+    this.cards.append(...next.map(item => this.card(item)));
+    this.shown += next.length;
+    this.more.hidden = this.shown >= this.found.length;
+  }
+  card(item) {
+    const scores = Object.entries(item.scores).filter(([, score]) => score !== null);
+    const said = this.section.dataset.unit && scores.length ? [make("p", {}, this.section.dataset.unit + ": " + scores.map(([name, score]) => `${name} ${score.toFixed(1)}`).join(", "))] : [];
+    const inside = item.views ? [strip(item)] : prototype(item, this);
+    return make("article", { class: "card", tabindex: "0", "aria-label": item.title }, make("h3", {}, item.title), ...said, ...inside);
+  }
+  worst() {
+    this.order.value = this.section.querySelector("[data-worst]").dataset.worst;
+    this.descending.checked = false;
+    this.render();
+    this.cards.firstElementChild?.focus();
+    this.cards.firstElementChild?.scrollIntoView({ block: "center" });
+  }
+  show(side, level, number) {
+    this.only = item => item.side === side && item.level === level && item.number === number;
+    this.render();
+    this.cards.firstElementChild.focus();
+  }
+  key(event) {
+    const card = event.target.closest(".card");
+    const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+    if (!card || event.target !== card) return;
+    if (step) {
+      event.preventDefault();
+      if (step > 0 && !card.nextElementSibling && !this.more.hidden) this.extend();
+      const next = step > 0 ? card.nextElementSibling : card.previousElementSibling;
+      next?.focus();
+      next?.scrollIntoView({ block: "nearest" });
+    } else if (event.key === "Enter") {
+      event.preventDefault();  // or the same key would press the dialog's button
+      card.querySelector(".stack")?.click();
+    }
+  }
+}
+document.querySelectorAll("[data-browser]").forEach(section => new Browser(section));
+document.documentElement.dataset.ready = "true";
