@@ -34,7 +34,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies", "export", "segment")
+TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies", "export", "segment", "app")
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:

@@ -6,14 +6,14 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.engines import new_team
-from tests.makers import Project, tiny_values, write_values
+from tests.makers import SPFL, Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")))
@@ -33,36 +33,56 @@ def real_data() -> Path:
     return DATA.resolve()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of the suite's processes makes, and all of them only read."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / f"{name}.made").exists():
+            shutil.rmtree(base / name, ignore_errors=True)
+            make(base / name)
+            (base / f"{name}.made").touch()
+    return base / name
+
+
+WEIGHTS = ROOT / "weights" / "scenes-resnet18-w16.safetensors"
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The tiny experiment, run once through every stage; tests only read it."""
-    root = tmp_path_factory.mktemp("tiny")
-    write_values(root / "params.yaml", tiny_values())
-    made = Project(root, ROOT / "weights" / "scenes-resnet18-w16.safetensors")
-    made.make_all()
-    return made
+
+    def make(root: Path) -> None:
+        root.mkdir()
+        write_values(root / "params.yaml", tiny_values())
+        Project(root, WEIGHTS).make_all()
+
+    return Project(made_once(tmp_path_factory, "tiny", make), WEIGHTS)
+
+
+@pytest.fixture(scope="session")
+def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the tiny experiment."""
+    out = tmp_path_factory.mktemp("bundle") / "tiny.safetensors"
+    words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
+    assert project.run("export", *words, "--prototypes", project.path("prototypes/fold0.h5"), "--out", out) == 0
+    return out
 
 
 @pytest.fixture
 def images_only(tmp_path: Path) -> Project:
     """A fresh tiny project with images and index only, for tests that break things."""
     write_values(tmp_path / "params.yaml", tiny_values())
-    made = Project(tmp_path, ROOT / "weights" / "scenes-resnet18-w16.safetensors")
+    made = Project(tmp_path, WEIGHTS)
     made.make_images()
     return made
 
 
 @pytest.fixture(scope="session")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A team's folders (`tests.engines.new_team`), made once for all processes of the suite; tests only read them."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with (base / "team.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / "team" / "clone").exists():
-            shutil.rmtree(base / "team", ignore_errors=True)
-            new_team(base / "team")
-    return base / "team"
+    """A team's folders (`tests.engines.new_team`); tests only read them."""
+    return made_once(tmp_path_factory, "team", new_team)
 
 
 @pytest.fixture

@@ -34,19 +34,9 @@ from stages.inference.photos import MOST_PIXELS, read_mask, read_photo
 from stages.inference.segmenter import MATCHING, VARIANTS, iou
 from stages.models.extraction import FeatureExtractor
 from stages.ops.matching import upsample
-from tests.makers import TRAINED, Project
+from tests.makers import SPFL, Project, disc
 
-SPFL = f"{TRAINED['train']}/weights.safetensors"
 RGB = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the tiny experiment."""
-    out = tmp_path_factory.mktemp("bundle") / "tiny.safetensors"
-    words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
-    assert project.run("export", *words, "--prototypes", project.path("prototypes/fold0.h5"), "--out", out) == 0
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +54,6 @@ def decoded(project: Project, index: Index) -> dict[int, tuple[RGB, RGB]]:
     """Image and mask of every image of the index."""
     with ImageStore([Path(path) for path in project.images()], index) as store:
         return {number: (store.image(number), store.mask(number)) for number in range(len(index.ids))}
-
-
-def disc(side: int = 64, middle: tuple[int, int] = (32, 32), colour: tuple[int, int, int] = (230, 40, 30)) -> Any:
-    """A coloured disc on noise, and its mask."""
-    noise = np.random.default_rng(sum(middle)).integers(60, 160, (side, side, 3)).astype(np.uint8)
-    rows, columns = np.ogrid[:side, :side]
-    mask = ((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < (side / 4) ** 2).astype(np.uint8)
-    noise[mask == 1] = colour
-    return noise, mask
 
 
 def folders(root: Path, supports: int = 2, queries: int = 3) -> tuple[Path, Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -24,12 +23,13 @@ from stages.core.code import closure, forget
 from stages.data.index import read_index
 from stages.data.store import ImageStore
 from stages.evaluation.predictor import REFINED
+from stages.ops.drawing import BORDER, FOREGROUND, UNKNOWN
 from stages.reporting import pictures
 from stages.reporting.gallery import Gallery, assign
+from tests.browser import browsed
 from tests.makers import Project
 
 SHARDS = range(2)
-CHROMIUM = os.environ.get("NOVELSEG_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def decoded(uri: str) -> Image.Image:
@@ -53,9 +53,9 @@ def test_a_mask_is_drawn_where_it_is() -> None:
     mask[:10] = 255
     drawn = np.array(decoded(pictures.mask_layer(mask)).convert("RGBA"))
     assert drawn.shape == (240, 120, 4)
-    assert tuple(drawn[120, 60]) == (*pictures.FOREGROUND, 115)
-    assert tuple(drawn[100, 60]) == (*pictures.BORDER, 255)
-    assert tuple(drawn[5, 5]) == (*pictures.UNKNOWN, 150)
+    assert tuple(drawn[120, 60]) == (*FOREGROUND, 115)
+    assert tuple(drawn[100, 60]) == (*BORDER, 255)
+    assert tuple(drawn[5, 5]) == (*UNKNOWN, 150)
     assert drawn[60, 60, 3] == 0
 
 
@@ -205,21 +205,8 @@ def test_templates_are_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def page(project: Project) -> Iterator[Any]:
     """The tiny experiment's page in Chromium; every message and request is noted."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; NOVELSEG_CHROMIUM names one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened: Any = browser.new_page(viewport={"width": 390, "height": 844})
-        opened.noted = []
-        opened.on("console", lambda message: opened.noted.append(message.text))
-        opened.on("pageerror", lambda error: opened.noted.append(str(error)))
-        opened.on("request", lambda request: opened.noted.append(request.url) if ":" in request.url[:6] else None)
-        opened.goto((project.root / "report/index.html").as_uri())
-        opened.wait_for_function("document.documentElement.dataset.ready")
+    with browsed((project.root / "report/index.html").as_uri(), width=390) as opened:
         yield opened
-        browser.close()
 
 
 def column(page: Any, table: str, number: int) -> list[str]:

@@ -26,7 +26,12 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file cannot be read, is no picture, is animated, has floating point values, or is too large.
     """
-    image = _upright(_opened(path), path)
+    return photo_of(_bytes(path), path)
+
+
+def photo_of(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """The same from a file's bytes; ``path`` is for messages."""
+    image = _upright(_opened(data, path), path)
     if image.mode == "F":
         raise InputError(f"{path}: has floating point values, whose range nobody knows; save it with 8 or 16 bits")
     if image.mode in WIDE:
@@ -53,7 +58,12 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     InputError
         If the file cannot be read, has colours, or holds other values.
     """
-    image = _upright(_opened(path), path)
+    return mask_of(_bytes(path), path, label)
+
+
+def mask_of(data: bytes, path: Path, label: int = 0) -> NDArray[np.uint8]:
+    """The same from a file's bytes; ``path`` is for messages."""
+    image = _upright(_opened(data, path), path)
     if image.mode == "F":
         raise InputError(f"{path}: has floating point values; expected one number a pixel")
     values = np.array(image) if image.mode == "P" else _integers(image) if image.mode in WIDE else _grey(image, path)
@@ -69,12 +79,15 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     return (values > 0).astype(np.uint8)
 
 
-def _opened(path: Path) -> Image.Image:
-    """The whole picture, decoded."""
+def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from None
+
+
+def _opened(data: bytes, path: Path) -> Image.Image:
+    """The whole picture, decoded."""
     if not data:
         raise InputError(f"{path}: the file is empty; copy it again")
     try:

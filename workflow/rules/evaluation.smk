@@ -76,6 +76,17 @@ rule evaluate:
 FIRST = TARGETS.plan.folds[0]  # the fold whose labels and prototypes are shown
 
 
+def flagged(path):
+    """An output of the report for `snakemake --report`: its caption, and where it is listed."""
+    name = "plots" if path.startswith("report/plots/") else Path(path).stem
+    name = "page" if name == "index" else name
+    category = {"page": "Page", "plots": "Losses"}.get(name, "Tables")
+    labels = {"file": Path(path).name}
+    return report(
+        path, caption=f"../captions/{name}.rst", category=category, labels=labels
+    )
+
+
 rule report:
     """Write tables, metrics and the page."""
     input:
@@ -93,7 +104,7 @@ rule report:
             evaluations=TARGETS.of("evaluate"),
         ),
     output:
-        TARGETS.of("report"),
+        [flagged(path) for path in TARGETS.of("report")],
     params:
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),

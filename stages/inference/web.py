@@ -1,0 +1,149 @@
+"""The local page's server: pictures come in, masks go out, nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import zipfile
+from collections import OrderedDict
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from flask import Flask, Response, abort, jsonify, render_template, request
+from numpy.typing import NDArray
+from PIL import Image
+from werkzeug.datastructures import FileStorage
+
+from stages.core.errors import InputError
+from stages.inference.photos import mask_of, photo_of
+from stages.inference.segmenter import Segmenter, probability, shown_pair
+from stages.ops.drawing import overlay
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_BYTES = 400 << 20  # of one request
+MOST_MASKS = 500  # that are kept for the archive
+
+
+class Desk:
+    """What the page works on: one fitted segmenter, and the masks that it has made."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter, self._lock = segmenter, threading.Lock()
+        self.masks: OrderedDict[str, bytes] = OrderedDict()
+
+    def fit(self, images: list[FileStorage], masks: list[FileStorage]) -> int:
+        """Learn from pictures and their masks."""
+        pairs = []
+        for image, mask in zip(images, masks, strict=True):
+            name = Path(image.filename or "picture")
+            pair = photo_of(image.read(), name), mask_of(mask.read(), name)
+            shown_pair(*pair, self._segmenter.side, str(name))
+            pairs.append(pair)
+        with self._lock:
+            self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
+            self.masks.clear()
+        return len(pairs)
+
+    def segment(self, picture: FileStorage) -> dict[str, Any]:
+        """Mask, overlay, area and confidence of a picture."""
+        name = Path(picture.filename or "picture")
+        image = photo_of(picture.read(), name)
+        with self._lock:
+            logits = self._segmenter.decision_function([image])[0]
+            mask = (logits > 0).astype(np.uint8)
+            data, key = _png(255 * mask), self._free(name.stem)
+            self.masks[key] = data
+            while len(self.masks) > MOST_MASKS:
+                self.masks.popitem(last=False)
+        inside = float(probability(logits)[mask > 0].mean()) if mask.any() else None
+        return {"mask": f"masks/{key}", "name": key, "share": float(mask.mean()), "confidence": inside} | {
+            "overlay": f"data:image/jpeg;base64,{_small(overlay(image, mask, max(1, max(mask.shape) // 400)))}"
+        }
+
+    def _free(self, stem: str) -> str:
+        number = 1
+        while (name := f"{stem}.png" if number == 1 else f"{stem} {number}.png") in self.masks:
+            number += 1
+        return name
+
+    def archive(self) -> bytes:
+        """All masks."""
+        buffer = io.BytesIO()
+        with self._lock, zipfile.ZipFile(buffer, "w") as file:
+            for name, data in self.masks.items():
+                file.writestr(name, data)
+        return buffer.getvalue()
+
+
+def _png(values: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _small(image: NDArray[np.uint8]) -> str:
+    """At most 900 px, as base64."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((900, 900))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def new_app(segmenter: Segmenter, host: str) -> Flask:
+    """The page's application; on a loopback address, requests that other pages send are refused."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    desk = Desk(segmenter)
+    classes = segmenter.bundle_.about["classes"]
+
+    @app.before_request
+    def _only_ours() -> None:
+        name = urlsplit(f"//{request.host}").hostname
+        origin = request.headers.get("Origin")
+        if host in LOOPBACK and name not in LOOPBACK:  # another name that was made to point here
+            abort(403)
+        if origin and urlsplit(origin).netloc != request.host:
+            abort(403)
+
+    @app.errorhandler(InputError)
+    def _told(error: InputError) -> tuple[Response, int]:
+        return jsonify(error=str(error)), 422
+
+    @app.get("/")
+    def _page() -> str:
+        return render_template("app.html", classes=classes, variant=segmenter.variant)
+
+    @app.post("/fit")
+    def _fit() -> Response:
+        images, masks = request.files.getlist("image"), request.files.getlist("mask")
+        if not images or len(images) != len(masks):
+            raise InputError(f"{len(images)} pictures and {len(masks)} masks came; expected as many of both")
+        return jsonify(supports=desk.fit(images, masks))
+
+    @app.post("/segment")
+    def _segment() -> Response:
+        picture = request.files.get("image")
+        if picture is None:
+            raise InputError("no picture came; choose one")
+        return jsonify(desk.segment(picture))
+
+    @app.get("/masks/<name>")
+    def _mask(name: str) -> Response:
+        data = desk.masks.get(name)
+        return _file(data, name, "image/png") if data else abort(404)
+
+    @app.get("/masks.zip")
+    def _archive() -> Response:
+        return _file(desk.archive(), "masks.zip", "application/zip")
+
+    return app
+
+
+def _file(data: bytes, name: str, kind: str) -> Response:
+    found = Response(data, mimetype=kind)
+    found.headers.set("Content-Disposition", "attachment", filename=PurePath(name).name)
+    return found

@@ -1,0 +1,161 @@
+"""The local page: its server, and the whole way from upload to download in a real browser."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.serving import make_server
+
+from stages.__main__ import main
+from stages.inference import Segmenter
+from stages.inference.web import new_app
+from tests.browser import browsed
+from tests.makers import disc
+
+LOCAL = "127.0.0.1"
+
+
+@pytest.fixture
+def client(bundle: Path) -> FlaskClient:
+    return new_app(Segmenter.load(bundle), LOCAL).test_client()
+
+
+def png(values: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    buffer.seek(0)
+    return buffer
+
+
+def post(client: FlaskClient, path: str, fields: list[tuple[str, Any, str]], **headers: str) -> Any:
+    data: dict[str, list[Any]] = {}
+    for field, values, name in fields:
+        stream = io.BytesIO(values) if isinstance(values, bytes) else png(values)
+        data.setdefault(field, []).append((stream, name))
+    return client.post(path, data=data, content_type="multipart/form-data", headers=headers)
+
+
+def fitted(client: FlaskClient) -> None:
+    image, mask = disc()
+    answer = post(client, "/fit", [("image", image, "a.png"), ("mask", 255 * mask, "mask.png")])
+    assert answer.json == {"supports": 1}
+
+
+def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
+    fitted(client)
+    query = disc(middle=(24, 36))[0]
+    found = post(client, "/segment", [("image", query, "../evil/q.png")]).json
+    image, mask = disc()
+    expected = Segmenter.load(bundle).fit([image], [mask]).predict([query])[0]
+    assert found["share"] == pytest.approx(expected.mean())
+    assert found["name"] == "q.png"
+    sent = client.get(f"/{found['mask']}")
+    assert sent.headers["Content-Disposition"] == "attachment; filename=q.png"
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(sent.data))), 255 * expected)
+    again = post(client, "/segment", [("image", query, "q.png")]).json
+    assert again["name"] == "q 2.png"
+    with zipfile.ZipFile(io.BytesIO(client.get("/masks.zip").data)) as archive:
+        assert archive.namelist() == ["q.png", "q 2.png"]
+    fitted(client)  # other supports: the old masks are not theirs
+    assert client.get(f"/{found['mask']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "told"),
+    [
+        ("/segment", [("image", b"no", "no.jpg")], "no.jpg: not a picture"),
+        ("/segment", [], "no picture came"),
+        ("/fit", [("image", disc()[0], "a.png")], "1 pictures and 0 masks came"),
+        ("/fit", [("image", disc()[0], "a.png"), ("mask", 0 * disc()[1], "m.png")], "a.png: the mask has no object"),
+        ("/fit", [("image", disc()[0], "a.png"), ("mask", disc(40)[1], "m.png")], "the mask is 40×40 px, its picture"),
+    ],
+)
+def test_what_cannot_be_used_is_told(client: FlaskClient, path: str, fields: Any, told: str) -> None:
+    answer = post(client, path, fields)
+    assert answer.status_code == 422
+    assert told in answer.json["error"]
+
+
+def test_before_painting_there_is_nothing_to_find(client: FlaskClient) -> None:
+    assert "not fitted" in post(client, "/segment", [("image", disc()[0], "a.png")]).json["error"]
+
+
+def test_other_pages_are_refused(client: FlaskClient, bundle: Path) -> None:
+    fields = [("image", disc()[0], "a.png")]
+    assert post(client, "/segment", fields, Origin="http://elsewhere.example").status_code == 403
+    assert client.get("/", headers={"Host": "rebound.example"}).status_code == 403
+    assert client.get("/", headers={"Host": "localhost:8765"}).status_code == 200
+    everywhere = new_app(Segmenter.load(bundle), "0.0.0.0").test_client()
+    assert everywhere.get("/", headers={"Host": "box.example"}).status_code == 200
+
+
+def test_a_port_in_use_is_told(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = make_server(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL))
+    try:
+        assert main(["app", "--bundle", str(bundle), "--port", str(server.server_port)]) == 2
+    finally:
+        server.server_close()
+    assert f"{LOCAL}:{server.server_port} cannot be had" in capsys.readouterr().err
+
+
+@pytest.fixture
+def served(bundle: Path) -> Iterator[str]:
+    server = make_server(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://{LOCAL}:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_from_upload_to_download_in_a_browser(served: str, tmp_path: Path) -> None:
+    image, mask = disc(side=120, middle=(60, 60))
+    Image.fromarray(image).save(tmp_path / "support.png")
+    names = ["first.png", "second.png"]
+    queries = [disc(side=90, middle=(40, 30 + 15 * number)) for number in range(2)]
+    for name, (query, _) in zip(names, queries, strict=True):
+        Image.fromarray(query).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with browsed(served) as page:
+        assert page.locator("#go").is_disabled()
+        page.locator("#supports").set_input_files(tmp_path / "support.png")
+        page.locator("#painter").wait_for()
+        box = page.locator("#paint").bounding_box()
+        page.locator("#size").fill("30")
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        for turn in np.linspace(0, 12, 40):  # a spiral over the disc
+            radius = box["width"] / 4 * 0.8 * turn / 12
+            x, y = radius * np.cos(turn), radius * np.sin(turn)
+            page.mouse.move(box["x"] + box["width"] / 2 + x, box["y"] + box["height"] / 2 + y)
+        page.mouse.up()
+        share = float(page.locator("#painted").inner_text().split()[0])
+        assert 100 * mask.mean() * 0.6 < share < 100 * mask.mean() * 1.5
+        page.locator("#queries").set_input_files([*(tmp_path / name for name in names), tmp_path / "broken.png"])
+        page.locator("#go").click()
+        page.locator("#state", has_text="broken.png: not a picture").wait_for()
+        assert page.locator("#results figure").count() == 2
+        for name, (query, truth) in zip(names, queries, strict=True):
+            with page.expect_download() as event:
+                page.locator(f"#results a[download='{name}']").click()
+            event.value.save_as(tmp_path / "got" / name)
+            found = np.array(Image.open(tmp_path / "got" / name)) == 255
+            assert found.shape == query.shape[:2]
+            assert (found & (truth == 1)).sum() / (found | (truth == 1)).sum() > 0.5
+        with page.expect_download() as event:
+            page.locator("#all").click()
+        with zipfile.ZipFile(event.value.path()) as archive:
+            assert sorted(archive.namelist()) == names
+        assert [note for note in page.noted if not note.startswith((served, "data:", "blob:"))] == [
+            note for note in page.noted if "422" in note
+        ]
