@@ -1,0 +1,86 @@
+"""The guides' commands, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.engines import call, git
+from tests.makers import disc
+
+pytestmark = pytest.mark.engines
+GUIDES = ROOT / "docs" / "guides"
+
+
+def blocks(guide: str, kind: str) -> list[str]:
+    """Fenced blocks of a kind in a guide."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", (GUIDES / guide).read_text(encoding="utf8"), re.M | re.S)
+
+
+def commands(guide: str) -> list[str]:
+    return [line for block in blocks(guide, "sh") for line in block.splitlines()]
+
+
+def follow(guide: str, folder: Path, rc: int = 0, **more: str) -> str:
+    """Run a guide's commands one after another; give what they printed."""
+    found = commands(guide)
+    assert found
+    return "\n".join(call(folder, "bash", "-ec", command, rc=rc, **more) for command in found)
+
+
+def test_every_guide_is_followed_and_linked() -> None:
+    names = {path.name for path in GUIDES.iterdir()}
+    assert names == {"pictures.md", "compare.md", "share.md", "cluster.md"}
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    assert all(f"docs/guides/{name}" in readme for name in names)
+
+
+def test_from_ten_pictures_to_masks(mate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("something/images", "something/masks", "numbered/images", "numbered/masks", "new"):
+        (mate / folder).mkdir(parents=True)
+    image, mask = disc()
+    for folder, values in (("something", 255 * mask), ("numbered", 5 * mask + 2 * (1 - mask))):
+        Image.fromarray(image).save(mate / folder / "images/0.png")
+        Image.fromarray(values.astype(np.uint8)).save(mate / folder / "masks/0.png")
+    for number in range(9):
+        Image.fromarray(disc(middle=(24, 20 + 3 * number))[0]).save(mate / f"new/picture {number}.png")
+    follow("pictures.md", mate)
+    for name in ("found", "found5"):
+        assert len(list((mate / name / "masks").iterdir())) == 9
+    monkeypatch.chdir(mate)
+    (python,) = blocks("pictures.md", "python")
+    made: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
+    exec(python, made)
+    assert made["masks"][0].shape == made["shares"][0].shape == (64, 64)
+
+
+def test_changing_one_parameter_and_comparing(mate: Path) -> None:
+    git(mate, "config", "user.name", "t")
+    git(mate, "config", "user.email", "t@example.org")
+    said = follow("compare.md", mate)
+    assert "low-tau" in said
+    assert "high-tau" in said
+    assert "tau_fg: 0.8" in (mate / "params.yaml").read_text(encoding="utf8")
+
+
+def test_sharing_prototypes(mate: Path, tmp_path: Path) -> None:
+    shared, colleague = tmp_path / "shared", tmp_path / "colleague"
+    said = follow("share.md", mate, SHARED_FOLDER=str(shared), COLLEAGUE=str(colleague))
+    assert "Nothing to be done" in said
+    assert "current" in said
+    assert (colleague / "artifacts/prototypes/fold0.h5").exists()
+    assert not (colleague / "artifacts/images").exists() or not list((colleague / "artifacts/images").glob("*.h5"))
+
+
+def test_a_cluster_is_planned_for(mate: Path) -> None:
+    if shutil.which("sbatch"):
+        pytest.skip("here is a real cluster")
+    said = follow("cluster.md", mate)
+    assert "pseudolabels" in said
+    assert "MAP" in said
