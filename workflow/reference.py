@@ -6,6 +6,7 @@ import inspect
 from collections import defaultdict
 
 from stages.core.params import describe, read_yaml
+from stages.inference.bundle import BUNDLE, ENCODER, HEAD, PROTOTYPES
 from workflow.config import section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
 from workflow.presets import FOLDER, names, resolve_preset
@@ -55,4 +56,10 @@ def artifacts_page() -> str:
         lines += ["| column | dtype | meaning |", "|---|---|---|"]
         lines += [f"| `{column.name}` | {column.dtype} | {column.doc} |" for column in table.columns]
         lines.append("")
+    lines += [f"## {BUNDLE.name} (version {BUNDLE.version}, safetensors, by the command `export`)\n"]
+    lines.append(
+        "One file that segments pictures without the pipeline; reading it executes nothing. Tensors are "
+        f"`{ENCODER}…` (the encoder's state) and `{PROTOTYPES}…` (as in `prototypes`). The head holds JSON:\n"
+    )
+    lines += ["| key | meaning |", "|---|---|", *(f"| `{key}` | {doc} |" for key, doc in HEAD.items()), ""]
     return "\n".join(lines)

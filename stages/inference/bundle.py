@@ -17,6 +17,16 @@ from stages.sections.srofb import SrofbParams
 
 BUNDLE = Kind("novelseg-bundle", 1, "make it with `python -m stages export`")
 ENCODER, PROTOTYPES = "encoder.", "prototypes."
+# What the head says, as JSON.
+HEAD = {
+    "encoder": "what was written beside the encoder's weights: architecture, scale, precision, fold, training",
+    "srofb": "parameters of the online classifier",
+    "classes": "base classes that the encoder has learned from",
+    "lists": "lists of images, by MD5",
+    "sources": "MD5 of the files that were packed",
+    "prototypes": "attributes of the prototypes' file; empty if none were packed",
+    "provenance": "records of the jobs that made encoder, index and prototypes, and of all before them",
+}
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,7 @@ class Bundle:
     encoder
         The trained encoder.
     about
-        ``encoder``: what was written beside its weights; ``srofb``: parameters of the online classifier;
-        ``classes``: base classes that it learned from; ``lists``: lists of images, by MD5; ``sources``: MD5 of the
-        files that were packed; ``prototypes``: attributes of their file; ``provenance``: records of the jobs that
-        made them.
+        The head, see :data:`HEAD`.
     prototypes
         ``bg/level1/centres`` and so on, as in the artifact; empty if none were packed.
     """
@@ -71,6 +78,9 @@ def load_bundle(path: Path) -> Bundle:
             name.removeprefix(PROTOTYPES): value for name, value in tensors.items() if name.startswith(PROTOTYPES)
         }
         bundle = Bundle(encoder.eval().requires_grad_(False), about, prototypes)
+        absent = sorted(HEAD.keys() - about.keys())
+        if absent:
+            raise KeyError(absent[0])
         _ = bundle.srofb, float(about["encoder"]["scale"]), str(about["encoder"]["precision"])
     except (KeyError, TypeError, RuntimeError, ValidationError) as error:
         said = " ".join(str(error).split())
