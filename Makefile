@@ -24,7 +24,7 @@ demo: setup
 	@echo "pictures and curves: report/index.html"
 
 test: setup
-	python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile  # a process a core, a thread each
 
 check: setup
 	ruff check .

@@ -44,6 +44,15 @@ def test_a_second_snakemake_has_nothing_to_do(by_snakemake: Path) -> None:
     assert "Nothing to be done" in snakemake(by_snakemake)
 
 
+def test_snakemakes_own_report_lists_the_results_with_captions(by_snakemake: Path, tmp_path: Path) -> None:
+    snakemake(by_snakemake, "--report", str(tmp_path / "made.html"))
+    page = (tmp_path / "made.html").read_text(encoding="utf8")
+    for name in ("index.html", "results.tsv", "comparisons.tsv", "train-fold-0-1-shot-hierarchical.tsv"):
+        assert f'"{name}"' in page
+    assert "What each component adds, and the methods against each other" in page
+    assert all(f'"{category}"' in page for category in ("Page", "Tables", "Losses"))
+
+
 def test_a_second_dvc_repro_has_nothing_to_do(by_dvc: Path) -> None:
     assert "Data and pipelines are up to date." in dvc(by_dvc, "repro")
     assert "Data and pipelines are up to date." in dvc(by_dvc, "status")

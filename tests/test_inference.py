@@ -502,6 +502,24 @@ def test_without_supports_or_queries_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_is_no_place_for_results(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    (tmp_path / "out").write_text("mine")
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert f"{tmp_path / 'out'}: cannot be made (" in capfd.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_full_disk_is_told_and_nothing_is_torn(bundle: Path, tmp_path: Path, small_disk: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    big = np.random.default_rng(0).integers(0, 256, (2600, 2400, 3), np.uint8)
+    Image.fromarray(big).save(query / "big.png")
+    assert segment(bundle, support, query, small_disk / "out") == 2
+    assert "no space left on device" in capfd.readouterr().err
+    assert [row["file"] for row in table(small_disk / "out")] in ([], ["picture 0.png"])
+    assert not list(small_disk.rglob("*.tmp"))
+
+
 # Going on
 
 

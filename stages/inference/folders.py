@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.core.errors import InputError
-from stages.core.files import digest, whole_file
+from stages.core.files import digest, told_when_full, whole_file
 from stages.inference.photos import read_mask, read_photo
 from stages.inference.segmenter import probability, shown_pair
 from stages.ops.drawing import overlay
@@ -146,10 +146,11 @@ class Results:
             raise InputError(
                 f"{folder}: holds results of other settings or supports ({place.name} says which); give another folder"
             )
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder}: is no folder; give another place for --out")
-        for name in (MASKS, OVERLAYS):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in (MASKS, OVERLAYS):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror}); give another place for --out") from None
         with whole_file(place) as scratch:
             scratch.write_text(text, encoding="utf8")
         self._rows = self._done()
@@ -190,7 +191,7 @@ class Results:
         )
         row = dict(zip(COLUMNS, [*map(str, values), f"{sure.mean():.4f}", inside], strict=True))
         self._rows[path.name] = row
-        with self._table.open("a", encoding="utf8", newline="") as file:
+        with told_when_full(self._table), self._table.open("a", encoding="utf8", newline="") as file:
             _writer(file).writerow(row)
 
     def finish(self) -> None:
