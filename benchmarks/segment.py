@@ -21,7 +21,8 @@ import torch
 from stages.inference import Segmenter
 from stages.inference.folders import Refused, Support, pictures_in, read_supports
 from stages.inference.photos import read_mask, read_photo
-from stages.inference.segmenter import SIDE_PX, VARIANTS, iou
+from stages.inference.segmenter import SIDE_PX, VARIANTS
+from stages.ops.counts import object_iou
 
 Ious = dict[str, float]
 
@@ -52,7 +53,8 @@ def _measure(form: str, words: argparse.Namespace, count: int, pipe: Any) -> Non
         logits = (_fitted(words, count).decision_function([read_photo(path)])[0] for path in queries)
     for path, made in zip(queries, logits, strict=True):
         if words.truth:
-            found[path.stem] = iou(made > 0, read_mask(words.truth / f"{path.stem}.png"))
+            iou = object_iou((made > 0).astype(np.uint8), read_mask(words.truth / f"{path.stem}.png"))
+            found[path.stem] = 1.0 if iou is None else iou
     pipe.send((time.perf_counter() - start, len(queries), _peak(), before, found))
 
 

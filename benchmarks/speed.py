@@ -36,11 +36,11 @@ from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import Cells, Task, classify, parameter_count
 from stages.ops import augment
 from stages.ops.clustering import _assign, _kmeans, normalise
+from stages.ops.counts import count_many
 from stages.ops.geometry import Pictures, gather, pack, squares, windows
 from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match_many, support_prototypes
-from stages.ops.metrics import count_many
 from stages.ops.pooling import pool, region_weights
 from stages.sections.srofb import SrofbParams
 from stages.training.learners import JointLearner, MatchingLearner

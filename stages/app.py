@@ -35,15 +35,20 @@ def run(
         from stages.inference.web import new_app
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the page needs {error.name}, which is not installed; run `pip install novelseg[app]`"
+            f"the page needs {error.name}, which is missing; run `pip install -e '.[app]'` in the project's folder"
         ) from None
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"--port is {port}; expected 0 (any free one) to {(1 << 16) - 1}")
     use_threads(threads)
     app = new_app(Segmenter.load(bundle, variant=variant, side=side, device=device), host)
     try:
         server = make_server(host, port, app, threaded=True)
     except (OSError, SystemExit):
-        raise InputError(f"{host}:{port} cannot be had; another --port, or 0, finds a free one") from None
-    say(f"http://{host}:{server.server_port}/  (Ctrl-C ends it)")
+        raise InputError(
+            f"{host}:{port} cannot be had; another --port, or 0, finds a free one, and --host must be this machine's"
+        ) from None
+    shown = f"[{host}]" if ":" in host else host
+    say(f"http://{shown}:{server.server_port}/  (Ctrl-C ends it)")
     try:
         server.serve_forever()
     finally:

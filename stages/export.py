@@ -78,6 +78,9 @@ def run(
     sources = {name: digest_once(path) for name, path in given.items()}
     tensors, attributes = _prototypes(prototypes, trained["fold"]) if prototypes else ({}, {})
     records = lineage(provenance, list(sources.values())) if provenance else []
+    for record in records:
+        if sources["encoder"] in record.outputs.values() and sources["index"] not in record.inputs.values():
+            raise InputError(f"{index}: not the index that {encoder} was trained with; give that one")
     about = {
         "encoder": trained,
         "srofb": srofb.model_dump(),

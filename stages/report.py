@@ -31,11 +31,11 @@ from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
 from stages.core.errors import InputError
 from stages.core.files import whole_folder
-from stages.core.labels import VOID
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
 from stages.evaluation.predictor import REFINED
 from stages.models.files import read_about
+from stages.ops.counts import object_iou
 from stages.ops.labels import binary
 from stages.reporting import pictures
 from stages.reporting.gallery import Gallery
@@ -138,10 +138,9 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
 
 
 def _iou(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | None:
-    """IoU of an episode's object, per cent; None where neither holds any."""
-    known = truth != VOID
-    either = int((((found == 1) | (truth == 1)) & known).sum())
-    return round(100 * int(((found == 1) & (truth == 1)).sum()) / either, 2) if either else None
+    """IoU of an episode's object, per cent."""
+    iou = object_iou(found, truth)
+    return None if iou is None else round(100 * iou, 2)
 
 
 def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Browser:
@@ -149,7 +148,7 @@ def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Brow
     novel = set(data.names(data.novel(gallery.fold)))
     items = []
     for entry in gallery.prototypes(regions):
-        held = [name for name, share in entry["classes"].items() if share >= LEAST_SHARE]
+        held = [name for name, share in entry["classes"] if share >= LEAST_SHARE]
         side = {"bg": "background", "fg": "foreground"}[entry["side"]]
         facts = {"side": [side], "level": [entry["level"]], "class": held}
         facts["novel class"] = [name for name in held if name in novel]
@@ -239,6 +238,11 @@ def run(
     studies: Path | None = None,
 ) -> None:
     """Write the report as one folder."""
+    if not len(regions) == len(features) == len(pseudolabels):
+        raise InputError(
+            f"{len(regions)} shards of regions, {len(features)} of features, {len(pseudolabels)} of pseudo labels; "
+            "expected as many of each, in one order"
+        )
     data = read_index(index)
     found = [read_evaluation(folder) for folder in evaluations]
     logs = {_run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}

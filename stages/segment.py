@@ -3,9 +3,9 @@
 Reads
     a bundle of ``export``; supports, ``images/NAME.*`` with ``masks/NAME.*``; a folder of queries, or one picture.
 Writes
-    a folder: ``masks/NAME.png`` (255 object), ``overlays/NAME.jpg``, ``results.tsv`` (areas, confidences),
-    ``settings.json``. Not a pipeline stage. Run again after a kill or with more pictures it goes on; what it cannot use
-    is named, and stops nothing else.
+    a folder, new, empty or of an earlier run: ``masks/`` (PNG, 255 object), ``overlays/``, ``results.tsv`` (areas,
+    confidences), ``settings.json``. Not a pipeline stage. Run again after a kill or with more pictures it goes on; what
+    it cannot use is named, and stops nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from stages.core.errors import InputError
 from stages.core.files import digest
 from stages.core.progress import say, track
 from stages.evaluation.predictor import REFINED
-from stages.inference.folders import Refused, Results, Support, pictures_in, read_queries, read_supports, result_names
+from stages.inference.folders import (
+    IMAGES,
+    MASKS,
+    Query,
+    Refused,
+    Results,
+    Support,
+    pictures_in,
+    read_query,
+    read_supports,
+)
+from stages.inference.photos import photo_of
 from stages.inference.segmenter import SIDE_PX, Segmenter
 
 
@@ -49,31 +60,45 @@ def run(
     refused = Refused()
     supports = read_supports(support, label, side, refused)
     queries = [query] if query.is_file() else pictures_in(query, "--query")
+    _refuse_inside(out, support, query)
     segmenter.fit([one.image for one in supports], [one.mask for one in supports])
     settings = {
         "bundle": digest(bundle),
+        "query": query.as_posix(),
         "supports": {one.path.name: _digest(one) for one in supports},
         "variant": variant,
         "side": side,
     }
-    results, names = Results(out, settings), result_names(queries)
-    todo = [path for path in queries if not results.has(path)]
-    done = len(queries) - len(todo)
-    waiting: deque[tuple[Path, NDArray[np.uint8]]] = deque()
+    results = Results(out, settings)
+    waiting: deque[Query] = deque()
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
-        for path, image in read_queries(todo, refused):
-            waiting.append((path, image))
-            yield image
+        for path in queries:
+            try:
+                md5, data = read_query(path)
+                if results.has(path, md5):
+                    continue
+                waiting.append(Query(path, md5, photo_of(data, path)))
+            except InputError as error:
+                refused.add(error)
+                continue
+            yield waiting[-1].image
 
-    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", done):
-        path, image = waiting.popleft()
-        results.add(path, names[path], image, logits)
+    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", results.count):
+        results.add(waiting.popleft(), logits)
     results.finish()
     if refused.reasons:
         for reason in refused.reasons:
             say(f"refused: {reason}")
         raise InputError(f"{len(refused.reasons)} of the files given could not be used; the others' masks are in {out}")
+
+
+def _refuse_inside(out: Path, support: Path, query: Path) -> None:
+    """Refuse to write among the pictures and masks that are read."""
+    target, read = out.resolve(), [support.resolve(), query.resolve()]
+    for folder in read if query.is_dir() else read[:1]:
+        if target == folder or target in (folder / IMAGES, folder / MASKS):
+            raise InputError(f"{out}: holds what is read; give another folder for --out")
 
 
 def _digest(support: Support) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from werkzeug.serving import make_server
 
 from stages.__main__ import main
 from stages.inference import Segmenter
-from stages.inference.web import new_app
+from stages.inference.web import is_loopback, new_app
 from tests.browser import browsed
 from tests.makers import disc
 
@@ -36,18 +37,19 @@ def png(values: Any) -> io.BytesIO:
     return buffer
 
 
-def post(client: FlaskClient, path: str, fields: list[tuple[str, Any, str]], **headers: str) -> Any:
-    data: dict[str, list[Any]] = {}
+def post(client: FlaskClient, path: str, fields: list[tuple[str, Any, str]], number: int = 1, **headers: str) -> Any:
+    data: dict[str, Any] = {"round": str(number)}
     for field, values, name in fields:
         stream = io.BytesIO(values) if isinstance(values, bytes) else png(values)
         data.setdefault(field, []).append((stream, name))
     return client.post(path, data=data, content_type="multipart/form-data", headers=headers)
 
 
-def fitted(client: FlaskClient) -> None:
+def fitted(client: FlaskClient) -> int:
     image, mask = disc()
     answer = post(client, "/fit", [("image", image, "a.png"), ("mask", 255 * mask, "mask.png")])
-    assert answer.json == {"supports": 1}
+    assert answer.json["supports"] == 1
+    return int(answer.json["round"])
 
 
 def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
@@ -65,8 +67,13 @@ def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
     assert again["name"] == "q 2.png"
     with zipfile.ZipFile(io.BytesIO(client.get("/masks.zip").data)) as archive:
         assert archive.namelist() == ["q.png", "q 2.png"]
-    fitted(client)  # other supports: the old masks are not theirs
+    second = fitted(client)  # other supports: the old masks are not theirs
     assert client.get(f"/{found['mask']}").status_code == 404
+    late = post(client, "/segment", [("image", query, "q.png")], number=second - 1)
+    assert (late.status_code, "another page has given other supports" in late.json["error"]) == (422, True)
+    for name in ("q#9.png", "what?.png", "100%25.png", "日本 'q\".png"):
+        odd = post(client, "/segment", [("image", query, name)], number=second).json
+        assert client.get(f"/{odd['mask']}").status_code == 200, name
 
 
 @pytest.mark.parametrize(
@@ -89,11 +96,35 @@ def test_before_painting_there_is_nothing_to_find(client: FlaskClient) -> None:
     assert "not fitted" in post(client, "/segment", [("image", disc()[0], "a.png")]).json["error"]
 
 
+def test_masks_beyond_what_is_held_are_refused(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.inference.web.MOST_MASKS", 1)
+    fitted(client)
+    assert post(client, "/segment", [("image", disc()[0], "a.png")]).status_code == 200
+    assert "1 masks are held, and no more" in post(client, "/segment", [("image", disc()[0], "b.png")]).json["error"]
+
+
+def test_uploads_stay_in_memory(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a file on disk")
+
+    for name in ("TemporaryFile", "SpooledTemporaryFile", "NamedTemporaryFile"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    fitted(client)
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    assert len(png(noise).getvalue()) > 1_000_000
+    assert post(client, "/segment", [("image", noise, "large.png")]).status_code == 200
+
+
 def test_other_pages_are_refused(client: FlaskClient, bundle: Path) -> None:
     fields = [("image", disc()[0], "a.png")]
     assert post(client, "/segment", fields, Origin="http://elsewhere.example").status_code == 403
     assert client.get("/", headers={"Host": "rebound.example"}).status_code == 403
     assert client.get("/", headers={"Host": "localhost:8765"}).status_code == 200
+    assert post(client, "/segment", fields, Origin="http://[").status_code == 403
+    assert post(client, "/segment", fields, Origin="null").status_code == 403
+    assert [is_loopback(name) for name in ("127.0.0.2", "::1", "10.0.0.1", "localhost.example", None)] == [
+        *(True, True, False, False, False)
+    ]
     everywhere = new_app(Segmenter.load(bundle), "0.0.0.0").test_client()
     assert everywhere.get("/", headers={"Host": "box.example"}).status_code == 200
 
@@ -105,6 +136,8 @@ def test_a_port_in_use_is_told(bundle: Path, capsys: pytest.CaptureFixture[str])
     finally:
         server.server_close()
     assert f"{LOCAL}:{server.server_port} cannot be had" in capsys.readouterr().err
+    assert main(["app", "--bundle", str(bundle), "--port", "70000"]) == 2
+    assert "--port is 70000; expected 0 (any free one) to 65535" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from stages.evaluation.scoring import score
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor, groups_by_size
 from stages.models.srofb import Cells, Task, mask_at_cells
+from stages.ops.counts import count_many, pixel_counts
 from stages.ops.labels import binary
 from stages.ops.matching import match, match_many
-from stages.ops.metrics import count_many, pixel_counts
 from stages.ops.pooling import EPSILON
 from stages.sections.srofb import SrofbParams
 from tests.makers import Project, tiny_values

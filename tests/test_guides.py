@@ -65,8 +65,8 @@ def test_changing_one_parameter_and_comparing(mate: Path) -> None:
     git(mate, "config", "user.email", "t@example.org")
     said = follow("compare.md", mate)
     assert "low-tau" in said
-    assert "high-tau" in said
-    assert "tau_fg: 0.8" in (mate / "params.yaml").read_text(encoding="utf8")
+    assert "spfl+srofb" in said
+    assert "tau_fg: 0.6" in (mate / "params.yaml").read_text(encoding="utf8")
 
 
 def test_sharing_prototypes(mate: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from stages.core.labels import VOID
-from stages.ops.metrics import bootstrap_miou, class_iou, fb_iou, pixel_counts, scores
+from stages.ops.counts import pixel_counts
+from stages.ops.metrics import bootstrap_miou, class_iou, fb_iou, scores
 from stages.reporting.scoring import FACTS, Evaluation, comparison_table
 
 

@@ -133,6 +133,11 @@ def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str
     """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
     images = judge.config.values("images")
     for key, path in judge.config.given(stage).items():
+        if key == "report.studies" and not Path(path).exists() and (reason or judge.chain(output)):
+            raise SystemExit(
+                f"error: {key} points to {path}, which does not exist; empty it, run the pipeline, then `python -m "
+                "workflow study supports`, and set it again"
+            )
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
             raise SystemExit(

@@ -17,8 +17,8 @@ from stages.data.index import Index
 from stages.data.store import ImageStore
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Prediction
+from stages.ops.counts import COUNTS, count_many
 from stages.ops.labels import binary
-from stages.ops.metrics import COUNTS, count_many
 
 TOGETHER = 32  # predictions of one image that are brought to its size at a time
 

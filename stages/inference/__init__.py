@@ -1,4 +1,4 @@
-"""A trained encoder on one's own pictures, without the pipeline: torch, numpy, pillow, safetensors, pydantic, tqdm."""
+"""A trained encoder on one's own pictures, without the pipeline."""
 
 from stages.inference.segmenter import Segmenter
 

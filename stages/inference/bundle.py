@@ -81,8 +81,10 @@ def load_bundle(path: Path) -> Bundle:
         absent = sorted(HEAD.keys() - about.keys())
         if absent:
             raise KeyError(absent[0])
-        _ = bundle.srofb, float(about["encoder"]["scale"]), str(about["encoder"]["precision"])
-    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+        _ = bundle.srofb, float(about["encoder"]["scale"])
+        if about["encoder"]["precision"] not in ("fp32", "bf16") or not isinstance(about["classes"], list):
+            raise ValueError("precision or classes")
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, ValidationError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path}: not a whole bundle ({type(error).__name__}: {said}); {BUNDLE.remedy}") from None
     return bundle

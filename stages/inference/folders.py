@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.core.errors import InputError
-from stages.core.files import digest, told_when_full, whole_file
-from stages.inference.photos import read_mask, read_photo
+from stages.core.files import told_when_full, whole_file
+from stages.inference.photos import bytes_of, read_mask, read_photo
 from stages.inference.segmenter import probability, shown_pair
-from stages.ops.drawing import overlay
+from stages.ops.drawing import small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
+OVERLAY_PX = 2000  # longest side of the pictures that are looked at
 COLUMNS = (
     "file",
     "md5",
@@ -110,21 +111,29 @@ def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
     return support
 
 
-def read_queries(paths: list[Path], refused: Refused) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    """Pictures, one after another; what cannot be used is refused."""
-    for path in paths:
-        try:
-            image = read_photo(path)
-        except InputError as error:
-            refused.add(error)
-            continue
-        yield path, image
+@dataclass(frozen=True)
+class Query:
+    """A picture to segment, and the MD5 of the bytes that it was decoded from."""
+
+    path: Path
+    md5: str
+    image: NDArray[np.uint8]
 
 
-def result_names(paths: list[Path]) -> dict[Path, str]:
-    """Name of each picture's results: its own without the ending, unless another would be called the same."""
-    stems = [path.stem.casefold() for path in paths]
-    return {path: path.stem if stems.count(path.stem.casefold()) == 1 else path.name for path in paths}
+def read_query(path: Path) -> tuple[str, bytes]:
+    """MD5 and bytes of a picture's file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has a name that no table can hold.
+    """
+    try:
+        path.name.encode("utf8")
+    except UnicodeEncodeError:
+        raise InputError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
+    data = bytes_of(path)
+    return hashlib.md5(data).hexdigest(), data
 
 
 class Results:
@@ -135,7 +144,12 @@ class Results:
     folder
         Where; made if need be.
     settings
-        What the results depend on beside the picture. A folder that holds results of others is refused.
+        What the results depend on beside the picture.
+
+    Raises
+    ------
+    InputError
+        If the folder holds results of others, or files that are none, or cannot be made.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -144,8 +158,11 @@ class Results:
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         if place.exists() and place.read_text(encoding="utf8") != text:
             raise InputError(
-                f"{folder}: holds results of other settings or supports ({place.name} says which); give another folder"
+                f"{folder}: holds results of other pictures, supports or settings ({place.name} says which); give "
+                "another folder"
             )
+        if folder.is_dir() and any(folder.iterdir()) and not place.exists():
+            raise InputError(f"{folder}: holds other files; give a folder for --out that is new or empty")
         try:
             for name in (MASKS, OVERLAYS):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -157,40 +174,45 @@ class Results:
         self._write()
 
     def _done(self) -> dict[str, dict[str, str]]:
-        """Rows of an earlier run whose mask is there; a line that a kill has torn is left out."""
+        """Rows of an earlier run whose pictures are there; a last line that a kill has torn is left out."""
         if not self._table.exists():
             return {}
-        with self._table.open(encoding="utf8", newline="") as file:
-            rows = [row for row in csv.DictReader(file, delimiter="\t") if None not in row.values()]
-        return {row["file"]: row for row in rows if (self._folder / MASKS / row["mask"]).exists()}
+        lines = self._table.read_text(encoding="utf8").splitlines(keepends=True)
+        whole = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+        reader = csv.DictReader(whole, delimiter="\t")
+        if whole and tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(f"{self._table}: not a table of this command; move it away, or give another folder")
+        rows = [row for row in reader if None not in row and None not in row.values()]
+        return {row["file"]: row for row in rows if all(path.exists() for path in self._places(row["file"]))}
 
-    def has(self, path: Path) -> bool:
-        """Whether the results of a picture are there, and it is still the same."""
+    @property
+    def count(self) -> int:
+        """Pictures that are done."""
+        return len(self._rows)
+
+    def _places(self, name: str) -> tuple[Path, Path]:
+        """Mask and overlay of a picture; the whole name, or `a.png` and `a.jpg` would share theirs."""
+        return self._folder / MASKS / f"{name}.png", self._folder / OVERLAYS / f"{name}.jpg"
+
+    def has(self, path: Path, md5: str) -> bool:
+        """Whether the results of a picture are there, and it is still the same; those of another of its name go."""
         row = self._rows.get(path.name)
-        return row is not None and row["md5"] == digest(path)
+        if row is not None and row["md5"] != md5:
+            del self._rows[path.name]
+        return path.name in self._rows
 
-    def add(self, path: Path, name: str, image: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:
+    def add(self, query: Query, logits: NDArray[np.float32]) -> None:
         """Write what was found in a picture; its row last, so that one without a row is done again."""
-        mask = (logits > 0).astype(np.uint8)
-        for place, picture in (
-            (Path(MASKS) / f"{name}.png", 255 * mask),
-            (Path(OVERLAYS) / f"{name}.jpg", overlay(image, mask, max(1, round(max(mask.shape) / 400)))),
-        ):
-            with whole_file(self._folder / place) as scratch:
-                Image.fromarray(picture).save(scratch, place.suffix[1:].replace("jpg", "jpeg"), quality=90)
+        mask, (place, overlay_place) = (logits > 0).astype(np.uint8), self._places(query.path.name)
+        with whole_file(place) as scratch:
+            Image.fromarray(255 * mask).save(scratch, "PNG")
+        with whole_file(overlay_place) as scratch:
+            small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
         sure = probability(np.abs(logits))
         inside = f"{sure[mask > 0].mean():.4f}" if mask.any() else ""
-        values = (
-            path.name,
-            digest(path),
-            f"{name}.png",
-            mask.shape[1],
-            mask.shape[0],
-            mask.sum(),
-            f"{mask.mean():.6f}",
-        )
-        row = dict(zip(COLUMNS, [*map(str, values), f"{sure.mean():.4f}", inside], strict=True))
-        self._rows[path.name] = row
+        facts = (query.path.name, query.md5, place.name, *mask.shape[::-1], mask.sum(), f"{mask.mean():.6f}")
+        row = dict(zip(COLUMNS, map(str, (*facts, f"{sure.mean():.4f}", inside)), strict=True))
+        self._rows[query.path.name] = row
         with told_when_full(self._table), self._table.open("a", encoding="utf8", newline="") as file:
             _writer(file).writerow(row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,20 @@ from stages.core.errors import InputError
 from stages.core.labels import VOID
 
 MOST_PIXELS = 90_000_000  # of a picture: its mask and its logits have to be held too
-WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # modes of 16 bits
+WIDE = ("I;16", "I;16L", "I;16B", "I;16N")  # modes of 16 bits
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none that starts another program; MPO is a JPEG
+# What decoders raise for damaged files, each its own.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+)
 SEVERAL = 8  # values of a mask that a message lists
 
 
@@ -26,14 +40,19 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file cannot be read, is no picture, is animated, has floating point values, or is too large.
     """
-    return photo_of(_bytes(path), path)
+    return photo_of(bytes_of(path), path)
 
 
 def photo_of(data: bytes, path: Path) -> NDArray[np.uint8]:
     """The same from a file's bytes; ``path`` is for messages."""
-    image = _upright(_opened(data, path), path)
-    if image.mode == "F":
-        raise InputError(f"{path}: has floating point values, whose range nobody knows; save it with 8 or 16 bits")
+    return colours_of(_opened(data, path), str(path))
+
+
+def colours_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """The same of a picture that is open; ``name`` is for messages."""
+    image = _upright(image, name)
+    if image.mode in ("F", "I"):
+        raise InputError(f"{name}: has 32 bits a pixel, whose range nobody knows; save it with 8 or 16")
     if image.mode in WIDE:
         return np.repeat((_integers(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
@@ -58,28 +77,41 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     InputError
         If the file cannot be read, has colours, or holds other values.
     """
-    return mask_of(_bytes(path), path, label)
+    return mask_of(bytes_of(path), path, label)
 
 
 def mask_of(data: bytes, path: Path, label: int = 0) -> NDArray[np.uint8]:
     """The same from a file's bytes; ``path`` is for messages."""
-    image = _upright(_opened(data, path), path)
+    return labels_of(_opened(data, path), str(path), label)
+
+
+def labels_of(image: Image.Image, name: str, label: int = 0) -> NDArray[np.uint8]:
+    """The same of a picture that is open; ``name`` is for messages."""
+    image = _upright(image, name)
     if image.mode == "F":
-        raise InputError(f"{path}: has floating point values; expected one number a pixel")
-    values = np.array(image) if image.mode == "P" else _integers(image) if image.mode in WIDE else _grey(image, path)
+        raise InputError(f"{name}: has floating point values; expected one number a pixel")
+    numbers = image.mode == "P" and label  # without one to look for, a palette's colours count, in whatever order
+    values = np.array(image) if numbers else _integers(image) if image.mode in (*WIDE, "I") else _grey(image, name)
     found = np.unique(values).tolist()
     if label:
         return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         listed = ", ".join(map(str, found[:SEVERAL])) + ("…" if len(found) > SEVERAL else "")
         raise InputError(
-            f"{path}: holds {len(found)} values ({listed}); expected 0 and another, as a mask saved without smoothing "
+            f"{name}: holds {len(found)} values ({listed}); expected 0 and another, as a mask saved without smoothing "
             "has; or say which number is the object with --label"
         )
     return (values > 0).astype(np.uint8)
 
 
-def _bytes(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -93,7 +125,7 @@ def _opened(data: bytes, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(
                     f"{path}: has {image.width}×{image.height} px; expected at most {MOST_PIXELS / 1e6:.0f} million; "
@@ -105,20 +137,22 @@ def _opened(data: bytes, path: Path) -> Image.Image:
                 raise InputError(f"{path}: holds {count} pictures; save the one that is meant by itself")
             image.load()
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture; take it out") from None
+        raise InputError(
+            f"{path}: not a picture of a kind that is read here; save it as JPEG or PNG, or take it out"
+        ) from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: says that it is too large to be a picture; take it out") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: does not decode ({error}); copy it again or take it out") from None
     return image
 
 
-def _upright(image: Image.Image, path: Path) -> Image.Image:
+def _upright(image: Image.Image, name: str) -> Image.Image:
     """Turned as the orientation tag says."""
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: has a damaged EXIF block ({error}); save it without one") from None
+    except DAMAGED as error:
+        raise InputError(f"{name}: has a damaged EXIF block ({error}); save it without one") from None
 
 
 def _integers(image: Image.Image) -> NDArray[np.int64]:
@@ -126,12 +160,15 @@ def _integers(image: Image.Image) -> NDArray[np.int64]:
     return np.array(image).astype(np.int64).clip(0, 65535)
 
 
-def _grey(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
-        raise InputError(f"{path}: the mask is {image.mode}; expected grey, palette or RGB values")
-    if image.has_transparency_data and np.array(image.getchannel("A")).min() < VOID:
-        raise InputError(f"{path}: the mask is transparent in places; expected opaque values, 0 and another")
+def _grey(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise InputError(f"{name}: the mask is {image.mode}; expected grey, palette or RGB values")
+    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < VOID:
+        raise InputError(f"{name}: the mask is transparent in places; expected opaque values, 0 and another")
     channels = np.array(image.convert("RGB"))
-    if (channels != channels[:, :, :1]).any():
-        raise InputError(f"{path}: the mask has colours; expected one number a pixel, 0 and another")
-    return channels[:, :, 0]
+    if (channels == channels[:, :, :1]).all():
+        return channels[:, :, 0]
+    black = ~channels.any(axis=2)
+    if image.mode == "P" and len(np.unique(channels[~black], axis=0)) == 1 and black.any():
+        return np.where(black, 0, 1).astype(np.uint8)
+    raise InputError(f"{name}: the mask has colours; expected black and another, or --label with the object's number")

@@ -19,8 +19,9 @@ from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import REFINED, REFINEMENTS, Predictor, Refinement
 from stages.inference.bundle import load_bundle
-from stages.inference.photos import read_mask, read_photo
+from stages.inference.photos import colours_of, labels_of, read_mask, read_photo
 from stages.models.extraction import FeatureExtractor
+from stages.ops.counts import object_iou
 from stages.ops.matching import upsample
 
 MATCHING = "spfl"
@@ -113,7 +114,7 @@ class Segmenter:
             raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
         self._open()
         made = [
-            shown_pair(_colours(photo), _values(mask), self.side, _named(mask, f"mask {number}"))
+            shown_pair(_colours(photo), _values(mask, number), self.side, _named(mask, f"mask {number}"))
             for number, (photo, mask) in enumerate(zip(photos, labels, strict=True))
         ]
         self._images = {number: image for number, (image, _) in enumerate(made)}
@@ -141,7 +142,9 @@ class Segmenter:
         """
         if not hasattr(self, "n_supports_"):
             raise InputError("the segmenter is not fitted; call fit(images, masks) first")
-        photos = iter(_listed(images, "images"))
+        return self._each(iter(_listed(images, "images")))
+
+    def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
         while chunk := list(islice(photos, self._extract.batch)):
             yield from self._predicted([_colours(photo) for photo in chunk])
 
@@ -159,8 +162,18 @@ class Segmenter:
 
     def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
         """Mean over pictures of the object's IoU; void pixels do not count, and 1 where there is nothing to find."""
-        truths = (_values(mask) for mask in _listed(masks, "masks"))
-        return float(np.mean([iou(logits > 0, truth) for logits, truth in zip(self.each(images), truths, strict=True)]))
+        photos, truths = list(_listed(images, "images")), list(_listed(masks, "masks"))
+        if len(photos) != len(truths) or not photos:
+            raise InputError(f"{len(photos)} images, {len(truths)} masks; expected as many of both, and at least one")
+        found = []
+        for number, (logits, truth) in enumerate(zip(self.each(photos), truths, strict=True)):
+            mask = _values(truth, number)
+            if mask.shape != logits.shape:
+                name = _named(truth, f"mask {number}")
+                raise InputError(f"{name}: of shape {mask.shape}, its picture {logits.shape}; make them equal")
+            iou = object_iou((logits > 0).astype(np.uint8), mask)
+            found.append(1.0 if iou is None else iou)
+        return float(np.mean(found))
 
     def _open(self) -> None:
         """Read the bundle and check the parameters."""
@@ -168,9 +181,12 @@ class Segmenter:
             raise InputError(f"variant is '{self.variant}'; expected one of {', '.join(VARIANTS)}")
         if self.side < 1:
             raise InputError(f"side is {self.side}; expected at least 1 px")
+        if getattr(self, "_opened", None) == (self.bundle, self.device):
+            return
         self.bundle_ = load_bundle(Path(self.bundle))
         precision = self.bundle_.about["encoder"]["precision"]
         self._extract = FeatureExtractor(self.bundle_.encoder, precision, pick_device(self.device))
+        self._opened = self.bundle, self.device
 
     def _predicted(self, images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         variant, side, seed, episode = self._fitted
@@ -233,13 +249,6 @@ def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logits).sigmoid().numpy()
 
 
-def iou(found: NDArray[np.bool_], truth: NDArray[np.uint8]) -> float:
-    """IoU of a mask with its truth (1 object, 0 rest, 255 not counted); 1 where both are empty."""
-    known = truth != VOID
-    either = int(((found | (truth == OBJECT)) & known).sum())
-    return int((found & (truth == OBJECT)).sum()) / either if either else 1.0
-
-
 def _listed(given: Iterable[Any], what: str) -> Iterable[Any]:
     picture = isinstance(given, np.ndarray) and (given.ndim < 3 or given.shape[2:] == (3,))
     if picture or isinstance(given, (str, Path, Image.Image)):
@@ -254,7 +263,9 @@ def _named(given: object, otherwise: str) -> str:
 def _colours(photo: Photo) -> NDArray[np.uint8]:
     if isinstance(photo, (Path, str)):
         return read_photo(Path(photo))
-    image = np.array(photo.convert("RGB")) if isinstance(photo, Image.Image) else photo
+    image = colours_of(photo, "a picture") if isinstance(photo, Image.Image) else photo
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"a picture is a {type(image).__name__}; expected an array, a PIL picture or a path")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise InputError(f"a picture is {image.dtype} of shape {image.shape}; expected uint8, (H, W, 3) or (H, W)")
     if not image.size:
@@ -262,10 +273,14 @@ def _colours(photo: Photo) -> NDArray[np.uint8]:
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 
-def _values(mask: Mask) -> NDArray[np.uint8]:
+def _values(mask: Mask, number: int) -> NDArray[np.uint8]:
     if isinstance(mask, (Path, str)):
         return read_mask(Path(mask))
+    if isinstance(mask, Image.Image):
+        return labels_of(mask, f"mask {number}")
     values = np.asarray(mask)
+    if values.dtype.kind in "iu" and np.array_equal(np.unique(values), (0, VOID)):
+        raise InputError(f"mask {number} holds 0 and 255, which is neither object nor background here; give mask > 0")
     if values.ndim != 2 or values.dtype.kind not in "biu" or not np.isin(values, (0, OBJECT, VOID)).all():
         raise InputError(
             f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither)"

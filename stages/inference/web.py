@@ -6,13 +6,13 @@ import base64
 import io
 import threading
 import zipfile
-from collections import OrderedDict
+from ipaddress import ip_address
 from pathlib import Path, PurePath
-from typing import Any
-from urllib.parse import urlsplit
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
 
 import numpy as np
-from flask import Flask, Response, abort, jsonify, render_template, request
+from flask import Flask, Request, Response, abort, jsonify, render_template, request
 from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.datastructures import FileStorage
@@ -20,11 +20,26 @@ from werkzeug.datastructures import FileStorage
 from stages.core.errors import InputError
 from stages.inference.photos import mask_of, photo_of
 from stages.inference.segmenter import Segmenter, probability, shown_pair
-from stages.ops.drawing import overlay
+from stages.ops.drawing import small_overlay
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 400 << 20  # of one request
 MOST_MASKS = 500  # that are kept for the archive
+OVERLAY_PX = 900
+
+
+def is_loopback(name: str | None) -> bool:
+    """Whether a host's name means this machine and nobody else."""
+    try:
+        return name == "localhost" or ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+class InMemory(Request):
+    """A request whose files stay in memory: Werkzeug's own go to disk from half a megabyte on."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
+        return io.BytesIO()
 
 
 class Desk:
@@ -32,10 +47,11 @@ class Desk:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter, self._lock = segmenter, threading.Lock()
-        self.masks: OrderedDict[str, bytes] = OrderedDict()
+        self.round = 0
+        self.masks: dict[str, bytes] = {}
 
     def fit(self, images: list[FileStorage], masks: list[FileStorage]) -> int:
-        """Learn from pictures and their masks."""
+        """Learn from pictures and their masks; the number of this round, which pictures are sent with."""
         pairs = []
         for image, mask in zip(images, masks, strict=True):
             name = Path(image.filename or "picture")
@@ -45,22 +61,35 @@ class Desk:
         with self._lock:
             self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
             self.masks.clear()
-        return len(pairs)
+            self.round += 1
+            return self.round
 
-    def segment(self, picture: FileStorage) -> dict[str, Any]:
-        """Mask, overlay, area and confidence of a picture."""
+    def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
+        """Mask, overlay, area and confidence of a picture.
+
+        Raises
+        ------
+        InputError
+            If the picture cannot be used, other supports have come meanwhile, or too many masks are held.
+        """
         name = Path(picture.filename or "picture")
         image = photo_of(picture.read(), name)
         with self._lock:
+            if self.round and number != self.round:
+                raise InputError(f"{name}: another page has given other supports meanwhile; press Segment again")
+            if len(self.masks) >= MOST_MASKS:
+                raise InputError(
+                    f"{name}: {MOST_MASKS} masks are held, and no more; download them and begin again, or use the "
+                    "command `segment`"
+                )
             logits = self._segmenter.decision_function([image])[0]
             mask = (logits > 0).astype(np.uint8)
-            data, key = _png(255 * mask), self._free(name.stem)
-            self.masks[key] = data
-            while len(self.masks) > MOST_MASKS:
-                self.masks.popitem(last=False)
+            key = self._free(name.stem)
+            self.masks[key] = _png(255 * mask)
         inside = float(probability(logits)[mask > 0].mean()) if mask.any() else None
-        return {"mask": f"masks/{key}", "name": key, "share": float(mask.mean()), "confidence": inside} | {
-            "overlay": f"data:image/jpeg;base64,{_small(overlay(image, mask, max(1, max(mask.shape) // 400)))}"
+        return {
+            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean()), "confidence": inside},
+            "overlay": f"data:image/jpeg;base64,{_jpeg(small_overlay(image, mask, OVERLAY_PX))}",
         }
 
     def _free(self, stem: str) -> str:
@@ -84,10 +113,8 @@ def _png(values: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _small(image: NDArray[np.uint8]) -> str:
-    """At most 900 px, as base64."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((900, 900))
+def _jpeg(picture: Image.Image) -> str:
+    """As base64."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
     return base64.b64encode(buffer.getvalue()).decode()
@@ -96,17 +123,20 @@ def _small(image: NDArray[np.uint8]) -> str:
 def new_app(segmenter: Segmenter, host: str) -> Flask:
     """The page's application; on a loopback address, requests that other pages send are refused."""
     app = Flask(__name__)
+    app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     desk = Desk(segmenter)
     classes = segmenter.bundle_.about["classes"]
 
     @app.before_request
     def _only_ours() -> None:
-        name = urlsplit(f"//{request.host}").hostname
-        origin = request.headers.get("Origin")
-        if host in LOOPBACK and name not in LOOPBACK:  # another name that was made to point here
+        try:
+            name, sender = urlsplit(f"//{request.host}").hostname, urlsplit(request.headers.get("Origin", "")).netloc
+        except ValueError:
             abort(403)
-        if origin and urlsplit(origin).netloc != request.host:
+        if is_loopback(host) and not is_loopback(name):  # another name that was made to point here
+            abort(403)
+        if "Origin" in request.headers and sender != request.host:
             abort(403)
 
     @app.errorhandler(InputError)
@@ -122,14 +152,14 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
         images, masks = request.files.getlist("image"), request.files.getlist("mask")
         if not images or len(images) != len(masks):
             raise InputError(f"{len(images)} pictures and {len(masks)} masks came; expected as many of both")
-        return jsonify(supports=desk.fit(images, masks))
+        return jsonify(supports=len(images), round=desk.fit(images, masks))
 
     @app.post("/segment")
     def _segment() -> Response:
         picture = request.files.get("image")
         if picture is None:
             raise InputError("no picture came; choose one")
-        return jsonify(desk.segment(picture))
+        return jsonify(desk.segment(picture, request.form.get("round", 0, int)))
 
     @app.get("/masks/<name>")
     def _mask(name: str) -> Response:

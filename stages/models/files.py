@@ -31,7 +31,7 @@ class Kind:
     remedy: str
 
 
-NETWORK = Kind("novelseg-network", 3, "run the stage that trains it")
+NETWORK = Kind("novelseg-network", 4, "run the stage that trains it")
 
 
 def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
@@ -75,8 +75,13 @@ def read_head(path: Path, kind: Kind) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable {kind.name} file ({error}); delete it and {kind.remedy}") from None
     if kind.name not in meta:
         raise InputError(f"{path}: expected a '{kind.name}' file; {kind.remedy}")
-    about = json.loads(meta[kind.name])
-    if about.pop("version") != kind.version:
+    try:
+        about = json.loads(meta[kind.name])
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: its head is not that of a {kind.name} file; {kind.remedy}")
+    if about.pop("version", None) != kind.version:
         raise InputError(f"{path}: {kind.name} is of another version, this code reads {kind.version}: {kind.remedy}")
     return dict(about)
 

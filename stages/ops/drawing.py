@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from stages.core.labels import VOID
 
@@ -13,8 +14,11 @@ FOREGROUND, BORDER, UNKNOWN = (230, 60, 40), (255, 235, 60), (128, 128, 128)
 
 def mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], share: float) -> RGB:
     """A picture with ``share`` of a colour where the mask (H, W) is true."""
+    levels = np.arange(256)[:, None]
+    table = ((1 - share) * levels + share * np.array(colour)).astype(np.uint8)
     mixed = image.copy()
-    mixed[where] = ((1 - share) * image[where] + share * np.array(colour, np.float32)).astype(np.uint8)
+    for channel in range(3):
+        mixed[where, channel] = table[image[where, channel], channel]
     return mixed
 
 
@@ -32,3 +36,11 @@ def overlay(image: RGB, mask: NDArray[np.uint8], px: int = 1) -> RGB:
     shown = mix(image, mask == VOID, UNKNOWN, 0.6)
     shown = mix(shown, mask == 1, FOREGROUND, 0.45)
     return mix(shown, outline(mask == 1, px), BORDER, 1.0)
+
+
+def small_overlay(image: RGB, mask: NDArray[np.uint8], side: int) -> Image.Image:
+    """The same of a picture that is made at most ``side`` px long first."""
+    picture, labels = Image.fromarray(image), Image.fromarray(mask)
+    picture.thumbnail((side, side))
+    seen = np.array(labels.resize(picture.size, Image.Resampling.NEAREST))
+    return Image.fromarray(overlay(np.array(picture), seen, max(1, round(max(seen.shape) / 400))))

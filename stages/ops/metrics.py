@@ -6,14 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from stages.core.labels import VOID
-from stages.ops.matching import upsample
-
-COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
+from stages.ops.counts import COUNTS
 
 
 @dataclass(frozen=True)
@@ -26,47 +21,6 @@ class Scores:
     miou_high: float
     fb_iou: float
     fb_iou_std: float
-
-
-def pixel_counts(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> tuple[int, int, int, int]:
-    """Intersection and union of foreground, then of background; pixels with mask 255 are left out.
-
-    Parameters
-    ----------
-    prediction : (H, W)
-        1 foreground, 0 background.
-    mask : (H, W)
-        The same, 255 void.
-    """
-    valid = mask != VOID
-    counts = []
-    for side in (1, 0):
-        here, there = (prediction == side) & valid, mask == side
-        counts += [int((here & there).sum()), int((here | there).sum())]
-    return counts[0], counts[1], counts[2], counts[3]
-
-
-def count_many(logits: Tensor, masks: Tensor) -> Tensor:
-    """Pixel counts of many predictions for images of one size.
-
-    Parameters
-    ----------
-    logits : (E, h, w)
-        Foreground minus background at feature resolution; upsampled to the masks' size, above zero is foreground.
-    masks : (E, H, W) uint8
-        1 foreground, 0 background, 255 left out.
-
-    Returns
-    -------
-    (E, 4) int64
-        In the order of :data:`COUNTS`.
-    """
-    foreground = upsample(logits[:, None], (masks.shape[-2], masks.shape[-1]))[:, 0] > 0
-    valid, truth = masks != VOID, masks == 1
-    hit = (foreground & truth).sum((1, 2))
-    union = (foreground & valid).sum((1, 2)) + truth.sum((1, 2)) - hit
-    valid_pixels = valid.sum((1, 2))
-    return torch.stack([hit, union, valid_pixels - union, valid_pixels - hit], 1)
 
 
 def class_iou(rows: pd.DataFrame) -> pd.Series[float]:

@@ -20,6 +20,7 @@ from stages.artifacts import hdf5
 from stages.artifacts.formats.features import FEATURES
 from stages.artifacts.formats.prototypes import LEVELS, PROTOTYPES, SIDES
 from stages.artifacts.formats.regions import REGIONS
+from stages.core.errors import InputError
 from stages.core.labels import VOID
 from stages.data.index import Index
 from stages.data.store import ImageStore
@@ -128,22 +129,26 @@ class Gallery:
 
     def _shard(self, file: h5py.File, cuts: h5py.File, most: int) -> None:
         names = {side: [self._numbers[name] for name in hdf5.texts(file, f"{side}/image")] for side in SIDES}
-        here = list(dict.fromkeys(sorted({*names["bg"], *names["fg"]})))
-        chosen = set(here[: most - len(self.images)])
+        chosen = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
         self.images |= chosen
-        rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(cuts, "id"))}
+        cut = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(cuts, "id"))}
+        if lost := chosen - cut.keys():
+            raise InputError(
+                f"{cuts.filename}: has no regions of '{self._index.ids[min(lost)]}', whose features {file.filename} "
+                "holds; give the shards in one order"
+            )
         areas: dict[int, NDArray[np.int64]] = {}
         for side in SIDES:
-            labels, nearness = assign(file[f"{side}/vectors"][:], self._levels[side][0]["centres"], self._metric)
-            parts = file[f"{side}/{'region' if side == 'bg' else 'class'}"][:]
-            boxes, area = file[f"{side}/box"][:], file[f"{side}/area"][:]
-            for row, image in enumerate(names[side]):
-                if image not in chosen:
-                    continue
-                part = int(parts[row])
+            wanted = np.array([image in chosen for image in names[side]], bool)
+            count = len(wanted) - int(wanted[::-1].argmax()) if wanted.any() else 0  # images follow one another
+            named = ("vectors", "region" if side == "bg" else "class", "box", "area")
+            vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in named)
+            labels, nearness = assign(vectors, self._levels[side][0]["centres"], self._metric)
+            for row in np.flatnonzero(wanted).tolist():
+                image, part = names[side][row], int(parts[row])
                 if side == "bg":
                     if image not in areas:  # images follow one another
-                        areas = {image: _composition(self._store, self._index, image, _labels(cuts, rows[image]))}
+                        areas = {image: _composition(self._store, self._index, image, _labels(cuts, cut[image]))}
                     found = self._unlabelled(areas[image][part])
                 else:
                     found = np.zeros(len(self._index.classes) + 1, np.int64)
@@ -187,14 +192,14 @@ class Gallery:
     def _described(self, area: NDArray[np.int64]) -> dict[str, Any]:
         """Shares of the classes among what is annotated, the largest (purity), and how much is annotated."""
         total, labelled = int(area.sum()), int(area[1:].sum())
-        shares = {
-            self._index.classes[label - 1]: round(float(area[label] / labelled), 4)
+        shares = [
+            (self._index.classes[label - 1], round(float(area[label] / labelled), 4))
             for label in np.argsort(-area[1:], kind="stable") + 1
             if area[label]
-        }
+        ]
         return {
             "annotated": round(labelled / total, 4) if total else None,
-            "purity": max(shares.values(), default=None),
+            "purity": shares[0][1] if shares else None,
             "classes": shares,
         }
 

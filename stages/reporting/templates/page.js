@@ -18,7 +18,9 @@ for (const table of document.querySelectorAll("table")) {
     return cell.dataset.key !== undefined ? Number(cell.dataset.key) : cell.textContent;
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const turn = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+    const first = head.classList.contains("text") ? "ascending" : "descending";  // from A, or from the highest
+    const other = first === "ascending" ? "descending" : "ascending";
+    const turn = head.getAttribute("aria-sort") === first ? other : first;
     heads.forEach(other => other.setAttribute("aria-sort", "none"));
     head.setAttribute("aria-sort", turn);
     const sign = turn === "ascending" ? 1 : -1;
@@ -43,13 +45,13 @@ for (const table of document.querySelectorAll("table")) {
 
 /* Pictures: a photograph, and over it a layer. */
 const dialog = document.querySelector("dialog");
-const stack = (base, layer, caption) => {
-  const box = make("button", { class: "stack", type: "button" }, make("img", { src: base, alt: caption }));
+const stack = (base, layer, caption, kind = "button") => {
+  const box = make(kind, { class: "stack", ...(kind === "button" ? { type: "button" } : {}) }, make("img", { src: base, alt: caption }));
   if (layer) box.append(make("img", { src: layer, alt: "" }));
   return box;
 };
 const enlarge = (base, layer, caption) => {
-  dialog.lastElementChild.replaceChildren(stack(base, layer, caption), make("p", {}, caption));
+  dialog.lastElementChild.replaceChildren(stack(base, layer, caption, "div"), make("p", {}, caption));
   dialog.showModal();
 };
 const figure = (base, layer, caption, quiet = false) => {
@@ -67,7 +69,7 @@ const colour = name => {
 };
 const prototype = (item, browser) => {
   const bar = make("div", { class: "bar", role: "img", "aria-label": "shares of classes" });
-  const shares = Object.entries(item.classes);
+  const shares = item.classes;
   shares.forEach(([name, share]) =>
     bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
   const said = shares.slice(0, 3).map(([name, share]) => `${name} ${percent(share)}`).join(", ") || "no annotated class";
@@ -146,6 +148,7 @@ class Browser {
     this.cards.firstElementChild?.scrollIntoView({ block: "center" });
   }
   show(side, level, number) {
+    for (const select of this.selects) select.value = "";
     this.only = item => item.side === side && item.level === level && item.number === number;
     this.render();
     this.cards.firstElementChild.focus();
