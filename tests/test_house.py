@@ -97,8 +97,8 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
     (
         checks.snakemake_agrees,
         "workflow/rules/evaluation.smk",
-        '        regions="artifacts/regions/0.h5",\n',
-        '        regions=[],\n',
+        '            regions=TARGETS.of("regions"),\n',
+        '            regions=[],\n',
         "the plan, not the Snakefile, has report read regions",
     ),
 ]  # fmt: skip
