@@ -514,7 +514,7 @@ def test_a_picture_longer_than_jpeg_allows_has_a_small_overlay(bundle: Path, tmp
         assert (mask.size, shown.width) == ((70000, 8), 2000)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["png", "jpeg", "webp", "tiff", "bmp", "gif"]), places=st.data())
 def test_damage_anywhere_is_one_sentence_or_a_picture(kind: str, places: st.DataObject) -> None:
     buffer, exif = io.BytesIO(), Image.Exif()
