@@ -43,7 +43,7 @@ from stages.reporting.page import Browser, only_fold, render
 from stages.reporting.scoring import Evaluation, class_table, comparison_table, metrics, read_evaluation, score_table
 from stages.sections.report import Params
 
-LEAST_SHARE = 0.05  # of a class among what is annotated, for a prototype to be listed under it
+LEAST_SHARE = 0.05  # of the members' pixels, or of the class', for a prototype to be listed under it
 
 
 def _run_name(folder: Path) -> str:
@@ -148,7 +148,7 @@ def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Brow
     novel = set(data.names(data.novel(gallery.fold)))
     items = []
     for entry in gallery.prototypes(regions):
-        held = [name for name, share in entry["classes"] if share >= LEAST_SHARE]
+        held = [name for name, *shares in entry["classes"] if max(shares) >= LEAST_SHARE]
         side = {"bg": "background", "fg": "foreground"}[entry["side"]]
         facts = {"side": [side], "level": [entry["level"]], "class": held}
         facts["novel class"] = [name for name in held if name in novel]
@@ -160,8 +160,9 @@ def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Brow
         "Prototypes",
         f"Prototypes of fold {gallery.fold}, of background regions and of objects, with the nearest of the regions (or "
         f"objects) of {len(gallery.images)} training images, outlined. Bars show which classes the members' pixels "
-        "belong to where a mask annotates one: in background regions these are classes that training knew nothing of "
-        f"(novel here: {', '.join(sorted(novel))}). Purity is the largest share. Members count the whole corpus.",
+        "belong to, grey where no mask says: in background regions these are classes that training knew nothing of "
+        f"(novel here: {', '.join(sorted(novel))}). Choose one to see the prototypes that it has fallen into. "
+        "Purity is the largest share of what is annotated. Members count the whole corpus.",
         items,
         ["side", "level", "novel class", "class"],
         ["purity", "members", "share annotated"],

@@ -135,7 +135,10 @@ def test_the_gallery_is_what_counting_pixel_by_pixel_gives(project: Project, sid
     for entry, row in zip(finest, area, strict=True):
         labelled = row[1:].sum()
         assert entry["annotated"] == (pytest.approx(labelled / row.sum(), abs=1e-4) if row.sum() else None)
-        assert sum(share for _, share in entry["classes"]) == pytest.approx(1 if labelled else 0, abs=1e-3)
+        assert sum(share for _, share, _ in entry["classes"]) == pytest.approx(entry["annotated"] or 0, abs=1e-3)
+        for name, _, part in entry["classes"]:
+            label = index.classes.index(name) + 1
+            assert part == pytest.approx(row[label] / area[:, label].sum(), abs=1e-4)
         assert entry["purity"] == (pytest.approx(row[1:].max() / labelled, abs=1e-4) if labelled else None)
     for entry in found:
         kin = [other for other in found if other["level"] == entry["level"] - 1 and other["parent"] == entry["number"]]

@@ -169,6 +169,7 @@ class Gallery:
         found = []
         for side in reversed(SIDES):
             area = self._tallies[side].area
+            every = area.sum(0)
             children: list[list[int]] = [[] for _ in area]
             for level, entries in enumerate(self._levels[side], 1):
                 parents = entries["parent"].tolist()
@@ -177,7 +178,7 @@ class Gallery:
                         {
                             **{"side": side, "level": level, "number": number, "members": members},
                             **{"parent": parents[number], "children": children[number]},
-                            **self._described(area[number]),
+                            **self._described(area[number], every),
                             "crops": pictures.get((side, number), []) if level == 1 else [],
                         }
                     )
@@ -189,17 +190,21 @@ class Gallery:
                     area = sums
         return found
 
-    def _described(self, area: NDArray[np.int64]) -> dict[str, Any]:
-        """Shares of the classes among what is annotated, the largest (purity), and how much is annotated."""
+    def _described(self, area: NDArray[np.int64], every: NDArray[np.int64]) -> dict[str, Any]:
+        """What the members' pixels are, largest first: share of them, and of all pixels of the class.
+
+        ``every`` counts the pixels of each class in all prototypes of the side. ``annotated`` is the share that has a
+        class at all, ``purity`` that of the largest among these.
+        """
         total, labelled = int(area.sum()), int(area[1:].sum())
         shares = [
-            (self._index.classes[label - 1], round(float(area[label] / labelled), 4))
-            for label in np.argsort(-area[1:], kind="stable") + 1
+            (self._index.classes[label - 1], round(area[label] / total, 4), round(area[label] / every[label], 4))
+            for label in (np.argsort(-area[1:], kind="stable") + 1).tolist()
             if area[label]
         ]
         return {
             "annotated": round(labelled / total, 4) if total else None,
-            "purity": shares[0][1] if shares else None,
+            "purity": round(float(area[1:].max() / labelled), 4) if labelled else None,
             "classes": shares,
         }
 
@@ -213,8 +218,9 @@ class Gallery:
         found: dict[tuple[str, int], dict[int, str]] = {}
         for image, cut in self._cuts(regions, sorted(wanted)):
             colours, mask = self._store.image(image), self._store.mask(image)
+            background = self._index.base_labels(mask, self.fold) == 0  # all that was pooled of a region
             for side, number, place, member in wanted[image]:
-                where = cut == member.part if side == "bg" else mask == member.part
+                where = (cut == member.part) & background if side == "bg" else mask == member.part
                 found.setdefault((side, number), {})[place] = _crop(colours, where, member.box)
         return {key: [crops[place] for place in sorted(crops)] for key, crops in found.items()}
 

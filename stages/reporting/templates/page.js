@@ -72,7 +72,8 @@ const prototype = (item, browser) => {
   const shares = item.classes;
   shares.forEach(([name, share]) =>
     bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
-  const said = shares.slice(0, 3).map(([name, share]) => `${name} ${percent(share)}`).join(", ") || "no annotated class";
+  const caught = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
+  const said = caught.length ? "holds " + caught.map(([name, , part]) => `${percent(part)} of all ${name}`).join(", ") : "hardly any annotated class";
   const kin = make("p", { class: "kin" });
   const jump = (level, number) => {
     const button = make("button", { type: "button" }, `level ${level} #${number}`);
@@ -81,7 +82,7 @@ const prototype = (item, browser) => {
   };
   if (item.parent >= 0) kin.append("parent ", jump(item.level + 1, item.parent));
   if (item.children.length) kin.append(" children ", ...item.children.map(number => jump(item.level - 1, number)));
-  const text = `${item.members} members; ` + (item.side === "bg" ? `${item.annotated === null ? "?" : percent(item.annotated)} of their pixels hold an unlabelled class: ` : "") + said;
+  const text = `${item.members} members; ${item.annotated === null ? "?" : percent(item.annotated)} of their pixels annotated; ${said}`;
   const crops = make("div", { class: "strip" }, ...item.crops.map((uri, place) => figure(uri, "", `${item.title}: nearest ${place + 1}`, true)));
   return [make("p", {}, text), bar, crops, kin];
 };
