@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from stages.inference import Segmenter
-from stages.inference.folders import Refused, Support, pictures_in, read_supports
+from stages.inference.folders import Support, pictures_in, read_supports
 from stages.inference.photos import read_mask, read_photo
 from stages.inference.segmenter import SIDE_PX, VARIANTS
 from stages.ops.counts import object_iou
@@ -28,9 +28,10 @@ Ious = dict[str, float]
 
 
 def _supports(words: argparse.Namespace, count: int) -> list[Support]:
-    found = read_supports(words.support, 0, words.side, refused := Refused())
-    if refused.reasons:
-        raise SystemExit("\n".join(refused.reasons))
+    refused: list[str] = []
+    found = read_supports(words.support, 0, words.side, refused)
+    if refused:
+        raise SystemExit("\n".join(refused))
     return found[:count]
 
 

@@ -35,7 +35,7 @@ from stages.models.encoder import Encoder
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import Cells, Task, classify, parameter_count
 from stages.ops import augment
-from stages.ops.clustering import _assign, _kmeans, normalise
+from stages.ops.clustering import _kmeans, nearest, normalise
 from stages.ops.counts import count_many
 from stages.ops.geometry import Pictures, gather, pack, squares, windows
 from stages.ops.labels import pseudo_labels
@@ -359,7 +359,7 @@ def kmeans(features: list[Path]) -> None:
         start = time.perf_counter()
         found = work()
         seconds = time.perf_counter() - start
-        print(f"{name:<46} {seconds:>8.2f} {_assign(vectors, found)[1]:>10.1f}", flush=True)
+        print(f"{name:<46} {seconds:>8.2f} {nearest(vectors, found)[1].sum(dtype=np.float64):>10.1f}", flush=True)
 
 
 def main() -> None:

@@ -67,14 +67,8 @@ def run(
     net = new_encoder(encoder, weights)
     _freeze(net, params.frozen)
     with new_layers(params.seed, "branches"):
-        network = CamNetwork(
-            net,
-            classes=len(known),
-            wiring=params.wiring,
-            weighting=params.weighting,
-            width=params.deconv_width,
-            prior=params.prior,
-        )
+        shape = params.model_dump(include={"wiring", "weighting", "prior"})
+        network = CamNetwork(net, classes=len(known), width=params.deconv_width, **shape)
     pool = data.training_images(fold)
     objects = EpisodeSampler(data, pool, known, 0, "training")
     pairs = EpisodeSampler(data, pool, unseen, PAIR, "training")

@@ -74,7 +74,6 @@ def _predictors(
     refinements = [Refinement(name, with_query, srofb) for name, with_query in REFINEMENTS.items()]
     for variant in (name for name in VARIANTS if name in encoders):
         net, about = encoders[variant]
-        half = about["precision"] == "bf16" and place.type == "cuda"  # a CPU would round, and be no faster
         ways = refinements if variant == "spfl" else []
         extract = FeatureExtractor(net, about["precision"], place)
         yield (
@@ -83,7 +82,7 @@ def _predictors(
                 SupportBank(extract, data.size, store.image, store.mask, memory_mb),
                 about["scale"],
                 ways,
-                half=half,
+                half=extract.half,
                 batch=batch,
             ),
         )

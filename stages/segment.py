@@ -27,7 +27,6 @@ from stages.inference.folders import (
     IMAGES,
     MASKS,
     Query,
-    Refused,
     Results,
     Support,
     pictures_in,
@@ -57,7 +56,7 @@ def run(
     """
     use_threads(threads)
     segmenter = Segmenter.load(bundle, variant=variant, side=side, device=device)
-    refused = Refused()
+    refused: list[str] = []
     supports = read_supports(support, label, side, refused)
     queries = [query] if query.is_file() else pictures_in(query, "--query")
     _refuse_inside(out, support, query)
@@ -80,17 +79,17 @@ def run(
                     continue
                 waiting.append(Query(path, md5, photo_of(data, path)))
             except InputError as error:
-                refused.add(error)
+                refused.append(str(error))
                 continue
             yield waiting[-1].image
 
     for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", results.count):
         results.add(waiting.popleft(), logits)
     results.finish()
-    if refused.reasons:
-        for reason in refused.reasons:
+    if refused:
+        for reason in refused:
             say(f"refused: {reason}")
-        raise InputError(f"{len(refused.reasons)} of the files given could not be used; the others' masks are in {out}")
+        raise InputError(f"{len(refused)} of the files given could not be used; the others' masks are in {out}")
 
 
 def _refuse_inside(out: Path, support: Path, query: Path) -> None:

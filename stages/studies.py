@@ -123,11 +123,10 @@ def run(
     found: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
         place = pick_device(device)
-        half = about["precision"] == "bf16" and place.type == "cuda"
         extract = FeatureExtractor(net, about["precision"], place)
         bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
         for setting, mine, ways in _settings(study, numbers, cases, srofb):
-            predictor = Predictor(bank, about["scale"], ways, half=half, batch=batch)
+            predictor = Predictor(bank, about["scale"], ways, half=extract.half, batch=batch)
             scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)
             rows = [rows_of(*found_and_counted, data) for found_and_counted in scored]
             frame = pd.concat(rows)

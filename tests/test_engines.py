@@ -137,21 +137,32 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
 
 
 @pytest.mark.parametrize(
-    ("section", "changes", "key"),
+    ("section", "changes", "key", "remedy"),
     [
-        ("images", {"source": "voc", "root": "$NOVELSEG_DATA/none"}, "images.root"),
-        ("hierarchies", {"weights": "weights/none.safetensors"}, "hierarchies.weights"),
-        ("hierarchies", {"method": "precomputed", "maps": "none"}, "hierarchies.maps"),
+        ("images", {"source": "voc", "root": "$NOVELSEG_DATA/none"}, "images.root", "set NOVELSEG_DATA to the folder"),
+        (
+            "hierarchies",
+            {"weights": "weights/none.safetensors"},
+            "hierarchies.weights",
+            "set NOVELSEG_DATA to the folder",
+        ),
+        (
+            "hierarchies",
+            {"method": "precomputed", "maps": "none"},
+            "hierarchies.maps",
+            "set NOVELSEG_DATA to the folder",
+        ),
+        ("report", {"studies": "none"}, "report.studies", "empty it, run the pipeline, then"),
     ],
 )
 def test_missing_data_is_named_before_the_first_job(
-    tmp_path: Path, section: str, changes: dict[str, object], key: str
+    tmp_path: Path, section: str, changes: dict[str, object], key: str, remedy: str
 ) -> None:
     folder = new_project(tmp_path / "absent")
     write_values(folder / "params.yaml", tiny_values(**{section: changes}))
     printed = snakemake(folder, "-n", rc=1)
     assert f"{key} points to" in printed
-    assert "set NOVELSEG_DATA to the folder that holds it" in printed
+    assert remedy in printed
 
 
 PLANNED = {

@@ -35,7 +35,7 @@ from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import REFINED, REFINEMENTS, Predictor, Refinement
 from stages.inference import Segmenter
 from stages.inference.bundle import load_bundle
-from stages.inference.photos import MOST_PIXELS, mask_of, photo_of, read_mask, read_photo
+from stages.inference.photos import mask_of, photo_of, read_mask, read_photo
 from stages.inference.segmenter import MATCHING, VARIANTS
 from stages.models.extraction import FeatureExtractor
 from stages.ops.counts import object_iou
@@ -540,7 +540,6 @@ def test_the_limit_of_pixels_is_told_before_decoding(tmp_path: Path, monkeypatch
     path = saved(tmp_path / "p.png", Image.fromarray(disc()[0]))
     with pytest.raises(InputError, match="has 64×64 px; expected at most"):
         read_photo(path)
-    assert MOST_PIXELS == 90_000_000
 
 
 def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, tmp_path: Path, capfd: Any) -> None:

@@ -25,7 +25,7 @@ from stages.data.store import ImageStore
 from stages.evaluation.predictor import REFINED
 from stages.ops.drawing import BORDER, FOREGROUND, UNKNOWN
 from stages.reporting import pictures
-from stages.reporting.gallery import Gallery, assign
+from stages.reporting.gallery import Gallery
 from tests.browser import browsed
 from tests.makers import Project
 
@@ -101,9 +101,9 @@ def slow_areas(project: Project, side: str, most: int) -> tuple[np.ndarray[Any, 
                     if name not in chosen:
                         continue
                     vector = file[f"{side}/vectors"][row]
-                    cosine = [vector @ c / np.linalg.norm(vector) / np.linalg.norm(c) for c in centres]
-                    nearest = int(np.argmax(cosine))
-                    distances[nearest].append(2 - 2 * cosine[nearest])
+                    squares = [((vector / np.linalg.norm(vector) - centre) ** 2).sum() for centre in centres]
+                    nearest = int(np.argmin(squares))
+                    distances[nearest].append(float(squares[nearest]))
                     number = index.ids.index(name)
                     mask = store.mask(number)
                     if side == "bg":
@@ -132,6 +132,8 @@ def test_the_gallery_is_what_counting_pixel_by_pixel_gives(project: Project, sid
         nearest = sorted(-member.nearness for member in kept)
         np.testing.assert_allclose(nearest, sorted(expected)[:2], atol=1e-5)
     finest = [entry for entry in found if entry["level"] == 1]
+    if most == 1000:  # all images: the members are those of the clustering
+        assert [entry["members"] for entry in finest] == [len(kept) for kept in distances]
     for entry, row in zip(finest, area, strict=True):
         labelled = row[1:].sum()
         assert entry["annotated"] == (pytest.approx(labelled / row.sum(), abs=1e-4) if row.sum() else None)
@@ -145,15 +147,6 @@ def test_the_gallery_is_what_counting_pixel_by_pixel_gives(project: Project, sid
         assert entry["children"] == [other["number"] for other in kin]
         if kin:
             assert entry["members"] == sum(other["members"] for other in kin)
-
-
-def test_nearest_centres_by_both_metrics() -> None:
-    centres = np.array([[1, 0], [0, 5]], np.float32)
-    vectors = np.array([[0.2, 1.0]], np.float32)
-    assert assign(vectors, centres, "cosine")[0].tolist() == [1]
-    labels, nearness = assign(vectors, centres, "euclidean")
-    assert labels.tolist() == [0]
-    assert -nearness[0] == pytest.approx(0.8**2 + 1)
 
 
 def test_without_crops_there_is_no_gallery(project: Project, tmp_path: Path) -> None:

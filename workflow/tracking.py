@@ -26,6 +26,11 @@ from workflow.judge import Job, Judge, Reason
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
+# What to do where something that is given from outside is not there.
+PUT_THERE = "put the data there, set NOVELSEG_DATA to the folder that holds it, or change the path in params.yaml"
+REMEDIES = {
+    "report.studies": "empty it, run the pipeline, then `python -m workflow study supports`, and set it again",
+}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
@@ -133,19 +138,10 @@ def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str
     """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
     images = judge.config.values("images")
     for key, path in judge.config.given(stage).items():
-        if key == "report.studies" and not Path(path).exists() and (reason or judge.chain(output)):
-            raise SystemExit(
-                f"error: {key} points to {path}, which does not exist; empty it, run the pipeline, then `python -m "
-                "workflow study supports`, and set it again"
-            )
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
-            raise SystemExit(
-                f"error: {key} points to {path}: {lack}"
-                if lack
-                else f"error: {key} points to {path}, which does not exist; put the data there, set NOVELSEG_DATA to "
-                "the folder that holds it, or change the path in params.yaml"
-            )
+            said = f": {lack}" if lack else f", which does not exist; {REMEDIES.get(key, PUT_THERE)}"
+            raise SystemExit(f"error: {key} points to {path}{said}")
 
 
 def _mend_date(path: Path, digests: Digests) -> None:

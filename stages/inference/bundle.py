@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stages.core.errors import InputError
-from stages.models.encoder import Encoder
+from stages.models.encoder import Encoder, rebuilt
 from stages.models.files import Kind, read_head, save_tensors
 from stages.sections.srofb import SrofbParams
 
@@ -71,7 +71,7 @@ def load_bundle(path: Path) -> Bundle:
     about = read_head(path, BUNDLE)
     tensors = load_file(path)
     try:
-        encoder = Encoder(**{key: about["encoder"][key] for key in ("arch", "stem", "width")})
+        encoder = rebuilt(about["encoder"])
         state = {name.removeprefix(ENCODER): value for name, value in tensors.items() if name.startswith(ENCODER)}
         encoder.load_state_dict(state)
         prototypes = {

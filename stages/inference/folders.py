@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,6 @@ COLUMNS = (
 )
 
 
-@dataclass
-class Refused:
-    """Files that could not be used, each with its sentence."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    def add(self, reason: object) -> None:
-        """Note one."""
-        self.reasons.append(str(reason))
-
-
 @dataclass(frozen=True)
 class Support:
     """A picture with its mask (1 object, 0 rest, 255 neither)."""
@@ -70,10 +59,10 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
     return found
 
 
-def read_supports(folder: Path, label: int, side: int, refused: Refused) -> list[Support]:
+def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> list[Support]:
     """Pictures of ``images/`` with the mask of the same name (but for its ending) in ``masks/``.
 
-    What cannot be used is refused one by one.
+    What cannot be used is left out, and a sentence for each added to ``refused``.
 
     Raises
     ------
@@ -90,11 +79,13 @@ def read_supports(folder: Path, label: int, side: int, refused: Refused) -> list
         try:
             found.append(_support(path, by_name.pop(path.stem, []), label, side))
         except InputError as error:
-            refused.add(error)
-    for path in sorted(path for left in by_name.values() for path in left):
-        refused.add(f"{path}: no picture in {folder / IMAGES} is called {path.stem}; add it or take the mask out")
+            refused.append(str(error))
+    refused += [
+        f"{path}: no picture in {folder / IMAGES} is called {path.stem}; add it or take the mask out"
+        for path in sorted(path for left in by_name.values() for path in left)
+    ]
     if not found:
-        raise InputError(f"{folder}: no support can be used: {'; '.join(refused.reasons)}")
+        raise InputError(f"{folder}: no support can be used: {'; '.join(refused)}")
     return found
 
 

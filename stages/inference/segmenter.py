@@ -130,8 +130,7 @@ class Segmenter:
         self._bank.load(set(self._images))
         encoder = self.bundle_.about["encoder"]
         ways = [Refinement(name, REFINEMENTS[name], self.bundle_.srofb) for name in REFINEMENTS if name == self.variant]
-        half = encoder["precision"] == "bf16" and self._extract.device.type == "cuda"
-        self._predictor = Predictor(self._bank, encoder["scale"], ways, half=half)
+        self._predictor = Predictor(self._bank, encoder["scale"], ways, half=self._extract.half)
         self._fitted = self.variant, self.side, self.seed, self.episode
         return self
 

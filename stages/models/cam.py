@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stages.models.encoder import Encoder
+from stages.models.encoder import Encoder, rebuilt
 from stages.models.files import read_about
 from stages.ops.cam import normalised, prior_map, shuffled, weights_of
 
@@ -124,8 +124,7 @@ def load_cam(path: Path, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
         If the file cannot be read, or was trained for another fold.
     """
     about = read_about(path, NETWORK, fold)
-    encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
     shape = {name: about[name] for name in ("wiring", "weighting", "prior")}
-    network = CamNetwork(encoder, classes=len(about["known"]), width=about["deconv_width"], **shape)
+    network = CamNetwork(rebuilt(about), classes=len(about["known"]), width=about["deconv_width"], **shape)
     network.load_state_dict(load_file(path))
     return network.eval().requires_grad_(False), about

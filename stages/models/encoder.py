@@ -51,6 +51,11 @@ def new_encoder(params: EncoderParams, weights: Path) -> Encoder:
     return encoder
 
 
+def rebuilt(about: dict[str, Any]) -> Encoder:
+    """An encoder of the architecture that was noted beside its weights, without them."""
+    return Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
+
+
 def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str, Any]]:
     """Rebuild a trained encoder and give what was written beside it.
 
@@ -60,6 +65,6 @@ def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str
         If the file cannot be read, or was trained for another fold than the one given.
     """
     about = read_about(path, NETWORK, fold)
-    encoder = Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
+    encoder = rebuilt(about)
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about

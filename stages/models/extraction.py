@@ -47,6 +47,11 @@ class FeatureExtractor:
         """Images that are worth a batch: a CPU gains nothing from many, and its caches lose."""
         return 4 if self.device.type == "cpu" else 16
 
+    @property
+    def half(self) -> bool:
+        """Whether what follows may multiply in bfloat16 too: on a CPU it would round, and be no faster."""
+        return self._autocast and self.device.type == "cuda"
+
     @torch.inference_mode()
     def __call__(self, images: list[NDArray[Any]]) -> Tensor:
         """(H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""

@@ -55,12 +55,19 @@ def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int
     return np.asarray(run.centroids, np.float32)
 
 
-def _assign(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
-    """Nearest centre of each vector by Euclidean distance, and the sum of squared distances."""
+def nearest(
+    vectors: NDArray[np.float32], centres: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Nearest centre of each vector by Euclidean distance, and the squared distances; (N,) both."""
     search = faiss.IndexFlatL2(centres.shape[1])
     search.add(np.ascontiguousarray(centres))
     distances, labels = search.search(np.ascontiguousarray(vectors), 1)
-    return labels[:, 0], float(distances.sum(dtype=np.float64))
+    return labels[:, 0], distances[:, 0]
+
+
+def scaled(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+    """Vectors as they are clustered: of unit length under ``cosine``."""
+    return normalise(vectors) if metric == "cosine" else vectors
 
 
 @dataclass(frozen=True)
@@ -131,25 +138,22 @@ def three_levels(
             "vectors; lower it, or add images (for regions: lower features.min_region_area)"
         )
 
-    def scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return normalise(vectors) if metric == "cosine" else vectors
-
-    points = replace(corpus, blocks=lambda: map(scaled, corpus.blocks()))
+    points = replace(corpus, blocks=lambda: (scaled(block, metric) for block in corpus.blocks()))
     centres = _kmeans(points.sample(most, seed), clusters[0], restarts, iterations, seed)
     members, inertia = np.zeros(clusters[0], np.int64), 0.0
     for block in points.blocks():
-        labels, distances = _assign(block, centres)
+        labels, distances = nearest(block, centres)
         members += np.bincount(labels, minlength=clusters[0])
-        inertia += distances
+        inertia += float(distances.sum(dtype=np.float64))
     found = [(centres, members, inertia)]
     parents = []
     for k in clusters[1:]:
-        finer, below = scaled(found[-1][0]), found[-1][1]
+        finer, below = scaled(found[-1][0], metric), found[-1][1]
         centres = _kmeans(finer, k, restarts, iterations, seed)
-        labels, distances = _assign(finer, centres)
+        labels, distances = nearest(finer, centres)
         parents.append(labels.astype(np.int32))
         members = np.zeros(k, np.int64)
         np.add.at(members, labels, below)
-        found.append((centres, members, distances))
+        found.append((centres, members, float(distances.sum(dtype=np.float64))))
     parents.append(np.full(clusters[-1], -1, np.int32))
     return [Level(*level[:2], parent, level[2]) for level, parent in zip(found, parents, strict=True)]

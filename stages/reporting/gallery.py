@@ -24,6 +24,7 @@ from stages.core.errors import InputError
 from stages.core.labels import VOID
 from stages.data.index import Index
 from stages.data.store import ImageStore
+from stages.ops.clustering import nearest, scaled
 from stages.ops.drawing import BORDER, mix, outline
 from stages.reporting.pictures import tile
 
@@ -36,7 +37,7 @@ Box = tuple[int, int, int, int]
 class Member:
     """A region or object that belongs to a prototype; nearer ones are larger, so that a heap drops the farthest."""
 
-    nearness: float
+    nearness: float  # negative squared distance
     image: int
     part: int  # region number, or class of an object
     box: Box = field(compare=False)
@@ -69,19 +70,6 @@ class Tally:
         heapq.heappush(kept, member)
         if len(kept) > crops:
             heapq.heappop(kept)
-
-
-def assign(
-    vectors: NDArray[np.float32], centres: NDArray[np.float32], metric: str
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Nearest centre of each vector, and the negative distance to it."""
-    if metric == "cosine":
-        vectors, centres = (
-            array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12) for array in (vectors, centres)
-        )
-    near = 2 * vectors @ centres.T - (centres**2).sum(1)
-    labels = near.argmax(1)
-    return labels, near[np.arange(len(near)), labels] - (vectors**2).sum(1)
 
 
 def _composition(store: ImageStore, index: Index, image: int, regions: NDArray[Any]) -> NDArray[np.int64]:
@@ -143,7 +131,7 @@ class Gallery:
             count = len(wanted) - int(wanted[::-1].argmax()) if wanted.any() else 0  # images follow one another
             named = ("vectors", "region" if side == "bg" else "class", "box", "area")
             vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in named)
-            labels, nearness = assign(vectors, self._levels[side][0]["centres"], self._metric)
+            labels, distances = nearest(scaled(vectors, self._metric), self._levels[side][0]["centres"])
             for row in np.flatnonzero(wanted).tolist():
                 image, part = names[side][row], int(parts[row])
                 if side == "bg":
@@ -154,7 +142,7 @@ class Gallery:
                     found = np.zeros(len(self._index.classes) + 1, np.int64)
                     found[part] = area[row]
                 top, left, bottom, right = boxes[row].tolist()
-                member = Member(float(nearness[row]), image, part, (top, left, bottom, right))
+                member = Member(-float(distances[row]), image, part, (top, left, bottom, right))
                 self._tallies[side].add(int(labels[row]), found, member, self._crops)
 
     def _unlabelled(self, area: NDArray[np.int64]) -> NDArray[np.int64]:
