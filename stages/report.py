@@ -1,8 +1,9 @@
 """Evaluations, logs and pictures → tables, metrics and one page.
 
 Reads
-    ``index``, ``images``, ``regions`` (all shards), ``features``, ``pseudolabels`` (all shards of the first fold) and
-    its ``prototypes``, for pictures; the folders of all trainings and evaluations; the folder of studies, if any.
+    ``index``, ``images``, ``regions`` (all shards), ``prototypes`` (of every fold), ``features``, ``pseudolabels`` (all
+    shards of every fold, fold after fold), for pictures; the folders of all trainings and evaluations; the folder of
+    studies, if any.
 Writes
     a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``comparisons.tsv``, ``metrics.json``, ``plots/`` (one
     log per training).
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from stages.artifacts.formats.class_results import CLASS_SCORES
 from stages.artifacts.formats.comparisons import COMPARISONS
 from stages.artifacts.formats.examples import EXAMPLES
 from stages.artifacts.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
+from stages.artifacts.formats.prototypes import PROTOTYPES
 from stages.artifacts.formats.regions import REGIONS
 from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
@@ -54,30 +57,70 @@ def _run_name(folder: Path) -> str:
     return f"{about['stage']} fold {about['fold']}{shot}{variant}"
 
 
-def _labels_browser(
-    data: Index, store: ImageStore, regions: list[Path], pseudolabels: list[Path], fold: int, count: int
-) -> Browser:
-    """Image, regions and three levels of pseudo labels of the first training images."""
-    items: list[dict[str, Any]] = []
-    numbers = {name: number for number, name in enumerate(data.ids)}
-    for cut, labelled in zip(regions, pseudolabels, strict=True):
-        if len(items) == count:
-            break
-        with hdf5.opened(cut, REGIONS) as cuts, PseudoLabelStore([labelled], fold) as labels:
-            for row, name in enumerate(hdf5.texts(cuts, "id")):
-                if len(items) == count:
-                    break
-                if name in labels:
-                    items.append(_labels_card(data, store, cuts, row, numbers[name], labels, fold))
+@dataclass(frozen=True)
+class Learned:
+    """What training knew of the images of a fold: prototypes, and the shards of features and pseudo labels."""
+
+    fold: int
+    prototypes: Path
+    features: list[Path]
+    pseudolabels: list[Path]
+
+
+def _by_fold(
+    prototypes: list[Path], features: list[Path], pseudolabels: list[Path], regions: list[Path]
+) -> list[Learned]:
+    """The files of each fold.
+
+    Raises
+    ------
+    InputError
+        If they are not as many as folds and shards ask for.
+    """
+    shards = len(regions)
+    if not len(features) == len(pseudolabels) == len(prototypes) * shards:
+        raise InputError(
+            f"{len(prototypes)} files of prototypes, {shards} shards of regions, {len(features)} of features, "
+            f"{len(pseudolabels)} of pseudo labels; expected features and pseudo labels for each fold and shard, the "
+            "shards of each fold in the order of the regions"
+        )
+    found = []
+    for number, path in enumerate(prototypes):
+        with hdf5.opened(path, PROTOTYPES) as file:
+            fold = hdf5.attribute(file, "fold")
+        mine = slice(number * shards, (number + 1) * shards)
+        found.append(Learned(fold, path, features[mine], pseudolabels[mine]))
+    return found
+
+
+def _labels_browser(data: Index, store: ImageStore, regions: list[Path], learned: list[Learned], count: int) -> Browser:
+    """Image, regions and three levels of pseudo labels of the first training images of each fold."""
     return Browser(
         "pseudo-labels",
         "Pseudo labels",
-        f"Training images of fold {fold}: their regions, and the prototype that every pixel is labelled with at three "
-        "levels, fine to coarse, objects and background apart; black is not labelled. Colours are drawn.",
-        items,
-        ["image", "base classes"],
+        "The first training images of each fold: their regions, and the prototype that every pixel is labelled with at "
+        "three levels, fine to coarse, objects and background apart; black is not labelled. Colours are drawn.",
+        [card for entry in learned for card in _labels_cards(data, store, regions, entry, count)],
+        ["fold", "image", "base classes"],
         ["regions"],
     )
+
+
+def _labels_cards(
+    data: Index, store: ImageStore, regions: list[Path], learned: Learned, count: int
+) -> list[dict[str, Any]]:
+    cards: list[dict[str, Any]] = []
+    numbers = {name: number for number, name in enumerate(data.ids)}
+    for cut, labelled in zip(regions, learned.pseudolabels, strict=True):
+        if len(cards) == count:
+            break
+        with hdf5.opened(cut, REGIONS) as cuts, PseudoLabelStore([labelled], learned.fold) as labels:
+            for row, name in enumerate(hdf5.texts(cuts, "id")):
+                if len(cards) == count:
+                    break
+                if name in labels:
+                    cards.append(_labels_card(data, store, cuts, row, numbers[name], labels, learned.fold))
+    return cards
 
 
 def _labels_card(
@@ -94,8 +137,8 @@ def _labels_card(
         views.append({"caption": f"level {level} (K = {k})", "base": "image", "layer": pictures.labels_layer(map_)})
     held = [data.classes[label - 1] for label in data.base(fold) if data.pixels[number, label]]
     return {
-        **{"title": name, "facts": {"image": [name], "base classes": held}, "scores": {"regions": count}},
-        **{"pictures": {"image": pictures.tile(image)}, "views": views},
+        **{"title": f"fold {fold}: {name}", "facts": {"fold": [fold], "image": [name], "base classes": held}},
+        **{"scores": {"regions": count}, "pictures": {"image": pictures.tile(image)}, "views": views},
     }
 
 
@@ -143,30 +186,38 @@ def _iou(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | None:
     return None if iou is None else round(100 * iou, 2)
 
 
-def _gallery_browser(gallery: Gallery, regions: list[Path], data: Index) -> Browser:
-    """Prototypes of both sides and all levels."""
-    novel = set(data.names(data.novel(gallery.fold)))
-    items = []
-    for entry in gallery.prototypes(regions):
-        held = [name for name, *shares in entry["classes"] if max(shares) >= LEAST_SHARE]
-        side = {"bg": "background", "fg": "foreground"}[entry["side"]]
-        facts = {"side": [side], "level": [entry["level"]], "class": held}
-        facts["novel class"] = [name for name in held if name in novel]
-        scores = {"purity": entry["purity"], "members": entry["members"], "share annotated": entry["annotated"]}
-        title = f"{side}, level {entry['level']}, #{entry['number']}"
-        items.append({"title": title, "facts": facts, "scores": scores, **entry})
+def _gallery_browser(
+    data: Index, store: ImageStore, regions: list[Path], learned: list[Learned], params: Params
+) -> Browser:
+    """Prototypes of every fold, of both sides and all levels."""
     return Browser(
         "prototypes",
         "Prototypes",
-        f"Prototypes of fold {gallery.fold}, of background regions and of objects, with the nearest of the regions (or "
-        f"objects) of {len(gallery.images)} training images, outlined. Bars show which classes the members' pixels "
-        "belong to, grey where no mask says: in background regions these are classes that training knew nothing of "
-        f"(novel here: {', '.join(sorted(novel))}). Choose one to see the prototypes that it has fallen into. "
-        "Purity is the largest share of what is annotated. Members count the whole corpus.",
-        items,
-        ["side", "level", "novel class", "class"],
+        "Prototypes of background regions and of objects, with the nearest of the regions (or objects) of at most "
+        f"{params.gallery_images} training images a fold, outlined. Bars show which classes the members' pixels belong "
+        "to, grey where no mask says: in background regions these are classes that training knew nothing of. Choose a "
+        "novel class to see the prototypes that it has fallen into. Purity is the largest share of what is annotated. "
+        "Members count the whole corpus.",
+        [card for entry in learned for card in _gallery_cards(data, store, regions, entry, params)],
+        ["fold", "side", "level", "novel class", "class"],
         ["purity", "members", "share annotated"],
     )
+
+
+def _gallery_cards(
+    data: Index, store: ImageStore, regions: list[Path], learned: Learned, params: Params
+) -> Iterator[dict[str, Any]]:
+    gallery = Gallery(learned.prototypes, data, store, params.crops)
+    gallery.gather(learned.features, regions, params.gallery_images)
+    novel = set(data.names(data.novel(learned.fold)))
+    for entry in gallery.prototypes(regions):
+        held = [name for name, *shares in entry["classes"] if max(shares) >= LEAST_SHARE]
+        side = {"bg": "background", "fg": "foreground"}[entry["side"]]
+        facts = {"fold": [learned.fold], "side": [side], "level": [entry["level"]], "class": held}
+        facts["novel class"] = [name for name in held if name in novel]
+        scores = {"purity": entry["purity"], "members": entry["members"], "share annotated": entry["annotated"]}
+        title = f"fold {learned.fold}, {side}, level {entry['level']}, #{entry['number']}"
+        yield {"title": title, "facts": facts, "scores": scores, "fold": learned.fold, **entry}
 
 
 def _mask(store: ImageStore, image: int, label: int) -> NDArray[np.uint8]:
@@ -221,7 +272,7 @@ def _curves(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | 
             f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or empty report.studies"
         )
     found += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in figures]
-    return [*found, ("Loss of every training", pictures.loss_curves(logs))]
+    return [*found, *pictures.loss_curves(logs)]
 
 
 def run(
@@ -230,7 +281,7 @@ def run(
     images: list[Path],
     regions: list[Path],
     features: list[Path],
-    prototypes: Path,
+    prototypes: list[Path],
     pseudolabels: list[Path],
     trainings: list[Path],
     evaluations: list[Path],
@@ -239,11 +290,7 @@ def run(
     studies: Path | None = None,
 ) -> None:
     """Write the report as one folder."""
-    if not len(regions) == len(features) == len(pseudolabels):
-        raise InputError(
-            f"{len(regions)} shards of regions, {len(features)} of features, {len(pseudolabels)} of pseudo labels; "
-            "expected as many of each, in one order"
-        )
+    learned = _by_fold(prototypes, features, pseudolabels, regions)
     data = read_index(index)
     found = [read_evaluation(folder) for folder in evaluations]
     logs = {_run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
@@ -253,12 +300,10 @@ def run(
     with ImageStore(images, data) as store:
         browsers = [
             _episodes_browser([card for part in found for card in _episode_cards(data, store, part, params.episodes)]),
-            _labels_browser(data, store, regions, pseudolabels, found[0].about["fold"], params.images),
+            _labels_browser(data, store, regions, learned, params.images),
         ]
         if params.crops:
-            gallery = Gallery(prototypes, data, store, params.crops)
-            gallery.gather(features, regions, params.gallery_images)
-            browsers.append(_gallery_browser(gallery, regions, data))
+            browsers.append(_gallery_browser(data, store, regions, learned, params))
     page = render(
         protocol=params.protocol,
         note=_note(found),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,6 +148,47 @@ def test_the_gallery_is_what_counting_pixel_by_pixel_gives(project: Project, sid
         assert entry["children"] == [other["number"] for other in kin]
         if kin:
             assert entry["members"] == sum(other["members"] for other in kin)
+
+
+def of_fold(path: Path, fold: int, folder: Path) -> Path:
+    """A copy that says it is of another fold."""
+    copy = folder / f"{path.parent.parent.name}-{path.name}"
+    shutil.copy(path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["fold"] = json.dumps(fold)
+    return copy
+
+
+def test_every_fold_is_shown(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = read_index(project.path("index/index.h5"))
+    words: list[object] = [*project.data(), "--regions", *shards(project, "regions")]
+    words += ["--trainings", project.path("baseline/fold0/1shot"), "--out", tmp_path / "report"]
+    words += ["--evaluations", project.path("evaluate/fold0/1shot")]
+    first = {name: shards(project, f"{name}/fold0") for name in ("features", "pseudolabels")}
+    first["prototypes"] = [project.path("prototypes/fold0.h5")]
+    second = {name: [of_fold(path, 1, tmp_path) for path in paths] for name, paths in first.items()}
+    shown = [(f"--{name}", *first[name], *second[name]) for name in first]
+    assert project.run("report", *words, *(word for option in shown for word in option)) == 0
+    page = (tmp_path / "report/index.html").read_text(encoding="utf8")
+    for name in ("pseudo-labels", "prototypes"):
+        _, _, section = page.partition(f'data-browser="{name}"')
+        cards = json.loads(section.partition("data-items>")[2].partition("</script>")[0])
+        half = len(cards) // 2
+        assert [card["facts"]["fold"] for card in cards] == [[0]] * half + [[1]] * half
+        assert [card["title"].replace("fold 1", "fold 0") for card in cards[half:]] == [
+            card["title"] for card in cards[:half]
+        ]
+    novel = [{name for card in part for name in card["facts"]["novel class"]} for part in (cards[:half], cards[half:])]
+    assert novel[0] <= set(index.names(index.novel(0)))
+    assert novel[1] <= set(index.names(index.novel(1)))
+    assert novel[0] != novel[1]
+    capsys.readouterr()
+    shown[0] = ("--features", *first["features"])
+    assert project.run("report", *words, *(word for option in shown for word in option)) == 2
+    assert "2 files of prototypes, 2 shards of regions, 2 of features, 4 of pseudo labels" in capsys.readouterr().err
+    shown[0] = ("--features", *second["features"], *first["features"])
+    assert project.run("report", *words, *(word for option in shown for word in option)) == 2
+    assert "made with fold 1, not 0" in capsys.readouterr().err
 
 
 def test_without_crops_there_is_no_gallery(project: Project, tmp_path: Path) -> None:

@@ -36,11 +36,6 @@ def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) 
     return _tracked(items, lambda _: 1, total, label, f"{unit}s", done)
 
 
-def track_groups(groups: Iterable[list[T]], total: int, label: str, unit: str) -> Iterator[list[T]]:
-    """The same for items that come in groups."""
-    return _tracked(groups, len, total, label, f"{unit}s", 0)
-
-
 def track_bytes(chunks: Iterable[bytes], total: int | None, label: str, done: int = 0) -> Iterator[bytes]:
     """The same for data that is read or written piece by piece; sizes in bytes, None where it is not known."""
     return _tracked(chunks, lambda chunk: len(chunk) / MB, (total or 0) / MB, label, "MB", done / MB)

@@ -67,6 +67,11 @@ class CamPredictor:
         self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
         self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes
 
+    @property
+    def ways(self) -> int:
+        """Predictions that an episode gets: the network's, and that of its map alone."""
+        return 2
+
     def _query(self, image: int) -> Shown:
         """A query as the network is shown it."""
         colours = self._image(image)

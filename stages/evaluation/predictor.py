@@ -110,6 +110,11 @@ class Predictor:
         if batch < 0:
             raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
 
+    @property
+    def ways(self) -> int:
+        """Predictions that an episode gets."""
+        return 1 + len(self._refinements)
+
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
         """Episodes in blocks to be predicted one after another."""
         return self._bank.blocks(cases, lambda case: _images([case]), label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.progress import track_groups
+from stages.core.progress import track
 from stages.data.index import Index
 from stages.data.store import ImageStore
 from stages.evaluation.cases import Case
@@ -25,6 +26,10 @@ TOGETHER = 32  # predictions of one image that are brought to its size at a time
 
 class Predicts(Protocol):
     """Whatever predicts episodes block by block."""
+
+    @property
+    def ways(self) -> int:
+        """Predictions that an episode gets."""
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
         """Episodes in blocks."""
@@ -64,8 +69,11 @@ def predict_and_score(
 
     ``label`` is for the progress line, ``variant`` the name of what the predictor starts from.
     """
-    for block in track_groups(predictor.blocks(cases, label), len(cases), label, "episode"):
-        found = sorted(predictor(block, variant), key=_alike)
+    blocks = enumerate(predictor.blocks(cases, label))
+    made = ((number, prediction) for number, block in blocks for prediction in predictor(block, variant))
+    total = len(cases) * predictor.ways
+    for _, ofblock in groupby(track(made, total, label, "prediction"), key=itemgetter(0)):
+        found = sorted((prediction for _, prediction in ofblock), key=_alike)
         for (query, *_), group in groupby(found, key=_alike):
             predictions = list(group)
             yield predictions, score(predictions, truth_of(store, query))

@@ -36,7 +36,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Support:
-    """A picture with its mask (1 object, 0 rest, 255 neither)."""
+    """A picture with its mask (1 object, 0 rest, 255 neither), as the network sees them."""
 
     path: Path
     image: NDArray[np.uint8]
@@ -97,9 +97,7 @@ def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
         )
     if len(masks) > 1:
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
-    support = Support(path, read_photo(path), read_mask(masks[0], label))
-    shown_pair(support.image, support.mask, side, str(masks[0]))
-    return support
+    return Support(path, *shown_pair(read_photo(path), read_mask(masks[0], label), side, str(masks[0])))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -104,31 +105,41 @@ def heat(image: RGB, values: NDArray[np.uint8]) -> str:
     return tile((0.35 * image + 0.65 * colours).astype(np.uint8))
 
 
-def loss_curves(logs: dict[str, pd.DataFrame]) -> str:
-    """Whole loss of every training against iterations, a panel a stage, as SVG; names start with the stage's."""
-    stages = list(dict.fromkeys(name.split()[0] for name in logs))
-    figure = Figure(figsize=(10, 3.4 * len(stages)), layout="constrained")
-    for axes, stage in zip(figure.subplots(len(stages), squeeze=False)[:, 0], stages, strict=True):
+def loss_curves(logs: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """Whole loss of every training against iterations, a figure a stage, with titles; names start with the stage's."""
+    found = []
+    for stage in dict.fromkeys(name.split()[0] for name in logs):
+        figure, axes = _axes("iteration", "loss")
+        axes.set(yscale="log")
         for name, log in logs.items():
             if name.split()[0] == stage:
                 axes.plot(log["iteration"], log["loss"], label=name.removeprefix(f"{stage} "), linewidth=1.2)
-        axes.set(xlabel="iteration", ylabel="loss", yscale="log", title=stage)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _uri(svg(figure), "svg+xml")
+        found.append((f"Loss of stage {stage}", _finished(figure)))
+    return found
 
 
 def shots_curve(table: pd.DataFrame, fold: str) -> str:
     """MIoU of every variant against the number of supports, with its interval, as SVG."""
-    figure = Figure(figsize=(8, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes("supports", "mIoU, %")
     for variant, part in table[table["fold"] == fold].groupby("variant", sort=False):
         part = part.sort_values("shot")
         axes.plot(part["shot"], part["miou"], marker="o", label=variant)
         axes.fill_between(part["shot"], part["miou_low"], part["miou_high"], alpha=0.12)
-    axes.set(xlabel="supports", ylabel="mIoU, %", xticks=sorted(table["shot"].unique()))
+    axes.set(xticks=sorted(table["shot"].unique()))
+    return _finished(figure)
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+    """A figure of a size that is readable on a phone, and two side by side on a desk."""
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure, axes
+
+
+def _finished(figure: Figure) -> str:
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return _uri(svg(figure), "svg+xml")
 
 

@@ -13,13 +13,17 @@ class Params(Section):
     """Tables and pictures."""
 
     protocol: Annotated[str, Limit(min_length=1, description="Name of the protocol, written beside each result.")]
-    images: Annotated[int, Limit(ge=0, le=100, description="Training images shown with regions and pseudo labels.")]
+    images: Annotated[int, Limit(ge=0, le=100, description="Training images of each fold shown with pseudo labels.")]
     episodes: Annotated[int, Limit(ge=0, le=100, description="Episodes shown, of each fold and shot.")]
     crops: Annotated[
         int, Limit(ge=0, le=20, description="Nearest regions shown of each prototype; 0 leaves the gallery out.")
     ]
     gallery_images: Annotated[
-        int, Limit(ge=1, description="Training images, the first ones, whose regions and objects the gallery is of.")
+        int,
+        Limit(
+            ge=1,
+            description="Training images of each fold, the first ones, that the gallery is of.",
+        ),
     ]
     studies: Annotated[
         str, Limit(description="Folder of `python -m workflow study`, whose curves are shown; empty: none.")

@@ -73,9 +73,6 @@ rule evaluate:
         " --record provenance/evaluate/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
 
-FIRST = TARGETS.plan.folds[0]  # the fold whose labels and prototypes are shown
-
-
 def flagged(path):
     """An output of the report for `snakemake --report`: its caption, and where it is listed."""
     name = "plots" if path.startswith("report/plots/") else Path(path).stem
@@ -95,11 +92,9 @@ rule report:
             index="artifacts/index/index.h5",
             images=IMAGES,
             regions=TARGETS.of("regions"),
-            features=TARGETS.sharded(f"artifacts/features/fold{FIRST}/{{shard}}.h5"),
-            prototypes=f"artifacts/prototypes/fold{FIRST}.h5",
-            pseudolabels=TARGETS.sharded(
-                f"artifacts/pseudolabels/fold{FIRST}/{{shard}}.h5"
-            ),
+            features=TARGETS.of("features"),
+            prototypes=TARGETS.of("prototypes"),
+            pseudolabels=TARGETS.of("pseudolabels"),
             trainings=TARGETS.of("baseline") + TARGETS.of("train") + TARGETS.of("cam"),
             evaluations=TARGETS.of("evaluate"),
         ),

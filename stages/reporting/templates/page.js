@@ -77,7 +77,7 @@ const prototype = (item, browser) => {
   const kin = make("p", { class: "kin" });
   const jump = (level, number) => {
     const button = make("button", { type: "button" }, `level ${level} #${number}`);
-    button.addEventListener("click", () => browser.show(item.side, level, number));
+    button.addEventListener("click", () => browser.show(item, level, number));
     return button;
   };
   if (item.parent >= 0) kin.append("parent ", jump(item.level + 1, item.parent));
@@ -148,9 +148,9 @@ class Browser {
     this.cards.firstElementChild?.focus();
     this.cards.firstElementChild?.scrollIntoView({ block: "center" });
   }
-  show(side, level, number) {
+  show(kin, level, number) {
     for (const select of this.selects) select.value = "";
-    this.only = item => item.side === side && item.level === level && item.number === number;
+    this.only = item => item.fold === kin.fold && item.side === kin.side && item.level === level && item.number === number;
     this.render();
     this.cards.firstElementChild.focus();
   }

@@ -1,0 +1,328 @@
+"""Command `segment` on one's own pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.__main__ import main
+from stages.evaluation.predictor import REFINED
+from stages.inference.segmenter import MATCHING
+from tests.makers import disc
+
+
+def folders(root: Path, supports: int = 2, queries: int = 3) -> tuple[Path, Path]:
+    """Folders of supports with masks and of queries."""
+    for name in ("s/images", "s/masks", "q"):
+        (root / name).mkdir(parents=True)
+    for number in range(supports):
+        image, mask = disc(middle=(28 + 4 * number, 32))
+        Image.fromarray(image).save(root / f"s/images/{number}.png")
+        Image.fromarray(255 * mask).save(root / f"s/masks/{number}.png")
+    for number in range(queries):
+        Image.fromarray(disc(middle=(24, 26 + 3 * number))[0]).save(root / f"q/picture {number}.png")
+    return root / "s", root / "q"
+
+
+def segment(bundle: Path, support: Path, query: Path, out: Path, *more: object) -> int:
+    words = ["--bundle", bundle, "--support", support, "--query", query, "--out", out, "--threads", 1, *more]
+    return main(["segment", *map(str, words)])
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "results.tsv").open(encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+ALLOWED = {"torch", "torchgen", "functorch", "numpy", "PIL", "safetensors", "tqdm", "yaml", "_yaml"}
+ALLOWED |= {"pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+ALLOWED |= {"sympy", "mpmath", "networkx", "filelock", "fsspec", "jinja2", "markupsafe", "setuptools"}  # torch's own
+ALLOWED |= {"pydot", "pynvml"}  # what torch takes where it is there
+
+
+def test_it_needs_few_packages(bundle: Path, tmp_path: Path) -> None:
+    """Torch and a few small packages are all that a process loads that segments pictures."""
+    support, query = folders(tmp_path)
+    code = f"""
+import sys
+before = set(sys.modules)
+from stages.__main__ import main
+code = main(["segment", "--bundle", {str(bundle)!r}, "--support", {str(support)!r}, "--query", {str(query)!r},
+             "--out", {str(tmp_path / "out")!r}, "--threads", "1"])
+for name in set(sys.modules) - before:
+    if "site-packages" in (getattr(sys.modules[name], "__file__", None) or ""):
+        print(name.split(".")[0])
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(table(tmp_path / "out")) == 3
+    loaded = set(done.stdout.split())
+    assert {"torch", "numpy", "PIL"} <= loaded
+    assert loaded <= ALLOWED, loaded - ALLOWED
+
+
+def damaged() -> dict[str, tuple[bytes, str]]:
+    """Files that cannot be used, and what is said of them."""
+    image = Image.fromarray(disc()[0])
+
+    def encoded(kind: str, picture: Image.Image = image, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    png, jpg = encoded("png"), encoded("jpeg")
+    huge = bytearray(encoded("png", Image.new("1", (8, 8))))
+    huge[16:24] = (12000).to_bytes(4, "big") * 2
+    huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
+    absurd = huge.copy()
+    absurd[16:24] = (90000).to_bytes(4, "big") * 2
+    absurd[29:33] = zlib.crc32(absurd[12:29]).to_bytes(4, "big")
+    many = encoded("gif", image, save_all=True, append_images=[image.rotate(90)])
+    frames = encoded("tiff", image, save_all=True, append_images=[image])
+    return {
+        "truncated.png": (png[: len(png) // 2], "does not decode"),
+        "truncated.jpg": (jpg[: len(jpg) // 2], "does not decode"),
+        "zero.jpg": (b"", "the file is empty"),
+        "text.jpg": (b"not a picture at all", "not a picture"),
+        "noise.png": (png[:8] + b"\xff" * 300, "picture|decode"),
+        "huge.png": (bytes(huge), "has 12000×12000 px; expected at most 90 million"),
+        "absurd.png": (bytes(absurd), "too large to be a picture"),
+        "animated.gif": (many, "holds 2 pictures"),
+        "pages.tiff": (frames, "holds 2 pictures"),
+        "float.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.float32))), "32 bits a pixel"),
+        "long.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.int32))), "32 bits a pixel"),
+    }
+
+
+def odd(folder: Path) -> list[str]:
+    """Pictures that are out of the ordinary and can be used."""
+    image = Image.fromarray(disc()[0])
+    image.resize((1, 1)).save(folder / "1×1.png")
+    image.resize((1, 90)).save(folder / "line.png")
+    image.convert("CMYK").save(folder / "print.jpg")
+    image.convert("LA").save(folder / "grey alpha.png")
+    image.convert("P").save(folder / "palette.gif")
+    Image.fromarray(np.full((30, 40), 40000, np.uint16)).save(folder / "sixteen.png")
+    image.save(folder / "Übung – 日本 🙂.webp")
+    image.save(folder / "a\tb.png")
+    image.resize((1500, 40)).save(folder / "wide.bmp")
+    image.save(folder / "noending", "png")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_worst_folder_of_pictures_stops_nothing(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    usable = odd(query)
+    bad = damaged()
+    for name, (data, _) in bad.items():
+        (query / name).write_bytes(data)
+    (query / "folder.png").mkdir()
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    told = capfd.readouterr().err
+    assert f"{len(bad)} of the files given could not be used; the others' masks are in {tmp_path / 'out'}" in told
+    for name, (_, said) in bad.items():
+        lines = [line for line in told.splitlines() if f"{query / name}:" in line]
+        assert len(lines) == 1, name
+        assert any(part in lines[0] for part in said.split("|")), lines
+    assert [row["file"] for row in table(tmp_path / "out")] == sorted(usable)
+    for row in table(tmp_path / "out"):
+        with Image.open(tmp_path / "out/masks" / row["mask"]) as mask:
+            assert mask.size == (int(row["width_px"]), int(row["height_px"]))
+            assert set(np.unique(np.array(mask))) <= {0, 255}
+            assert int(row["object_px"]) == (np.array(mask) == 255).sum()
+    assert not list(tmp_path.rglob(".*")), "something half-written"
+
+
+def test_a_picture_longer_than_jpeg_allows_has_a_small_overlay(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path, queries=1)
+    Image.new("L", (70000, 8), 90).save(query / "strip.png")
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    with (
+        Image.open(tmp_path / "out/masks/strip.png.png") as mask,
+        Image.open(tmp_path / "out/overlays/strip.png.jpg") as shown,
+    ):
+        assert (mask.size, shown.width) == ((70000, 8), 2000)
+
+
+def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    image, mask = disc()
+    for name in ("nomask", "blank", "small", "smooth", "twice"):
+        Image.fromarray(image).save(support / f"images/{name}.png")
+    Image.fromarray(0 * mask).save(support / "masks/blank.png")
+    Image.fromarray(mask[:9]).save(support / "masks/small.png")
+    Image.fromarray(255 * mask).resize((70, 64)).resize((64, 64)).save(support / "masks/smooth.jpg")
+    for ending in ("png", "bmp"):
+        Image.fromarray(mask).save(support / f"masks/twice.{ending}")
+    Image.fromarray(mask).save(support / "masks/alone.png")
+    (support / "images/text.jpg").write_bytes(b"no")
+    Image.fromarray(mask).save(support / "masks/text.png")
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    told = capfd.readouterr().err
+    for said in (
+        "images/nomask.png: no mask of this name",
+        "masks/blank.png: the mask has no object",
+        "masks/small.png: the mask is 64×9 px, its picture 64×64",
+        "masks/smooth.jpg: holds",
+        "images/twice.png: has 2 masks (twice.bmp, twice.png); keep one",
+        "masks/alone.png: no picture in",
+        "images/text.jpg: not a picture",
+        "error: 7 of the files given could not be used",
+    ):
+        assert said in told, said
+    assert sorted(json.loads((tmp_path / "out/settings.json").read_text())["supports"]) == ["0.png", "1.png"]
+    assert len(table(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("s/images", "--support expects one with pictures"),
+        ("s/masks/0.png s/masks/1.png", "holds no file; --support expects"),
+        ("s/images/0.png s/images/1.png", "holds no file; --support expects"),
+        ("q", "--query expects one with pictures"),
+    ],
+)
+def test_without_supports_or_queries_nothing_is_written(
+    bundle: Path, tmp_path: Path, capfd: Any, gone: str, told: str
+) -> None:
+    support, query = folders(tmp_path)
+    for name in gone.split():
+        path = tmp_path / name
+        path.rename(tmp_path / "elsewhere") if path.is_dir() else path.unlink()
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert told in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_place_for_results(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    (tmp_path / "out").write_text("mine")
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert f"{tmp_path / 'out'}: cannot be made (" in capfd.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_full_disk_is_told_and_nothing_is_torn(bundle: Path, tmp_path: Path, small_disk: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    big = np.random.default_rng(0).integers(0, 256, (2600, 2400, 3), np.uint8)
+    for number in range(3):
+        Image.fromarray(big).save(query / f"big {number}.png")
+    assert segment(bundle, support, query, small_disk / "out") == 2
+    assert "no space left on device" in capfd.readouterr().err
+    rows = table(small_disk / "out")
+    assert len(rows) < 4
+    assert all((small_disk / "out/overlays" / f"{row['file']}.jpg").exists() for row in rows)
+    assert not list(small_disk.rglob("*.tmp"))
+
+
+# Going on
+
+
+def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/masks").iterdir()}
+    Image.fromarray(disc(middle=(40, 40))[0]).save(query / "more.png")
+    Image.fromarray(disc(middle=(40, 20))[0]).save(query / "picture 1.png")  # another picture of the same name
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/masks").iterdir()}
+    changed = sorted(path.name for path in after if after[path] != before.get(path))
+    assert changed == ["more.png.png", "picture 1.png.png"]
+    assert [row["file"] for row in table(tmp_path / "out")] == [
+        "more.png",
+        "picture 0.png",
+        "picture 1.png",
+        "picture 2.png",
+    ]
+    capfd.readouterr()
+    assert segment(bundle, support, query, tmp_path / "out", "--variant", MATCHING) == 2
+    assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
+
+
+def test_a_killed_run_goes_on_where_it_was(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    support, query = folders(tmp_path)
+    assert segment(bundle, support, query, tmp_path / "whole") == 0
+    from stages.inference.folders import Query, Results
+
+    add = Results.add
+
+    def stop(self: Results, query: Query, *rest: Any) -> None:
+        if query.path.name == "picture 2.png":
+            raise KeyboardInterrupt
+        add(self, query, *rest)
+
+    monkeypatch.setattr(Results, "add", stop)
+    assert segment(bundle, support, query, tmp_path / "out") == 130
+    assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png", "picture 1.png"]
+    whole = (tmp_path / "out/results.tsv").read_text()
+    (tmp_path / "out/results.tsv").write_text(whole[:-3])  # torn in the last number of the last line
+    monkeypatch.setattr(Results, "add", add)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.*"))
+    assert files == sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*"))
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+
+
+def test_pictures_of_one_name_have_their_own_masks(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path, queries=1)
+    Image.fromarray(disc()[0]).save(query / "picture 0.webp")
+    Image.fromarray(disc()[0]).save(query / "picture 0.png.png")
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    made = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
+    assert made == ["picture 0.png.png", "picture 0.png.png.png", "picture 0.webp.png"]
+    assert segment(bundle, support, query / "picture 0.webp", tmp_path / "one", "--side", 32) == 0
+    assert [path.name for path in (tmp_path / "one/masks").iterdir()] == ["picture 0.webp.png"]
+    assert REFINED in (tmp_path / "one/settings.json").read_text()
+
+
+def test_what_lies_there_is_never_written_over(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    painted = {path: path.read_bytes() for path in (support / "masks").iterdir()}
+    for out in (support, query, support / "masks"):
+        assert segment(bundle, support, query, out) == 2
+        assert f"{out}: holds what is read; give another folder" in capfd.readouterr().err
+    (tmp_path / "mine/masks").mkdir(parents=True)
+    assert segment(bundle, support, query, tmp_path / "mine") == 2
+    assert "holds other files; give a folder for --out that is new or empty" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in (support / "masks").iterdir()} == painted
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    shutil.copytree(query, tmp_path / "others")
+    assert segment(bundle, support, tmp_path / "others", tmp_path / "out") == 2
+    assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
+    (tmp_path / "out/results.tsv").write_text("a\tb\n1\t2\n")
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert "not a table of this command" in capfd.readouterr().err
+
+
+def test_a_picture_that_went_bad_loses_its_row(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    (query / "picture 1.png").write_bytes(b"gone")
+    (tmp_path / "out/overlays/picture 0.png.jpg").unlink()
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png", "picture 2.png"]
+    assert (tmp_path / "out/overlays/picture 0.png.jpg").exists()
+
+
+def test_a_name_that_is_not_utf8_is_told(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    bad = os.fsencode(query) + b"/caf\xe9.png"
+    Path(os.fsdecode(bad)).write_bytes((query / "picture 0.png").read_bytes())
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    assert "its name is not UTF-8; rename it" in capfd.readouterr().err
+    assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png"]
