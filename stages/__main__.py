@@ -61,13 +61,14 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
     for name, (kind, default) in stage.options.items():
         _add_option(parser, name, kind, default)
-    parser.add_argument("--record", type=Path, help="provenance record to write; the project is the working folder")
+    if "out" in stage.options:
+        parser.add_argument("--record", type=Path, help="provenance record to write; the project is the working folder")
     return parser
 
 
 def _run(stage: Interface, options: dict[str, Any]) -> None:
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
-    record = options.pop("record")
+    record = options.pop("record", None)
     parameters = {name: values.model_dump() for name, values in sections.items()}
     recorder = Recorder(record, stage.name, options, parameters, Digests()) if record else None
     stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})

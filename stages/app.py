@@ -32,7 +32,7 @@ def run(
     try:
         from werkzeug.serving import make_server
 
-        from stages.inference.web import new_app
+        from stages.inference.web import is_bound_to_loopback, new_app
     except ModuleNotFoundError as error:
         raise InputError(
             f"the page needs {error.name}, which is missing; run `pip install -e '.[app]'` in the project's folder"
@@ -47,6 +47,8 @@ def run(
         raise InputError(
             f"{host}:{port} cannot be had; another --port, or 0, finds a free one, and --host must be this machine's"
         ) from None
+    if not is_bound_to_loopback(host):
+        say(f"warning: whoever reaches {host or 'this machine'} over the network can use the page and load its masks")
     shown = f"[{host}]" if ":" in host else host
     say(f"http://{shown}:{server.server_port}/  (Ctrl-C ends it)")
     try:

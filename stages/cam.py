@@ -95,10 +95,10 @@ def run(
             label=f"cam fold {fold}",
             shares=1,
             about=described(
-                *(NETWORK, encoder, params, params),
+                *(NETWORK, encoder, params, params, data, fold),
                 {
                     **params.model_dump(),
-                    **{"stage": "cam", "fold": fold, "known": data.names(known), "plays_unseen": data.names(unseen)},
+                    **{"stage": "cam", "known": data.names(known), "plays_unseen": data.names(unseen)},
                 },
             ),
             device=device,

@@ -52,9 +52,9 @@ VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY,
 Encoders = dict[str, tuple[Encoder, dict[str, Any]]]
 
 
-def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path], fold: int) -> Encoders:
+def _encoders(weights: Path, encoder: EncoderParams, trained: dict[str, Path], fold: int, base: list[str]) -> Encoders:
     """Encoders by variant; the pretrained one takes scale and precision from the Baseline."""
-    loaded = {name: load_encoder(path, fold) for name, path in trained.items()}
+    loaded = {name: load_encoder(path, fold, base) for name, path in trained.items()}
     pretrained = new_encoder(encoder, weights).eval().requires_grad_(False)
     return {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
 
@@ -151,11 +151,13 @@ def run(
     """
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
-    cases = read_cases(episodes, data)
+    cases = read_cases(episodes, data, fold, shot)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    encoders, branches = _encoders(weights, encoder, trained, fold), _cam(cam, data, fold) if cam else None
+    base = data.names(data.base(fold))
+    encoders, branches = _encoders(weights, encoder, trained, fold, base), load_cam(cam, fold, base) if cam else None
     resolution = _resolution(encoders)
-    shown = sorted(case for case in cases if case.seed == min(case.seed for case in cases))[: params.examples]
+    first = min(case.seed for case in cases)
+    shown = sorted(case for case in cases if case.seed == first)[: params.examples]
     kept: dict[Case, dict[str, Prediction]] = {case: {} for case in shown}
     rows: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
@@ -212,25 +214,6 @@ def _about(
         "training": training,
         "srofb": srofb.model_dump(),
     }
-
-
-def _cam(path: Path, index: Index, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
-    """The CAM prior's network of a fold.
-
-    Raises
-    ------
-    InputError
-        If it has learned from other classes than the index's base classes: a novel one may be among them.
-    """
-    network, about = load_cam(path, fold)
-    base = set(index.names(index.base(fold)))
-    learned = {*about["known"], *about["plays_unseen"]}
-    if learned != base:
-        raise InputError(
-            f"{path}: learned from {', '.join(sorted(learned))}, but the base classes of fold {fold} are "
-            f"{', '.join(sorted(base))}; rerun `cam` with this index"
-        )
-    return network, about
 
 
 def _cam_protocol(about: dict[str, Any], params: Params) -> str:

@@ -26,6 +26,7 @@ from stages.core.provenance import Record, read_record
 from stages.data.index import read_index
 from stages.inference.bundle import Bundle, save_bundle
 from stages.models.encoder import load_encoder
+from stages.models.files import read_about
 from stages.sections.srofb import SrofbParams
 
 
@@ -72,11 +73,11 @@ def run(
     provenance: Path | None = None,
 ) -> None:
     """Pack a bundle; ``provenance`` is the project's folder of records."""
-    network, trained = load_encoder(encoder)
-    data = read_index(index)
+    data, fold = read_index(index), read_about(encoder)["fold"]
+    network, trained = load_encoder(encoder, fold, data.names(data.base(fold)))
+    tensors, attributes = _prototypes(prototypes, fold) if prototypes else ({}, {})
     given = {"encoder": encoder, "index": index, **({"prototypes": prototypes} if prototypes else {})}
     sources = {name: digest_once(path) for name, path in given.items()}
-    tensors, attributes = _prototypes(prototypes, trained["fold"]) if prototypes else ({}, {})
     records = lineage(provenance, list(sources.values())) if provenance else []
     for record in records:
         if sources["encoder"] in record.outputs.values() and sources["index"] not in record.inputs.values():
@@ -84,7 +85,7 @@ def run(
     about = {
         "encoder": trained,
         "srofb": srofb.model_dump(),
-        "classes": data.names(data.base(trained["fold"])),
+        "classes": trained["classes"],
         "lists": dict(zip(data.lists, data.list_digests, strict=True)),
         "sources": sources,
         "prototypes": attributes,

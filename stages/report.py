@@ -194,10 +194,10 @@ def _gallery_browser(
         "prototypes",
         "Prototypes",
         "Prototypes of background regions and of objects, with the nearest of the regions (or objects) of at most "
-        f"{params.gallery_images} training images a fold, outlined. Bars show which classes the members' pixels belong "
-        "to, grey where no mask says: in background regions these are classes that training knew nothing of. Choose a "
-        "novel class to see the prototypes that it has fallen into. Purity is the largest share of what is annotated. "
-        "Members count the whole corpus.",
+        f"{params.gallery_images} training images a fold, outlined; a coarser one shows the nearest of each child. "
+        "Bars show which classes the members' pixels belong to, grey where no mask says: in background regions these "
+        "are classes that training knew nothing of. Choose a novel class to see the prototypes that it has fallen "
+        "into. Purity is the largest share of what is annotated. Members count the whole corpus.",
         [card for entry in learned for card in _gallery_cards(data, store, regions, entry, params)],
         ["fold", "side", "level", "novel class", "class"],
         ["purity", "members", "share annotated"],

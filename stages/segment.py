@@ -63,7 +63,7 @@ def run(
     segmenter.fit([one.image for one in supports], [one.mask for one in supports])
     settings = {
         "bundle": digest(bundle),
-        "query": query.as_posix(),
+        "query": query.resolve().as_posix(),
         "supports": {one.path.name: _digest(one) for one in supports},
         "variant": variant,
         "side": side,
@@ -83,7 +83,7 @@ def run(
                 continue
             yield waiting[-1].image
 
-    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", results.count):
+    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", results.count(queries)):
         results.add(waiting.popleft(), logits)
     results.finish()
     if refused:

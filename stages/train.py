@@ -95,11 +95,8 @@ def run(
             label=f"train fold {fold} {shot}-shot {variant}",
             shares=min(matching.episodes, params.extra_images),
             about=described(
-                *(NETWORK, encoder, matching, params),
-                {
-                    **{"scale": matching.scale, "stage": "train", "fold": fold, "shot": shot},
-                    **{"variant": variant, "gamma": gamma},
-                },
+                *(NETWORK, encoder, matching, params, data, fold),
+                {"scale": matching.scale, "stage": "train", "shot": shot, "variant": variant, "gamma": gamma},
             ),
             device=device,
             devices=devices,

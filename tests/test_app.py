@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 
 from stages.__main__ import main
 from stages.inference import Segmenter
-from stages.inference.web import is_loopback, new_app
+from stages.inference.web import is_bound_to_loopback, is_loopback, new_app
 from tests.browser import browsed
 from tests.makers import disc
 
@@ -70,7 +70,7 @@ def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
     second = fitted(client)  # other supports: the old masks are not theirs
     assert client.get(f"/{found['mask']}").status_code == 404
     late = post(client, "/segment", [("image", query, "q.png")], number=second - 1)
-    assert (late.status_code, "another page has given other supports" in late.json["error"]) == (422, True)
+    assert (late.status_code, "its supports are not held, or no longer" in late.json["error"]) == (422, True)
     for name in ("q#9.png", "what?.png", "100%25.png", "日本 'q\".png"):
         odd = post(client, "/segment", [("image", query, name)], number=second).json
         assert client.get(f"/{odd['mask']}").status_code == 200, name
@@ -93,7 +93,15 @@ def test_what_cannot_be_used_is_told(client: FlaskClient, path: str, fields: Any
 
 
 def test_before_painting_there_is_nothing_to_find(client: FlaskClient) -> None:
-    assert "not fitted" in post(client, "/segment", [("image", disc()[0], "a.png")]).json["error"]
+    for number in (0, 1):  # 1: a page that was open while the server began anew
+        found = post(client, "/segment", [("image", disc()[0], "a.png")], number=number)
+        assert "its supports are not held, or no longer; press Segment again" in found.json["error"]
+
+
+def test_too_much_at_once_is_told(client: FlaskClient) -> None:
+    client.application.config["MAX_CONTENT_LENGTH"] = 100
+    found = post(client, "/segment", [("image", disc()[0], "a.png")])
+    assert (found.status_code, "MB at once; give fewer" in found.json["error"]) == (413, True)
 
 
 def test_masks_beyond_what_is_held_are_refused(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +133,11 @@ def test_other_pages_are_refused(client: FlaskClient, bundle: Path) -> None:
     assert post(client, "/segment", fields, Origin="null").status_code == 403
     assert all(map(is_loopback, ("127.0.0.2", "::1", "localhost")))
     assert not any(map(is_loopback, ("10.0.0.1", "localhost.example", "", None)))
+    assert all(map(is_bound_to_loopback, ("127.0.0.1", "127.1", "LOCALHOST", "::1")))
+    assert not any(map(is_bound_to_loopback, ("0.0.0.0", "::", "10.0.0.1", "")))
+    for host in ("127.1", "LOCALHOST"):
+        here = new_app(Segmenter.load(bundle), host).test_client()
+        assert here.get("/", headers={"Host": "rebound.example"}).status_code == 403
     everywhere = new_app(Segmenter.load(bundle), "0.0.0.0").test_client()
     assert everywhere.get("/", headers={"Host": "box.example"}).status_code == 200
 
@@ -192,3 +205,24 @@ def test_from_upload_to_download_in_a_browser(served: str, tmp_path: Path) -> No
         assert [note for note in page.noted if not note.startswith((served, "data:", "blob:"))] == [
             note for note in page.noted if "422" in note
         ]
+
+
+def test_a_mask_may_come_from_a_file(served: str, tmp_path: Path) -> None:
+    image, mask = disc(side=120, middle=(60, 60))
+    Image.fromarray(image).save(tmp_path / "support.png")
+    Image.fromarray(mask).save(tmp_path / "ones.png")
+    Image.fromarray(mask[:50]).save(tmp_path / "small.png")
+    Image.fromarray(disc(side=90, middle=(40, 45))[0]).save(tmp_path / "query.png")
+    with browsed(served) as page:
+        page.locator("#supports").set_input_files(tmp_path / "support.png")
+        page.locator("#painter").wait_for()
+        page.locator("#mask").set_input_files(tmp_path / "small.png")
+        page.locator("#state", has_text="small.png: is 120×50 px, its picture 120×120").wait_for()
+        page.locator("#mask").set_input_files(tmp_path / "ones.png")
+        page.locator("#state", has_text="ones.png is the mask of support.png").wait_for()
+        assert page.locator("#painted").inner_text() == f"{100 * mask.mean():.1f} % painted"
+        page.set_viewport_size({"width": 320, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        page.locator("#queries").set_input_files(tmp_path / "query.png")
+        page.locator("#go").click()
+        page.locator("#results figure").wait_for()

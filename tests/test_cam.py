@@ -248,7 +248,7 @@ def opened_store(project: Project) -> Any:
 def all_cases(project: Project) -> list[Case]:
     """Its episodes."""
     index = read_index(project.path("index/index.h5"))
-    return read_cases([project.path("episodes/fold0/1shot/seed0.tsv")], index)
+    return read_cases([project.path("episodes/fold0/1shot/seed0.tsv")], index, 0, 1)
 
 
 def predicted(made: CamPredictor, cases: list[Case]) -> dict[tuple[Case, str], Any]:
@@ -427,9 +427,21 @@ def test_another_network_fold_or_world_is_refused(
     values = tiny_values(index={"layout": "fwb"})
     here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
     assert here.run("index", "--images", *project.images(), "--out", other) == 0
-    swapped = [other if word == project.path("index/index.h5") else word for word in words]
-    assert project.run("evaluate", *swapped) == 2
-    assert "learned from" in capsys.readouterr().err
+    lists = [project.path(f"episodes/fold0/1shot/seed{seed}.tsv") for seed in (0, 1)]
+    drawn = [tmp_path / path.name for path in lists]
+    for seed, path in enumerate(drawn):
+        options = ["--index", other, "--fold", 0, "--shot", 1, "--seed", seed, "--out", path]
+        assert here.run("episodes", *options) == 0
+    renewed: dict[object, Path] = {project.path("index/index.h5"): other, **dict(zip(lists, drawn, strict=True))}
+    swapped = [renewed.get(word, word) for word in words]
+    for asked in (swapped, [*swapped[: place - 1], *swapped[place + 1 :]]):  # without the CAM prior too
+        assert project.run("evaluate", *asked) == 2
+        assert "learned from" in capsys.readouterr().err
+    data = read_index(project.path("index/index.h5"))
+    base = data.names(data.base(0))
+    assert load_cam(project.path(CAM), 0, base)[1]["classes"] == base
+    with pytest.raises(InputError, match="but the base classes of fold 0 in this index are"):
+        load_cam(project.path(CAM), 0, base[1:])
     assert not (tmp_path / "out").exists()
 
 

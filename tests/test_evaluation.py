@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from torch import Tensor
 from stages.artifacts import tables
 from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.study_results import STUDY_ROWS
+from stages.core.errors import InputError
 from stages.core.labels import VOID
 from stages.core.random import key_to_seed
 from stages.data.index import read_index
@@ -74,7 +77,7 @@ def all_cases(project: Project, shots: int = 1) -> list[Case]:
     """The episodes of both seeds; with more shots, further supports are those of other episodes of the class."""
     index = read_index(project.path("index/index.h5"))
     lists = [project.path(f"episodes/fold0/1shot/seed{seed}.tsv") for seed in (0, 1)]
-    cases = read_cases(lists, index)
+    cases = read_cases(lists, index, 0, 1)
     pools = {case.label: index.holds(index.validation_images(), case.label).tolist() for case in cases}
     return [
         Case(
@@ -266,3 +269,26 @@ def test_pictures_of_studies_show_every_setting(project: Project, tmp_path: Path
         assert table["miou"][0] == pytest.approx(mean)
         assert PICTURES[name](table, "title").startswith(b"<?xml")
         pd.testing.assert_frame_equal(table, curve({0: rows, 1: rows}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("seed0.tsv", {"class": 1}, "episode 0 asks for class 1, which is not novel in fold 0"),
+        ("seed0.tsv", {"supports": "a b"}, "image 'a' is not in the index"),
+        ("seed0.tsv", {"supports": None}, "episode 0 has 2 supports, not 1; give the lists of this shot"),
+        ("episodes.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
+        ("seed.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
+    ],
+)
+def test_lists_of_another_fold_or_shot_are_refused(
+    project: Project, tmp_path: Path, name: str, change: dict[str, Any], told: str
+) -> None:
+    index = read_index(project.path("index/index.h5"))
+    frame = pd.read_csv(project.path("episodes/fold0/1shot/seed0.tsv"), sep="\t", dtype={"query": str, "supports": str})
+    base = int(index.base(0)[0])
+    for column, value in change.items():
+        frame[column] = {"class": base, "supports": value or frame["supports"] + " " + frame["supports"]}[column]
+    frame.to_csv(tmp_path / name, sep="\t", index=False)
+    with pytest.raises(InputError, match=re.escape(told.replace("class 1", f"class {base}"))):
+        read_cases([tmp_path / name], index, 0, 1)

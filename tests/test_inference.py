@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def index(project: Project) -> Index:
 
 @pytest.fixture(scope="module")
 def cases(project: Project, index: Index) -> list[Case]:
-    return read_cases([project.path("episodes/fold0/1shot/seed1.tsv")], index)
+    return read_cases([project.path("episodes/fold0/1shot/seed1.tsv")], index, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +101,25 @@ def test_it_is_an_estimator(bundle: Path) -> None:
     image, mask = disc()
     assert first.fit([image], [mask]) is first
     assert first.n_supports_ == 1
-    copy = clone(first)
-    assert copy.get_params() == first.get_params()
-    assert not hasattr(copy, "n_supports_")
+    second = clone(first)
+    assert second.get_params() == first.get_params()
+    assert not hasattr(second, "n_supports_")
     with pytest.raises(InputError, match=r"not fitted; call fit"):
-        copy.predict([image])
+        second.predict([image])
     with pytest.raises(InputError, match=r"no parameter 'sides'; expected one of bundle, variant"):
-        copy.set_params(sides=3)
-    assert copy.set_params(side=32).side == 32
+        second.set_params(sides=3)
+    assert second.set_params(side=32).side == 32
+
+
+def test_a_fitted_one_can_be_copied_and_pickled(bundle: Path) -> None:
+    image, mask = disc()
+    segmenter = Segmenter.load(bundle).fit([image], [mask])
+    query = disc(middle=(30, 26))[0]
+    expected = segmenter.decision_function([query])[0]
+    copies = copy.deepcopy(segmenter), pickle.loads(pickle.dumps(segmenter))
+    segmenter.fit([image], [1 - mask])  # theirs is what it had learned before
+    for made in copies:
+        np.testing.assert_array_equal(made.decision_function([query])[0], expected)
 
 
 def test_predict_proba_and_score_follow_from_the_logits(bundle: Path) -> None:
@@ -139,7 +152,7 @@ def test_a_disc_is_found_by_its_colour(bundle: Path) -> None:
 def test_large_pictures_are_seen_smaller_and_answered_at_their_size(bundle: Path) -> None:
     image, mask = disc(side=200, middle=(100, 100))
     small = Segmenter.load(bundle, side=64).fit([image], [mask])
-    assert small._images[0].shape == (64, 64, 3)
+    assert small._seen.images[0].shape == (64, 64, 3)
     assert small.predict([image])[0].shape == (200, 200)
     assert small.predict([image[:1, :1], image[:, :3]])[0].shape == (1, 1)
 

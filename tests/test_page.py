@@ -324,6 +324,25 @@ def test_keys_walk_and_enlarge(page: Any) -> None:
     assert page.locator("dialog img").count() == 2  # a support and its mask
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
+    cards.first.locator(".stack").first.click()  # with the mouse, which leaves the focus on a picture
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == second
+    page.evaluate("document.activeElement.blur(); document.querySelector('#episodes').scrollIntoView()")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.classList.contains('card')")
+
+
+def test_no_title_hides_under_the_header_on_the_way_back(page: Any) -> None:
+    cards = page.locator("#prototypes .card")
+    cards.nth(7).focus()
+    for number in reversed(range(7)):
+        page.keyboard.press("k")
+        hidden = page.evaluate(
+            "document.querySelector('header').getBoundingClientRect().bottom"
+            " - document.activeElement.getBoundingClientRect().top"
+        )
+        assert hidden <= 0, number
 
 
 def test_prototypes_lead_to_their_kin(page: Any) -> None:
@@ -335,9 +354,30 @@ def test_prototypes_lead_to_their_kin(page: Any) -> None:
     assert section.locator(".card").count() == 1
     first = next(item for item in items if item["level"] == 1)
     assert f"level 2, #{first['parent']}" in section.locator(".card h3").inner_text()
+    assert section.locator(".card .stack").count() == len(
+        next(item for item in items if item["level"] == 2 and item["number"] == first["parent"])["children"]
+    )  # a crop of each child
+    section.locator("[data-order]").select_option("members")  # no reason to lose it
+    assert section.locator(".card").count() == 1
+    section.locator("[data-order]").select_option("")
     section.locator(".card .kin button", has_text="level 1").first.click()
     assert "level 1" in section.locator(".card h3").inner_text()
+    section.locator("[data-back]").click()
+    finest = sum(item["level"] == 1 for item in items)
+    assert section.locator("[data-count]").inner_text() == f"{finest} of {len(items)}"  # the filter has stayed
+    assert section.locator("[data-back]").is_hidden()
     section.locator('[data-filter="level"]').select_option("")
+
+
+def test_what_a_bar_shows_is_said_too(page: Any) -> None:
+    items = json.loads(page.locator("#prototypes [data-items]").text_content())
+    held = next(item for item in items if len(item["classes"]) > 1)
+    card = page.locator(f'#prototypes .card[aria-label="{held["title"]}"]')
+    while not card.count():
+        page.locator("#prototypes [data-more]").click()
+    said = [f"{name} {100 * share:.0f} %" for name, share, _ in held["classes"][:2]]
+    assert ", ".join(said) in card.locator("p").first.inner_text()
+    assert ", ".join(said) in card.locator(".bar").get_attribute("aria-label")
 
 
 def test_more_cards_come_when_asked(page: Any) -> None:

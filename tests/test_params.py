@@ -12,9 +12,11 @@ import yaml
 from stages.core.errors import InputError
 from stages.core.params import load_sections, read_yaml
 from stages.sections import prototypes
+from stages.sections.images import MOST_SHARDS
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load
+from workflow.plan import Targets
 
 CASES: list[tuple[str, Any, str]] = [
     ("train.itertions", 5, "unknown key 'itertions' in section 'train'; the nearest known key is 'iterations'"),
@@ -163,3 +165,11 @@ def test_use_overwrites_presets_but_not_edits(tmp_path: Path) -> None:
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no preset 'voc_subset'; expected one of coco-subset, coco20i"):
         presets.use("voc_subset", force=False, path=tmp_path / "params.yaml")
+
+
+def test_the_longest_command_is_one_that_a_shell_takes() -> None:
+    targets = Targets(check(presets.resolve_preset("coco20i-fwb"), Path("fwb")).targets.plan, MOST_SHARDS)
+    assert len(targets.plan.folds) == 4
+    read = ("images", "regions", "features", "prototypes", "pseudolabels", "baseline", "train", "cam", "evaluate")
+    command = " ".join(path for stage in read for path in targets.of(stage))
+    assert 60_000 < len(command) < (128 << 10) - 2000  # Linux: of one argument, here that of `bash -c`

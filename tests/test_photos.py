@@ -56,6 +56,31 @@ def test_pil_pictures_are_read_as_files_are(bundle: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(first, second, atol=1e-4)
 
 
+def test_a_part_of_16_bits_is_told(tmp_path: Path) -> None:
+    grey = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # what a camera of twelve bits gives
+    with pytest.raises(InputError, match=r"values of 16 bits end at 4095, .* stretch them to 65535"):
+        read_photo(saved(tmp_path / "twelve.png", Image.fromarray(grey)))
+    assert read_photo(saved(tmp_path / "full.png", Image.fromarray(grey * 16))).max() == 255
+
+
+def test_a_film_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "clip.mp4").open("wb") as file:
+        file.truncate(5 << 30)  # a hole
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read"))
+    with pytest.raises(InputError, match=r"has 5369 MB; expected a picture of at most 360"):
+        read_photo(tmp_path / "clip.mp4")
+
+
+def test_a_label_is_looked_for_or_not_spoken_of(tmp_path: Path) -> None:
+    mask = disc()[1]
+    one_bit = saved(tmp_path / "1.png", Image.fromarray(mask > 0))
+    np.testing.assert_array_equal(read_mask(one_bit, label=1), mask)
+    colours = saved(tmp_path / "rgb.png", Image.fromarray(np.stack([90 * mask, 60 * mask, 0 * mask + 9], 2)))
+    for label in (0, 5):
+        with pytest.raises(InputError, match=r"the mask has colours; expected black and another$"):
+            read_mask(colours, label)
+
+
 def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
     mask = disc()[1]
     for name, values in (("ones", mask), ("bytes", 255 * mask), ("sevens", 7 * mask)):

@@ -278,6 +278,56 @@ def test_a_killed_run_goes_on_where_it_was(bundle: Path, tmp_path: Path, monkeyp
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
 
 
+def test_what_a_stop_before_the_first_picture_leaves_is_gone_on_with(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path)
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "mkdir", failing(Path.mkdir, at=3))  # after the settings, before the last folder
+        assert segment(bundle, support, query, out) == 2
+    assert (out / "settings.json").exists()
+    (out / ".DS_Store").write_bytes(b"")
+    assert segment(bundle, support, query, out) == 0
+    assert len(table(out)) == 3
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden/.DS_Store").write_bytes(b"")
+    assert segment(bundle, support, query, tmp_path / "hidden") == 0
+
+
+def failing(work: Any, at: int) -> Any:
+    """The same, but the call of that number finds the disk at fault."""
+    calls = iter(range(1, 1000))
+
+    def counted(self: Path, *words: Any, **options: Any) -> Any:
+        if self.name in ("out", "masks", "overlays") and next(calls) == at:
+            raise OSError(5, "Input/output error")
+        return work(self, *words, **options)
+
+    return counted
+
+
+def test_a_table_that_another_program_saved_loses_what_it_garbled(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path, queries=1)
+    Image.fromarray(disc()[0]).save(query / "Ü.png")
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    place = tmp_path / "out/results.tsv"
+    place.write_bytes(place.read_text(encoding="utf8").encode("cp1252"))
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png", "Ü.png"]
+
+
+def test_a_folder_is_the_same_however_it_is_written(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    support, query = folders(tmp_path)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    capfd.readouterr()
+    monkeypatch.chdir(tmp_path)
+    (query / "picture 0.png").unlink()
+    Image.fromarray(disc(middle=(40, 40))[0]).save(query / "more.png")
+    assert segment(bundle, support, Path("q"), tmp_path / "out") == 0
+    assert "segment: 3/3 pictures" in capfd.readouterr().err  # what is no longer there does not count
+
+
 def test_pictures_of_one_name_have_their_own_masks(bundle: Path, tmp_path: Path) -> None:
     support, query = folders(tmp_path, queries=1)
     Image.fromarray(disc()[0]).save(query / "picture 0.webp")
@@ -319,10 +369,14 @@ def test_a_picture_that_went_bad_loses_its_row(bundle: Path, tmp_path: Path, cap
     assert (tmp_path / "out/overlays/picture 0.png.jpg").exists()
 
 
-def test_a_name_that_is_not_utf8_is_told(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+def test_names_that_cannot_be_borne_are_told(bundle: Path, tmp_path: Path, capfd: Any) -> None:
     support, query = folders(tmp_path, queries=1)
     bad = os.fsencode(query) + b"/caf\xe9.png"
     Path(os.fsdecode(bad)).write_bytes((query / "picture 0.png").read_bytes())
     assert segment(bundle, support, query, tmp_path / "out") == 2
-    assert "its name is not UTF-8; rename it" in capfd.readouterr().err
+    (query / ("日" * 80 + ".png")).write_bytes((query / "picture 0.png").read_bytes())
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    told = capfd.readouterr().err
+    assert "its name is not UTF-8; rename it" in told
+    assert "日.png: its name has more than 230 bytes; shorten it" in told
     assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ COLUMNS = (
     "confidence",
     "object_confidence",
 )
+
+
+LONGEST_NAME = 230  # bytes of a picture's name: what is written under it has some more, and 255 at most
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,14 @@ def read_query(path: Path) -> tuple[str, bytes]:
     Raises
     ------
     InputError
-        If it cannot be read, or has a name that no table can hold.
+        If it cannot be read, or has a name that no table can hold, or no mask could bear.
     """
     try:
         path.name.encode("utf8")
     except UnicodeEncodeError:
         raise InputError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise InputError(f"{path}: its name has more than {LONGEST_NAME} bytes; shorten it")
     data = bytes_of(path)
     return hashlib.md5(data).hexdigest(), data
 
@@ -145,20 +151,21 @@ class Results:
         self._folder, self._table = folder, folder / TABLE
         place = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-        if place.exists() and place.read_text(encoding="utf8") != text:
+        if place.exists() and place.read_bytes() != text.encode():
             raise InputError(
                 f"{folder}: holds results of other pictures, supports or settings ({place.name} says which); give "
                 "another folder"
             )
-        if folder.is_dir() and any(folder.iterdir()) and not place.exists():
+        others = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+        if others and not place.exists():
             raise InputError(f"{folder}: holds other files; give a folder for --out that is new or empty")
         try:
+            with whole_file(place) as scratch:  # first of all: it says whose the folder is
+                scratch.write_text(text, encoding="utf8")
             for name in (MASKS, OVERLAYS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                (folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); give another place for --out") from None
-        with whole_file(place) as scratch:
-            scratch.write_text(text, encoding="utf8")
         self._rows = self._done()
         self._write()
 
@@ -166,7 +173,8 @@ class Results:
         """Rows of an earlier run whose pictures are there; a last line that a kill has torn is left out."""
         if not self._table.exists():
             return {}
-        lines = self._table.read_text(encoding="utf8").splitlines(keepends=True)
+        # What is no UTF-8 was torn, or saved by another program: such a row names no picture here, which is done again.
+        lines = self._table.read_text(encoding="utf8", errors="replace").splitlines(keepends=True)
         whole = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
         reader = csv.DictReader(whole, delimiter="\t")
         if whole and tuple(reader.fieldnames or ()) != COLUMNS:
@@ -174,10 +182,9 @@ class Results:
         rows = [row for row in reader if None not in row and None not in row.values()]
         return {row["file"]: row for row in rows if all(path.exists() for path in self._places(row["file"]))}
 
-    @property
-    def count(self) -> int:
-        """Pictures that are done."""
-        return len(self._rows)
+    def count(self, queries: list[Path]) -> int:
+        """How many of these have results, be they of another picture of the name."""
+        return sum(path.name in self._rows for path in queries)
 
     def _places(self, name: str) -> tuple[Path, Path]:
         """Mask and overlay of a picture; the whole name, or `a.png` and `a.jpg` would share theirs."""

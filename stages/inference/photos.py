@@ -29,6 +29,8 @@ DAMAGED = (
     OverflowError,
     struct.error,
 )
+LEAST_WIDE = 1 << 14  # largest value of a picture of 16 bits below which it must have been recorded with fewer
+MOST_BYTES = 4 * MOST_PIXELS  # of a file: nothing longer is read, be it a film
 SEVERAL = 8  # values of a mask that a message lists
 
 
@@ -38,7 +40,8 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the file cannot be read, is no picture, is animated, has floating point values, or is too large.
+        If the file cannot be read, is no picture, is animated, has floating point values, uses a part of 16 bits
+        only, or is too large.
     """
     return photo_of(bytes_of(path), path)
 
@@ -54,7 +57,13 @@ def colours_of(image: Image.Image, name: str) -> NDArray[np.uint8]:
     if image.mode in ("F", "I"):
         raise InputError(f"{name}: has 32 bits a pixel, whose range nobody knows; save it with 8 or 16")
     if image.mode in WIDE:
-        return np.repeat((_integers(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        values = _integers(image)
+        if values.max() < LEAST_WIDE:
+            raise InputError(
+                f"{name}: its values of 16 bits end at {values.max()}, as those of a camera of 10 to 14 bits do; "
+                "stretch them to 65535, or save it with 8 bits"
+            )
+        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -91,7 +100,12 @@ def labels_of(image: Image.Image, name: str, label: int = 0) -> NDArray[np.uint8
     if image.mode == "F":
         raise InputError(f"{name}: has floating point values; expected one number a pixel")
     numbers = image.mode == "P" and label  # without one to look for, a palette's colours count, in whatever order
-    values = np.array(image) if numbers else _integers(image) if image.mode in (*WIDE, "I") else _grey(image, name)
+    if numbers:
+        values = np.array(image)
+    elif label and image.mode == "1":
+        values = np.array(image).astype(np.uint8)
+    else:
+        values = _integers(image) if image.mode in (*WIDE, "I") else _grey(image, name)
     found = np.unique(values).tolist()
     if label:
         return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
@@ -110,9 +124,15 @@ def bytes_of(path: Path) -> bytes:
     Raises
     ------
     InputError
-        If it cannot be read.
+        If it cannot be read, or is longer than any picture that is.
     """
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise InputError(
+                f"{path}: has {size / 1e6:.0f} MB; expected a picture of at most {MOST_BYTES / 1e6:.0f}; take it out "
+                "or make it smaller"
+            )
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from None
@@ -171,4 +191,5 @@ def _grey(image: Image.Image, name: str) -> NDArray[np.uint8]:
     black = ~channels.any(axis=2)
     if image.mode == "P" and len(np.unique(channels[~black], axis=0)) == 1 and black.any():
         return np.where(black, 0, 1).astype(np.uint8)
-    raise InputError(f"{name}: the mask has colours; expected black and another, or --label with the object's number")
+    numbered = ", or --label with the object's number" if image.mode == "P" else ""
+    raise InputError(f"{name}: the mask has colours; expected black and another{numbered}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,24 @@ OBJECT = 1
 
 Photo = NDArray[np.uint8] | Image.Image | Path | str
 Mask = NDArray[Any] | Image.Image | Path | str
+
+
+@dataclass
+class _Seen:
+    """Pictures as the network sees them, by number, and the masks of those that are supports."""
+
+    images: dict[int, NDArray[np.uint8]]
+    masks: dict[int, NDArray[np.uint8]]
+
+    def size(self, number: int) -> tuple[int, int]:
+        height, width = self.images[number].shape[:2]
+        return height, width
+
+    def image(self, number: int) -> NDArray[np.uint8]:
+        return self.images[number]
+
+    def mask(self, number: int) -> NDArray[np.uint8]:
+        return self.masks[number]
 
 
 class Segmenter:
@@ -117,17 +136,11 @@ class Segmenter:
             shown_pair(_colours(photo), _values(mask, number), self.side, _named(mask, f"mask {number}"))
             for number, (photo, mask) in enumerate(zip(photos, labels, strict=True))
         ]
-        self._images = {number: image for number, (image, _) in enumerate(made)}
-        self._masks = {number: mask for number, (_, mask) in enumerate(made)}
+        self._seen = _Seen(dict(enumerate(image for image, _ in made)), dict(enumerate(mask for _, mask in made)))
         self.n_supports_ = len(made)
-        self._bank = SupportBank(
-            self._extract,
-            lambda number: self._images[number].shape[:2],
-            lambda number: self._images[number],
-            lambda number: self._masks[number],
-            budget_mb=1,  # the supports, which every episode asks for, and the queries at hand
-        )
-        self._bank.load(set(self._images))
+        # The budget holds the supports, which every episode asks for, and the queries at hand.
+        self._bank = SupportBank(self._extract, self._seen.size, self._seen.image, self._seen.mask, budget_mb=1)
+        self._bank.load(set(self._seen.images))
         encoder = self.bundle_.about["encoder"]
         ways = [Refinement(name, REFINEMENTS[name], self.bundle_.srofb) for name in REFINEMENTS if name == self.variant]
         self._predictor = Predictor(self._bank, encoder["scale"], ways, half=self._extract.half)
@@ -191,7 +204,7 @@ class Segmenter:
         variant, side, seed, episode = self._fitted
         supports = tuple(range(self.n_supports_))
         queries = {self.n_supports_ + place: image for place, image in enumerate(images)}
-        self._images |= {number: shown(image, side) for number, image in queries.items()}
+        self._seen.images |= {number: shown(image, side) for number, image in queries.items()}
         try:
             cases = [Case(seed, episode, number, OBJECT, supports) for number in queries]
             made = self._predictor(cases, MATCHING)
@@ -199,7 +212,7 @@ class Segmenter:
         finally:
             self._bank.forget(set(queries))
             for number in queries:
-                del self._images[number]
+                del self._seen.images[number]
         for number, image in queries.items():
             height, width = image.shape[:2]
             yield upsample(found.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()

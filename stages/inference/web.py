@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import threading
 import zipfile
 from ipaddress import ip_address
@@ -28,11 +29,20 @@ OVERLAY_PX = 900
 
 
 def is_loopback(name: str | None) -> bool:
-    """Whether a host's name means this machine and nobody else."""
+    """Whether a host's name, as a browser sends it, means this machine and nobody else."""
     try:
         return name == "localhost" or ip_address(name or "").is_loopback
     except ValueError:
         return False
+
+
+def is_bound_to_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches what listens there."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(is_loopback(address) for address in found)
 
 
 class InMemory(Request):
@@ -75,8 +85,8 @@ class Desk:
         name = Path(picture.filename or "picture")
         image = photo_of(picture.read(), name)
         with self._lock:
-            if self.round and number != self.round:
-                raise InputError(f"{name}: another page has given other supports meanwhile; press Segment again")
+            if not self.round or number != self.round:
+                raise InputError(f"{name}: its supports are not held, or no longer; press Segment again")
             if len(self.masks) >= MOST_MASKS:
                 raise InputError(
                     f"{name}: {MOST_MASKS} masks are held, and no more; download them and begin again, or use the "
@@ -125,7 +135,7 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
     app = Flask(__name__)
     app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    desk = Desk(segmenter)
+    desk, private = Desk(segmenter), is_bound_to_loopback(host)
     classes = segmenter.bundle_.about["classes"]
 
     @app.before_request
@@ -134,7 +144,7 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
             name, sender = urlsplit(f"//{request.host}").hostname, urlsplit(request.headers.get("Origin", "")).netloc
         except ValueError:
             abort(403)
-        if is_loopback(host) and not is_loopback(name):  # another name that was made to point here
+        if private and not is_loopback(name):  # another name that was made to point here
             abort(403)
         if "Origin" in request.headers and sender != request.host:
             abort(403)
@@ -142,6 +152,10 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
     @app.errorhandler(InputError)
     def _told(error: InputError) -> tuple[Response, int]:
         return jsonify(error=str(error)), 422
+
+    @app.errorhandler(413)
+    def _too_much(_: object) -> tuple[Response, int]:
+        return jsonify(error=f"more than {MOST_BYTES >> 20} MB at once; give fewer or smaller pictures"), 413
 
     @app.get("/")
     def _page() -> str:

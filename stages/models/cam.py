@@ -115,15 +115,15 @@ class CamNetwork(nn.Module):
         return logits
 
 
-def load_cam(path: Path, fold: int) -> tuple[CamNetwork, dict[str, Any]]:
+def load_cam(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[CamNetwork, dict[str, Any]]:
     """Rebuild a trained network and give what was written beside it.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or was trained for another fold.
+        If the file cannot be read, or was trained for another fold or base classes.
     """
-    about = read_about(path, NETWORK, fold)
+    about = read_about(path, NETWORK, fold, base)
     shape = {name: about[name] for name in ("wiring", "weighting", "prior")}
     network = CamNetwork(rebuilt(about), classes=len(about["known"]), width=about["deconv_width"], **shape)
     network.load_state_dict(load_file(path))

@@ -56,15 +56,15 @@ def rebuilt(about: dict[str, Any]) -> Encoder:
     return Encoder(**{key: about[key] for key in ("arch", "stem", "width")})
 
 
-def load_encoder(path: Path, fold: int | None = None) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[Encoder, dict[str, Any]]:
     """Rebuild a trained encoder and give what was written beside it.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or was trained for another fold than the one given.
+        If the file cannot be read, or was trained for another fold or base classes than those given.
     """
-    about = read_about(path, NETWORK, fold)
+    about = read_about(path, NETWORK, fold, base)
     encoder = rebuilt(about)
     encoder.load_state_dict(load_file(path))
     return encoder.eval().requires_grad_(False), about

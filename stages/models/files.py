@@ -31,7 +31,7 @@ class Kind:
     remedy: str
 
 
-NETWORK = Kind("novelseg-network", 4, "run the stage that trains it")
+NETWORK = Kind("novelseg-network", 5, "run the stage that trains it")
 
 
 def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
@@ -44,8 +44,8 @@ def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
     network
         Trained network.
     about
-        ``network`` (its kind), ``stage``, ``arch``, ``stem``, ``width``, ``precision``, ``resolution`` and what else
-        should lie beside the weights.
+        ``network`` (its kind), ``stage``, ``fold``, ``classes`` (base classes), ``arch``, ``stem``, ``width``,
+        ``precision``, ``resolution`` and what else should lie beside the weights.
     """
     save_tensors(path, network.state_dict(), NETWORK, about)
 
@@ -86,7 +86,9 @@ def read_head(path: Path, kind: Kind) -> dict[str, Any]:
     return dict(about)
 
 
-def read_about(path: Path, network: str | None = None, fold: int | None = None) -> dict[str, Any]:
+def read_about(
+    path: Path, network: str | None = None, fold: int | None = None, base: list[str] | None = None
+) -> dict[str, Any]:
     """What was written beside a network's weights.
 
     Parameters
@@ -97,16 +99,23 @@ def read_about(path: Path, network: str | None = None, fold: int | None = None) 
         Kind that it must be of; any if None.
     fold
         Fold that it must have been trained for; any if None.
+    base
+        Classes that it must have learned from, in order; any if None.
 
     Raises
     ------
     InputError
-        If the file is absent, damaged, not written by this project, of another kind, or trained for another fold: it
-        has seen the novel classes of the one given.
+        If the file is absent, damaged, not written by this project, of another kind, or trained for another fold or
+        with other base classes: it may have seen what is novel here.
     """
     about = read_head(path, NETWORK)
     if network is not None and about["network"] != network:
         raise InputError(f"{path}: holds the network '{about['network']}', not '{network}'; give the file of that one")
     if fold is not None and about["fold"] != fold:
         raise InputError(f"{path}: trained for fold {about['fold']}, not {fold}; give the one of fold {fold}")
+    if base is not None and about["classes"] != base:
+        raise InputError(
+            f"{path}: learned from {', '.join(about['classes'])}, but the base classes of fold {about['fold']} in this "
+            f"index are {', '.join(base)}; run the stage that trains it again"
+        )
     return dict(about)

@@ -9,6 +9,8 @@ from pydantic import model_validator
 
 from stages.core.params import Section
 
+MOST_SHARDS = 300  # a job that reads all of several folds names them in its command, which has 128 KiB at most
+
 
 class Params(Section):
     """Where images and masks come from."""
@@ -44,7 +46,7 @@ class Params(Section):
     ]
     shards: Annotated[
         int,
-        Limit(ge=1, le=10000, description="Parts that the data set is cut into; each is one job and one file."),
+        Limit(ge=1, le=MOST_SHARDS, description="Parts that the data set is cut into; each is one job and one file."),
     ]
 
     @model_validator(mode="after")

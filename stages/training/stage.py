@@ -18,6 +18,7 @@ from stages.core.digests import digest_once
 from stages.core.errors import InputError
 from stages.core.files import whole_folder
 from stages.core.params import Section
+from stages.data.index import Index
 from stages.models.files import save_network
 from stages.sections.encoder import EncoderParams
 from stages.sections.optimisation import Optimisation, Schedule
@@ -50,11 +51,17 @@ def sgd(params: Optimisation) -> MakeOptimiser:
 
 
 def described(
-    network: str, encoder: EncoderParams, shown: Shown, params: Schedule, more: dict[str, Any]
+    network: str,
+    encoder: EncoderParams,
+    shown: Shown,
+    params: Schedule,
+    data: Index,
+    fold: int,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
     """What is noted beside a trained network of a kind; ``more`` is its own."""
     return {
-        "network": network,
+        **{"network": network, "fold": fold, "classes": data.names(data.base(fold))},
         **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
         "resolution": f"{shown.size} px, {shown.geometry}",
         "iterations": params.iterations,

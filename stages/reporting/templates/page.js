@@ -68,10 +68,11 @@ const colour = name => {
   return `hsl(${hues.get(name)} 60% 50%)`;
 };
 const prototype = (item, browser) => {
-  const bar = make("div", { class: "bar", role: "img", "aria-label": "shares of classes" });
-  const shares = item.classes;
+  const shares = item.classes, listed = shares.map(([name, share]) => `${name} ${percent(share)}`);
+  const bar = make("div", { class: "bar", role: "img", "aria-label": listed.join(", ") || "no annotated class" });
   shares.forEach(([name, share]) =>
     bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
+  const annotated = item.annotated === null ? "?" : percent(item.annotated) + " of their pixels annotated";
   const caught = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
   const said = caught.length ? "holds " + caught.map(([name, , part]) => `${percent(part)} of all ${name}`).join(", ") : "hardly any annotated class";
   const kin = make("p", { class: "kin" });
@@ -82,8 +83,8 @@ const prototype = (item, browser) => {
   };
   if (item.parent >= 0) kin.append("parent ", jump(item.level + 1, item.parent));
   if (item.children.length) kin.append(" children ", ...item.children.map(number => jump(item.level - 1, number)));
-  const text = `${item.members} members; ${item.annotated === null ? "?" : percent(item.annotated)} of their pixels annotated; ${said}`;
-  const crops = make("div", { class: "strip" }, ...item.crops.map((uri, place) => figure(uri, "", `${item.title}: nearest ${place + 1}`, true)));
+  const text = `${item.members} members; ${annotated}${listed.length ? `: ${listed.slice(0, 3).join(", ")}` : ""}; ${said}`;
+  const crops = make("div", { class: "strip" }, ...browser.crops(item).map((uri, place) => figure(uri, "", `${item.title}: nearest ${place + 1}`, true)));
   return [make("p", {}, text), bar, crops, kin];
 };
 
@@ -101,13 +102,16 @@ class Browser {
       const values = this.items.flatMap(item => item.facts[select.dataset.filter] ?? []);
       fill(select, distinct(values));
     }
-    section.querySelectorAll("select, input").forEach(control => control.addEventListener("change", () => this.render()));
+    this.back = section.querySelector("[data-back]");
+    const again = () => { this.only = null; this.render(); };  // a filter, or the way back, ends a look at one card
+    this.selects.forEach(select => select.addEventListener("change", again));
+    this.back.addEventListener("click", () => { again(); this.cards.firstElementChild?.focus(); });
+    [this.order, this.descending].forEach(control => control?.addEventListener("change", () => this.render()));
     section.querySelector("form").addEventListener("submit", event => event.preventDefault());
     section.querySelector("[data-worst]")?.addEventListener("click", () => this.worst());
     this.more.addEventListener("click", () => this.extend());
     this.cards.addEventListener("keydown", event => this.key(event));
-    this.only = null;
-    this.render();
+    again();
   }
   chosen() {
     let found = this.items.filter(item => this.selects.every(select =>
@@ -123,7 +127,7 @@ class Browser {
   }
   render() {
     this.found = this.chosen();
-    this.only = null;
+    this.back.hidden = !this.only;
     this.shown = 0;
     this.cards.replaceChildren();
     this.section.querySelector("[data-count]").textContent = `${this.found.length} of ${this.items.length}`;
@@ -148,27 +152,38 @@ class Browser {
     this.cards.firstElementChild?.focus();
     this.cards.firstElementChild?.scrollIntoView({ block: "center" });
   }
-  show(kin, level, number) {
-    for (const select of this.selects) select.value = "";
-    this.only = item => item.fold === kin.fold && item.side === kin.side && item.level === level && item.number === number;
+  kin(item, level, number) {
+    return this.items.find(other => other.fold === item.fold && other.side === item.side && other.level === level && other.number === number);
+  }
+  crops(item) {  // the nearest of each child where it has none of its own
+    return item.level === 1 ? item.crops : item.children.flatMap(number => this.crops(this.kin(item, item.level - 1, number)).slice(0, 1));
+  }
+  show(item, level, number) {
+    const kin = this.kin(item, level, number);
+    this.only = other => other === kin;
     this.render();
     this.cards.firstElementChild.focus();
   }
   key(event) {
     const card = event.target.closest(".card");
     const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
-    if (!card || event.target !== card) return;
     if (step) {
       event.preventDefault();
       if (step > 0 && !card.nextElementSibling && !this.more.hidden) this.extend();
       const next = step > 0 ? card.nextElementSibling : card.previousElementSibling;
       next?.focus();
       next?.scrollIntoView({ block: "nearest" });
-    } else if (event.key === "Enter") {
+    } else if (event.key === "Enter" && event.target === card) {
       event.preventDefault();  // or the same key would press the dialog's button
       card.querySelector(".stack")?.click();
     }
   }
 }
 document.querySelectorAll("[data-browser]").forEach(section => new Browser(section));
+/* Where nothing has the focus, j and k begin at the first card in sight. */
+document.addEventListener("keydown", event => {
+  if (event.target !== document.body || !["j", "k"].includes(event.key)) return;
+  const top = document.querySelector("header").getBoundingClientRect().bottom;
+  [...document.querySelectorAll(".card")].find(card => card.getBoundingClientRect().bottom > top)?.focus();
+});
 document.documentElement.dataset.ready = "true";
