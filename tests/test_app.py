@@ -222,7 +222,7 @@ def test_a_mask_may_come_from_a_file(served: str, tmp_path: Path) -> None:
         page.locator("#state", has_text="ones.png is the mask of support.png").wait_for()
         assert page.locator("#painted").inner_text() == f"{100 * mask.mean():.1f} % painted"
         page.set_viewport_size({"width": 320, "height": 700})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        page.wait_for_function("document.documentElement.scrollWidth <= 320")
         page.locator("#queries").set_input_files(tmp_path / "query.png")
         page.locator("#go").click()
         page.locator("#results figure").wait_for()

@@ -166,10 +166,8 @@ def test_missing_data_is_named_before_the_first_job(
 
 
 PLANNED = {
-    "pascal5i": {"images": 16, "hierarchies": 16, "features": 64, "prototypes": 4, "train": 16, "evaluate": 8},
     "pascal5i-r101": {"images": 16, "regions": 16, "pseudolabels": 64, "baseline": 8, "episodes": 40, "report": 1},
-    "coco20i-contiguous": {"images": 256, "hierarchies": 256, "features": 1024, "prototypes": 4, "train": 16},
-    "coco20i-fwb": {"images": 256, "regions": 256, "pseudolabels": 1024, "episodes": 40, "evaluate": 8},
+    "coco20i-fwb": {"images": 256, "features": 1024, "prototypes": 4, "train": 16, "episodes": 40, "evaluate": 8},
 }
 
 
@@ -186,10 +184,9 @@ def test_each_protocol_names_what_is_missing_and_plans_the_whole_when_it_is_ther
     wanted = {"voc2012": voc_folder, "sbd": sbd_folder} if "pascal" in preset else {"coco2014": coco_folder}
     for what, make in wanted.items():
         place = data / CATALOGUE[what][0].target.partition("/")[0]
-        if preset in ("pascal5i", "coco20i-fwb"):
-            told = missing(folder, data)
-            assert f"points to {place}: {CATALOGUE[what][0].name} is missing; " in told
-            assert f"`python -m stages fetch --what {what} --out {data}` gets it" in told
+        told = missing(folder, data)
+        assert f"points to {place}: {CATALOGUE[what][0].name} is missing; " in told
+        assert f"`python -m stages fetch --what {what} --out {data}` gets it" in told
         make(place)
     net = "resnet101" if "101" in preset else "resnet50"
     assert f"encoder.weights points to {data / CATALOGUE[net][0].target}: {net}-" in missing(folder, data)

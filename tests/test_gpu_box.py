@@ -15,7 +15,13 @@ from tests.makers import ENCODER, Project
 
 ROOT = Path(__file__).parent.parent
 ABSENT = "snakemake dvc dvclive faiss higra skimage pycocotools workflow"
-MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2", "pyyaml": "yaml", "pytorch": "torch"}
+MODULES = {
+    "pillow": "PIL",
+    "opencv-python-headless": "cv2",
+    "pyyaml": "yaml",
+    "pytorch": "torch",
+    "lightning-fabric": "lightning_fabric",
+}
 # Refuses what such a machine does not have, then runs stages one after another, each given as a line of words.
 RUNNER = f"""
 import sys

@@ -264,7 +264,7 @@ def test_no_artifact_is_digested_twice(mate: Path, tmp_path: Path, engine: str) 
     (watcher / "sitecustomize.py").write_text(COUNTING)
     more: dict[str, Any] = {"PYTHONPATH": f"{watcher}{os.pathsep}{mate}", "DIGESTED": str(log)}
     assert at_rest(mate)  # the fixture's copies are new to this folder, and read here
-    set_values(mate, episodes={"count": 4})
+    set_values(mate, evaluate={"examples": 1})
     call(mate, sys.executable, "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)
     snakemake(mate, "-n", **more)
     dvc(mate, "status", **more)
