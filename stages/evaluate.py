@@ -153,7 +153,7 @@ def run(
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data, fold, shot)
     trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    base = data.names(data.base(fold))
+    base = data.base_names(fold)
     encoders, branches = _encoders(weights, encoder, trained, fold, base), load_cam(cam, fold, base) if cam else None
     resolution = _resolution(encoders)
     first = min(case.seed for case in cases)

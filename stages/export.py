@@ -74,7 +74,7 @@ def run(
 ) -> None:
     """Pack a bundle; ``provenance`` is the project's folder of records."""
     data, fold = read_index(index), read_about(encoder)["fold"]
-    network, trained = load_encoder(encoder, fold, data.names(data.base(fold)))
+    network, trained = load_encoder(encoder, fold, data.base_names(fold))
     tensors, attributes = _prototypes(prototypes, fold) if prototypes else ({}, {})
     given = {"encoder": encoder, "index": index, **({"prototypes": prototypes} if prototypes else {})}
     sources = {name: digest_once(path) for name, path in given.items()}

@@ -86,7 +86,7 @@ def run(
     """Pool every background region and every base-class mask of a shard's training images."""
     use_threads(threads)
     data = read_index(index)
-    net, about = load_encoder(encoder, fold, data.names(data.base(fold)))
+    net, about = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, about["precision"], pick_device(device))
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
     background, objects = dict[int, _Pooled](), dict[int, _Pooled]()

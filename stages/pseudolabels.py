@@ -58,7 +58,7 @@ def run(
     """Label every pixel of a shard's training images with its nearest prototype, level by level."""
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
-    net, about = load_encoder(encoder, fold, data.names(data.base(fold)))
+    net, about = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, about["precision"], place)
     made_by = digest_once(encoder)
     levels = _read_prototypes(prototypes, fold, made_by, place)

@@ -117,7 +117,7 @@ def run(
     numbers = _numbers(grid, study)
     use_threads(threads)
     data = read_index(index)
-    net, about = load_encoder(encoder, fold, data.names(data.base(fold)))
+    net, about = load_encoder(encoder, fold, data.base_names(fold))
     most = int(max(numbers)) if study == "supports" else shot
     cases = _drawn(data, fold, most, episodes, seed, protocol.exclude_classes)
     found: list[pd.DataFrame] = []

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_named(project: Project, tmp_path: Path, capsys:
     assert ".run.checkpoint: the checkpoint cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["train"])
+@pytest.mark.parametrize("stage", ["baseline", "train"])
 def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage: str) -> None:
     words, name = project.training_words(stage, tmp_path / "two"), TRAINED[stage]
     values = tiny_values(train={"extra_images": 4})  # an even share for each process

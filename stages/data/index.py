@@ -85,6 +85,10 @@ class Index:
         """Names of classes."""
         return [self.classes[label - 1] for label in labels]
 
+    def base_names(self, fold: int) -> list[str]:
+        """Names of the base classes of a fold, as they are noted beside what has learned from them."""
+        return self.names(self.base(fold))
+
     def size(self, image: int) -> tuple[int, int]:
         """Height and width of an image, px."""
         return int(self.height[image]), int(self.width[image])

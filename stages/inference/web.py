@@ -130,13 +130,9 @@ def _jpeg(picture: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def new_app(segmenter: Segmenter, host: str) -> Flask:
-    """The page's application; on a loopback address, requests that other pages send are refused."""
-    app = Flask(__name__)
-    app.request_class = InMemory
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    desk, private = Desk(segmenter), is_bound_to_loopback(host)
-    classes = segmenter.bundle_.about["classes"]
+def _guard(app: Flask, host: str) -> None:
+    """Refuse what other pages send and, where nobody but this machine reaches the page, what asks by another name."""
+    private = is_bound_to_loopback(host)
 
     @app.before_request
     def _only_ours() -> None:
@@ -148,6 +144,17 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
             abort(403)
         if "Origin" in request.headers and sender != request.host:
             abort(403)
+
+
+def new_app(segmenter: Segmenter, host: str) -> Flask:
+    """The page's application; on a loopback address, requests that other pages send are refused."""
+    app = Flask(__name__)
+    app.request_class = InMemory
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    desk = Desk(segmenter)
+    classes = segmenter.bundle_.about["classes"]
+
+    _guard(app, host)
 
     @app.errorhandler(InputError)
     def _told(error: InputError) -> tuple[Response, int]:

@@ -61,7 +61,7 @@ def described(
 ) -> dict[str, Any]:
     """What is noted beside a trained network of a kind; ``more`` is its own."""
     return {
-        **{"network": network, "fold": fold, "classes": data.names(data.base(fold))},
+        **{"network": network, "fold": fold, "classes": data.base_names(fold)},
         **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
         "resolution": f"{shown.size} px, {shown.geometry}",
         "iterations": params.iterations,

@@ -72,7 +72,7 @@ const prototype = (item, browser) => {
   const bar = make("div", { class: "bar", role: "img", "aria-label": listed.join(", ") || "no annotated class" });
   shares.forEach(([name, share]) =>
     bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
-  const annotated = item.annotated === null ? "?" : percent(item.annotated) + " of their pixels annotated";
+  const annotated = (item.annotated === null ? "?" : percent(item.annotated)) + " of their pixels annotated";
   const caught = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
   const said = caught.length ? "holds " + caught.map(([name, , part]) => `${percent(part)} of all ${name}`).join(", ") : "holds less than 1 % of any class";
   const kin = make("p", { class: "kin" });
