@@ -31,12 +31,12 @@ from stages.artifacts import hdf5
 from stages.artifacts.formats.features import FEATURES
 from stages.core.labels import VOID
 from stages.core.random import numpy_generator
+from stages.evaluation.scoring import count_many
 from stages.models.encoder import Encoder
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import Cells, Task, classify, parameter_count
 from stages.ops import augment
 from stages.ops.clustering import _kmeans, nearest, normalise
-from stages.ops.counts import count_many
 from stages.ops.geometry import Pictures, gather, pack, squares, windows
 from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy

@@ -14,7 +14,7 @@ from pathlib import Path
 from stages.core.compute import use_threads
 from stages.core.errors import InputError
 from stages.core.progress import say
-from stages.evaluation.predictor import REFINED
+from stages.evaluation.variants import REFINED
 from stages.inference.segmenter import SIDE_PX, Segmenter
 
 

@@ -32,11 +32,12 @@ from stages.core.files import whole_folder
 from stages.data.index import ATTRIBUTES, Index, read_index
 from stages.data.store import ImageStore
 from stages.evaluation.bank import SupportBank
-from stages.evaluation.cam import CAM, MAP, CamPredictor
+from stages.evaluation.cam import CamPredictor
 from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
-from stages.evaluation.predictor import REFINED, REFINEMENTS, SUPPORT_ONLY, Prediction, Predictor, Refinement
+from stages.evaluation.predictor import Prediction, Predictor, Refinement
 from stages.evaluation.scoring import Predicts, predict_and_score, rows_of
+from stages.evaluation.variants import CAM, MAP, REFINED, REFINEMENTS, SUPPORT_ONLY, VARIANTS
 from stages.models.cam import CamNetwork, load_cam
 from stages.models.encoder import Encoder, load_encoder, new_encoder
 from stages.models.extraction import FeatureExtractor
@@ -45,9 +46,6 @@ from stages.ops.matching import upsample
 from stages.sections.encoder import EncoderParams
 from stages.sections.evaluate import Params
 from stages.sections.srofb import SrofbParams
-
-VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED, MAP, CAM)
-
 
 Encoders = dict[str, tuple[Encoder, dict[str, Any]]]
 

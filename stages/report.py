@@ -20,7 +20,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from stages.artifacts import hdf5, tables
@@ -34,12 +33,12 @@ from stages.artifacts.formats.results import SCORES
 from stages.artifacts.formats.training_log import LOG
 from stages.core.errors import InputError
 from stages.core.files import whole_folder
+from stages.core.labels import binary
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.evaluation.predictor import REFINED
+from stages.evaluation.variants import REFINED
 from stages.models.files import read_about
 from stages.ops.counts import object_iou
-from stages.ops.labels import binary
 from stages.reporting import pictures
 from stages.reporting.gallery import Gallery
 from stages.reporting.page import Browser, only_fold, render
@@ -151,11 +150,11 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
         queries, supports = hdf5.texts(file, "query"), hdf5.texts(file, "supports")
         for row in range(min(count, len(queries))):
             label, name = int(file["class"][row]), data.classes[int(file["class"][row]) - 1]
-            query, truth = store.image(numbers[queries[row]]), _mask(store, numbers[queries[row]], label)
+            query, truth = store.image(numbers[queries[row]]), binary(store.mask(numbers[queries[row]]), label)
             shown, views = {"query": pictures.tile(query)}, []
             for place, support in enumerate(supports[row].split()):
                 shown[f"support {place}"] = pictures.tile(store.image(numbers[support]))
-                layer = pictures.mask_layer(_mask(store, numbers[support], label))
+                layer = pictures.mask_layer(binary(store.mask(numbers[support]), label))
                 views.append({"caption": "support", "base": f"support {place}", "layer": layer})
             views += [
                 {"caption": "query", "base": "query", "layer": ""},
@@ -218,11 +217,6 @@ def _gallery_cards(
         scores = {"purity": entry["purity"], "members": entry["members"], "share annotated": entry["annotated"]}
         title = f"fold {learned.fold}, {side}, level {entry['level']}, #{entry['number']}"
         yield {"title": title, "facts": facts, "scores": scores, "fold": learned.fold, **entry}
-
-
-def _mask(store: ImageStore, image: int, label: int) -> NDArray[np.uint8]:
-    masked: NDArray[np.uint8] = binary(torch.from_numpy(store.mask(image)), label).numpy()
-    return masked
 
 
 def _note(evaluations: list[Evaluation]) -> str:

@@ -22,7 +22,7 @@ from stages.core.compute import use_threads
 from stages.core.errors import InputError
 from stages.core.files import digest
 from stages.core.progress import say, track
-from stages.evaluation.predictor import REFINED
+from stages.evaluation.variants import REFINED
 from stages.inference.folders import (
     IMAGES,
     MASKS,

@@ -19,7 +19,7 @@ from stages.artifacts import tables
 from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.study_results import STUDY_ROWS
 from stages.core.errors import InputError
-from stages.core.labels import VOID
+from stages.core.labels import VOID, binary
 from stages.core.random import key_to_seed
 from stages.data.index import read_index
 from stages.data.store import ImageStore
@@ -27,12 +27,11 @@ from stages.evaluation.bank import FeatureBank, SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import Prediction, Predictor, Refinement
-from stages.evaluation.scoring import score
+from stages.evaluation.scoring import count_many, score
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor, groups_by_size
 from stages.models.srofb import Cells, Task, mask_at_cells
-from stages.ops.counts import count_many, pixel_counts
-from stages.ops.labels import binary
+from stages.ops.counts import pixel_counts
 from stages.ops.matching import match, match_many
 from stages.ops.pooling import EPSILON
 from stages.sections.srofb import SrofbParams
@@ -97,7 +96,7 @@ def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str,
     net, about = load_encoder(project.path(SPFL))
     with ImageStore([Path(path) for path in project.images()], index) as store:
         images = [store.image(image) for image in (*case.supports, case.query)]
-        masks = [binary(torch.from_numpy(store.mask(image)), case.label) for image in case.supports]
+        masks = [torch.from_numpy(binary(store.mask(image), case.label)) for image in case.supports]
     with torch.inference_mode():
         maps = [net(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0].double() for image in images]
     *supports, query = maps

@@ -22,7 +22,8 @@ from stages.data.store import ImageStore
 from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
-from stages.evaluation.predictor import REFINEMENTS, Predictor, Refinement
+from stages.evaluation.predictor import Predictor, Refinement
+from stages.evaluation.variants import REFINEMENTS
 from stages.inference import Segmenter
 from stages.inference.bundle import load_bundle
 from stages.inference.segmenter import MATCHING, VARIANTS

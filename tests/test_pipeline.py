@@ -30,7 +30,7 @@ from stages.data.index import read_index
 from stages.data.pairs import decode_mask
 from stages.data.scenes import CLASSES, scene_ids
 from stages.data.store import ImageStore
-from stages.evaluate import VARIANTS
+from stages.evaluation.variants import VARIANTS
 from stages.models.encoder import load_encoder
 from stages.models.files import save_network
 from stages.reporting.scoring import read_evaluation

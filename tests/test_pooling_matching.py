@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.labels import VOID
-from stages.ops.labels import binary, pseudo_labels
+from stages.core.labels import VOID, binary
+from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match, sides, support_prototypes, upsample
 from stages.ops.pooling import EPSILON, pool, splat_labels, splat_masks, up_matrix
@@ -77,7 +77,7 @@ def test_matching_is_cosine_with_pooled_prototypes_averaged_over_shots() -> None
 def test_sides_leave_void_to_neither() -> None:
     mask = torch.tensor([[0, 1, VOID]])
     assert sides(mask).tolist() == [[[1, 0, 0]], [[0, 1, 0]]]
-    assert binary(torch.tensor([0, 3, 5, VOID]), 3).tolist() == [0, 1, 0, VOID]
+    assert binary(np.array([0, 3, 5, VOID], np.uint8), 3).tolist() == [0, 1, 0, VOID]
 
 
 def slow_pseudo_labels(

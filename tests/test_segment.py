@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from stages.__main__ import main
-from stages.evaluation.predictor import REFINED
+from stages.evaluation.variants import REFINED
 from stages.inference.segmenter import MATCHING
 from tests.makers import disc
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stages.core.labels import VOID
+from stages.models import srofb
 from stages.models.srofb import (
     Cells,
     Task,
@@ -101,8 +102,13 @@ def random_task(count: int, seed: int, channels: int = 8) -> Task:
     return Task(Cells(features, labels), torch.randn((channels, 3, 4), generator=generator), seed)
 
 
+@pytest.mark.parametrize("rows", [256, 9])
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"dropout": 0.25, "class_balance": "none", "hidden": 7}])
-def test_training_side_by_side_is_plain_training_one_by_one(changes: dict[str, object]) -> None:
+def test_training_side_by_side_is_plain_training_one_by_one(
+    changes: dict[str, object], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(srofb, "MIN_ROWS", rows)
+    monkeypatch.setitem(srofb.CELLS, "cpu", rows)
     values = params(**{"hidden": 16, **changes})
     tasks = [random_task(count, seed) for seed, count in enumerate((50, 7, 31))]
     for found, task in zip(classify(tasks, 20, values), tasks, strict=True):

@@ -26,7 +26,7 @@ from stages.core.files import digest
 from stages.core.labels import TRAIN
 from stages.data.index import read_index
 from stages.data.pairs import decode_mask
-from stages.evaluate import VARIANTS
+from stages.evaluation.variants import VARIANTS
 from stages.models.encoder import Encoder
 from stages.sections.train import Params
 from stages.training.learners import JointLearner

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.core.compute import memory_budget
-from stages.core.labels import VOID
+from stages.core.labels import VOID, binary
 from stages.evaluation.cases import Case, by_query
 from stages.models.extraction import FeatureExtractor
 from stages.models.srofb import mask_at_cells
-from stages.ops.labels import binary
 from stages.ops.matching import support_prototypes
 
 STRIDE = 8
@@ -145,7 +144,7 @@ class SupportBank(FeatureBank):
         found = self._supports.setdefault(image, {})
         if label not in found:
             features = self[image]
-            mask = binary(torch.from_numpy(self._mask(image)).to(features.device), label)
+            mask = torch.from_numpy(binary(self._mask(image), label)).to(features.device)
             cells = mask_at_cells(mask, (features.shape[1], features.shape[2]))
             prototypes = support_prototypes(features[None, None], mask[None, None])[0]
             found[label] = _Support(prototypes, cells, int((cells != VOID).sum()))

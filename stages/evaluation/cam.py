@@ -16,13 +16,13 @@ from stages.data.index import Index
 from stages.evaluation.bank import FeatureBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Prediction
+from stages.evaluation.variants import MAP
 from stages.models.cam import CamNetwork
 from stages.models.extraction import FeatureExtractor
 from stages.ops.draws import to_keys
 from stages.ops.geometry import square
 from stages.sections.evaluate import Params
 
-CAM, MAP = "cam", "cam-map-only"
 TOGETHER = 16  # episodes of one query that are segmented at a time
 
 Decode = Callable[[int], NDArray[np.uint8]]

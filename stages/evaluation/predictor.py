@@ -17,9 +17,7 @@ from stages.models.srofb import Cells, Task, classify, confident_cells, query_ce
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
-SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
-REFINEMENTS = {SUPPORT_ONLY: False, REFINED: True}  # whether confident query cells are learned from too
-BATCH_MB = {"cpu": 32, "cuda": 4096}  # of classifiers trained side by side: a cache full; what fills a GPU with work
+BATCH_MB = {"cpu": 8, "cuda": 4096}  # of cells of classifiers trained side by side; for a CPU small ones have no gain
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,6 @@ class Predictor:
         if self._batch:
             return self._batch
         first = self._bank[alike[0].case.query]
-        # A cell's features twice, as gathered and in the batch; five numbers a hidden unit while training.
-        cell = 4 * (2 * first.shape[0] + 5 * alike[0].refinement.params.hidden)
+        cell = 4 * 2 * first.shape[0]  # its features twice, as gathered and in the batch
         most = (BATCH_MB[first.device.type] << 20) // cell
         return max(1, sum(entry.count * number <= most for number, entry in enumerate(alike, 1)))

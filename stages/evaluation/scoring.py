@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.labels import VOID, binary
 from stages.core.progress import track
 from stages.data.index import Index
 from stages.data.store import ImageStore
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Prediction
-from stages.ops.counts import COUNTS, count_many
-from stages.ops.labels import binary
+from stages.ops.counts import COUNTS
+from stages.ops.matching import upsample
 
 TOGETHER = 32  # predictions of one image that are brought to its size at a time
 
@@ -43,10 +44,33 @@ def truth_of(store: ImageStore, query: int) -> NDArray[np.uint8]:
     return store.mask(query)
 
 
+def count_many(logits: Tensor, masks: Tensor) -> Tensor:
+    """Pixel counts of many predictions for images of one size.
+
+    Parameters
+    ----------
+    logits : (E, h, w)
+        Foreground minus background at feature resolution; upsampled to the masks' size, above zero is foreground.
+    masks : (E, H, W) uint8
+        1 foreground, 0 background, 255 left out.
+
+    Returns
+    -------
+    (E, 4) int64
+        In the order of :data:`stages.ops.counts.COUNTS`.
+    """
+    foreground = upsample(logits[:, None], (masks.shape[-2], masks.shape[-1]))[:, 0] > 0
+    valid, truth = masks != VOID, masks == 1
+    hit = (foreground & truth).sum((1, 2))
+    union = (foreground & valid).sum((1, 2)) + truth.sum((1, 2)) - hit
+    valid_pixels = valid.sum((1, 2))
+    return torch.stack([hit, union, valid_pixels - union, valid_pixels - hit], 1)
+
+
 def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
     """Pixel counts (E, 4) of predictions of one resolution for one query image."""
-    labels = torch.from_numpy(truth).to(predictions[0].logits.device)
-    masks = {label: binary(labels, label) for label in {found.case.label for found in predictions}}
+    place, labels = predictions[0].logits.device, {found.case.label for found in predictions}
+    masks = {label: torch.from_numpy(binary(truth, label)).to(place) for label in labels}
     parts = [predictions[first : first + TOGETHER] for first in range(0, len(predictions), TOGETHER)]
     counts = [
         count_many(

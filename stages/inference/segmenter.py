@@ -18,7 +18,8 @@ from stages.core.errors import InputError
 from stages.core.labels import VOID
 from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
-from stages.evaluation.predictor import REFINED, REFINEMENTS, Predictor, Refinement
+from stages.evaluation.predictor import Predictor, Refinement
+from stages.evaluation.variants import REFINED, REFINEMENTS
 from stages.inference.bundle import load_bundle
 from stages.inference.photos import colours_of, labels_of, read_mask, read_photo
 from stages.models.extraction import FeatureExtractor

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from stages.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def save_network(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], kind: Kind, about: dict[str, Any]) -> None:
     """Write tensors, and in the file's head what they are."""
+    from safetensors.torch import save_file  # who reads heads alone starts without torch
+
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One key: safetensors writes several in an order that differs from process to process.
     save_file(state, path, {kind.name: json.dumps({"version": kind.version, **about}, sort_keys=True)})
@@ -67,7 +70,7 @@ def read_head(path: Path, kind: Kind) -> dict[str, Any]:
         If the file is absent, damaged, of another kind or version.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             meta = file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {kind.remedy}") from None

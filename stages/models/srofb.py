@@ -17,6 +17,10 @@ from stages.core.labels import VOID
 from stages.ops import draws
 from stages.sections.srofb import SrofbParams
 
+CELLS = {"cpu": 1024, "cuda": 1 << 20}  # of all tasks of a batch at a time: a cache full; what fills a GPU with work
+AHEAD = 8  # columns before the features: the bias's, and zeros, as tensor cores want rows of whole 16 bytes
+MIN_ROWS = 256  # of each task: under it the products are too small to be fast
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -110,11 +114,11 @@ def _loss_weights(labels: Tensor, balance: str) -> Tensor:
     return (1 / (counts.clamp(min=1) * (counts > 0).sum()))[labels]
 
 
-def _first_weights(keys: Tensor, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
-    """(B, inputs, outputs) and (B, 1, outputs), uniform in ±1/√inputs as torch's linear layers start."""
+def _first_weights(keys: Tensor, inputs: int, outputs: int) -> Tensor:
+    """(B, 1 + inputs, outputs), biases first, uniform in ±1/√inputs as torch's linear layers start."""
     counted = draws.counters((inputs + 1) * outputs, keys.device)
-    drawn = (2 * draws.uniform(keys, counted) - 1).mul_(inputs**-0.5).unflatten(1, (inputs + 1, outputs))
-    return drawn[:, 1:].contiguous(), drawn[:, :1].contiguous()
+    drawn = (2 * draws.uniform(keys, counted) - 1).mul_(inputs**-0.5)
+    return drawn.view(-1, inputs + 1, outputs)
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ class _Batch:
 
     Attributes
     ----------
-    cells : (B, N, C)
+    cells : (B, N, 8 + C)
+        A one, which the bias is multiplied with, seven zeros, and the features.
     is_fg : (B, N, 1) float
         1 for foreground.
     weights : (B, N, 1)
@@ -140,44 +145,61 @@ class _Batch:
     def of(tasks: list[Task], balance: str, kind: torch.dtype) -> _Batch:
         longest = max(len(task.cells.labels) for task in tasks)
         first = tasks[0].cells.features
-        cells = torch.zeros((len(tasks), longest, first.shape[1]), dtype=kind, device=first.device)
+        cells = torch.zeros((len(tasks), longest, AHEAD + first.shape[1]), dtype=kind, device=first.device)
+        cells[:, :, 0] = 1
         is_fg, weights = (torch.zeros((len(tasks), longest, 1), device=first.device) for _ in range(2))
         for row, task in enumerate(tasks):
             count = len(task.cells.labels)
-            cells[row, :count] = task.cells.features
+            cells[row, :count, AHEAD:] = task.cells.features
             is_fg[row, :count, 0] = task.cells.labels.float()
             weights[row, :count, 0] = _loss_weights(task.cells.labels, balance)
         return _Batch(cells, is_fg, weights, draws.to_keys([task.key for task in tasks], first.device))
 
 
-def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Full-batch SGD by hand: the same sums as autograd's, without its copies.
+def _where(values: Tensor, number: Tensor, above: float) -> Tensor:
+    """``values`` where a number lies above a limit, else zero, in one pass.
+
+    It is what torch calls the gradient of a threshold; on a CPU a comparison and a choice take ten times as long.
+    """
+    found: Tensor = torch.ops.aten.threshold_backward(values, number, above)
+    return found
+
+
+def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tensor]:
+    """Full-batch SGD by hand: the same sums as autograd's, without its copies, a few cells at a time.
 
     The second layer is one row: with two classes only the difference of their logits matters, and its gradient is
-    that of both.
+    that of both. Factors that all cells share (what dropout divides by, the second layer's weights on the way back)
+    are left to the sums.
     """
-    kind = batch.cells.dtype
-    w1, b1 = _first_weights(draws.branch(batch.keys, 0), batch.cells.shape[2], params.hidden)
-    both, bias = _first_weights(draws.branch(batch.keys, 1), params.hidden, 2)
-    w2, b2 = both[:, :, 1:] - both[:, :, :1], bias[:, :, 1:] - bias[:, :, :1]  # (B, H, 1), (B, 1, 1)
+    kind, (tasks, count, inputs) = batch.cells.dtype, batch.cells.shape
+    w1 = _first_weights(draws.branch(batch.keys, 0), inputs - AHEAD, params.hidden)
+    w1 = torch.cat([w1[:, :1], torch.zeros_like(w1[:, : AHEAD - 1]), w1[:, 1:]], 1)  # (B, 8 + C, H)
+    both = _first_weights(draws.branch(batch.keys, 1), params.hidden, 2)
+    w2 = both[:, :, 1:] - both[:, :, :1]  # (B, 1 + H, 1)
     keep = max(1, round(256 * (1 - params.dropout)))
-    counted = draws.counters(batch.cells.shape[1] * -(-params.hidden // 4), batch.cells.device)
-    rate = params.learning_rate
+    grow, words = 256 / keep, -(-params.hidden // 4)
+    rows = max(MIN_ROWS, CELLS[batch.cells.device.type] // tasks)
+    counted = draws.counters(count * words, batch.cells.device).split(rows * words)
+    parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
     for step in range(steps):
-        kept = draws.octets(draws.branch(batch.keys, 2 + step), counted).unflatten(1, (batch.cells.shape[1], -1))
-        hidden = torch.baddbmm(b1.to(kind), batch.cells, w1.to(kind)).float().relu_()  # (B, N, H)
-        # Dropout keeps keep/256 of the units; what was not above zero has no gradient either.
-        hidden *= (kept[:, :, : params.hidden] <= keep - 1).float().mul_(256 / keep)
-        difference = hidden @ w2 + b2  # (B, N, 1)
-        error = (difference.sigmoid() - batch.is_fg) * batch.weights  # for foreground; for background, minus it
-        back = error * w2.transpose(1, 2)  # (B, N, H)
+        keys = draws.branch(batch.keys, 2 + step)
+        narrow, gradient1, gradient2 = w1.to(kind), torch.zeros_like(w1), torch.zeros_like(w2)
+        for cells, is_fg, weights, numbers in parts:
+            drawn = draws.octets(keys, numbers).unflatten(1, (cells.shape[1], -1))[:, :, : params.hidden]
+            hidden = (cells @ narrow).float().relu_()  # (B, n, H)
+            hidden = _where(hidden, (~drawn).float(), 255 - keep)  # dropout: where what was drawn is under keep
+            difference = hidden @ (grow * w2[:, 1:]) + w2[:, :1]  # (B, n, 1)
+            error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
+            gradient2[:, 1:] += grow * (hidden.mT @ error)
+            gradient2[:, :1] += error.sum(1, keepdim=True)
+            # What was dropped or not above zero has no gradient.
+            back = _where(error.expand_as(hidden), hidden, 0)
+            gradient1 += (cells.mT @ back.to(kind)).float()
         # Each of two opposite rows moves by the rate: their difference by twice that.
-        w2 = w2 - 2 * rate * (hidden.transpose(1, 2) @ error)
-        b2 = b2 - 2 * rate * error.sum(1, keepdim=True)
-        back *= (hidden > 0).float().mul_(256 / keep)
-        w1 = w1 - rate * (batch.cells.transpose(1, 2) @ back.to(kind)).float()
-        b1 = b1 - rate * back.sum(1, keepdim=True)
-    return w1, b1, w2, b2
+        w1 -= params.learning_rate * grow * w2[:, 1:].mT * gradient1
+        w2 = w2 - 2 * params.learning_rate * gradient2
+    return w1, w2
 
 
 def classify(tasks: list[Task], steps: int, params: SrofbParams, *, half: bool = False) -> list[Tensor]:
@@ -201,12 +223,11 @@ def classify(tasks: list[Task], steps: int, params: SrofbParams, *, half: bool =
         Logit of the foreground minus that of the background, on each query's grid.
     """
     batch = _Batch.of(tasks, params.class_balance, torch.bfloat16 if half else torch.float32)
-    trained = _train(batch, steps, params)
     found = []
-    for task, w1, b1, w2, b2 in zip(tasks, *trained, strict=True):
+    for task, w1, w2 in zip(tasks, *_train(batch, steps, params), strict=True):
         cells = task.query.flatten(1).T.to(batch.cells.dtype)
-        hidden = (cells @ w1.to(cells.dtype)).float() + b1
-        found.append((hidden.relu_() @ w2 + b2).view(task.query.shape[1:]))
+        hidden = (cells @ w1[AHEAD:].to(cells.dtype)).float() + w1[0]
+        found.append((hidden.relu_() @ w2[1:] + w2[0]).view(task.query.shape[1:]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Labels of masks, and what follows from a pseudo-label map's numbering (A6)."""
+"""Pseudo labels, and what follows from a pseudo-label map's numbering (A6)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.core.labels import VOID
-
-
-def binary(mask: Tensor, label: int) -> Tensor:
-    """Index mask to the mask of one class: 1 there, 255 on void, 0 elsewhere; uint8."""
-    ones = (mask == label).to(torch.uint8)
-    return torch.where(mask == VOID, torch.full_like(ones, VOID), ones)
 
 
 def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background: Tensor) -> Tensor:

@@ -1,0 +1,6 @@
+"""Names of what is evaluated, in the order of tables."""
+
+SUPPORT_ONLY, REFINED = "spfl+srofb-support-only", "spfl+srofb"
+REFINEMENTS = {SUPPORT_ONLY: False, REFINED: True}  # whether confident query cells are learned from too
+MAP, CAM = "cam-map-only", "cam"
+VARIANTS = ("pretrained", "baseline", "spfl-single-level", "spfl", SUPPORT_ONLY, REFINED, MAP, CAM)
