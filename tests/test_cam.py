@@ -1,16 +1,13 @@
-"""The CAM prior (method B): its equations, its network, its training, and what it predicts."""
+"""The CAM prior (method B): its batches, its training, its predictions, and what is refused."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from stages.artifacts import tables
@@ -22,205 +19,17 @@ from stages.data.store import ImageStore
 from stages.evaluation.cam import CamPredictor
 from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
-from stages.models.cam import CamNetwork, MultiScale, load_cam
-from stages.models.encoder import Encoder
-from stages.ops.cam import EPSILON, classification_loss, masked, normalised, prior_map, shuffled, weights_of
+from stages.models.cam import load_cam
+from stages.ops.cam import EPSILON
 from stages.ops.geometry import gather, squares
 from stages.sections.cam import Params
 from stages.sections.evaluate import Params as EvaluateParams
 from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
-from stages.training.cam import CamBatches, CamLearner
-from stages.training.learners import NAMES
+from stages.training.cam import CamBatches
 from tests.makers import CAM, TRAINED, Project, tiny_values, write_values
 
 CPU = torch.device("cpu")
-
-
-def network(**changes: Any) -> CamNetwork:
-    """A small network with random weights."""
-    torch.manual_seed(0)
-    shape: dict[str, Any] = {
-        "classes": 3,
-        "wiring": "sum",
-        "weighting": "scores",
-        "width": 4,
-        "prior": "map",
-        **changes,
-    }
-    return CamNetwork(Encoder(arch="resnet18", stem="torchvision", width=4), **shape).eval()
-
-
-def test_equation_1_is_the_mean_of_what_it_says() -> None:
-    scores = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
-    slow = 0.0
-    for row, label in zip(scores.tolist(), (0, 2), strict=True):
-        for channel, score in enumerate(row):
-            slow += math.log(1 + math.exp(-(1 if channel == label else -1) * score)) / 6
-    assert classification_loss(scores, torch.tensor([0, 2])).item() == pytest.approx(slow, rel=1e-6)
-
-
-def test_equation_1_of_a_score_without_bounds_stays_finite() -> None:
-    scores = torch.tensor([[1e4, -1e4]], requires_grad=True)
-    loss = classification_loss(scores, torch.tensor([1]))
-    loss.backward()
-    assert loss.item() == pytest.approx(1e4)
-    assert scores.grad is not None
-    assert scores.grad.isfinite().all()
-
-
-def test_likeness_is_positive_whatever_the_scores_are() -> None:
-    scores = torch.tensor([[-4.0, -1.0, -2.0]])
-    assert torch.equal(weights_of(scores, "scores"), scores)
-    sigmoid, softmax = weights_of(scores, "sigmoid"), weights_of(scores, "softmax")
-    assert sigmoid[0].tolist() == pytest.approx([1 / (1 + math.exp(-score)) for score in (-4, -1, -2)])
-    assert softmax.sum().item() == pytest.approx(1)
-    assert softmax.argmax() == sigmoid.argmax() == 1
-    maps = torch.tensor([[[-9.0, -1.0]], [[-9.0, -1.0]], [[-9.0, -1.0]]])  # the ground, and what looks like something
-    assert prior_map(maps, scores)[0, 0].argmax() == 0  # the ground is brighter
-    assert prior_map(maps, sigmoid)[0, 0].argmax() == prior_map(maps, softmax)[0, 0].argmax() == 1
-
-
-def test_equation_2_adds_the_weighted_maps() -> None:
-    maps = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])
-    scores = torch.tensor([[3.0, 1.0, -1.0], [0.0, 0.0, 0.0]])
-    expected = torch.tensor([[[2.0, 1.0], [-1.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert torch.equal(prior_map(maps, scores), expected)
-    assert torch.equal(prior_map(torch.stack([maps, maps]), scores), expected)
-
-
-def test_equation_3_fills_the_range() -> None:
-    maps = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 6.0]]])
-    expected = torch.tensor([[[0.0, 0.25], [0.5, 1.0]], [[0.0, 0.0], [0.0, 1.0]]])
-    torch.testing.assert_close(normalised(maps), expected, atol=2 * EPSILON, rtol=0)
-
-
-def test_a_constant_map_becomes_zero_and_has_finite_gradients() -> None:
-    maps = torch.full((2, 3, 3), 7.0, requires_grad=True)
-    found = normalised(maps)
-    assert torch.equal(found, torch.zeros(2, 3, 3))
-    found.sum().backward()
-    assert maps.grad is not None
-    assert maps.grad.isfinite().all()
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(2, 7))
-def test_normalised_maps_lie_between_0_and_1(seed: int, height: int, width: int) -> None:
-    maps = 100 * torch.randn((3, height, width), generator=torch.Generator().manual_seed(seed))
-    found = normalised(maps)
-    assert (found >= 0).all()
-    assert (found <= 1).all()
-    assert torch.equal(found.flatten(1).argmax(1), maps.flatten(1).argmax(1))
-
-
-def test_what_is_not_the_object_is_black() -> None:
-    images = torch.rand((2, 3, 4, 4)) + 0.1
-    masks = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
-    masks[0, 0, 0] = 255
-    shown = masked(images, masks)
-    outside = (masks != 1)[:, None].expand_as(images)
-    assert (shown[outside] == 0).all()
-    assert torch.equal(shown[~outside], images[~outside])
-
-
-def test_a_shuffled_map_keeps_its_values_and_follows_its_key() -> None:
-    maps = torch.arange(24.0).view(2, 3, 4)
-    found = shuffled(maps, torch.tensor([5, 6], dtype=torch.int32))
-    assert torch.equal(found.flatten(1).sort(1).values, maps.flatten(1))
-    assert not torch.equal(found, maps)
-    assert torch.equal(shuffled(maps[1:], torch.tensor([6], dtype=torch.int32))[0], found[1])
-
-
-@pytest.mark.parametrize("wiring", ["sum", "join"])
-def test_the_multi_scale_block_is_its_three_convolutions(wiring: str) -> None:
-    torch.manual_seed(1)
-    block, x = MultiScale(3, wiring), torch.randn(2, 3, 5, 6)
-    wide, near, third = block.wide, block.near, block.third
-    assert [part.kernel_size for part in (wide, near, third)] == [(3, 3), (1, 1), (1, 1)]
-    expected = wide(x) + near(x) + third(x) if wiring == "sum" else third(torch.cat([wide(x), near(x)], 1))
-    assert torch.equal(block(x), expected)
-
-
-def test_equation_4_weighs_every_channel_by_the_map() -> None:
-    net = network()
-    features, priors = torch.randn(2, net.encoder.channels, 5, 7), torch.rand(2, 5, 7)
-    keys = torch.zeros(2, dtype=torch.int32)
-    slow = torch.stack(
-        [
-            net.decode(torch.stack([channel * prior for channel in feature])[None])[0]
-            for feature, prior in zip(features, priors, strict=True)
-        ]
-    )
-    found = net.segment(features, priors, keys)
-    torch.testing.assert_close(found, slow, atol=1e-6, rtol=1e-5)
-    assert found.shape == (2, 2, 17, 25)  # 4h − 3: corners stay corners
-
-
-def test_a_constant_map_says_nothing_of_the_places() -> None:
-    net = network(prior="constant")
-    features, keys = torch.randn(1, net.encoder.channels, 4, 4), torch.tensor([3], dtype=torch.int32)
-    found = [net.segment(features, torch.rand(1, 4, 4), keys) for _ in range(2)]
-    assert torch.equal(*found)
-    assert torch.equal(found[0], network().segment(features, torch.ones(1, 4, 4), keys))
-
-
-def test_a_shuffled_map_stands_elsewhere() -> None:
-    priors = torch.zeros(8, 4, 4)
-    priors[:, 1, 2] = 1.0
-    net, keys = network(prior="shuffled"), torch.arange(8, dtype=torch.int32)
-    features = torch.randn(1, net.encoder.channels, 4, 4).expand(8, -1, -1, -1)
-    found, whole = net.segment(features, priors, keys), network().segment(features, priors, keys)
-    # One cell in sixteen is seen, by its key, and seldom the one that the map means.
-    assert sum(torch.equal(a, b) for a, b in zip(found, whole, strict=True)) <= 2
-
-
-def test_bf16_leaves_the_branches_in_full_precision() -> None:
-    learner, shown = CamLearner(network(), 1.0), batch()
-    seen = []
-    learner.network.decode.register_forward_hook(lambda module, given, out: seen.append((given[0].dtype, out.dtype)))
-    with torch.autocast("cpu", torch.bfloat16):
-        learner(shown)
-    assert seen == [(torch.float32, torch.float32)]
-
-
-def batch(pairs: bool = True) -> dict[str, torch.Tensor]:
-    """Random objects and pairs of 33 px."""
-    generator = torch.Generator().manual_seed(4)
-
-    def images(*shape: int) -> torch.Tensor:
-        return torch.rand((*shape, 3, 33, 33), generator=generator)
-
-    def masks(*shape: int) -> torch.Tensor:
-        return torch.randint(0, 2, (*shape, 33, 33), dtype=torch.uint8, generator=generator)
-
-    made = {"objects": images(2, 1), "object_masks": masks(2, 1), "object_labels": torch.tensor([0, 2])}
-    more = {"images": images(2, 2), "masks": masks(2, 2), "keys": torch.tensor([1, 2], dtype=torch.int32)}
-    return {**made, **more} if pairs else made
-
-
-def test_both_losses_are_told_and_weighted() -> None:
-    learner = CamLearner(network(), 0.5)
-    total, *parts = learner(batch()).tolist()
-    told = dict(zip(NAMES, parts, strict=True))
-    assert total == pytest.approx(told["loss_seg"] + 0.5 * told["loss_class"], rel=1e-6)
-    assert math.isnan(told["loss_pseudo1"])
-    alone = dict(zip(("loss", *NAMES), learner(batch(pairs=False)).tolist(), strict=True))
-    assert alone["loss"] == pytest.approx(told["loss_class"], rel=1e-5)  # no weight where it is alone
-    assert math.isnan(alone["loss_seg"])
-
-
-def test_training_reads_of_the_background_of_objects_and_supports_nothing() -> None:
-    learner, shown = CamLearner(network(), 1.0), batch()
-    told = learner(shown)
-    outside = {
-        "objects": (shown["object_masks"] != 1)[:, :, None].expand_as(shown["objects"]),
-        "images": (shown["masks"] != 1)[:, :, None].expand_as(shown["images"]).clone(),
-    }
-    outside["images"][:, 1] = False  # the query is seen as it is
-    for name, where in outside.items():
-        shown[name] = torch.where(where, 1 - shown[name], shown[name])
-    assert torch.equal(learner(shown).nan_to_num(), told.nan_to_num())
 
 
 def settings_of(**changes: Any) -> EvaluateParams:
