@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
@@ -17,6 +18,7 @@ from scipy.io import savemat
 from stages.data.scenes import scene, write_voc
 from stages.models.resnet import ResNet
 from stages.sections.scenes import Scenes
+from tests.makers import Project, tiny_values, write_values
 
 SCENES = Scenes(seed=0, train=6, val=4, size=48)
 # Numbers of scenes. VOC's segmentation lists, its main task's, and SBD's two.
@@ -30,6 +32,7 @@ VOC_LISTS = {
 }
 SBD_LISTS = {"train": [1, 5, 8], "val": [4, 6, 7, 9]}
 TRAINAUG, NOVAL = [0, 1, 2, 5, 6, 7, 8, 9], [0, 1, 2, 5, 6, 7]
+COCO_LISTS = ("train2014", "val2014")
 CATEGORIES = {1: "person", 3: "car", 44: "bottle", 90: "toothbrush"}
 
 
@@ -150,3 +153,26 @@ def archives(folder: Path) -> dict[str, bytes]:
     torch.save(state, buffer)
     (out / "resnet18-f37072fd.pth").write_bytes(buffer.getvalue())
     return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    """The stage ends with one sentence and writes nothing."""
+    values = tiny_values(
+        images={
+            "source": "coco",
+            "root": str(root),
+            "train_list": COCO_LISTS[0],
+            "val_list": COCO_LISTS[1],
+            "shards": 1,
+        }
+    )
+    values["images"].update(changes)
+    project = Project(tmp_path, tmp_path / "none")
+    write_values(project.params, values)
+    out = tmp_path / "out" / "0.h5"
+    words = ["--sbd", values["images"]["sbd"]] if values["images"]["sbd"] else []
+    assert project.run("images", "--root", root, *words, "--shard", 0, "--out", out) == 2
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last

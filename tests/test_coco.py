@@ -1,4 +1,4 @@
-"""COCO's and SBD's readers: known answers, slow forms, and every malformed input told in one sentence."""
+"""COCO's reader: known answers, slow forms, and every malformed input told in one sentence."""
 
 from __future__ import annotations
 
@@ -14,28 +14,20 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools import mask as library
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.images import IMAGES
 from stages.core.errors import InputError
 from stages.data import jsonstream
 from stages.data.coco import Coco
 from stages.data.jsonstream import elements
 from stages.data.pairs import decode_mask
-from stages.data.voc import WHOLE, Voc, generated_list
 from stages.ops.rasterise import Instance, encode, paint, run_lengths
 from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (
     CATEGORIES,
-    NOVAL,
-    TRAINAUG,
+    COCO_LISTS,
     coco_folder,
-    name,
-    sbd_folder,
-    sbd_mask,
-    voc_folder,
+    refused,
 )
 
-LISTS = ("train2014", "val2014")
 NAMES = [str(label) for label in range(20)]
 
 
@@ -43,12 +35,6 @@ NAMES = [str(label) for label in range(20)]
 def coco(tmp_path: Path) -> Path:
     """A small folder in COCO's layout."""
     return coco_folder(tmp_path / "coco")
-
-
-@pytest.fixture
-def voc(tmp_path: Path) -> tuple[Path, Path]:
-    """Small VOC and SBD folders."""
-    return voc_folder(tmp_path / "voc"), sbd_folder(tmp_path / "sbd")
 
 
 # --- the stream of JSON
@@ -173,7 +159,7 @@ def test_polygons_are_where_pillow_draws_them(points: list[tuple[float, float]])
 
 def reader(root: Path, chosen: list[str] | None = None, shard: int = 0, shards: int = 1) -> Coco:
     """Open the folder."""
-    return Coco(root, LISTS, chosen or [], shard, shards)
+    return Coco(root, COCO_LISTS, chosen or [], shard, shards)
 
 
 def test_a_folder_in_coco_s_layout(coco: Path) -> None:
@@ -208,7 +194,7 @@ def test_a_shard_holds_its_own_annotations_alone(coco: Path) -> None:
 
 def test_the_order_of_keys_and_annotations_does_not_matter(coco: Path) -> None:
     before = [reader(coco).read(entry).mask.tobytes() for entry in reader(coco).entries]
-    for split in LISTS:
+    for split in COCO_LISTS:
         path = coco / f"annotations/instances_{split}.json"
         content = json.loads(path.read_text())
         content["annotations"].reverse()
@@ -270,23 +256,6 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
 ]
 
 
-def refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
-    """The stage ends with one sentence and writes nothing."""
-    values = tiny_values(
-        images={"source": "coco", "root": str(root), "train_list": LISTS[0], "val_list": LISTS[1], "shards": 1}
-    )
-    values["images"].update(changes)
-    project = Project(tmp_path, tmp_path / "none")
-    write_values(project.params, values)
-    out = tmp_path / "out" / "0.h5"
-    words = ["--sbd", values["images"]["sbd"]] if values["images"]["sbd"] else []
-    assert project.run("images", "--root", root, *words, "--shard", 0, "--out", out) == 2
-    assert not out.parent.exists() or not list(out.parent.iterdir())
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    return last
-
-
 @pytest.mark.parametrize(("change", "sentence"), MALFORMED)
 def test_malformed_annotations(
     coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Content], Any], sentence: str
@@ -328,7 +297,7 @@ def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = [[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]
     path.write_text(json.dumps(content))
-    images = {"source": "coco", "root": str(coco), "train_list": LISTS[0], "val_list": LISTS[1], "shards": 1}
+    images = {"source": "coco", "root": str(coco), "train_list": COCO_LISTS[0], "val_list": COCO_LISTS[1], "shards": 1}
     project = Project(tmp_path, tmp_path / "none")
     write_values(project.params, tiny_values(images=images))
     assert project.run("images", "--root", coco, "--shard", 0, "--out", tmp_path / "0.h5") == 0
@@ -338,135 +307,3 @@ def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys
 def test_missing_annotations(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (coco / "annotations/instances_val2014.json").unlink()
     assert "instances_val2014.json: no such file; expected COCO's annotations" in refused(coco, tmp_path, capsys)
-
-
-# --- SBD
-
-
-def test_lists_are_generated_by_hand(voc: tuple[Path, Path]) -> None:
-    assert generated_list(*voc, "trainaug") == [name(number) for number in TRAINAUG]
-    assert generated_list(*voc, "voc_sbd_noval") == [name(number) for number in NOVAL]
-
-
-def test_counts_of_the_whole_data_sets_are_held(voc: tuple[Path, Path]) -> None:
-    root, sbd = voc
-    train, val, more = WHOLE
-    (root / "ImageSets/Segmentation/train.txt").write_text("".join(f"t{n}\n" for n in range(train)))
-    (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"v{n}\n" for n in range(val)))
-    # 1,134 of train and 1,103 of val are in SBD; the counts then follow.
-    ids = [f"t{n}" for n in range(1134)] + [f"v{n}" for n in range(1103)] + [f"s{n}" for n in range(more - 2237)]
-    (sbd / "train.txt").write_text("\n".join(ids[:8498]))
-    (sbd / "val.txt").write_text("\n".join(ids[8498:]))
-    (root / "ImageSets/Main/train.txt").write_text("\n".join(ids[:1134] + ids[2237 : 2237 + 5623 - 1134]))
-    assert len(generated_list(root, sbd, "trainaug")) == 10_582
-    assert len(generated_list(root, sbd, "voc_sbd_noval")) == 5_953
-    (root / "ImageSets/Main/train.txt").write_text("\n".join(ids[:1134]))
-    with pytest.raises(InputError, match="the list voc_sbd_noval has 1464 images; expected 5953"):
-        generated_list(root, sbd, "voc_sbd_noval")
-
-
-def test_voc_s_own_mask_is_preferred_and_sbd_s_has_no_void(voc: tuple[Path, Path]) -> None:
-    found = Voc(*voc, ("trainaug", "val"), NAMES)
-    pairs = {entry.name: found.read(entry) for entry in found.entries}
-    assert pairs[name(1)].void > 0  # in both: VOC's, with a void border
-    for number in (5, 6, 7, 8, 9):
-        assert decode_mask(pairs[name(number)].mask).tolist() == sbd_mask(number).tolist()
-        assert pairs[name(number)].void == 0
-
-
-@pytest.mark.parametrize("place", ["ImageSets/Segmentation/val.txt", "ImageSets/Main/train.txt"])
-def test_lists_with_more_than_ids_are_refused(voc: tuple[Path, Path], place: str) -> None:
-    lines = (voc[0] / place).read_text().splitlines()
-    (voc[0] / place).write_text("".join(f"{line}  1\n" for line in lines))
-    with pytest.raises(InputError, match=r"holds a space; expected one image id a line"):
-        generated_list(*voc, "voc_sbd_noval" if "Main" in place else "trainaug")
-
-
-def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -> None:
-    with pytest.raises(InputError, match=r"trainaug\.txt: no such list.*set images\.sbd to SBD's folder"):
-        Voc(voc[0], None, ("trainaug", "val"), NAMES)
-
-
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [
-        ("truncated", "scene00007.mat: not a readable annotation file"),
-        ("empty", "scene00007.mat: not a readable annotation file"),
-        ("foreign", "scene00007.mat: not a readable annotation file ('GTcls')"),
-        ("nothing", "scene00007.mat: the mask is 0×0 px, its image scene00007.jpg"),
-        ("flat", "scene00007.mat: holds float64 of shape (1, 1); expected one class number a pixel"),
-        ("size", "scene00007.mat: the mask is 5×4 px, its image scene00007.jpg"),
-        ("label", "scene00007.mat: label 21 found; expected 0…20 and 255"),
-        ("missing", "scene00007.mat: no such file; restore the data set"),
-        ("no list", "val.txt: no such list; restore SBD"),
-        ("no folder", "holds no folder cls; set images.sbd"),
-    ],
-)
-def test_malformed_sbd(
-    voc: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str, sentence: str
-) -> None:
-    from scipy.io import savemat
-
-    root, sbd = voc
-    path = sbd / f"cls/{name(7)}.mat"
-    if fault in ("truncated", "empty"):
-        path.write_bytes(path.read_bytes()[: 300 if fault == "truncated" else 0])
-    elif fault == "foreign":
-        savemat(path, {"groundTruth": 1})
-    elif fault == "missing":
-        path.unlink()
-    elif fault == "no list":
-        (sbd / "val.txt").unlink()
-    elif fault == "no folder":
-        (sbd / "cls").rename(sbd / "classes")
-    else:
-        masks = {
-            "flat": 0.5,
-            "nothing": np.zeros((0, 0), np.uint8),
-            "size": np.zeros((4, 5), np.uint8),
-            "label": np.full_like(sbd_mask(7), 21),
-        }
-        savemat(path, {"GTcls": {"Segmentation": masks[fault]}})
-    told = refused(root, tmp_path, capsys, source="voc", sbd=str(sbd), train_list="trainaug", val_list="val")
-    assert sentence in told
-
-
-def test_own_class_names(voc: tuple[Path, Path], tmp_path: Path) -> None:
-    names = [f"kind{label}" for label in range(8)]
-    values = tiny_values(images={"source": "voc", "root": str(voc[0]), "classes": names, "shards": 1})
-    project = Project(tmp_path, tmp_path / "none")
-    write_values(project.params, values)
-    out = tmp_path / "0.h5"
-    assert project.run("images", "--root", voc[0], "--shard", 0, "--out", out) == 0
-    with hdf5.opened(out, IMAGES) as file:
-        assert hdf5.attribute(file, "classes") == names
-        assert file["pixels"].shape == (5, 9)
-
-
-@pytest.mark.parametrize("source", ["voc", "coco"])
-def test_an_image_that_cannot_be_mended_is_left_out_by_name(
-    voc: tuple[Path, Path], coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
-) -> None:
-    root, lists = (voc[0], ("train", "val")) if source == "voc" else (coco, LISTS)
-    broken = next(iter(sorted((root / ("JPEGImages" if source == "voc" else "train2014")).iterdir())))
-    broken.write_bytes(b"broken")
-    images = {"source": source, "root": str(root), "train_list": lists[0], "val_list": lists[1], "shards": 2}
-    project = Project(tmp_path, tmp_path / "none")
-    outs = [tmp_path / f"{shard}.h5" for shard in range(2)]
-
-    def run(exclude: list[str]) -> list[int]:
-        write_values(project.params, tiny_values(images={**images, "exclude": exclude}))
-        return [project.run("images", "--root", root, "--shard", n, "--out", out) for n, out in enumerate(outs)]
-
-    assert run([]) == [2, 0]
-    assert "or name its id, in quotes, in images.exclude" in capsys.readouterr().err
-    assert run([broken.stem]) == [0, 0]
-    assert f"images: 1 of images.exclude left out: {broken.stem}" in capsys.readouterr().err
-    ids = []
-    for out in outs:
-        with hdf5.opened(out, IMAGES) as file:
-            ids += hdf5.texts(file, "id")
-    assert len(ids) == len(set(ids)) == (4 if source == "voc" else 5)
-    assert broken.stem not in ids
-    assert run(["nobody"]) == [2, 2]
-    assert "images.exclude names 'nobody', which is in neither list" in capsys.readouterr().err
