@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from stages.core.errors import InputError
 from stages.core.random import new_layers
-from stages.data.index import read_index
+from stages.data.index import Index, read_index
 from stages.data.sampling import EpisodeSampler
 from stages.data.store import ImageStore
 from stages.models.cam import NETWORK, CamNetwork
@@ -45,6 +47,24 @@ def adam(params: Params) -> MakeOptimiser:
     return lambda weights: torch.optim.Adam(weights, params.learning_rate)
 
 
+def roles(data: Index, params: Params, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Base classes that are told from each other, and those that play unseen, as labels.
+
+    Raises
+    ------
+    InputError
+        If the first are fewer than two, or no fold can play unseen.
+    """
+    unseen = data.novel(params.unseen_fold(fold, data.folds, data.held_out))
+    known = np.setdiff1d(data.base(fold), unseen)
+    if len(known) < 2:
+        raise InputError(
+            f"beside the novel classes of fold {fold} and {', '.join(data.names(unseen))}, which plays unseen, one "
+            "class is left: there is no other to tell it from; lower index.folds, or set plan.cam to false"
+        )
+    return known, unseen
+
+
 def run(
     *,
     index: Path,
@@ -62,8 +82,7 @@ def run(
 ) -> None:
     """Train on base classes alone."""
     data = read_index(index)
-    unseen = data.novel(params.unseen_fold(fold, data.folds, data.held_out))
-    known = np.setdiff1d(data.base(fold), unseen)
+    known, unseen = roles(data, params, fold)
     net = new_encoder(encoder, weights)
     _freeze(net, params.frozen)
     with new_layers(params.seed, "branches"):

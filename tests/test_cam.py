@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from stages.artifacts import tables
 from stages.artifacts.formats.episode_results import RESULTS
+from stages.cam import roles
 from stages.core.errors import InputError
 from stages.data.index import read_index
 from stages.data.sampling import EpisodeSampler
@@ -206,6 +208,26 @@ def test_too_few_folds_are_refused(folds: int, held_out: int) -> None:
         params.unseen_fold(0, folds, held_out)
 
 
+def test_one_class_cannot_be_told_from_others(project: Project) -> None:
+    index = replace(
+        read_index(project.path("index/index.h5")), folds=3, class_fold=np.array([0] * 6 + [1, 2], np.int32)
+    )
+    params = Params.model_validate(tiny_values()["cam"])
+    with pytest.raises(
+        InputError, match="of fold 0 and arrow, which plays unseen, one class is left: there is no other"
+    ):
+        roles(index, params, 0)
+    other = replace(index, class_fold=np.array([0] * 5 + [1, 2, 2], np.int32))
+    assert [part.tolist() for part in roles(other, params, 0)] == [[7, 8], [6]]
+
+
+def test_a_support_of_which_nothing_is_left_is_named(project: Project, store: ImageStore, cases: list[Case]) -> None:
+    made = predictor(project, store)
+    made._mask = lambda image: np.zeros_like(store.mask(image))
+    with pytest.raises(InputError, match=r"^support \S+: at \d+ px nothing is left of its '\w+'; raise cam.size"):
+        predicted(made, cases)
+
+
 def test_what_cannot_be_trained_is_told_before_the_first_job(tmp_path: Path) -> None:
     from workflow.config import load
 
@@ -216,8 +238,8 @@ def test_what_cannot_be_trained_is_told_before_the_first_job(tmp_path: Path) -> 
         InputError, match=r"params.yaml: cam.unseen is 4; expected at most 3, the known folds of fold 0"
     ):
         load(values(cam={"unseen": 4}))
-    with pytest.raises(InputError, match="classifier_iterations is 9; expected at most iterations, 6"):
-        load(values(cam={"classifier_iterations": 9}))
+    with pytest.raises(InputError, match="classifier_iterations is 6; expected fewer than iterations, 6"):
+        load(values(cam={"classifier_iterations": 6}))
     assert load(values(cam={"unseen": 4}, plan={"cam": False})).targets.of("cam") == []
 
 

@@ -55,12 +55,21 @@ def test_likeness_is_positive_whatever_the_scores_are() -> None:
     scores = torch.tensor([[-4.0, -1.0, -2.0]])
     assert torch.equal(weights_of(scores, "scores"), scores)
     sigmoid, softmax = weights_of(scores, "sigmoid"), weights_of(scores, "softmax")
-    assert sigmoid[0].tolist() == pytest.approx([1 / (1 + math.exp(-score)) for score in (-4, -1, -2)])
+    own = [1 / (1 + math.exp(-score)) for score in (-4, -1, -2)]
+    assert sigmoid[0].tolist() == pytest.approx([chance / sum(own) for chance in own])
     assert softmax.sum().item() == pytest.approx(1)
     assert softmax.argmax() == sigmoid.argmax() == 1
     maps = torch.tensor([[[-9.0, -1.0]], [[-9.0, -1.0]], [[-9.0, -1.0]]])  # the ground, and what looks like something
     assert prior_map(maps, scores)[0, 0].argmax() == 0  # the ground is brighter
     assert prior_map(maps, sigmoid)[0, 0].argmax() == prior_map(maps, softmax)[0, 0].argmax() == 1
+
+
+@pytest.mark.parametrize("weighting", ["scores", "sigmoid", "softmax"])
+def test_maps_fill_their_range_whatever_the_scores_are(weighting: str) -> None:
+    maps = torch.randn((10, 6, 6), generator=torch.Generator().manual_seed(0))
+    found = normalised(prior_map(maps, weights_of(torch.full((1, 10), -40.0), weighting)))
+    assert found.amin() == 0
+    assert found.amax().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_equation_2_adds_the_weighted_maps() -> None:

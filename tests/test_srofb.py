@@ -108,7 +108,7 @@ def test_training_side_by_side_is_plain_training_one_by_one(
     changes: dict[str, object], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(srofb, "MIN_ROWS", rows)
-    monkeypatch.setitem(srofb.CELLS, "cpu", rows)
+    monkeypatch.setitem(srofb.PART_MB, "cpu", 0)
     values = params(**{"hidden": 16, **changes})
     tasks = [random_task(count, seed) for seed, count in enumerate((50, 7, 31))]
     for found, task in zip(classify(tasks, 20, values), tasks, strict=True):

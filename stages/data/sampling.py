@@ -68,11 +68,14 @@ class EpisodeSampler:
         self._pools = {int(label): index.holds(images, int(label)) for label in classes}
         for label, pool in self._pools.items():
             if len(pool) < shot + 1:
+                needed = f"{shot}-shot episodes need {shot + 1}" if shot else "one is needed"
+                ways = ["lower index.min_object_pixels"]
+                ways += ["lower plan.shots"] * (shot > 1)
+                ways += ["list the class under episodes.exclude_classes"] * (where == "validation")
+                ways += ["set index.novel_images to keep"] * (where == "training" and index.novel_images == "drop")
                 raise InputError(
                     f"class '{index.classes[label - 1]}' has {len(pool)} images of at least "
-                    f"{index.min_object_pixels} px in the {where} list, but {shot}-shot episodes need {shot + 1}; "
-                    f"lower index.min_object_pixels{' or plan.shots' if shot > 1 else ''}"
-                    f"{', or list the class under episodes.exclude_classes' if where == 'validation' else ''}"
+                    f"{index.min_object_pixels} px in the {where} list, but {needed}; {', or '.join(ways)}"
                 )
         self._shot = shot
         self._queries = np.unique(np.concatenate(list(self._pools.values())))

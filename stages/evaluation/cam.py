@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.random import key_to_seed
 from stages.data.index import Index
 from stages.evaluation.bank import FeatureBank
@@ -46,6 +47,11 @@ class CamPredictor:
         Device.
     memory_mb
         Memory that features of queries may take; 0 for a default.
+
+    Raises
+    ------
+    InputError
+        When asked for an episode one of whose supports shows nothing of its object at the network's size.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class CamPredictor:
         memory_mb: int,
     ) -> None:
         self._network, self._params = network.to(place), params
-        self._image, self._mask = image, support_mask
+        self._index, self._image, self._mask = index, image, support_mask
         self._side = about["size"] if about["geometry"] == "resize" else 0
         self._size = (lambda _: (self._side, self._side)) if self._side else index.size
         self._extract = FeatureExtractor(network.encoder, about["precision"], place)
@@ -81,6 +87,11 @@ class CamPredictor:
         """A support of which nothing but the object is left."""
         colours, mask = self._image(image), self._mask(image)
         shown, known = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
+        if not (known == label).any():
+            raise InputError(
+                f"support {self._index.ids[image]}: at {self._side} px nothing is left of its "
+                f"'{self._index.classes[label - 1]}'; raise cam.size or index.min_object_pixels"
+            )
         shown[known != label] = 0
         return shown
 

@@ -17,7 +17,10 @@ from stages.models.srofb import Cells, Task, classify, confident_cells, query_ce
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
-BATCH_MB = {"cpu": 8, "cuda": 4096}  # of cells of classifiers trained side by side; for a CPU small ones have no gain
+BATCH_MB = {
+    "cpu": 8,
+    "cuda": 4096,
+}  # of cells of classifiers side by side; more are no faster on a CPU
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from stages.core.labels import VOID
 from stages.ops import draws
 from stages.sections.srofb import SrofbParams
 
-CELLS = {"cpu": 1024, "cuda": 1 << 20}  # of all tasks of a batch at a time: a cache full; what fills a GPU with work
+PART_MB = {"cpu": 1, "cuda": 256}  # of hidden units of all tasks at a time: a cache full; what fills a GPU with work
 AHEAD = 8  # columns before the features: the bias's, and zeros, as tensor cores want rows of whole 16 bytes
 MIN_ROWS = 256  # of each task: under it the products are too small to be fast
 
@@ -179,14 +179,14 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
     w2 = both[:, :, 1:] - both[:, :, :1]  # (B, 1 + H, 1)
     keep = max(1, round(256 * (1 - params.dropout)))
     grow, words = 256 / keep, -(-params.hidden // 4)
-    rows = max(MIN_ROWS, CELLS[batch.cells.device.type] // tasks)
+    rows = max(MIN_ROWS, (PART_MB[batch.cells.device.type] << 20) // (4 * params.hidden * tasks))
     counted = draws.counters(count * words, batch.cells.device).split(rows * words)
     parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
         narrow, gradient1, gradient2 = w1.to(kind), torch.zeros_like(w1), torch.zeros_like(w2)
         for cells, is_fg, weights, numbers in parts:
-            drawn = draws.octets(keys, numbers).unflatten(1, (cells.shape[1], -1))[:, :, : params.hidden]
+            drawn = draws.octets(keys, numbers).view(tasks, cells.shape[1], 4 * words)[:, :, : params.hidden]
             hidden = (cells @ narrow).float().relu_()  # (B, n, H)
             hidden = _where(hidden, (~drawn).float(), 255 - keep)  # dropout: where what was drawn is under keep
             difference = hidden @ (grow * w2[:, 1:]) + w2[:, :1]  # (B, n, 1)

@@ -42,11 +42,12 @@ def weights_of(scores: Tensor, weighting: str) -> Tensor:
     """What weighs the maps of the known classes, (E, n): the scores (B, Eq. 2), or how alike they say the classes are.
 
     A score is a logit, and negative for nearly every class: two negative ones multiply to a large positive. ``sigmoid``
-    is each class's own probability under Eq. 1, ``softmax`` shares one among the classes.
+    is each class's own probability under Eq. 1, divided by their sum, so that Eq. 3, which takes any factor out, is not
+    left with rounding; ``softmax`` shares one among the classes.
     """
     if weighting == "scores":
         return scores
-    return scores.sigmoid() if weighting == "sigmoid" else scores.softmax(1)
+    return (F.logsigmoid(scores) if weighting == "sigmoid" else scores).softmax(1)
 
 
 def prior_map(maps: Tensor, weights: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Params(Schedule):
     decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (10 epochs).")]
     decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (0.7).")]
     classifier_iterations: Annotated[
-        int, Limit(ge=0, description="First iterations, which train the classification branch alone.")
+        int, Limit(ge=0, description="First iterations, in which the classification loss alone is learned from.")
     ]
     episodes: Annotated[int, Limit(ge=1, description="Support–query pairs of an iteration (8).")]
     objects: Annotated[int, Limit(ge=1, description="Masked objects of an iteration that are classified.")]
@@ -62,9 +62,10 @@ class Params(Schedule):
 
     @model_validator(mode="after")
     def _ordered(self) -> Params:
-        if self.classifier_iterations > self.iterations:
+        if self.classifier_iterations >= self.iterations:
             raise ValueError(
-                f"classifier_iterations is {self.classifier_iterations}; expected at most iterations, {self.iterations}"
+                f"classifier_iterations is {self.classifier_iterations}; expected fewer than iterations, "
+                f"{self.iterations}: the segmentation branch is trained in the rest"
             )
         return self
 
