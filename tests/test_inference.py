@@ -191,6 +191,19 @@ def test_a_score_asks_for_masks_that_fit(bundle: Path) -> None:
             segmenter.score(images, masks)
 
 
+@pytest.mark.parametrize(("drawn", "rest", "missing"), [(1, 0, "object"), (1, 255, "object"), (0, 1, "background")])
+def test_what_lies_between_the_cells_is_told_and_can_be_matched(
+    bundle: Path, drawn: int, rest: int, missing: str
+) -> None:
+    image, mask = np.zeros((96, 96, 3), np.uint8), np.full((96, 96), rest, np.uint8)
+    mask[3, 3], mask[4, 4] = drawn, 0
+    told = f"at 500 px no mask shows {missing} in the middle of a cell.*or take the variant spfl"
+    for variant in REFINEMENTS:
+        with pytest.raises(InputError, match=told):
+            Segmenter(bundle, variant=variant, side=500).fit([image], [mask])
+    assert Segmenter(bundle, variant="spfl").fit([image], [mask]).predict([image])[0].shape == (96, 96)
+
+
 def test_an_object_that_vanishes_when_shrunk_is_told(bundle: Path) -> None:
     image, mask = np.zeros((500, 500, 3), np.uint8), np.zeros((500, 500), np.uint8)
     mask[3, 3] = 1

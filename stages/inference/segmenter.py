@@ -144,9 +144,21 @@ class Segmenter:
         self._bank.load(set(self._seen.images))
         encoder = self.bundle_.about["encoder"]
         ways = [Refinement(name, REFINEMENTS[name], self.bundle_.srofb) for name in REFINEMENTS if name == self.variant]
+        if ways:
+            self._check_cells()
         self._predictor = Predictor(self._bank, encoder["scale"], ways, half=self._extract.half)
         self._fitted = self.variant, self.side, self.seed, self.episode
         return self
+
+    def _check_cells(self) -> None:
+        """The classifier learns from cells, and a cell's label is that of its middle pixel: some of both are needed."""
+        held = {int(label) for image in self._seen.images for label in self._bank.cell_labels(image, OBJECT).unique()}
+        for label, what in ((OBJECT, "object"), (0, "background")):
+            if label not in held:
+                raise InputError(
+                    f"at {self.side} px no mask shows {what} in the middle of a cell, from which the classifier "
+                    f"learns; raise side, mark more of it, or take the variant {MATCHING}"
+                )
 
     def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
         """Logits of pictures, one after another, with a few of them held at a time: (H, W) float32, above zero object.
