@@ -218,7 +218,7 @@ def _cam_protocol(about: dict[str, Any], params: Params) -> str:
     """What the rows of the CAM prior depend on beside the others' protocol."""
     words = [about["resolution"], "tests too" if about["geometry"] == "resize" else "tests at own size", "layer3"]
     words += [
-        f"{about['frozen']} parts frozen, {about['unseen']}. known fold plays unseen, wiring {about['wiring']}",
+        *(f"{name} {about[name]}" for name in ("frozen", "unseen", "wiring")),
         f"prior {about['prior']} by {about['weighting']}",
         f"mean of {params.cam_fusion}",
         f"map cut at {params.cam_threshold:g}",
