@@ -16,8 +16,9 @@ from PIL import Image
 
 from stages.core.errors import InputError
 from stages.core.files import told_when_full, whole_file
+from stages.inference.inputs import shown_pair
 from stages.inference.photos import bytes_of, read_mask, read_photo
-from stages.inference.segmenter import probability, shown_pair
+from stages.inference.segmenter import probability
 from stages.ops.drawing import small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"

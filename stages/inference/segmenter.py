@@ -11,17 +11,15 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from stages.core.compute import pick_device
 from stages.core.errors import InputError
-from stages.core.labels import VOID
 from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Predictor, Refinement
 from stages.evaluation.variants import REFINED, REFINEMENTS
 from stages.inference.bundle import load_bundle
-from stages.inference.photos import colours_of, labels_of, read_mask, read_photo
+from stages.inference.inputs import OBJECT, Mask, Photo, colours, listed, named, shown, shown_pair, values_of
 from stages.models.extraction import FeatureExtractor
 from stages.ops.counts import object_iou
 from stages.ops.matching import upsample
@@ -29,10 +27,6 @@ from stages.ops.matching import upsample
 MATCHING = "spfl"
 VARIANTS = (MATCHING, *REFINEMENTS)
 SIDE_PX = 512
-OBJECT = 1
-
-Photo = NDArray[np.uint8] | Image.Image | Path | str
-Mask = NDArray[Any] | Image.Image | Path | str
 
 
 @dataclass
@@ -129,12 +123,12 @@ class Segmenter:
             One each: (H, W) arrays of 1 (or true) the object, 0 the rest and 255 neither, or paths to such files
             (:func:`stages.inference.photos.read_mask`).
         """
-        photos, labels = list(_listed(images, "images")), list(_listed(masks, "masks"))
+        photos, labels = list(listed(images, "images")), list(listed(masks, "masks"))
         if len(photos) != len(labels) or not photos:
             raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
         self._open()
         made = [
-            shown_pair(_colours(photo), _values(mask, number), self.side, _named(mask, f"mask {number}"))
+            shown_pair(colours(photo), values_of(mask, number), self.side, named(mask, f"mask {number}"))
             for number, (photo, mask) in enumerate(zip(photos, labels, strict=True))
         ]
         self._seen = _Seen(dict(enumerate(image for image, _ in made)), dict(enumerate(mask for _, mask in made)))
@@ -167,11 +161,11 @@ class Segmenter:
         """
         if not hasattr(self, "n_supports_"):
             raise InputError("the segmenter is not fitted; call fit(images, masks) first")
-        return self._each(iter(_listed(images, "images")))
+        return self._each(iter(listed(images, "images")))
 
     def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
         while chunk := list(islice(photos, self._extract.batch)):
-            yield from self._predicted([_colours(photo) for photo in chunk])
+            yield from self._predicted([colours(photo) for photo in chunk])
 
     def decision_function(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
         """Logits of the object minus those of the rest, one (H, W) float32 a picture."""
@@ -187,14 +181,14 @@ class Segmenter:
 
     def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
         """Mean over pictures of the object's IoU; void pixels do not count, and 1 where there is nothing to find."""
-        photos, truths = list(_listed(images, "images")), list(_listed(masks, "masks"))
+        photos, truths = list(listed(images, "images")), list(listed(masks, "masks"))
         if len(photos) != len(truths) or not photos:
             raise InputError(f"{len(photos)} images, {len(truths)} masks; expected as many of both, and at least one")
         found = []
         for number, (logits, truth) in enumerate(zip(self.each(photos), truths, strict=True)):
-            mask = _values(truth, number)
+            mask = values_of(truth, number)
             if mask.shape != logits.shape:
-                name = _named(truth, f"mask {number}")
+                name = named(truth, f"mask {number}")
                 raise InputError(f"{name}: of shape {mask.shape}, its picture {logits.shape}; make them equal")
             iou = object_iou((logits > 0).astype(np.uint8), mask)
             found.append(1.0 if iou is None else iou)
@@ -231,83 +225,6 @@ class Segmenter:
             yield upsample(found.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
 
 
-def shown(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) as the network sees it: at most ``side`` px long."""
-    size = _size(image.shape[0], image.shape[1], side)
-    if size == image.shape[:2]:
-        return image
-    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-
-
-def shown_pair(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], side: int, name: str
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A support and its mask (1 object, 0 rest, 255 neither) as the network sees them.
-
-    Raises
-    ------
-    InputError
-        Naming the mask, if the sizes differ, or object or background are missing or too small to be seen.
-    """
-    height, width = mask.shape
-    if (height, width) != image.shape[:2]:
-        raise InputError(
-            f"{name}: the mask is {width}×{height} px, its picture {image.shape[1]}×{image.shape[0]}; make them equal"
-        )
-    size = _size(height, width, side)
-    seen = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-    for value, what in ((OBJECT, "object"), (0, "background")):
-        if not (mask == value).any():
-            raise InputError(f"{name}: the mask has no {what}; expected some of both")
-        if not (seen == value).any():
-            raise InputError(f"{name}: at {side} px nothing is left of the {what}; raise side")
-    return shown(image, side), seen
-
-
-def _size(height: int, width: int, side: int) -> tuple[int, int]:
-    scale = min(1.0, side / max(height, width))
-    return max(1, round(scale * height)), max(1, round(scale * width))
-
-
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits to probabilities of the object."""
     return torch.from_numpy(logits).sigmoid().numpy()
-
-
-def _listed(given: Iterable[Any], what: str) -> Iterable[Any]:
-    picture = isinstance(given, np.ndarray) and (given.ndim < 3 or given.shape[2:] == (3,))
-    if picture or isinstance(given, (str, Path, Image.Image)):
-        raise InputError(f"{what} is a single one; expected a list")
-    return given
-
-
-def _named(given: object, otherwise: str) -> str:
-    return str(given) if isinstance(given, (Path, str)) else otherwise
-
-
-def _colours(photo: Photo) -> NDArray[np.uint8]:
-    if isinstance(photo, (Path, str)):
-        return read_photo(Path(photo))
-    image = colours_of(photo, "a picture") if isinstance(photo, Image.Image) else photo
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"a picture is a {type(image).__name__}; expected an array, a PIL picture or a path")
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise InputError(f"a picture is {image.dtype} of shape {image.shape}; expected uint8, (H, W, 3) or (H, W)")
-    if not image.size:
-        raise InputError(f"a picture of shape {image.shape} has no pixels; expected some")
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-
-
-def _values(mask: Mask, number: int) -> NDArray[np.uint8]:
-    if isinstance(mask, (Path, str)):
-        return read_mask(Path(mask))
-    if isinstance(mask, Image.Image):
-        return labels_of(mask, f"mask {number}")
-    values = np.asarray(mask)
-    if values.dtype.kind in "iu" and np.array_equal(np.unique(values), (0, VOID)):
-        raise InputError(f"mask {number} holds 0 and 255, which is neither object nor background here; give mask > 0")
-    if values.ndim != 2 or values.dtype.kind not in "biu" or not np.isin(values, (0, OBJECT, VOID)).all():
-        raise InputError(
-            f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither)"
-        )
-    return values.astype(np.uint8)

@@ -19,8 +19,9 @@ from PIL import Image
 from werkzeug.datastructures import FileStorage
 
 from stages.core.errors import InputError
+from stages.inference.inputs import shown_pair
 from stages.inference.photos import mask_of, photo_of
-from stages.inference.segmenter import Segmenter, probability, shown_pair
+from stages.inference.segmenter import Segmenter, probability
 from stages.ops.drawing import small_overlay
 
 MOST_BYTES = 400 << 20  # of one request
