@@ -38,10 +38,10 @@ from stages.models.srofb import Cells, Task, classify, parameter_count
 from stages.ops import augment
 from stages.ops.clustering import _kmeans, nearest, normalise
 from stages.ops.geometry import Pictures, gather, pack, squares, windows
-from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match_many, support_prototypes
 from stages.ops.pooling import pool, region_weights
+from stages.ops.pseudolabels import pseudo_labels
 from stages.sections.srofb import SrofbParams
 from stages.training.learners import JointLearner, MatchingLearner
 from stages.training.loop import compile_parts

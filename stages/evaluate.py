@@ -37,7 +37,7 @@ from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import Prediction, Predictor, Refinement
 from stages.evaluation.scoring import Predicts, predict_and_score, rows_of
-from stages.evaluation.variants import CAM, MAP, REFINED, REFINEMENTS, SUPPORT_ONLY, VARIANTS
+from stages.evaluation.variants import CAM, MAP, REFINED, REFINEMENTS, SPFL, SUPPORT_ONLY, VARIANTS
 from stages.models.cam import CamNetwork, load_cam
 from stages.models.encoder import Encoder, load_encoder, new_encoder
 from stages.models.extraction import FeatureExtractor
@@ -72,7 +72,7 @@ def _predictors(
     refinements = [Refinement(name, with_query, srofb) for name, with_query in REFINEMENTS.items()]
     for variant in (name for name in VARIANTS if name in encoders):
         net, about = encoders[variant]
-        ways = refinements if variant == "spfl" else []
+        ways = refinements if variant == SPFL else []
         extract = FeatureExtractor(net, about["precision"], place)
         yield (
             variant,
@@ -150,7 +150,7 @@ def run(
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
     cases = read_cases(episodes, data, fold, shot)
-    trained = {"baseline": baseline, "spfl": spfl, **({"spfl-single-level": single_level} if single_level else {})}
+    trained = {"baseline": baseline, SPFL: spfl, **({"spfl-single-level": single_level} if single_level else {})}
     base = data.base_names(fold)
     encoders, branches = _encoders(weights, encoder, trained, fold, base), load_cam(cam, fold, base) if cam else None
     resolution = _resolution(encoders)
@@ -198,7 +198,7 @@ def _about(
     srofb: SrofbParams,
 ) -> dict[str, Any]:
     """What lies beside the rows: protocol, classes, parameters, how the networks were trained."""
-    net, scored = encoders["spfl"][0], {case.label for case in cases}
+    net, scored = encoders[SPFL][0], {case.label for case in cases}
     refined = _size(net) + parameter_count(net.channels, srofb.hidden)
     sizes = {SUPPORT_ONLY: refined, REFINED: refined}
     training = {name: details for name, (_, details) in encoders.items() if name != "pretrained"}

@@ -26,7 +26,7 @@ from stages.data.index import read_index
 from stages.data.store import read_mask, read_rgb
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor
-from stages.ops.labels import pseudo_labels
+from stages.ops.pseudolabels import pseudo_labels
 
 
 def _read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:

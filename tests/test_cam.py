@@ -221,6 +221,12 @@ def test_one_class_cannot_be_told_from_others(project: Project) -> None:
     assert [part.tolist() for part in roles(other, params, 0)] == [[7, 8], [6]]
 
 
+def test_a_class_that_no_training_image_holds_is_told(project: Project) -> None:
+    index = replace(read_index(project.path("index/index.h5")), novel_images="drop")
+    with pytest.raises(InputError, match=r"training list, but one is needed; .* or set index.novel_images to keep"):
+        EpisodeSampler(index, np.array([], np.int64), np.array([1]), 0, "training")
+
+
 def test_a_support_of_which_nothing_is_left_is_named(project: Project, store: ImageStore, cases: list[Case]) -> None:
     made = predictor(project, store)
     made._mask = lambda image: np.zeros_like(store.mask(image))

@@ -58,13 +58,13 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
     (checks.generated_files, "stages/train.py", "import torch", "import stages.ops.metrics\nimport torch", "dvc.yaml"),
     (checks.generated_files, "stages/features.py", "params: Params,", "params: Params, s: SrofbParams,", "dvc.yaml"),
     (checks.presets_validate, "params.yaml", "tau:", "tua:", "unknown key 'tua' in section 'regions'"),
-    (checks.imports_point_one_way, "stages/ops/labels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
+    (checks.imports_point_one_way, "stages/ops/pseudolabels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
     (
         checks.imports_point_one_way,
-        "stages/ops/labels.py",
+        "stages/ops/pseudolabels.py",
         "import torch\n",
         "import torch\nfrom stages.models import resnet\n",
-        "stages/ops/labels.py: imports stages.models",
+        "stages/ops/pseudolabels.py: imports stages.models",
     ),
     (
         checks.imports_point_one_way,

@@ -24,9 +24,10 @@ from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import Predictor, Refinement
 from stages.evaluation.variants import REFINEMENTS
+from stages.evaluation.variants import SPFL as MATCHING
 from stages.inference import Segmenter
 from stages.inference.bundle import load_bundle
-from stages.inference.segmenter import MATCHING, VARIANTS
+from stages.inference.segmenter import VARIANTS
 from stages.models.extraction import FeatureExtractor
 from stages.ops.counts import object_iou
 from stages.ops.matching import upsample

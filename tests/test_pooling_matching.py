@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core.labels import VOID, binary
-from stages.ops.labels import pseudo_labels
 from stages.ops.losses import upsampled_cross_entropy
 from stages.ops.matching import match, sides, support_prototypes, upsample
 from stages.ops.pooling import EPSILON, pool, splat_labels, splat_masks, up_matrix
+from stages.ops.pseudolabels import pseudo_labels
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
 

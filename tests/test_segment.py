@@ -18,8 +18,7 @@ import pytest
 from PIL import Image
 
 from stages.__main__ import main
-from stages.evaluation.variants import REFINED
-from stages.inference.segmenter import MATCHING
+from stages.evaluation.variants import REFINED, SPFL
 from tests.makers import disc
 
 
@@ -249,7 +248,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
         "picture 2.png",
     ]
     capfd.readouterr()
-    assert segment(bundle, support, query, tmp_path / "out", "--variant", MATCHING) == 2
+    assert segment(bundle, support, query, tmp_path / "out", "--variant", SPFL) == 2
     assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
 
 

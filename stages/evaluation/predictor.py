@@ -17,10 +17,7 @@ from stages.models.srofb import Cells, Task, classify, confident_cells, query_ce
 from stages.ops.matching import match_many
 from stages.sections.srofb import SrofbParams
 
-BATCH_MB = {
-    "cpu": 8,
-    "cuda": 4096,
-}  # of cells of classifiers side by side; more are no faster on a CPU
+BATCH_MB = {"cpu": 8, "cuda": 4096}  # of classifiers' cells side by side; more are no faster on a CPU
 
 
 @dataclass(frozen=True)

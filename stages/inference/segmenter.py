@@ -17,15 +17,14 @@ from stages.core.errors import InputError
 from stages.evaluation.bank import SupportBank
 from stages.evaluation.cases import Case
 from stages.evaluation.predictor import Predictor, Refinement
-from stages.evaluation.variants import REFINED, REFINEMENTS
+from stages.evaluation.variants import REFINED, REFINEMENTS, SPFL
 from stages.inference.bundle import load_bundle
 from stages.inference.inputs import OBJECT, Mask, Photo, colours, listed, named, shown, shown_pair, values_of
 from stages.models.extraction import FeatureExtractor
 from stages.ops.counts import object_iou
 from stages.ops.matching import upsample
 
-MATCHING = "spfl"
-VARIANTS = (MATCHING, *REFINEMENTS)
+VARIANTS = (SPFL, *REFINEMENTS)
 SIDE_PX = 512
 
 
@@ -151,7 +150,7 @@ class Segmenter:
             if label not in held:
                 raise InputError(
                     f"at {self.side} px no mask shows {what} in the middle of a cell, from which the classifier "
-                    f"learns; raise side, mark more of it, or take the variant {MATCHING}"
+                    f"learns; raise side, mark more of it, or take the variant {SPFL}"
                 )
 
     def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
@@ -214,7 +213,7 @@ class Segmenter:
         self._seen.images |= {number: shown(image, side) for number, image in queries.items()}
         try:
             cases = [Case(seed, episode, number, OBJECT, supports) for number in queries]
-            made = self._predictor(cases, MATCHING)
+            made = self._predictor(cases, SPFL)
             found = {one.case.query: one.logits for one in made if one.variant == variant}
         finally:
             self._bank.forget(set(queries))

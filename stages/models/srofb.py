@@ -184,12 +184,13 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
     parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
-        narrow, gradient1, gradient2 = w1.to(kind), torch.zeros_like(w1), torch.zeros_like(w2)
+        narrow, up = w1.to(kind), grow * w2[:, 1:]
+        gradient1, gradient2 = torch.zeros_like(w1), torch.zeros_like(w2)
         for cells, is_fg, weights, numbers in parts:
             drawn = draws.octets(keys, numbers).view(tasks, cells.shape[1], 4 * words)[:, :, : params.hidden]
             hidden = (cells @ narrow).float().relu_()  # (B, n, H)
             hidden = _where(hidden, (~drawn).float(), 255 - keep)  # dropout: where what was drawn is under keep
-            difference = hidden @ (grow * w2[:, 1:]) + w2[:, :1]  # (B, n, 1)
+            difference = hidden @ up + w2[:, :1]  # (B, n, 1)
             error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
             gradient2[:, 1:] += grow * (hidden.mT @ error)
             gradient2[:, :1] += error.sum(1, keepdim=True)
@@ -197,7 +198,7 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
             back = _where(error.expand_as(hidden), hidden, 0)
             gradient1 += (cells.mT @ back.to(kind)).float()
         # Each of two opposite rows moves by the rate: their difference by twice that.
-        w1 -= params.learning_rate * grow * w2[:, 1:].mT * gradient1
+        w1 -= params.learning_rate * up.mT * gradient1
         w2 = w2 - 2 * params.learning_rate * gradient2
     return w1, w2
 

@@ -1,4 +1,4 @@
-"""Pseudo labels, and what follows from a pseudo-label map's numbering (A6)."""
+"""Pseudo labels of every pixel (A6)."""
 
 from __future__ import annotations
 
