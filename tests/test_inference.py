@@ -1,10 +1,8 @@
-"""Segmenter and bundle."""
+"""The segmenter: predictions of the pipeline, an estimator's manners, and what it refuses."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from stages.core.errors import InputError
 from stages.data.index import Index, read_index
@@ -31,7 +27,7 @@ from stages.inference.segmenter import VARIANTS
 from stages.models.extraction import FeatureExtractor
 from stages.ops.counts import object_iou
 from stages.ops.matching import upsample
-from tests.makers import SPFL, Project, disc
+from tests.makers import Project, disc
 
 RGB = NDArray[np.uint8]
 
@@ -226,98 +222,3 @@ def test_wrong_parameters_are_told(bundle: Path, params: dict[str, Any], told: s
 
 
 # The bundle
-
-
-def test_a_bundle_tells_where_it_comes_from(bundle: Path, project: Project, index: Index) -> None:
-    read = load_bundle(bundle)
-    assert read.about["classes"] == index.names(index.base(0))
-    assert read.about["encoder"]["stage"] == "train"
-    assert set(read.about["sources"]) == {"encoder", "index", "prototypes"}
-    assert read.prototypes["bg/level1/centres"].shape[0] == 4
-    trained = load_file(project.path(SPFL))
-    assert all(torch.equal(value, read.encoder.state_dict()[name]) for name, value in trained.items())
-
-
-def test_the_same_bundle_has_the_same_bytes(bundle: Path, project: Project, tmp_path: Path) -> None:
-    words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
-    words += ["--prototypes", project.path("prototypes/fold0.h5"), "--out", tmp_path / "again.safetensors"]
-    assert project.run("export", *words) == 0
-    assert (tmp_path / "again.safetensors").read_bytes() == bundle.read_bytes()
-
-
-def test_records_of_everything_that_led_to_a_bundle_are_packed(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(project.root)
-    for shard in range(2):
-        words = ["--shard", shard, "--out", f"artifacts/images/{shard}.h5"]
-        assert project.run("images", *words, "--record", tmp_path / f"records/images/{shard}.json") == 0
-    index = ["--images", "artifacts/images/0.h5", "artifacts/images/1.h5", "--out", "artifacts/index/index.h5"]
-    assert project.run("index", *index, "--record", tmp_path / "records/index.json") == 0
-    export = ["--index", "artifacts/index/index.h5", "--provenance", tmp_path / "records"]
-    encoder = project.path("baseline/fold0/1shot/weights.safetensors")
-    capsys.readouterr()
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 2
-    assert "no record there has made the file with MD5" in capsys.readouterr().err
-    made = json.loads((tmp_path / "records/index.json").read_text())
-    made["stage"], made["inputs"] = "baseline", {"artifacts/images/0.h5": next(iter(made["inputs"].values()))}
-    index_md5 = made["outputs"].pop("artifacts/index/index.h5")
-    made["outputs"]["encoder"] = hashlib.md5(encoder.read_bytes()).hexdigest()
-    (tmp_path / "records/baseline.json").write_text(json.dumps(made))
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 2
-    assert "not the index that" in capsys.readouterr().err
-    made["inputs"]["artifacts/index/index.h5"] = index_md5
-    (tmp_path / "records/baseline.json").write_text(json.dumps(made))
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 0
-    records = load_bundle(tmp_path / "b.safetensors").about["provenance"]
-    assert [record["stage"] for record in records] == ["baseline", "index", "images", "images"]
-
-
-def _damaged(bundle: Path, path: Path, change: str) -> None:
-    with safe_open(bundle, framework="pt") as file:
-        about = json.loads(file.metadata()["novelseg-bundle"])
-    tensors = load_file(bundle)
-    if change == "version":
-        about["version"] = 99
-    elif change == "tensor":
-        tensors.pop("encoder.resnet.conv1.weight")
-    elif change == "precision":
-        about["encoder"]["precision"] = "fp7"
-    elif change == "head":
-        about.pop("classes")
-    elif change == "arch":
-        about["encoder"]["arch"] = "resnet7"
-    else:
-        about["srofb"]["hidden"] = -1
-    save_file(tensors, path, {"novelseg-bundle": json.dumps(about)})
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ("version", "is of another version, this code reads 1"),
-        ("tensor", "not a whole bundle"),
-        ("arch", "not a whole bundle"),
-        ("precision", "not a whole bundle"),
-        ("head", "not a whole bundle"),
-        ("srofb", "not a whole bundle"),
-    ],
-)
-def test_a_bundle_that_is_not_whole_is_refused(bundle: Path, tmp_path: Path, change: str, told: str) -> None:
-    _damaged(bundle, tmp_path / "bad.safetensors", change)
-    with pytest.raises(InputError, match=told):
-        Segmenter.load(tmp_path / "bad.safetensors")
-
-
-def test_other_files_are_no_bundles(bundle: Path, project: Project, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a 'novelseg-bundle' file; make it with"):
-        Segmenter.load(project.path(SPFL))
-    with pytest.raises(InputError, match="no such file; make it with"):
-        Segmenter.load(tmp_path / "none.safetensors")
-    for head in ("{", "[]", "{}"):
-        save_file({"a": torch.zeros(1)}, tmp_path / "head.safetensors", {"novelseg-bundle": head})
-        with pytest.raises(InputError, match=r"head is not that of|of another version"):
-            Segmenter.load(tmp_path / "head.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes(bundle.read_bytes()[:900])
-    with pytest.raises(InputError, match="not a readable novelseg-bundle file"):
-        Segmenter.load(tmp_path / "cut.safetensors")
