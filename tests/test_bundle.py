@@ -6,10 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -18,8 +16,6 @@ from stages.data.index import Index, read_index
 from stages.inference import Segmenter
 from stages.inference.bundle import load_bundle
 from tests.makers import SPFL, Project
-
-RGB = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")

@@ -156,50 +156,72 @@ class _Batch:
         return _Batch(cells, is_fg, weights, draws.to_keys([task.key for task in tasks], first.device))
 
 
-def _where(values: Tensor, number: Tensor, above: float) -> Tensor:
+def _where(values: Tensor, number: Tensor, above: float, out: Tensor) -> None:
     """``values`` where a number lies above a limit, else zero, in one pass.
 
     It is what torch calls the gradient of a threshold; on a CPU a comparison and a choice take ten times as long.
     """
-    found: Tensor = torch.ops.aten.threshold_backward(values, number, above)
-    return found
+    torch.ops.aten.threshold_backward.grad_input(values, number, above, grad_input=out)
+
+
+def _product(cells: Tensor, other: Tensor, out: Tensor) -> None:
+    """``cells @ other``, multiplied as the cells are stored."""
+    if cells.dtype == out.dtype:
+        torch.bmm(cells, other, out=out)
+    else:
+        out.copy_(cells @ other.to(cells.dtype))
+
+
+def _start(keys: Tensor, inputs: int, hidden: int) -> tuple[Tensor, Tensor]:
+    """Weights of the first layer, (B, 8 + C, H), and of the second, (B, 1 + H, 1).
+
+    The second layer is one row: with two classes only the difference of their logits matters.
+    """
+    w1 = _first_weights(draws.branch(keys, 0), inputs, hidden)
+    both = _first_weights(draws.branch(keys, 1), hidden, 2)
+    return torch.cat([w1[:, :1], torch.zeros_like(w1[:, : AHEAD - 1]), w1[:, 1:]], 1), both[:, :, 1:] - both[:, :, :1]
 
 
 def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tensor]:
-    """Full-batch SGD by hand: the same sums as autograd's, without its copies, a few cells at a time.
+    """Full-batch SGD by hand: the same sums as autograd's, a few cells at a time, in room that is made once.
 
-    The second layer is one row: with two classes only the difference of their logits matters, and its gradient is
-    that of both. Factors that all cells share (what dropout divides by, the second layer's weights on the way back)
-    are left to the sums.
+    Factors that all cells share (what dropout divides by, the second layer's weights on the way back) are left to
+    the sums. A unit that is awake passes on its cell's product with its weights, so that its gradient in the second
+    layer is the product of its weights with their own gradient: no pass over the cells.
     """
-    kind, (tasks, count, inputs) = batch.cells.dtype, batch.cells.shape
-    w1 = _first_weights(draws.branch(batch.keys, 0), inputs - AHEAD, params.hidden)
-    w1 = torch.cat([w1[:, :1], torch.zeros_like(w1[:, : AHEAD - 1]), w1[:, 1:]], 1)  # (B, 8 + C, H)
-    both = _first_weights(draws.branch(batch.keys, 1), params.hidden, 2)
-    w2 = both[:, :, 1:] - both[:, :, :1]  # (B, 1 + H, 1)
+    place, (tasks, count, inputs) = batch.cells.device, batch.cells.shape
+    w1, w2 = _start(batch.keys, inputs - AHEAD, params.hidden)
     keep = max(1, round(256 * (1 - params.dropout)))
     grow, words = 256 / keep, -(-params.hidden // 4)
-    rows = max(MIN_ROWS, (PART_MB[batch.cells.device.type] << 20) // (4 * params.hidden * tasks))
-    counted = draws.counters(count * words, batch.cells.device).split(rows * words)
+    rows = min(count, max(MIN_ROWS, (PART_MB[place.type] << 20) // (4 * params.hidden * tasks)))
+    counted = draws.counters(count * words, place).split(rows * words)
     parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
+    numbers_room = torch.empty((2, tasks, rows * words), dtype=torch.int32, device=place)
+    drawn_room = torch.empty((tasks, rows, 4 * words), device=place)
+    hidden_room, back_room = (torch.empty((tasks, rows, params.hidden), device=place) for _ in range(2))
+    moved = torch.empty_like(w1)
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
-        narrow, up = w1.to(kind), grow * w2[:, 1:]
-        gradient1, gradient2 = torch.zeros_like(w1), torch.zeros_like(w2)
+        up = grow * w2[:, 1:]
+        gradient, surplus = torch.zeros_like(w1), torch.zeros_like(w2[:, :1])
         for cells, is_fg, weights, numbers in parts:
-            drawn = draws.octets(keys, numbers).view(tasks, cells.shape[1], 4 * words)[:, :, : params.hidden]
-            hidden = (cells @ narrow).float().relu_()  # (B, n, H)
-            hidden = _where(hidden, (~drawn).float(), 255 - keep)  # dropout: where what was drawn is under keep
+            some = cells.shape[1]
+            octets = draws.octets(keys, numbers, numbers_room[:, :, : some * words]).bitwise_not_()
+            drawn = drawn_room[:, :some].copy_(octets.view(tasks, some, -1))[:, :, : params.hidden]
+            hidden, back = hidden_room[:, :some], back_room[:, :some]  # (B, n, H)
+            _product(cells, w1, hidden)
+            hidden.relu_()
+            _where(hidden, drawn, 255 - keep, hidden)  # dropout: where what was drawn is under keep
             difference = hidden @ up + w2[:, :1]  # (B, n, 1)
             error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
-            gradient2[:, 1:] += grow * (hidden.mT @ error)
-            gradient2[:, :1] += error.sum(1, keepdim=True)
-            # What was dropped or not above zero has no gradient.
-            back = _where(error.expand_as(hidden), hidden, 0)
-            gradient1 += (cells.mT @ back.to(kind)).float()
-        # Each of two opposite rows moves by the rate: their difference by twice that.
-        w1 -= params.learning_rate * up.mT * gradient1
-        w2 = w2 - 2 * params.learning_rate * gradient2
+            surplus += error.sum(1, keepdim=True)
+            _where(error.expand_as(hidden), hidden, 0, back)  # what was dropped or not above zero has no gradient
+            _product(cells.mT, back, moved)
+            gradient += moved
+        # Each of two opposite rows of the second layer moves by the rate: their difference by twice that.
+        second = torch.cat([surplus, grow * (w1 * gradient).sum(1).unsqueeze(2)], 1)
+        w1 -= params.learning_rate * up.mT * gradient
+        w2 = w2 - 2 * params.learning_rate * second
     return w1, w2
 
 

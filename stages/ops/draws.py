@@ -14,10 +14,12 @@ SHIFTS, MULTIPLIERS = (16, 15, 16), (0x7FEB352D, 0x846CA68B - (1 << 32))
 GOLDEN = 0x9E3779B9 - (1 << 32)  # 2³² over the golden ratio: consecutive counters lie far apart
 
 
-def mix(values: Tensor) -> Tensor:
-    """Hash int32 values in place."""
+def mix(values: Tensor, spare: Tensor | None = None) -> Tensor:
+    """Hash int32 values in place; ``spare`` is room of the same shape, to be written over."""
+    shifted = torch.empty_like(values) if spare is None else spare
     for shift, multiplier in zip(SHIFTS, (*MULTIPLIERS, 1), strict=True):
-        values ^= (values >> shift) & ((1 << (32 - shift)) - 1)  # the shift copies the sign: cut it off
+        torch.bitwise_right_shift(values, shift, out=shifted)
+        values ^= shifted.bitwise_and_((1 << (32 - shift)) - 1)  # the shift copies the sign: cut it off
         if multiplier != 1:
             values *= multiplier
     return values
@@ -49,6 +51,9 @@ def uniform(keys: Tensor, counted: Tensor) -> Tensor:
     return ((words(keys, counted) >> 8) & 0xFFFFFF).float() / (1 << 24)
 
 
-def octets(keys: Tensor, counted: Tensor) -> Tensor:
-    """Numbers 0…255, four to a counter: (B, 4·N) uint8."""
-    return words(keys, counted).view(torch.uint8)
+def octets(keys: Tensor, counted: Tensor, room: Tensor | None = None) -> Tensor:
+    """Numbers 0…255, four to a counter: (B, 4·N) uint8; ``room``, (2, B, N) int32, is written over and holds them."""
+    if room is None:
+        room = torch.empty((2, len(keys), len(counted)), dtype=torch.int32, device=keys.device)
+    torch.add(keys[:, None], counted, out=room[0])
+    return mix(room[0], room[1]).view(torch.uint8)
