@@ -69,7 +69,9 @@ def _predictors(
     params: Params,
 ) -> Iterator[tuple[str, Predicts]]:
     """What predicts, one after another; none is kept here, since the next wants its memory."""
-    refinements = [Refinement(name, with_query, srofb) for name, with_query in REFINEMENTS.items()]
+    refinements = [
+        Refinement(name, with_query, srofb) for name, with_query in REFINEMENTS.items() if name in params.refinements
+    ]
     for variant in (name for name in VARIANTS if name in encoders):
         net, about = encoders[variant]
         ways = refinements if variant == SPFL else []
@@ -102,10 +104,10 @@ def _grids(found: list[Tensor | None]) -> list[NDArray[Any]]:
 def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: list[str]) -> dict[str, NDArray[Any]]:
     """Datasets of the example file."""
     cases = list(kept)
-    grids = _grids([found[REFINED].confident for found in kept.values()])
-    nothing = torch.zeros((0, 0))
+    nothing = torch.zeros((0, 0), dtype=torch.uint8)
+    grids = _grids([found[REFINED].confident if REFINED in found else nothing for found in kept.values()])
     maps_of_cam = _grids([found[CAM].prior if CAM in found else nothing for found in kept.values()])
-    priors = [np.rint(255 * prior).astype(np.uint8) for prior in maps_of_cam]
+    priors = [np.rint(255.0 * prior).astype(np.uint8) for prior in maps_of_cam]
     maps = [np.stack([_mask(found[variant], index) for variant in variants]) for found in kept.values()]
     return {
         "query": np.array([index.ids[case.query] for case in cases], object),

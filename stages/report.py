@@ -36,7 +36,7 @@ from stages.core.files import whole_folder
 from stages.core.labels import binary
 from stages.data.index import Index, read_index
 from stages.data.store import ImageStore, PseudoLabelStore
-from stages.evaluation.variants import REFINED
+from stages.evaluation.variants import REFINED, SPFL
 from stages.models.files import read_about
 from stages.ops.counts import object_iou
 from stages.reporting import pictures
@@ -161,8 +161,12 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
                 {"caption": "truth", "base": "query", "layer": pictures.mask_layer(truth)},
             ]
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
-            layer = pictures.cells_layer(cells, truth.shape)
-            views.append({"caption": "confident query cells: red object, blue ground", "base": "query", "layer": layer})
+            if cells.size:
+                layer, caption = (
+                    pictures.cells_layer(cells, truth.shape),
+                    "confident query cells: red object, blue ground",
+                )
+                views.append({"caption": caption, "base": "query", "layer": layer})
             prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
             if prior.size:
                 shown["prior"] = pictures.heat(query, prior)
@@ -234,6 +238,7 @@ def _note(evaluations: list[Evaluation]) -> str:
 
 
 def _episodes_browser(cards: list[dict[str, Any]]) -> Browser:
+    scored = list(dict.fromkeys(name for card in cards for name in card["scores"]))
     return Browser(
         "episodes",
         "Episodes",
@@ -241,8 +246,8 @@ def _episodes_browser(cards: list[dict[str, Any]]) -> Browser:
         "what every variant predicts, with its IoU in this episode.",
         cards,
         ["class", "fold", "shot"],
-        list(dict.fromkeys(name for card in cards for name in card["scores"])),
-        worst=REFINED,
+        scored,
+        worst=next((name for name in (REFINED, SPFL) if name in scored), ""),
         unit="IoU %",
     )
 

@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.artifacts import tables
-from stages.artifacts.formats.episode_results import RESULTS
 from stages.cam import roles
 from stages.core.errors import InputError
 from stages.data.index import read_index
@@ -29,7 +27,7 @@ from stages.sections.evaluate import Params as EvaluateParams
 from stages.training.bank import Bank
 from stages.training.batches import EpisodeBatches
 from stages.training.cam import CamBatches
-from tests.makers import CAM, TRAINED, Project, tiny_values, write_values
+from tests.makers import CAM, Project, tiny_values, write_values
 
 CPU = torch.device("cpu")
 
@@ -280,16 +278,3 @@ def test_another_network_fold_or_world_is_refused(
     with pytest.raises(InputError, match="but the base classes of fold 0 in this index are"):
         load_cam(project.path(CAM), 0, base[1:])
     assert not (tmp_path / "out").exists()
-
-
-def test_without_the_cam_prior_the_other_rows_are_the_same(project: Project, tmp_path: Path) -> None:
-    words = project.evaluate_words(tmp_path / "out")
-    place = words.index("--cam")
-    assert project.run("evaluate", *words[:place], *words[place + 2 :]) == 0
-    with_it = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
-    without = tables.read(tmp_path / "out/rows.parquet", RESULTS)
-    others = with_it[~with_it["variant"].str.startswith("cam")].reset_index(drop=True)
-    assert without.equals(others)
-    report = [*project.data(), *project.shown_words(), "--out", tmp_path / "report"]
-    report += ["--evaluations", tmp_path / "out"]
-    assert project.run("report", *report, "--trainings", project.path(TRAINED["baseline"])) == 0

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.artifacts import tables
+from stages.artifacts.formats.episode_results import RESULTS
 from stages.artifacts.formats.episodes import EPISODES
 from stages.artifacts.formats.study_results import STUDY_ROWS
 from stages.core.errors import InputError
@@ -35,7 +36,7 @@ from stages.ops.counts import pixel_counts
 from stages.ops.matching import match, match_many
 from stages.ops.pooling import EPSILON
 from stages.sections.srofb import SrofbParams
-from tests.makers import Project, tiny_values
+from tests.makers import TRAINED, Project, tiny_values, write_values
 from tests.test_srofb import slow_training
 
 CPU = torch.device("cpu")
@@ -291,3 +292,22 @@ def test_lists_of_another_fold_or_shot_are_refused(
     frame.to_csv(tmp_path / name, sep="\t", index=False)
     with pytest.raises(InputError, match=re.escape(told.replace("class 1", f"class {base}"))):
         read_cases([tmp_path / name], index, 0, 1)
+
+
+@pytest.mark.parametrize(("refinements", "cam"), [([], False), (["spfl+srofb"], True)])
+def test_what_is_left_out_changes_no_other_row(
+    project: Project, tmp_path: Path, refinements: list[str], cam: bool
+) -> None:
+    values = tiny_values(evaluate={"refinements": refinements})
+    here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
+    words = project.evaluate_words(tmp_path / "out")
+    place = words.index("--cam")
+    assert here.run("evaluate", *(words if cam else words[:place] + words[place + 2 :])) == 0
+    found = tables.read(tmp_path / "out/rows.parquet", RESULTS)
+    assert set(found["variant"]) == {"pretrained", "baseline", "spfl", *refinements, *(["cam-map-only", "cam"] * cam)}
+    whole = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
+    assert found.equals(whole[whole["variant"].isin(found["variant"])].reset_index(drop=True))
+    report = [*project.data(), *project.shown_words(), "--trainings", project.path(TRAINED["baseline"])]
+    assert here.run("report", *report, "--evaluations", tmp_path / "out", "--out", tmp_path / "report") == 0
+    shown = "confident query cells" in (tmp_path / "report/index.html").read_text()
+    assert shown == ("spfl+srofb" in refinements)

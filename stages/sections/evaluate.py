@@ -12,6 +12,13 @@ from stages.core.params import Section
 class Params(Section):
     """What is decided at test time alone, and what is kept beside the scores."""
 
+    refinements: Annotated[
+        list[Literal["spfl+srofb-support-only", "spfl+srofb"]],
+        Limit(
+            description="What SROFB's classifier learns from: the supports alone, or the query's confident cells too. "
+            "With several supports each takes a hundred steps an episode."
+        ),
+    ]
     cam_fusion: Annotated[
         Literal["scores", "maps"],
         Limit(description="Several supports of the CAM prior: mean of their scores, or of the maps that each gives."),

@@ -6,7 +6,7 @@ from stages.artifacts.hdf5 import TEXT, Field, Spec, ragged_fields
 
 EXAMPLES = Spec(
     "examples",
-    2,
+    3,
     "evaluate",
     "Predictions of a few episodes for the report, with the query pixels that refined the classifier, and CAM priors.",
     {
@@ -19,7 +19,7 @@ EXAMPLES = Spec(
         **ragged_fields(
             "confident", "E", "uint8", "-", "query cells at stride 8: 0 unused, 1 background, 2 foreground"
         ),
-        "cells": Field("E 2", "int32", "cells", "height and width of the confident map"),
+        "cells": Field("E 2", "int32", "cells", "height and width of that map; 0 where no query was learned from"),
         **ragged_fields("prior", "E", "uint8", "1/255", "activation map of the class (B, Eq. 3)"),
         "prior_cells": Field("E 2", "int32", "cells", "height and width of that map; 0 where there is none"),
     },
