@@ -162,11 +162,8 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
             ]
             cells = hdf5.Ragged.get(file, "confident", row).reshape(file["cells"][row])
             if cells.size:
-                layer, caption = (
-                    pictures.cells_layer(cells, truth.shape),
-                    "confident query cells: red object, blue ground",
-                )
-                views.append({"caption": caption, "base": "query", "layer": layer})
+                caption = "confident query cells: red object, blue ground"
+                views.append({"caption": caption, "base": "query", "layer": pictures.cells_layer(cells, truth.shape)})
             prior = hdf5.Ragged.get(file, "prior", row).reshape(file["prior_cells"][row])
             if prior.size:
                 shown["prior"] = pictures.heat(query, prior)
