@@ -11,7 +11,7 @@ Writes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +97,17 @@ def _mask(prediction: Prediction, index: Index) -> NDArray[np.uint8]:
     return foreground.to(torch.uint8).cpu().numpy()
 
 
-def _grids(found: list[Tensor | None]) -> list[NDArray[Any]]:
-    return [grid.cpu().numpy() for grid in found if grid is not None]
+def _grid(found: dict[str, Prediction], variant: str, of: Callable[[Prediction], Tensor | None]) -> NDArray[Any]:
+    """What a variant noted on the way to an episode's prediction; empty where it was not asked, or notes none."""
+    grid = of(found[variant]) if variant in found else None
+    return np.zeros((0, 0), np.uint8) if grid is None else grid.cpu().numpy()
 
 
 def _examples(kept: dict[Case, dict[str, Prediction]], index: Index, variants: list[str]) -> dict[str, NDArray[Any]]:
     """Datasets of the example file."""
     cases = list(kept)
-    nothing = torch.zeros((0, 0), dtype=torch.uint8)
-    grids = _grids([found[REFINED].confident if REFINED in found else nothing for found in kept.values()])
-    maps_of_cam = _grids([found[CAM].prior if CAM in found else nothing for found in kept.values()])
-    priors = [np.rint(255.0 * prior).astype(np.uint8) for prior in maps_of_cam]
+    grids = [_grid(found, REFINED, lambda made: made.confident) for found in kept.values()]
+    priors = [np.rint(255.0 * _grid(found, CAM, lambda made: made.prior)).astype(np.uint8) for found in kept.values()]
     maps = [np.stack([_mask(found[variant], index) for variant in variants]) for found in kept.values()]
     return {
         "query": np.array([index.ids[case.query] for case in cases], object),

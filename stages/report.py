@@ -230,7 +230,7 @@ def _note(evaluations: list[Evaluation]) -> str:
         f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
         + (f"CAM prior: {protocol['cam']} (the paper: the last features, at 320 px). " if protocol["cam"] else "")
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
-        + "The last iterate of every training is scored; nothing was chosen on novel classes."
+        + "The last iterate of every training is scored; none was chosen."
     )
 
 
@@ -239,8 +239,8 @@ def _episodes_browser(cards: list[dict[str, Any]]) -> Browser:
     return Browser(
         "episodes",
         "Episodes",
-        "The first episodes of the first seed: supports, query, truth, the query cells that refine the classifier, and "
-        "what every variant predicts, with its IoU in this episode.",
+        "The first episodes of the first seed: supports, query, truth, the query cells that refine the classifier, if "
+        "it is refined, and what every variant predicts, with its IoU in this episode.",
         cards,
         ["class", "fold", "shot"],
         scored,

@@ -294,7 +294,9 @@ def test_lists_of_another_fold_or_shot_are_refused(
         read_cases([tmp_path / name], index, 0, 1)
 
 
-@pytest.mark.parametrize(("refinements", "cam"), [([], False), (["spfl+srofb"], True)])
+@pytest.mark.parametrize(
+    ("refinements", "cam"), [([], True), (["spfl+srofb"], True), (["spfl+srofb-support-only", "spfl+srofb"], False)]
+)
 def test_what_is_left_out_changes_no_other_row(
     project: Project, tmp_path: Path, refinements: list[str], cam: bool
 ) -> None:
@@ -309,5 +311,6 @@ def test_what_is_left_out_changes_no_other_row(
     assert found.equals(whole[whole["variant"].isin(found["variant"])].reset_index(drop=True))
     report = [*project.data(), *project.shown_words(), "--trainings", project.path(TRAINED["baseline"])]
     assert here.run("report", *report, "--evaluations", tmp_path / "out", "--out", tmp_path / "report") == 0
-    shown = "confident query cells" in (tmp_path / "report/index.html").read_text()
-    assert shown == ("spfl+srofb" in refinements)
+    page = (tmp_path / "report/index.html").read_text()
+    assert ("confident query cells" in page) == ("spfl+srofb" in refinements)
+    assert f'data-worst="{refinements[-1] if refinements else "spfl"}"' in page

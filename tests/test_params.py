@@ -35,6 +35,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("index.held_out", 4, "index.held_out is 4; expected −1"),
     ("plan.folds", [], "plan.folds is []; expected list of 1 or more (integer ≥ 0)"),
     ("plan.seeds", [1, 1], "seeds is [1, 1]; expected each entry once"),
+    ("evaluate.refinements", ["spfl+srofb"] * 2, "expected each entry once"),
     ("plan.training_variants", ["single-level"], "expected 'hierarchical' among them"),
     ("images.source", "voc", "images.root is empty; expected the folder that holds the voc data"),
     ("images.shards", 100, "images.shards is 100; expected at most the 44 pictures of scenes"),

@@ -156,16 +156,16 @@ class _Batch:
         return _Batch(cells, is_fg, weights, draws.to_keys([task.key for task in tasks], first.device))
 
 
-def _where(values: Tensor, number: Tensor, above: float, out: Tensor) -> None:
-    """``values`` where a number lies above a limit, else zero, in one pass.
+def _keep_above(values: Tensor, number: Tensor, limit: float, out: Tensor) -> None:
+    """To ``out``: ``values`` where a number lies above a limit, else zero, in one pass.
 
     It is what torch calls the gradient of a threshold; on a CPU a comparison and a choice take ten times as long.
     """
-    torch.ops.aten.threshold_backward.grad_input(values, number, above, grad_input=out)
+    torch.ops.aten.threshold_backward.grad_input(values, number, limit, grad_input=out)
 
 
 def _product(cells: Tensor, other: Tensor, out: Tensor) -> None:
-    """``cells @ other``, multiplied as the cells are stored."""
+    """To ``out``: ``cells @ other``, multiplied as the cells are stored."""
     if cells.dtype == out.dtype:
         torch.bmm(cells, other, out=out)
     else:
@@ -186,41 +186,41 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
     """Full-batch SGD by hand: the same sums as autograd's, a few cells at a time, in room that is made once.
 
     Factors that all cells share (what dropout divides by, the second layer's weights on the way back) are left to
-    the sums. A unit that is awake passes on its cell's product with its weights, so that its gradient in the second
-    layer is the product of its weights with their own gradient: no pass over the cells.
+    the sums. A unit that is awake passes on its cell's product with its weights: the gradient of the second layer is
+    Σ w1·G over the inputs, G being that of the first before its factor, the second layer's weights.
     """
-    place, (tasks, count, inputs) = batch.cells.device, batch.cells.shape
+    device, (tasks, count, inputs) = batch.cells.device, batch.cells.shape
     w1, w2 = _start(batch.keys, inputs - AHEAD, params.hidden)
     keep = max(1, round(256 * (1 - params.dropout)))
     grow, words = 256 / keep, -(-params.hidden // 4)
-    rows = min(count, max(MIN_ROWS, (PART_MB[place.type] << 20) // (4 * params.hidden * tasks)))
-    counted = draws.counters(count * words, place).split(rows * words)
+    rows = min(max(1, count), max(MIN_ROWS, (PART_MB[device.type] << 20) // (4 * params.hidden * tasks)))
+    counted = draws.counters(count * words, device).split(rows * words)
     parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
-    numbers_room = torch.empty((2, tasks, rows * words), dtype=torch.int32, device=place)
-    drawn_room = torch.empty((tasks, rows, 4 * words), device=place)
-    hidden_room, back_room = (torch.empty((tasks, rows, params.hidden), device=place) for _ in range(2))
-    moved = torch.empty_like(w1)
+    numbers_room = torch.empty((2, tasks, rows * words), dtype=torch.int32, device=device)
+    drawn_room = torch.empty((tasks, rows, 4 * words), device=device)
+    hidden_room, back_room = (torch.empty((tasks, rows, params.hidden), device=device) for _ in range(2))
+    part_gradient = torch.empty_like(w1)
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
         up = grow * w2[:, 1:]
-        gradient, surplus = torch.zeros_like(w1), torch.zeros_like(w2[:, :1])
+        unscaled, surplus = torch.zeros_like(w1), torch.zeros_like(w2[:, :1])
         for cells, is_fg, weights, numbers in parts:
-            some = cells.shape[1]
-            octets = draws.octets(keys, numbers, numbers_room[:, :, : some * words]).bitwise_not_()
-            drawn = drawn_room[:, :some].copy_(octets.view(tasks, some, -1))[:, :, : params.hidden]
-            hidden, back = hidden_room[:, :some], back_room[:, :some]  # (B, n, H)
+            here = cells.shape[1]
+            octets = draws.octets(keys, numbers, numbers_room[:, :, : here * words]).bitwise_not_()
+            drawn = drawn_room[:, :here].copy_(octets.view(tasks, here, 4 * words))[:, :, : params.hidden]
+            hidden, back = hidden_room[:, :here], back_room[:, :here]  # (B, n, H)
             _product(cells, w1, hidden)
             hidden.relu_()
-            _where(hidden, drawn, 255 - keep, hidden)  # dropout: where what was drawn is under keep
+            _keep_above(hidden, drawn, 255 - keep, hidden)  # dropout: where what was drawn is under keep
             difference = hidden @ up + w2[:, :1]  # (B, n, 1)
             error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
             surplus += error.sum(1, keepdim=True)
-            _where(error.expand_as(hidden), hidden, 0, back)  # what was dropped or not above zero has no gradient
-            _product(cells.mT, back, moved)
-            gradient += moved
+            _keep_above(error.expand_as(hidden), hidden, 0, back)  # what was dropped or not above zero has no gradient
+            _product(cells.mT, back, part_gradient)
+            unscaled += part_gradient
         # Each of two opposite rows of the second layer moves by the rate: their difference by twice that.
-        second = torch.cat([surplus, grow * (w1 * gradient).sum(1).unsqueeze(2)], 1)
-        w1 -= params.learning_rate * up.mT * gradient
+        second = torch.cat([surplus, grow * (w1 * unscaled).sum(1).unsqueeze(2)], 1)
+        w1 -= params.learning_rate * up.mT * unscaled
         w2 = w2 - 2 * params.learning_rate * second
     return w1, w2
 

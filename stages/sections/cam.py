@@ -17,7 +17,9 @@ class Params(Schedule):
     iterations: Annotated[
         int,
         Limit(
-            ge=1, description="Iterations, those of the classifier included (50 epochs of 1,000 pairs in batches of 8)."
+            ge=1,
+            description="Iterations, those of the classifier included. The paper does not say how many: by default 10 "
+            "epochs of the classifier and 50 of both, an epoch being 1,000 pairs.",
         ),
     ]
     learning_rate: Annotated[float, Limit(gt=0, description="First learning rate of Adam (0.0001).")]
@@ -26,7 +28,7 @@ class Params(Schedule):
     classifier_iterations: Annotated[
         int, Limit(ge=0, description="First iterations, in which the classification loss alone is learned from.")
     ]
-    episodes: Annotated[int, Limit(ge=1, description="Support–query pairs of an iteration (8).")]
+    episodes: Annotated[int, Limit(ge=1, description="Support–query pairs of an iteration.")]
     objects: Annotated[int, Limit(ge=1, description="Masked objects of an iteration that are classified.")]
     class_weight: Annotated[float, Limit(ge=0, description="Weight of the classification loss beside the other.")]
     unseen: Annotated[

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field as Limit
+from pydantic import model_validator
 
 from stages.core.params import Section
+
+Refined = Literal["spfl+srofb-support-only", "spfl+srofb"]
 
 
 class Params(Section):
     """What is decided at test time alone, and what is kept beside the scores."""
 
     refinements: Annotated[
-        list[Literal["spfl+srofb-support-only", "spfl+srofb"]],
-        Limit(
-            description="What SROFB's classifier learns from: the supports alone, or the query's confident cells too. "
-            "With several supports each takes a hundred steps an episode."
-        ),
+        list[Refined],
+        Limit(description="Ways in which SROFB is scored: on the supports alone, with the query's sure cells too."),
     ]
     cam_fusion: Annotated[
         Literal["scores", "maps"],
@@ -30,3 +30,9 @@ class Params(Section):
         int,
         Limit(ge=0, le=200, description="Episodes of the first seed whose predictions are kept for the report."),
     ]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Params:
+        if len(set(self.refinements)) != len(self.refinements):
+            raise ValueError(f"refinements is {self.refinements}; expected each entry once")
+        return self
