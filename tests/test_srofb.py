@@ -108,7 +108,7 @@ def test_training_side_by_side_is_plain_training_one_by_one(
     changes: dict[str, object], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(srofb, "MIN_ROWS", rows)
-    monkeypatch.setitem(srofb.PART_MB, "cpu", 0)
+    monkeypatch.setitem(srofb.PART_KB, "cpu", 0)
     values = params(**{"hidden": 16, **changes})
     tasks = [random_task(count, seed) for seed, count in enumerate((50, 7, 31))]
     for found, task in zip(classify(tasks, 20, values), tasks, strict=True):
@@ -130,7 +130,7 @@ def test_an_episode_learns_the_same_in_any_batch(counts: list[int], size: int, s
 
 def test_half_precision_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(srofb, "MIN_ROWS", 30)  # several parts, the last a short one, and rows that only fill up
-    monkeypatch.setitem(srofb.PART_MB, "cpu", 0)
+    monkeypatch.setitem(srofb.PART_KB, "cpu", 0)
     tasks = [random_task(count, count, 32) for count in (200, 170)]
     exact, near = (classify(tasks, 10, params(), half=half) for half in (False, True))
     for one, other in zip(exact, near, strict=True):

@@ -17,7 +17,7 @@ from stages.core.labels import VOID
 from stages.ops import draws
 from stages.sections.srofb import SrofbParams
 
-PART_MB = {"cpu": 1, "cuda": 256}  # of hidden units of all tasks at a time: a cache full; what fills a GPU with work
+PART_KB = {"cpu": 384, "cuda": 256 << 10}  # of hidden units of all tasks at a time: in the cache; enough for a GPU
 AHEAD = 8  # columns before the features: the bias's, and zeros, as tensor cores want rows of whole 16 bytes
 MIN_ROWS = 256  # of each task: under it the products are too small to be fast
 
@@ -193,12 +193,12 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
     w1, w2 = _start(batch.keys, inputs - AHEAD, params.hidden)
     keep = max(1, round(256 * (1 - params.dropout)))
     grow, words = 256 / keep, -(-params.hidden // 4)
-    rows = min(max(1, count), max(MIN_ROWS, (PART_MB[device.type] << 20) // (4 * params.hidden * tasks)))
+    rows = min(max(1, count), max(MIN_ROWS, (PART_KB[device.type] << 10) // (4 * params.hidden * tasks)))
     counted = draws.counters(count * words, device).split(rows * words)
     parts = [*zip(*(part.split(rows, 1) for part in (batch.cells, batch.is_fg, batch.weights)), counted, strict=True)]
     numbers_room = torch.empty((2, tasks, rows * words), dtype=torch.int32, device=device)
     drawn_room = torch.empty((tasks, rows, 4 * words), device=device)
-    hidden_room, back_room = (torch.empty((tasks, rows, params.hidden), device=device) for _ in range(2))
+    hidden_room = torch.empty((tasks, rows, params.hidden), device=device)
     part_gradient = torch.empty_like(w1)
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
@@ -208,15 +208,16 @@ def _train(batch: _Batch, steps: int, params: SrofbParams) -> tuple[Tensor, Tens
             here = cells.shape[1]
             octets = draws.octets(keys, numbers, numbers_room[:, :, : here * words]).bitwise_not_()
             drawn = drawn_room[:, :here].copy_(octets.view(tasks, here, 4 * words))[:, :, : params.hidden]
-            hidden, back = hidden_room[:, :here], back_room[:, :here]  # (B, n, H)
+            hidden = hidden_room[:, :here]  # (B, n, H)
             _product(cells, w1, hidden)
             hidden.relu_()
             _keep_above(hidden, drawn, 255 - keep, hidden)  # dropout: where what was drawn is under keep
             difference = hidden @ up + w2[:, :1]  # (B, n, 1)
             error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
             surplus += error.sum(1, keepdim=True)
-            _keep_above(error.expand_as(hidden), hidden, 0, back)  # what was dropped or not above zero has no gradient
-            _product(cells.mT, back, part_gradient)
+            # On the way back: what was dropped or not above zero has no gradient.
+            _keep_above(error.expand_as(hidden), hidden, 0, hidden)
+            _product(cells.mT, hidden, part_gradient)
             unscaled += part_gradient
         # Each of two opposite rows of the second layer moves by the rate: their difference by twice that.
         second = torch.cat([surplus, grow * (w1 * unscaled).sum(1).unsqueeze(2)], 1)
