@@ -70,26 +70,36 @@ def run(
     }
     results = Results(out, settings)
     waiting: deque[Query] = deque()
+    missing = [path for path in queries if not _is_done(path, results)]
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
-        for path in queries:
+        for path in missing:
             try:
                 md5, data = read_query(path)
-                if results.has(path, md5):
-                    continue
                 waiting.append(Query(path, md5, photo_of(data, path)))
             except InputError as error:
                 refused.append(str(error))
                 continue
             yield waiting[-1].image
 
-    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", results.count(queries)):
+    done = len(queries) - len(missing)
+    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", done):
         results.add(waiting.popleft(), logits)
     results.finish()
     if refused:
         for reason in refused:
             say(f"refused: {reason}")
         raise InputError(f"{len(refused)} of the files given could not be used; the others' masks are in {out}")
+
+
+def _is_done(path: Path, results: Results) -> bool:
+    """Whether an earlier run has segmented this very picture; what cannot be read is told when its turn comes."""
+    if not results.knows(path):
+        return False
+    try:
+        return results.has(path, read_query(path)[0])
+    except InputError:
+        return False
 
 
 def _refuse_inside(out: Path, support: Path, query: Path) -> None:

@@ -237,7 +237,9 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/masks").iterdir()}
     Image.fromarray(disc(middle=(40, 40))[0]).save(query / "more.png")
     Image.fromarray(disc(middle=(40, 20))[0]).save(query / "picture 1.png")  # another picture of the same name
+    capfd.readouterr()
     assert segment(bundle, support, query, tmp_path / "out") == 0
+    assert "segment: 4/4 pictures" in capfd.readouterr().err  # two of them done before
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/masks").iterdir()}
     changed = sorted(path.name for path in after if after[path] != before.get(path))
     assert changed == ["more.png.png", "picture 1.png.png"]
@@ -247,7 +249,6 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
         "picture 1.png",
         "picture 2.png",
     ]
-    capfd.readouterr()
     assert segment(bundle, support, query, tmp_path / "out", "--variant", SPFL) == 2
     assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
 

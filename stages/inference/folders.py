@@ -183,9 +183,9 @@ class Results:
         rows = [row for row in reader if None not in row and None not in row.values()]
         return {row["file"]: row for row in rows if all(path.exists() for path in self._places(row["file"]))}
 
-    def count(self, queries: list[Path]) -> int:
-        """How many of these have results, be they of another picture of the name."""
-        return sum(path.name in self._rows for path in queries)
+    def knows(self, path: Path) -> bool:
+        """Whether there are results of a picture of this name, be it another."""
+        return path.name in self._rows
 
     def _places(self, name: str) -> tuple[Path, Path]:
         """Mask and overlay of a picture; the whole name, or `a.png` and `a.jpg` would share theirs."""
