@@ -6,7 +6,7 @@ import json
 import random
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,15 @@ from stages.evaluation.cases import Case
 from stages.evaluation.lists import read_cases
 from stages.evaluation.predictor import Prediction, Predictor, Refinement
 from stages.evaluation.scoring import count_many, score
+from stages.evaluation.variants import REFINEMENTS, VARIANTS
 from stages.models.encoder import load_encoder
 from stages.models.extraction import FeatureExtractor, groups_by_size
 from stages.models.srofb import Cells, Task, mask_at_cells
 from stages.ops.counts import pixel_counts
 from stages.ops.matching import match, match_many
 from stages.ops.pooling import EPSILON
+from stages.reporting.scoring import PAIRS
+from stages.sections.evaluate import Refined
 from stages.sections.srofb import SrofbParams
 from tests.makers import TRAINED, Project, tiny_values, write_values
 from tests.test_srofb import slow_training
@@ -292,6 +295,11 @@ def test_lists_of_another_fold_or_shot_are_refused(
     frame.to_csv(tmp_path / name, sep="\t", index=False)
     with pytest.raises(InputError, match=re.escape(told.replace("class 1", f"class {base}"))):
         read_cases([tmp_path / name], index, 0, 1)
+
+
+def test_every_refinement_that_can_be_asked_for_is_known() -> None:
+    assert get_args(Refined) == tuple(REFINEMENTS)
+    assert {name for pair in PAIRS for name in pair} == set(VARIANTS)  # each is compared with another
 
 
 @pytest.mark.parametrize(
