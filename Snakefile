@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.core.errors import InputError
+from novelseg.core.errors import InputError
 from workflow.config import load
 from workflow.plan import READS
 from workflow.tracking import Tracking

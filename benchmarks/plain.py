@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from stages.core.labels import VOID
-from stages.models.encoder import Encoder
-from stages.models.srofb import Task
-from stages.ops import augment
-from stages.ops.pooling import EPSILON
-from stages.sections.srofb import SrofbParams
-from stages.training.learners import JointLearner
+from novelseg.backbones.encoder import Encoder
+from novelseg.core.labels import VOID
+from novelseg.methods.spfl import augment
+from novelseg.methods.spfl.learner import JointLearner
+from novelseg.methods.srofb.classifier import Task
+from novelseg.ops.pooling import EPSILON
+from stages.params.srofb import SrofbParams
 
 
 def up(maps: Tensor, size: tuple[int, int]) -> Tensor:

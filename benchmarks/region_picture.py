@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import felzenszwalb, find_boundaries, slic
 
 from benchmarks.regions import SHAPE, WEIGHTS, photographs
-from stages.core.threads import one_thread
-from stages.models.regions import load_model
-from stages.ops import ucm
-from stages.ops.hierarchy import cut
+from novelseg.core.threads import one_thread
+from novelseg.regions import ucm
+from novelseg.regions.hierarchy import cut
+from novelseg.regions.weights import load_model
 
 TAUS = (0.25, 0.45, 0.7)
 OUT = Path("docs/regions.png")

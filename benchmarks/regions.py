@@ -25,9 +25,9 @@ from PIL import Image
 from skimage import data
 from skimage.segmentation import felzenszwalb
 
-from stages.core.threads import one_thread
-from stages.models.regions import load_model
-from stages.ops import ucm
+from novelseg.core.threads import one_thread
+from novelseg.regions import ucm
+from novelseg.regions.weights import load_model
 from workflow.presets import resolve_preset
 
 WEIGHTS = Path("weights/regions-bsds500.safetensors")

@@ -32,11 +32,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from stages.core.random import numpy_generator
-from stages.data.coco import Coco
-from stages.models.encoder import Encoder
-from stages.models.files import save_network
-from stages.ops.clustering import Corpus, three_levels
+from novelseg.backbones.encoder import Encoder
+from novelseg.core.random import numpy_generator
+from novelseg.data.coco import Coco
+from novelseg.formats.network import save_network
+from novelseg.methods.spfl.clustering import Corpus, three_levels
 from workflow.presets import resolve_preset
 
 ROOT = Path(__file__).parent.parent

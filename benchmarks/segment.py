@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.inference import Segmenter
-from stages.inference.folders import Support, pictures_in, read_supports
-from stages.inference.photos import read_mask, read_photo
-from stages.inference.segmenter import SIDE_PX, VARIANTS
-from stages.ops.counts import object_iou
+from novelseg.inference import Segmenter
+from novelseg.inference.folders import Support, pictures_in, read_supports
+from novelseg.inference.photos import read_mask, read_photo
+from novelseg.inference.segmenter import SIDE_PX, VARIANTS
+from novelseg.ops.counts import object_iou
 
 Ious = dict[str, float]
 

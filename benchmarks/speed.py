@@ -22,29 +22,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from novelseg.ops.losses import upsampled_cross_entropy
+from novelseg.ops.matching import match_many, support_prototypes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import plain
-from stages.artifacts import hdf5
-from stages.artifacts.formats.features import FEATURES
-from stages.core.labels import VOID
-from stages.core.random import numpy_generator
-from stages.evaluation.scoring import count_many
-from stages.models.encoder import Encoder
-from stages.models.extraction import FeatureExtractor
-from stages.models.srofb import Cells, Task, classify, parameter_count
-from stages.ops import augment
-from stages.ops.clustering import _kmeans, nearest, normalise
-from stages.ops.geometry import Pictures, gather, pack, squares, windows
-from stages.ops.losses import upsampled_cross_entropy
-from stages.ops.matching import match_many, support_prototypes
-from stages.ops.pooling import pool, region_weights
-from stages.ops.pseudolabels import pseudo_labels
-from stages.sections.srofb import SrofbParams
-from stages.training.learners import JointLearner, MatchingLearner
-from stages.training.loop import compile_parts
+from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.labels import VOID
+from novelseg.core.random import numpy_generator
+from novelseg.evaluation.scoring import count_many
+from novelseg.formats import hdf5
+from novelseg.formats.features import FEATURES
+from novelseg.methods.spfl import augment
+from novelseg.methods.spfl.clustering import _kmeans, nearest, normalise
+from novelseg.methods.spfl.learner import JointLearner, MatchingLearner
+from novelseg.methods.spfl.pseudolabels import pseudo_labels
+from novelseg.methods.srofb.classifier import Cells, Task, classify, parameter_count
+from novelseg.ops.geometry import Pictures, gather, pack, squares, windows
+from novelseg.ops.pooling import pool, region_weights
+from novelseg.training.loop import compile_parts
+from stages.params.srofb import SrofbParams
 
 CELLS, CHANNELS, REGIONS, CLUSTERS = 60, 1024, 30, (50, 25, 15)
 SIDE = 473

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages.core.code import code_digest
-from stages.core.digests import Digests
-from stages.core.provenance import Record
+from novelseg.formats.provenance import Record
+from stages.provenance.code import code_digest
+from stages.provenance.digests import Digests
 from workflow.config import load
 from workflow.judge import Judge
 from workflow.plan import READS, folder, record_of

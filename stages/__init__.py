@@ -1,1 +1,1 @@
-"""Pipeline stages: one module each, pure from paths to paths. No workflow engine is imported here."""
+"""Pipeline stages: one module each, from paths to paths; none knows a workflow engine."""

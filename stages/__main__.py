@@ -1,7 +1,7 @@
 """``python -m stages STAGE --option value …``: run one stage, from paths to paths.
 
 The options are the keywords of the stage's ``run``; parameters come from the sections of ``--params`` that its
-signature names. ``--record FILE`` also writes what the outputs were made from (`stages.core.provenance`).
+signature names. ``--record FILE`` also writes what the outputs were made from (:mod:`stages.provenance.record`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.core.digests import Digests
-from stages.core.errors import InputError
-from stages.core.interface import Interface, interface, is_path_list
-from stages.core.params import load_sections
-from stages.core.progress import say
-from stages.core.provenance import Recorder
+from novelseg.core.errors import InputError
+from novelseg.core.options import add_option
+from novelseg.core.progress import say
+from stages.interface import TOOLS, Interface, interface
+from stages.params.schema import load_sections
+from stages.provenance.digests import Digests
+from stages.provenance.record import Recorder
 
 STAGES = (
     "images",
@@ -34,24 +35,6 @@ STAGES = (
     "evaluate",
     "report",
 )
-TOOLS = ("fetch", "scenes", "pretrain", "trainregions", "scoreregions", "studies", "export", "segment", "app")
-
-
-def _add_option(parser: argparse.ArgumentParser, name: str, kind: object, default: object) -> None:
-    flag = "--" + name.replace("_", "-")
-    required = default is inspect.Parameter.empty
-    if is_path_list(kind):
-        parser.add_argument(
-            flag,
-            nargs="+",
-            type=Path,
-            required=required,
-            metavar="PATH",
-            default=None if required else default,
-        )
-    else:
-        cast = Path if kind in (Path, Path | None) else kind
-        parser.add_argument(flag, type=cast, required=required, default=None if required else default)  # type: ignore[arg-type]
 
 
 def _parser(stage: Interface) -> argparse.ArgumentParser:
@@ -59,8 +42,8 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m stages {stage.name}", description=summary)
     if stage.sections:
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
-    for name, (kind, default) in stage.options.items():
-        _add_option(parser, name, kind, default)
+    for name, option in stage.options.items():
+        add_option(parser, name, option)
     if "out" in stage.options:
         parser.add_argument("--record", type=Path, help="provenance record to write; the project is the working folder")
     return parser
@@ -69,8 +52,10 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
 def _run(stage: Interface, options: dict[str, Any]) -> None:
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
     record = options.pop("record", None)
-    parameters = {name: values.model_dump() for name, values in sections.items()}
-    recorder = Recorder(record, stage.name, options, parameters, Digests()) if record else None
+    recorder = None
+    if record:
+        parameters = {name: values.model_dump() for name, values in sections.items()}
+        recorder = Recorder(record, stage.name, stage.scientific(options), parameters, Digests())
     stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
     if recorder:
         recorder.write()

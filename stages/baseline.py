@@ -3,56 +3,69 @@
 Reads
     ``index``, ``images`` (all shards), a pretrained weight file.
 Writes
-    a folder: ``weights.safetensors`` (with architecture and scale in its metadata) and ``log.tsv``.
+    a folder: ``weights.safetensors`` (with its record in the head) and ``log.tsv``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from stages.data.index import read_index
-from stages.data.sampling import EpisodeSampler
-from stages.data.store import ImageStore
-from stages.models.encoder import NETWORK, new_encoder
-from stages.sections.baseline import Params
-from stages.sections.encoder import EncoderParams
-from stages.sections.matching import MatchingParams
-from stages.training.bank import Bank
-from stages.training.batches import EpisodeBatches
-from stages.training.learners import MatchingLearner
-from stages.training.stage import described, recipe_of, sgd, train_and_write
+from novelseg.backbones.encoder import NETWORK, pretrained_backbone
+from novelseg.data.bank import Bank
+from novelseg.data.batches import EpisodeBatches, ViewGeometry
+from novelseg.data.index import read_index
+from novelseg.data.sampling import EpisodeSampler
+from novelseg.data.store import ImageStore
+from novelseg.formats.record import EncoderRecord
+from novelseg.methods.matching.learner import MatchingLearner
+from stages.options import (
+    Compiled,
+    Device,
+    Devices,
+    Fold,
+    ImageShards,
+    IndexFile,
+    Live,
+    MemoryMb,
+    Out,
+    Pretrained,
+    Shot,
+    Threads,
+)
+from stages.params.baseline import Params
+from stages.params.encoder import EncoderParams
+from stages.params.matching import MatchingParams
+from stages.training import Execution, common_facts, recipe_of, sgd, train_and_write
 
 
 def run(
     *,
-    index: Path,
-    images: list[Path],
-    weights: Path,
-    out: Path,
-    fold: int,
-    shot: int,
+    index: IndexFile,
+    images: ImageShards,
+    weights: Pretrained,
+    out: Out,
+    fold: Fold,
+    shot: Shot,
     params: Params,
     encoder: EncoderParams,
     matching: MatchingParams,
-    device: str = "auto",
-    devices: int = 1,
-    threads: int = 0,
-    compiled: int = 0,
-    memory_mb: int = 0,
-    live: Path | None = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    threads: Threads = 0,
+    compiled: Compiled = 0,
+    memory_mb: MemoryMb = 0,
+    live: Live = None,
 ) -> None:
     """Train on base-class episodes of ``shot`` supports."""
     data = read_index(index)
-    net = new_encoder(encoder, weights)
+    net = pretrained_backbone(encoder.spec, weights)
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store:
 
-        def batches(place: torch.device) -> EpisodeBatches:
-            bank = Bank(data, pool, store.with_mask, place, memory_mb)
-            return EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
+        def batches(where: torch.device) -> EpisodeBatches:
+            bank = Bank(data, pool, store.with_mask, where, memory_mb)
+            return EpisodeBatches(bank, sampler, matching.to(ViewGeometry), matching.episodes, params.seed, "episode")
 
         train_and_write(
             learner=MatchingLearner(net, matching.scale),
@@ -60,24 +73,16 @@ def run(
             batches=batches,
             optimiser=sgd(params),
             params=params,
-            precision=encoder.precision,
             recipe=recipe_of("baseline", [index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
             out=out,
             label=f"baseline fold {fold} {shot}-shot",
             shares=matching.episodes,
-            about=described(
-                NETWORK,
-                encoder,
-                matching,
-                params,
-                data,
-                fold,
-                {"scale": matching.scale, "stage": "baseline", "shot": shot},
+            record=EncoderRecord(
+                network=NETWORK,
+                stage="baseline",
+                shot=shot,
+                scale=matching.scale,
+                **common_facts(encoder, matching.geometry, matching.size, params, data, fold),
             ),
-            device=device,
-            devices=devices,
-            threads=threads,
-            compiled=compiled,
-            memory_mb=memory_mb,
-            live=live,
+            execution=Execution(device, devices, threads, compiled, memory_mb, live),
         )

@@ -3,43 +3,44 @@
 Reads
     ``index``, ``images`` (all shards), a pretrained weight file.
 Writes
-    a folder: ``weights.safetensors`` (encoder and both branches, with everything that rebuilds them) and ``log.tsv``.
-    Of the fold's known sub-sets one plays unseen and is segmented, the others train the classification branch.
+    a folder: ``weights.safetensors`` (encoder and both branches, with the record that rebuilds them) and ``log.tsv``.
+    One known fold acts as unseen and is segmented; the classes of the others train the classification branch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from stages.core.errors import InputError
-from stages.core.random import new_layers
-from stages.data.index import Index, read_index
-from stages.data.sampling import EpisodeSampler
-from stages.data.store import ImageStore
-from stages.models.cam import NETWORK, CamNetwork
-from stages.models.encoder import Encoder, new_encoder
-from stages.sections.cam import Params
-from stages.sections.encoder import EncoderParams
-from stages.training.bank import Bank
-from stages.training.batches import EpisodeBatches
-from stages.training.cam import CamBatches, CamLearner
-from stages.training.loop import MakeOptimiser
-from stages.training.stage import described, recipe_of, train_and_write
+from novelseg.backbones.encoder import pretrained_backbone
+from novelseg.core.errors import InputError
+from novelseg.core.random import new_layers
+from novelseg.data.bank import Bank
+from novelseg.data.batches import EpisodeBatches, ViewGeometry
+from novelseg.data.index import Index, read_index
+from novelseg.data.sampling import EpisodeSampler
+from novelseg.data.store import ImageStore
+from novelseg.methods.cam.network import NETWORK, CamNetwork, CamRecord
+from novelseg.methods.cam.training import CamBatches, CamLearner
+from novelseg.training.loop import MakeOptimiser
+from stages.options import (
+    Compiled,
+    Device,
+    Fold,
+    ImageShards,
+    IndexFile,
+    Live,
+    MemoryMb,
+    Out,
+    Pretrained,
+    Threads,
+)
+from stages.params.cam import Params
+from stages.params.encoder import EncoderParams
+from stages.training import Execution, common_facts, recipe_of, train_and_write
 
 PAIR = 1  # supports of a training episode; several at test are fused (evaluate.cam_fusion)
-
-
-def _freeze(encoder: Encoder, parts: int) -> None:
-    """Freeze the first parts: stem, layer1, layer2, layer3."""
-    net = encoder.resnet
-    stem = [part for name, part in net.named_children() if not name.startswith("layer")]
-    for part in [nn.ModuleList(stem), net.layer1, net.layer2, net.layer3][:parts]:
-        part.requires_grad_(False)
 
 
 def adam(params: Params) -> MakeOptimiser:
@@ -48,18 +49,18 @@ def adam(params: Params) -> MakeOptimiser:
 
 
 def roles(data: Index, params: Params, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Base classes that are told from each other, and those that play unseen, as labels.
+    """Base classes that are told from each other, and those that act as unseen, as labels.
 
     Raises
     ------
     InputError
-        If the first are fewer than two, or no fold can play unseen.
+        If the first are fewer than two, or no fold can act as unseen.
     """
     unseen = data.novel(params.unseen_fold(fold, data.folds, data.held_out))
     known = np.setdiff1d(data.base(fold), unseen)
     if len(known) < 2:
         raise InputError(
-            f"beside the novel classes of fold {fold} and {', '.join(data.names(unseen))}, which plays unseen, one "
+            f"beside the novel classes of fold {fold} and {', '.join(data.names(unseen))}, which act as unseen, one "
             "class is left: there is no other to tell it from; lower index.folds, or set plan.cam to false"
         )
     return known, unseen
@@ -67,24 +68,25 @@ def roles(data: Index, params: Params, fold: int) -> tuple[NDArray[np.int64], ND
 
 def run(
     *,
-    index: Path,
-    images: list[Path],
-    weights: Path,
-    out: Path,
-    fold: int,
+    index: IndexFile,
+    images: ImageShards,
+    weights: Pretrained,
+    out: Out,
+    fold: Fold,
     params: Params,
     encoder: EncoderParams,
-    device: str = "auto",
-    threads: int = 0,
-    compiled: int = 0,
-    memory_mb: int = 0,
-    live: Path | None = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    compiled: Compiled = 0,
+    memory_mb: MemoryMb = 0,
+    live: Live = None,
 ) -> None:
     """Train on base classes alone."""
     data = read_index(index)
     known, unseen = roles(data, params, fold)
-    net = new_encoder(encoder, weights)
-    _freeze(net, params.frozen)
+    net = pretrained_backbone(encoder.spec, weights)
+    for part in net.parts()[: params.frozen]:
+        part.requires_grad_(False)
     with new_layers(params.seed, "branches"):
         shape = params.model_dump(include={"wiring", "weighting", "prior"})
         network = CamNetwork(net, classes=len(known), width=params.deconv_width, **shape)
@@ -93,37 +95,33 @@ def run(
     pairs = EpisodeSampler(data, pool, unseen, PAIR, "training")
     with ImageStore(images, data) as store:
 
-        def batches(place: torch.device) -> CamBatches:
-            bank = Bank(data, pool, store.with_mask, place, memory_mb)
+        def batches(where: torch.device) -> CamBatches:
+            bank, view = Bank(data, pool, store.with_mask, where, memory_mb), params.to(ViewGeometry)
             return CamBatches(
-                EpisodeBatches(bank, objects, params, params.objects, params.seed, "object"),
-                EpisodeBatches(bank, pairs, params, params.episodes, params.seed, "pair"),
+                EpisodeBatches(bank, objects, view, params.objects, params.seed, "object"),
+                EpisodeBatches(bank, pairs, view, params.episodes, params.seed, "pair"),
                 known.tolist(),
-                params,
+                classifier_iterations=params.classifier_iterations,
+                seed=params.seed,
             )
 
+        facts = common_facts(encoder, params.geometry, params.size, params, data, fold)
         train_and_write(
             learner=CamLearner(network, params.class_weight),
             network=network,
             batches=batches,
             optimiser=adam(params),
             params=params,
-            precision=encoder.precision,
             recipe=recipe_of("cam", [index, *images, weights], [params, encoder], fold=fold),
             out=out,
             label=f"cam fold {fold}",
             shares=1,
-            about=described(
-                *(NETWORK, encoder, params, params, data, fold),
-                {
-                    **params.model_dump(),
-                    **{"stage": "cam", "known": data.names(known), "plays_unseen": data.names(unseen)},
-                },
+            record=CamRecord(
+                network=NETWORK,
+                stage="cam",
+                known=data.names(known),
+                plays_unseen=data.names(unseen),
+                **{**params.model_dump(), **facts},
             ),
-            device=device,
-            devices=1,
-            threads=threads,
-            compiled=compiled,
-            memory_mb=memory_mb,
-            live=live,
+            execution=Execution(device, 1, threads, compiled, memory_mb, live),
         )

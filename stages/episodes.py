@@ -8,19 +8,18 @@ Writes
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
-from stages.artifacts import tables
-from stages.artifacts.formats.episodes import EPISODES
-from stages.core.random import numpy_generator
-from stages.data.index import read_index
-from stages.data.sampling import EpisodeSampler, scored_classes
-from stages.sections.episodes import Params
+from novelseg.core.random import numpy_generator
+from novelseg.data.index import read_index
+from novelseg.data.sampling import EpisodeSampler, scored_classes
+from novelseg.formats import tables
+from novelseg.formats.episodes import EPISODES
+from stages.options import Fold, IndexFile, Out, Seed, Shot
+from stages.params.episodes import Params
 
 
-def run(*, index: Path, out: Path, fold: int, shot: int, seed: int, params: Params) -> None:
+def run(*, index: IndexFile, out: Out, fold: Fold, shot: Shot, seed: Seed, params: Params) -> None:
     """Draw the list of a seed from the validation images."""
     data = read_index(index)
     sampler = EpisodeSampler(

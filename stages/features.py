@@ -10,25 +10,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from torch import Tensor
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.features import FEATURES
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.regions import REGIONS
-from stages.core.compute import pick_device, use_threads
-from stages.core.digests import digest_once
-from stages.data.index import read_index
-from stages.data.store import read_mask, read_rgb
-from stages.models.encoder import load_encoder
-from stages.models.extraction import FeatureExtractor
-from stages.ops.pooling import pool, region_weights
-from stages.sections.features import Params
+from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.backbones.grid import Grid
+from novelseg.core.compute import pick_device, use_threads
+from novelseg.core.options import Help
+from novelseg.data.index import read_index
+from novelseg.data.store import read_mask, read_rgb
+from novelseg.formats import hdf5
+from novelseg.formats.features import FEATURES
+from novelseg.formats.images import IMAGES
+from novelseg.formats.regions import REGIONS
+from novelseg.ops.pooling import pool
+from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
+from stages.params.features import Params
+from stages.provenance.digests import digest_once
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ class _Pooled:
     box: NDArray[np.int32]
 
 
-def _pooled(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64]) -> _Pooled:
+def _pooled(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64], grid: Grid) -> _Pooled:
     """Pool over the pixels of each of ``numbers`` in a label map."""
     compact = np.full(int(labels.max(initial=0)) + 2, -1, np.int32)
     compact[numbers] = np.arange(len(numbers))
     compacted = compact[labels]
     return _Pooled(
-        pool(features, region_weights(compacted, len(numbers), features)).cpu().numpy(),
+        pool(features, grid.region_weights(compacted, len(numbers), features)).cpu().numpy(),
         numbers.astype(np.int32),
         np.bincount(compacted[compacted >= 0], minlength=len(numbers)).astype(np.int64),
         boxes(compacted, len(numbers)),
@@ -73,21 +76,21 @@ def boxes(labels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
 
 def run(
     *,
-    index: Path,
-    images: Path,
-    regions: Path,
-    encoder: Path,
-    out: Path,
-    fold: int,
+    index: IndexFile,
+    images: ImageShard,
+    regions: Annotated[Path, Help("the shard's regions")],
+    encoder: Encoder,
+    out: Out,
+    fold: Fold,
     params: Params,
-    device: str = "auto",
-    threads: int = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
 ) -> None:
     """Pool every background region and every base-class mask of a shard's training images."""
     use_threads(threads)
     data = read_index(index)
-    net, about = load_encoder(encoder, fold, data.base_names(fold))
-    extract = FeatureExtractor(net, about["precision"], pick_device(device))
+    net, record = load_encoder(encoder, fold, data.base_names(fold))
+    extract = FeatureExtractor(net, record.precision, pick_device(device))
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
     background, objects = dict[int, _Pooled](), dict[int, _Pooled]()
     dropped = np.zeros(2, np.int64)
@@ -108,9 +111,9 @@ def run(
             small = (area > 0) & (area < params.min_region_area)
             dropped += (int(small.sum()), int(area[small].sum()))
             large = np.flatnonzero(area >= params.min_region_area)
-            background[place] = _pooled(features, region, large)
+            background[place] = _pooled(features, region, large, extract.grid)
             classes = np.intersect1d(np.unique(known), data.base(fold))
-            objects[place] = _pooled(features, known.astype(np.int32), classes)
+            objects[place] = _pooled(features, known.astype(np.int32), classes, extract.grid)
     ids = [names[number] for number in training]
     sides = [("bg", "region", background), ("fg", "class", objects)]
     arrays = [

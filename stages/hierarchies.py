@@ -11,27 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.hierarchies import HIERARCHIES
-from stages.artifacts.formats.images import IMAGES
-from stages.core.digests import digest_once
-from stages.core.errors import InputError
-from stages.core.labels import TRAIN
-from stages.core.progress import track
-from stages.core.threads import one_thread
-from stages.data.labelmaps import read_label_map
-from stages.data.store import read_rgb
-from stages.models.regions import load_model
-from stages.ops import ucm
-from stages.ops.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat
-from stages.sections.hierarchies import Params
+from novelseg.core.errors import InputError
+from novelseg.core.labels import TRAIN
+from novelseg.core.options import Help
+from novelseg.core.progress import track
+from novelseg.core.threads import one_thread
+from novelseg.data.labelmaps import read_label_map
+from novelseg.data.store import read_rgb
+from novelseg.formats import hdf5
+from novelseg.formats.hierarchies import HIERARCHIES
+from novelseg.formats.images import IMAGES
+from novelseg.regions import ucm
+from novelseg.regions.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat
+from novelseg.regions.weights import load_model
+from stages.options import ImageShard, Out
+from stages.params.hierarchies import Params
+from stages.provenance.digests import digest_once
 
 # Image id and image → hierarchy.
 Builder = Callable[[str, NDArray[np.uint8]], Hierarchy]
@@ -60,7 +62,14 @@ def _fitted(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def run(*, images: Path, out: Path, weights: Path | None = None, maps: Path | None = None, params: Params) -> None:
+def run(
+    *,
+    images: ImageShard,
+    out: Out,
+    weights: Annotated[Path | None, Help("weights of the learned hierarchy (method ucm)")] = None,
+    maps: Annotated[Path | None, Help("folder of label maps (method precomputed)")] = None,
+    params: Params,
+) -> None:
     """Build the hierarchy of every training image of a shard."""
     ids, rows, sizes, trees, faults = [], [], [], [], []
     build, settings = _builder(params, weights, maps)

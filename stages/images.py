@@ -12,29 +12,32 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.images import IMAGES
-from stages.core.errors import InputError
-from stages.core.labels import TRAIN, VAL
-from stages.core.progress import say, track
-from stages.data.classes import VOC
-from stages.data.coco import Coco
-from stages.data.pairs import Pair, Reader
-from stages.data.scenes import CLASSES, write_voc
-from stages.data.voc import Voc
-from stages.sections.images import Params
-from stages.sections.scenes import Scenes
+from novelseg.core.errors import InputError
+from novelseg.core.labels import TRAIN, VAL
+from novelseg.core.options import Help
+from novelseg.core.progress import say, track
+from novelseg.data.classes import VOC
+from novelseg.data.coco import Coco
+from novelseg.data.pairs import Pair, Reader
+from novelseg.data.scenes import CLASSES, SceneSettings, write_voc
+from novelseg.data.voc import Voc
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
+from stages.options import Out
+from stages.params.images import Params
+from stages.params.scenes import Scenes
 
 
 def run(
     *,
-    root: Path | None = None,
-    sbd: Path | None = None,
-    out: Path,
-    shard: int,
+    root: Annotated[Path | None, Help("raw folder; not for the built-in data")] = None,
+    sbd: Annotated[Path | None, Help("folder of SBD")] = None,
+    out: Out,
+    shard: Annotated[int, Help("number of the shard, from 0")],
     params: Params,
     scenes: Scenes,
 ) -> None:
@@ -43,7 +46,7 @@ def run(
     if params.source == "scenes":
         with tempfile.TemporaryDirectory() as folder:
             total = scenes.train + scenes.val
-            write_voc(Path(folder), scenes, range(shard, total, params.shards))
+            write_voc(Path(folder), scenes.to(SceneSettings), range(shard, total, params.shards))
             _write_shard(Voc(Path(folder), None, lists, list(CLASSES)), folder, out, shard, params)
         return
     for key, given, wanted in (("root", root, params.root), ("sbd", sbd, params.sbd)):

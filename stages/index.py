@@ -10,19 +10,19 @@ Writes
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.index import INDEX
-from stages.core.errors import InputError
-from stages.core.labels import TRAIN
-from stages.core.progress import say
-from stages.data.index import Index, read_index
-from stages.sections.index import Params
+from novelseg.core.errors import InputError
+from novelseg.core.labels import TRAIN
+from novelseg.core.progress import say
+from novelseg.data.index import Index, read_index
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
+from novelseg.formats.index import INDEX
+from stages.options import ImageShards, Out
+from stages.params.index import Params
 
 
 def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
@@ -41,7 +41,7 @@ def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
     return numbers // np.int32(classes // folds) if layout == "contiguous" else numbers % np.int32(folds)
 
 
-def run(*, images: list[Path], out: Path, params: Params) -> None:
+def run(*, images: ImageShards, out: Out, params: Params) -> None:
     """Concatenate what the shards know, in the order of the lists."""
     if params.held_out >= params.folds:
         raise InputError(f"index.held_out is {params.held_out}; expected one of folds 0…{params.folds - 1}, or −1")

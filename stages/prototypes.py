@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.features import FEATURES
-from stages.artifacts.formats.prototypes import PROTOTYPES, SIDES
-from stages.core.errors import InputError
-from stages.core.random import key_to_seed
-from stages.ops.clustering import Corpus, three_levels
-from stages.sections.prototypes import Params
+from novelseg.core.errors import InputError
+from novelseg.core.options import Help
+from novelseg.core.random import key_to_seed
+from novelseg.formats import hdf5
+from novelseg.formats.features import FEATURES
+from novelseg.formats.prototypes import PROTOTYPES, SIDES
+from novelseg.methods.spfl.clustering import Corpus, three_levels
+from stages.options import Fold, Out
+from stages.params.prototypes import Params
 
 NAMES = {"bg": "background-region", "fg": "foreground-object"}
 
@@ -47,7 +49,13 @@ def _corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
     return Corpus(NAMES[side], count, blocks), encoders.pop()
 
 
-def run(*, features: list[Path], out: Path, fold: int, params: Params) -> None:
+def run(
+    *,
+    features: Annotated[list[Path], Help("shards of the fold's features, all of them")],
+    out: Out,
+    fold: Fold,
+    params: Params,
+) -> None:
     """Cluster R_fg and R_bg separately; one shard's vectors and the sample are in memory at a time."""
     arrays: dict[str, NDArray[Any]] = {}
     inertia: dict[str, list[float]] = {}

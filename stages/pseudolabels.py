@@ -9,24 +9,27 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.prototypes import LEVELS, PROTOTYPES
-from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
-from stages.core.compute import pick_device, use_threads
-from stages.core.digests import digest_once
-from stages.core.errors import InputError
-from stages.data.index import read_index
-from stages.data.store import read_mask, read_rgb
-from stages.models.encoder import load_encoder
-from stages.models.extraction import FeatureExtractor
-from stages.ops.pseudolabels import pseudo_labels
+from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.compute import pick_device, use_threads
+from novelseg.core.errors import InputError
+from novelseg.core.options import Help
+from novelseg.data.index import read_index
+from novelseg.data.store import read_mask, read_rgb
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
+from novelseg.formats.prototypes import LEVELS, PROTOTYPES
+from novelseg.formats.pseudolabels import PSEUDOLABELS
+from novelseg.methods.spfl.pseudolabels import pseudo_labels
+from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
+from stages.provenance.digests import digest_once
 
 
 def _read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
@@ -46,20 +49,20 @@ def _read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) 
 
 def run(
     *,
-    index: Path,
-    images: Path,
-    encoder: Path,
-    prototypes: Path,
-    out: Path,
-    fold: int,
-    device: str = "auto",
-    threads: int = 0,
+    index: IndexFile,
+    images: ImageShard,
+    encoder: Encoder,
+    prototypes: Annotated[Path, Help("prototypes of the fold")],
+    out: Out,
+    fold: Fold,
+    device: Device = "auto",
+    threads: Threads = 0,
 ) -> None:
     """Label every pixel of a shard's training images with its nearest prototype, level by level."""
     use_threads(threads)
     data, place = read_index(index), pick_device(device)
-    net, about = load_encoder(encoder, fold, data.base_names(fold))
-    extract = FeatureExtractor(net, about["precision"], place)
+    net, record = load_encoder(encoder, fold, data.base_names(fold))
+    extract = FeatureExtractor(net, record.precision, place)
     made_by = digest_once(encoder)
     levels = _read_prototypes(prototypes, fold, made_by, place)
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
@@ -76,7 +79,9 @@ def run(
         sizes = [(int(file["height"][row]), int(file["width"][row])) for row in training]
         for number, known, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):
             mask = torch.from_numpy(known).to(place)
-            found[number] = torch.stack([pseudo_labels(features, mask, *centres) for centres in levels]).cpu().numpy()
+            found[number] = (
+                torch.stack([pseudo_labels(features, mask, *centres, net.grid) for centres in levels]).cpu().numpy()
+            )
     maps = [found[number] for number in range(len(training))]
     arrays = {
         "id": np.array([names[row] for row in training], object),

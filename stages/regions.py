@@ -9,18 +9,21 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.hierarchies import HIERARCHIES
-from stages.artifacts.formats.regions import REGIONS
-from stages.core.progress import track
-from stages.ops.hierarchy import Hierarchy, cut
-from stages.sections.regions import Params
+from novelseg.core.options import Help
+from novelseg.core.progress import track
+from novelseg.formats import hdf5
+from novelseg.formats.hierarchies import HIERARCHIES
+from novelseg.formats.regions import REGIONS
+from novelseg.regions.hierarchy import Hierarchy, cut
+from stages.options import Out
+from stages.params.regions import Params
 
 
-def run(*, hierarchies: Path, out: Path, params: Params) -> None:
+def run(*, hierarchies: Annotated[Path, Help("one shard of hierarchies")], out: Out, params: Params) -> None:
     """Cut every hierarchy of a shard."""
     labels = []
     with hdf5.opened(hierarchies, HIERARCHIES) as file:

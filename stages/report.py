@@ -15,45 +15,55 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.artifacts import hdf5, tables
-from stages.artifacts.formats.class_results import CLASS_SCORES
-from stages.artifacts.formats.comparisons import COMPARISONS
-from stages.artifacts.formats.examples import EXAMPLES
-from stages.artifacts.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
-from stages.artifacts.formats.prototypes import PROTOTYPES
-from stages.artifacts.formats.regions import REGIONS
-from stages.artifacts.formats.results import SCORES
-from stages.artifacts.formats.training_log import LOG
-from stages.core.errors import InputError
-from stages.core.files import whole_folder
-from stages.core.labels import binary
-from stages.data.index import Index, read_index
-from stages.data.store import ImageStore, PseudoLabelStore
-from stages.evaluation.variants import REFINED, SPFL
-from stages.models.files import read_about
-from stages.ops.counts import object_iou
-from stages.reporting import pictures
-from stages.reporting.gallery import Gallery
-from stages.reporting.page import Browser, only_fold, render
-from stages.reporting.scoring import Evaluation, class_table, comparison_table, metrics, read_evaluation, score_table
-from stages.sections.report import Params
+from novelseg.core.errors import InputError
+from novelseg.core.files import whole_folder
+from novelseg.core.labels import binary
+from novelseg.core.options import Help
+from novelseg.data.index import Index, read_index
+from novelseg.data.store import ImageStore, PseudoLabelStore
+from novelseg.evaluation.comparisons import (
+    Evaluation,
+    class_table,
+    comparison_table,
+    metrics,
+    read_evaluation,
+    score_table,
+)
+from novelseg.formats import hdf5, tables
+from novelseg.formats.class_results import CLASS_SCORES
+from novelseg.formats.comparisons import COMPARISONS
+from novelseg.formats.examples import EXAMPLES
+from novelseg.formats.files import EXAMPLES_FILE, LOG_FILE, WEIGHTS
+from novelseg.formats.network import read_record
+from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.record import NetworkRecord
+from novelseg.formats.regions import REGIONS
+from novelseg.formats.results import SCORES
+from novelseg.formats.training_log import LOG
+from novelseg.methods.variants import REFINED, SPFL
+from novelseg.ops.counts import object_iou
+from novelseg.report import pictures
+from novelseg.report.gallery import Gallery
+from novelseg.report.page import Browser, only_fold, render
+from stages.options import ImageShards, IndexFile, Out
+from stages.params.report import Params
 
 LEAST_SHARE = 0.05  # of the members' pixels, or of the class', for a prototype to be listed under it
 
 
 def _run_name(folder: Path) -> str:
     """Name of a training from what lies beside its weights."""
-    about = read_about(folder / WEIGHTS)
-    shot = f" {about['shot']}-shot" if "shot" in about else ""
-    variant = f" {about['variant']}" if "variant" in about else ""
-    return f"{about['stage']} fold {about['fold']}{shot}{variant}"
+    record = read_record(folder / WEIGHTS, NetworkRecord)
+    shot = f" {record.shot}-shot" if record.shot else ""
+    variant = f" {record.variant}" if record.variant else ""
+    return f"{record.stage} fold {record.fold}{shot}{variant}"
 
 
 @dataclass(frozen=True)
@@ -273,17 +283,17 @@ def _curves(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | 
 
 def run(
     *,
-    index: Path,
-    images: list[Path],
-    regions: list[Path],
-    features: list[Path],
-    prototypes: list[Path],
-    pseudolabels: list[Path],
-    trainings: list[Path],
-    evaluations: list[Path],
-    out: Path,
+    index: IndexFile,
+    images: ImageShards,
+    regions: Annotated[list[Path], Help("region shards, all of them")],
+    features: Annotated[list[Path], Help("feature shards of every fold, fold after fold")],
+    prototypes: Annotated[list[Path], Help("prototypes of every fold")],
+    pseudolabels: Annotated[list[Path], Help("shards of pseudo labels of every fold, fold after fold")],
+    trainings: Annotated[list[Path], Help("folders of all trainings")],
+    evaluations: Annotated[list[Path], Help("folders of all evaluations")],
+    out: Out,
     params: Params,
-    studies: Path | None = None,
+    studies: Annotated[Path | None, Help("folder of studies whose curves are shown")] = None,
 ) -> None:
     """Write the report as one folder."""
     learned = _by_fold(prototypes, features, pseudolabels, regions)

@@ -10,26 +10,44 @@ Writes
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.core.errors import InputError
-from stages.core.random import new_layers
-from stages.data.index import read_index
-from stages.data.sampling import EpisodeSampler
-from stages.data.store import ImageStore, PseudoLabelStore
-from stages.models.encoder import NETWORK, new_encoder
-from stages.sections.encoder import EncoderParams
-from stages.sections.matching import MatchingParams
-from stages.sections.train import Params, TrainingVariant
-from stages.training.bank import Bank
-from stages.training.batches import EpisodeBatches
-from stages.training.joint import JointBatches, PseudoLabelBatches
-from stages.training.learners import JointLearner
-from stages.training.stage import described, recipe_of, sgd, train_and_write
+from novelseg.backbones.encoder import NETWORK, pretrained_backbone
+from novelseg.core.errors import InputError
+from novelseg.core.options import Help
+from novelseg.core.random import new_layers
+from novelseg.data.bank import Bank
+from novelseg.data.batches import EpisodeBatches, ViewGeometry
+from novelseg.data.index import read_index
+from novelseg.data.sampling import EpisodeSampler
+from novelseg.data.store import ImageStore, PseudoLabelStore
+from novelseg.formats.record import EncoderRecord
+from novelseg.methods.spfl.augment import Augmentation
+from novelseg.methods.spfl.batches import JointBatches, PseudoLabelBatches
+from novelseg.methods.spfl.learner import JointLearner
+from stages.options import (
+    Compiled,
+    Device,
+    Devices,
+    Fold,
+    ImageShards,
+    IndexFile,
+    Live,
+    MemoryMb,
+    Out,
+    Pretrained,
+    Shot,
+    Threads,
+)
+from stages.params.augmentation import Augmentation as AugmentationParams
+from stages.params.encoder import EncoderParams
+from stages.params.matching import MatchingParams
+from stages.params.train import Params, TrainingVariant
+from stages.training import Execution, common_facts, recipe_of, sgd, train_and_write
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
 VARIANTS = get_args(TrainingVariant)
@@ -37,30 +55,31 @@ VARIANTS = get_args(TrainingVariant)
 
 def run(
     *,
-    index: Path,
-    images: list[Path],
-    pseudolabels: list[Path],
-    weights: Path,
-    out: Path,
-    fold: int,
-    shot: int,
-    variant: str,
+    index: IndexFile,
+    images: ImageShards,
+    pseudolabels: Annotated[list[Path], Help("shards of the fold's pseudo labels, all of them")],
+    weights: Pretrained,
+    out: Out,
+    fold: Fold,
+    shot: Shot,
+    variant: Annotated[str, Help("all three levels of pseudo labels, or level 1 alone", VARIANTS)],
     params: Params,
+    augmentation: AugmentationParams,
     encoder: EncoderParams,
     matching: MatchingParams,
-    device: str = "auto",
-    devices: int = 1,
-    threads: int = 0,
-    compiled: int = 0,
-    memory_mb: int = 0,
-    live: Path | None = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    threads: Threads = 0,
+    compiled: Compiled = 0,
+    memory_mb: MemoryMb = 0,
+    live: Live = None,
 ) -> None:
     """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (level 1 alone)."""
     if variant not in VARIANTS:
         raise InputError(f"--variant is '{variant}'; expected one of {', '.join(VARIANTS)}")
     gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA
     data = read_index(index)
-    net = new_encoder(encoder, weights)
+    net = pretrained_backbone(encoder.spec, weights)
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels, fold) as labels:
@@ -69,10 +88,19 @@ def run(
         def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             return store.image(image), np.concatenate([store.mask(image)[None], labels.labels(data.ids[image])])
 
-        def batches(place: torch.device) -> JointBatches:
-            bank = Bank(data, pool, read, place, memory_mb)
-            episodes = EpisodeBatches(bank, sampler, matching, matching.episodes, params.seed, "episode")
-            return JointBatches(episodes, PseudoLabelBatches(bank, pool.tolist(), params, matching.size))
+        def batches(where: torch.device) -> JointBatches:
+            bank = Bank(data, pool, read, where, memory_mb)
+            view = matching.to(ViewGeometry)
+            episodes = EpisodeBatches(bank, sampler, view, matching.episodes, params.seed, "episode")
+            extra = PseudoLabelBatches(
+                bank,
+                pool.tolist(),
+                augmentation.to(Augmentation),
+                size=matching.size,
+                count=params.extra_images,
+                seed=params.seed,
+            )
+            return JointBatches(episodes, extra)
 
         with new_layers(params.seed, "decoders"):
             learner = JointLearner(net, matching.scale, labels.clusters, params.decoder_width, gamma)
@@ -82,11 +110,10 @@ def run(
             batches=batches,
             optimiser=sgd(params),
             params=params,
-            precision=encoder.precision,
             recipe=recipe_of(
                 "train",
                 [index, *images, *pseudolabels, weights],
-                [params, encoder, matching],
+                [params, augmentation, encoder, matching],
                 fold=fold,
                 shot=shot,
                 variant=variant,
@@ -94,14 +121,14 @@ def run(
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",
             shares=min(matching.episodes, params.extra_images),
-            about=described(
-                *(NETWORK, encoder, matching, params, data, fold),
-                {"scale": matching.scale, "stage": "train", "shot": shot, "variant": variant, "gamma": gamma},
+            record=EncoderRecord(
+                network=NETWORK,
+                stage="train",
+                shot=shot,
+                variant=variant,
+                scale=matching.scale,
+                gamma=gamma,
+                **common_facts(encoder, matching.geometry, matching.size, params, data, fold),
             ),
-            device=device,
-            devices=devices,
-            threads=threads,
-            compiled=compiled,
-            memory_mb=memory_mb,
-            live=live,
+            execution=Execution(device, devices, threads, compiled, memory_mb, live),
         )

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from stages.data.scenes import scene, write_voc
-from stages.models.resnet import ResNet
-from stages.sections.scenes import Scenes
+from novelseg.backbones.resnet import ResNet
+from novelseg.data.scenes import scene, write_voc
+from stages.params.scenes import Scenes
 from tests.makers import Project, tiny_values, write_values
 
 SCENES = Scenes(seed=0, train=6, val=4, size=48)

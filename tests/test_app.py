@@ -16,9 +16,9 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.serving import make_server
 
+from novelseg import Segmenter
+from novelseg.inference.web import is_bound_to_loopback, is_loopback, new_app
 from stages.__main__ import main
-from stages.inference import Segmenter
-from stages.inference.web import is_bound_to_loopback, is_loopback, new_app
 from tests.browser import browsed
 from tests.makers import disc
 
@@ -105,7 +105,7 @@ def test_too_much_at_once_is_told(client: FlaskClient) -> None:
 
 
 def test_masks_beyond_what_is_held_are_refused(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.inference.web.MOST_MASKS", 1)
+    monkeypatch.setattr("novelseg.inference.web.MOST_MASKS", 1)
     fitted(client)
     assert post(client, "/segment", [("image", disc()[0], "a.png")]).status_code == 200
     assert "1 masks are held, and no more" in post(client, "/segment", [("image", disc()[0], "b.png")]).json["error"]

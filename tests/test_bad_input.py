@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from novelseg.data.scenes import write_voc
 from stages.__main__ import main
-from stages.data.scenes import write_voc
-from stages.sections.scenes import Scenes
+from stages.params.scenes import Scenes
 from tests.makers import ENCODER, Project, tiny_values, write_values
 
 SCENES = Scenes(seed=0, train=4, val=2, size=48)

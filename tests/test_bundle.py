@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from stages.core.errors import InputError
-from stages.data.index import Index, read_index
-from stages.inference import Segmenter
-from stages.inference.bundle import load_bundle
+from novelseg import Segmenter
+from novelseg.core.errors import InputError
+from novelseg.data.index import Index, read_index
+from novelseg.inference.bundle import load_bundle
 from tests.makers import SPFL, Project
 
 

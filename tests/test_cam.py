@@ -11,22 +11,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from novelseg.core.errors import InputError
+from novelseg.data.bank import Bank
+from novelseg.data.batches import EpisodeBatches
+from novelseg.data.index import read_index
+from novelseg.data.sampling import EpisodeSampler
+from novelseg.data.store import ImageStore
+from novelseg.evaluation.lists import read_cases
+from novelseg.methods.cam.equations import EPSILON
+from novelseg.methods.cam.network import load_cam
+from novelseg.methods.cam.predictor import CamPredictor
+from novelseg.methods.cam.training import CamBatches
+from novelseg.methods.contract import Case
+from novelseg.ops.geometry import gather, squares
 from stages.cam import roles
-from stages.core.errors import InputError
-from stages.data.index import read_index
-from stages.data.sampling import EpisodeSampler
-from stages.data.store import ImageStore
-from stages.evaluation.cam import CamPredictor
-from stages.evaluation.cases import Case
-from stages.evaluation.lists import read_cases
-from stages.models.cam import load_cam
-from stages.ops.cam import EPSILON
-from stages.ops.geometry import gather, squares
-from stages.sections.cam import Params
-from stages.sections.evaluate import Params as EvaluateParams
-from stages.training.bank import Bank
-from stages.training.batches import EpisodeBatches
-from stages.training.cam import CamBatches
+from stages.params.cam import Params
+from stages.params.evaluate import Params as EvaluateParams
 from tests.makers import CAM, Project, tiny_values, write_values
 
 CPU = torch.device("cpu")

@@ -10,11 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.models.cam import CamNetwork, MultiScale
-from stages.models.encoder import Encoder
-from stages.ops.cam import EPSILON, classification_loss, masked, normalised, prior_map, shuffled, weights_of
-from stages.training.cam import CamLearner
-from stages.training.learners import NAMES
+from novelseg.backbones.encoder import Encoder
+from novelseg.methods.cam.equations import (
+    EPSILON,
+    classification_loss,
+    masked,
+    normalised,
+    prior_map,
+    shuffled,
+    weights_of,
+)
+from novelseg.methods.cam.network import CamNetwork, MultiScale
+from novelseg.methods.cam.training import CamLearner
+from novelseg.methods.spfl.learner import NAMES
 
 CPU = torch.device("cpu")
 

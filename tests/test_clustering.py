@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.errors import InputError
-from stages.ops.clustering import Corpus, Level, normalise, three_levels
+from novelseg.core.errors import InputError
+from novelseg.methods.spfl.clustering import Corpus, Level, normalise, three_levels
 
 
 def clouds(rng: np.random.Generator, centres: np.ndarray, each: int) -> np.ndarray:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools import mask as library
 
-from stages.core.errors import InputError
-from stages.data import jsonstream
-from stages.data.coco import Coco
-from stages.data.jsonstream import elements
-from stages.data.pairs import decode_mask
-from stages.ops.rasterise import Instance, encode, paint, run_lengths
+from novelseg.core.errors import InputError
+from novelseg.data import jsonstream
+from novelseg.data.coco import Coco
+from novelseg.data.jsonstream import elements
+from novelseg.data.pairs import decode_mask
+from novelseg.ops.rasterise import Instance, encode, paint, run_lengths
 from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (
     CATEGORIES,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ops import contours as c
+from novelseg.regions import contours as c
 
 TEXTONS = np.random.default_rng(5).normal(size=(c.WORDS, c.RESPONSES)).astype(np.float32)
 

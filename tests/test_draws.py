@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stages.ops import draws
+from novelseg.ops import draws
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.core.files import digest
-from stages.data.catalogue import CATALOGUE
+from novelseg.core.files import digest
+from novelseg.fetch.catalogue import CATALOGUE
 from tests.engines import at_rest, dvc, new_project, planned, set_values, snakemake, workflow
 from tests.makers import tiny_values, write_values
 from tests.miniatures import coco_folder, sbd_folder, voc_folder

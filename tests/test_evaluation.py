@@ -13,32 +13,32 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from novelseg.backbones.bank import FeatureBank, SupportBank
+from novelseg.ops.matching import match, match_many
 from torch import Tensor
 
-from stages.artifacts import tables
-from stages.artifacts.formats.episode_results import RESULTS
-from stages.artifacts.formats.episodes import EPISODES
-from stages.artifacts.formats.study_results import STUDY_ROWS
-from stages.core.errors import InputError
-from stages.core.labels import VOID, binary
-from stages.core.random import key_to_seed
-from stages.data.index import read_index
-from stages.data.store import ImageStore
-from stages.evaluation.bank import FeatureBank, SupportBank
-from stages.evaluation.cases import Case
-from stages.evaluation.lists import read_cases
-from stages.evaluation.predictor import Prediction, Predictor, Refinement
-from stages.evaluation.scoring import count_many, score
-from stages.evaluation.variants import REFINEMENTS, VARIANTS
-from stages.models.encoder import load_encoder
-from stages.models.extraction import FeatureExtractor, groups_by_size
-from stages.models.srofb import Cells, Task, mask_at_cells
-from stages.ops.counts import pixel_counts
-from stages.ops.matching import match, match_many
-from stages.ops.pooling import EPSILON
-from stages.reporting.scoring import PAIRS
-from stages.sections.evaluate import Refined
-from stages.sections.srofb import SrofbParams
+from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
+from novelseg.core.errors import InputError
+from novelseg.core.labels import VOID, binary
+from novelseg.core.random import key_to_seed
+from novelseg.data.index import read_index
+from novelseg.data.store import ImageStore
+from novelseg.evaluation.comparisons import PAIRS
+from novelseg.evaluation.lists import read_cases
+from novelseg.evaluation.scoring import count_many, score
+from novelseg.formats import tables
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.episodes import EPISODES
+from novelseg.formats.study_results import STUDY_ROWS
+from novelseg.methods.contract import Case
+from novelseg.methods.matching.predictor import Prediction, Predictor, Refinement
+from novelseg.methods.srofb.classifier import Cells, Task, mask_at_cells
+from novelseg.methods.variants import REFINEMENTS, VARIANTS
+from novelseg.ops.counts import pixel_counts
+from novelseg.ops.pooling import EPSILON
+from stages.params.evaluate import Refined
+from stages.params.srofb import SrofbParams
 from tests.makers import TRAINED, Project, tiny_values, write_values
 from tests.test_srofb import slow_training
 
@@ -65,7 +65,7 @@ def predictions(
     index = read_index(project.path("index/index.h5"))
     net, about = load_encoder(project.path(SPFL))
     with pytest.MonkeyPatch.context() as patch, ImageStore([Path(path) for path in project.images()], index) as store:
-        patch.setattr("stages.evaluation.bank.memory_budget", lambda device, asked: budget)
+        patch.setattr("novelseg.backbones.bank.memory_budget", lambda device, asked: budget)
         bank = SupportBank(FeatureExtractor(net, "fp32", CPU), index.size, store.image, store.mask, 0)
         predictor = Predictor(bank, about["scale"], ways, batch=batch)
         found = []
@@ -258,7 +258,7 @@ def test_a_study_that_cannot_be(
 
 
 def test_pictures_of_studies_show_every_setting(project: Project, tmp_path: Path) -> None:
-    from stages.reporting.studies import PICTURES, curve
+    from novelseg.report.studies import PICTURES, curve
 
     for name, grid, settings in (("supports", "1 2", 2), ("thresholds", "0.5 0.9", 5)):
         assert study(project, tmp_path / name, "--study", name, "--grid", grid, "--episodes", 6) == 0

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from novelseg.backbones.resnet import ResNet
+from novelseg.backbones.weights import load_strictly
+from novelseg.cli.fetch import _alone
+from novelseg.core.errors import InputError
+from novelseg.data.coco import Coco
+from novelseg.data.voc import Voc
+from novelseg.fetch import download
+from novelseg.fetch.catalogue import CATALOGUE, lacking
+from novelseg.fetch.unpack import unpack
 from stages.__main__ import main
-from stages.core import download
-from stages.core.errors import InputError
-from stages.core.unpack import unpack
-from stages.data.catalogue import CATALOGUE, lacking
-from stages.data.coco import Coco
-from stages.data.voc import Voc
-from stages.fetch import _alone
-from stages.models.resnet import ResNet
-from stages.models.weights import load_strictly
 from tests.miniatures import CATEGORIES, archives
 from tests.servers import Site, serving
 

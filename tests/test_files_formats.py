@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.artifacts import hdf5, tables
-from stages.artifacts.formats.episodes import EPISODES
-from stages.artifacts.hdf5 import Field, Ragged, Spec, ragged_fields
-from stages.core.errors import InputError
-from stages.core.files import digest, whole_file, whole_folder
+from novelseg.core.errors import InputError
+from novelseg.core.files import digest, whole_file, whole_folder
+from novelseg.formats import hdf5, tables
+from novelseg.formats.episodes import EPISODES
+from novelseg.formats.hdf5 import Field, Ragged, Spec, ragged_fields
 
 SPEC = Spec(
     "sample",

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.features import FEATURES
-from stages.artifacts.formats.prototypes import PROTOTYPES
-from stages.artifacts.formats.regions import REGIONS
-from stages.core.code import closure, forget
-from stages.data.index import read_index
-from stages.data.store import ImageStore
-from stages.ops.drawing import BORDER, FOREGROUND, UNKNOWN
-from stages.reporting import pictures
-from stages.reporting.gallery import Gallery
+from novelseg.data.index import read_index
+from novelseg.data.store import ImageStore
+from novelseg.formats import hdf5
+from novelseg.formats.features import FEATURES
+from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.regions import REGIONS
+from novelseg.ops.drawing import BORDER, FOREGROUND, UNKNOWN
+from novelseg.report import pictures
+from novelseg.report.gallery import Gallery
+from stages.provenance.code import closure, forget
 from tests.makers import Project
 
 SHARDS = range(2)
@@ -218,7 +218,7 @@ def test_templates_are_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names = {path.name for path in closure("report")}
     assert {"page.html", "table.html", "page.css", "page.js"} <= names
     assert not any(path.suffix == ".js" for path in closure("evaluate"))
-    from stages.core.code import code_digest
+    from stages.provenance.code import code_digest
 
     before = code_digest("report")
     shutil.copytree("stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))

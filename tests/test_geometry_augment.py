@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.core.labels import VOID
-from stages.core.random import torch_generator
-from stages.ops import augment, geometry
+from novelseg.core.labels import VOID
+from novelseg.core.random import torch_generator
+from novelseg.methods.spfl import augment
+from novelseg.ops import geometry
 
 CPU = torch.device("cpu")
 

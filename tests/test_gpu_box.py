@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.code import closure
+from stages.provenance.code import closure
 from tests.makers import ENCODER, Project
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ops.hierarchy import Hierarchy, cut, fit_size, flat
+from novelseg.regions.hierarchy import Hierarchy, cut, fit_size, flat
 
 
 def slow_cut(tree: Hierarchy, tau: float) -> np.ndarray:

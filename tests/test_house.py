@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core import code
+from stages.provenance import code
 from workflow import checks, recipe
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _forget() -> None:
     code.forget()
-    recipe.sections.cache_clear()
+    recipe.forget()
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -55,16 +55,16 @@ def test_the_house_agrees_with_itself(house: Path) -> None:
 BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
     (checks.generated_files, "dvc.yaml", "train_all", "train-all", "dvc.yaml: out of date"),
     (checks.generated_files, "docs/params.md", "Seed", "Sede", "docs/params.md: out of date"),
-    (checks.generated_files, "stages/train.py", "import torch", "import stages.ops.metrics\nimport torch", "dvc.yaml"),
+    (checks.generated_files, "stages/train.py", "import torch", "import novelseg.evaluation.metrics\nimport torch", "dvc.yaml"),
     (checks.generated_files, "stages/features.py", "params: Params,", "params: Params, s: SrofbParams,", "dvc.yaml"),
     (checks.presets_validate, "params.yaml", "tau:", "tua:", "unknown key 'tua' in section 'regions'"),
-    (checks.imports_point_one_way, "stages/ops/pseudolabels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
+    (checks.imports_point_one_way, "novelseg/methods/spfl/pseudolabels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
     (
         checks.imports_point_one_way,
-        "stages/ops/pseudolabels.py",
+        "novelseg/methods/spfl/pseudolabels.py",
         "import torch\n",
         "import torch\nfrom stages.models import resnet\n",
-        "stages/ops/pseudolabels.py: imports stages.models",
+        "novelseg/methods/spfl/pseudolabels.py: imports stages.models",
     ),
     (
         checks.imports_point_one_way,
@@ -112,7 +112,7 @@ def test_each_check_fails_when_it_should(
         edit(
             house / file,
             "\nfrom stages.sections",
-            "\nfrom stages.sections.srofb import SrofbParams\nfrom stages.sections",
+            "\nfrom stages.params.srofb import SrofbParams\nfrom stages.sections",
         )
     edit(house / file, old, new)
     _forget()
@@ -126,17 +126,17 @@ def test_the_digest_follows_meaning_not_looks(house: Path) -> None:
         _forget()
         return {stage for stage, digest in before.items() if code.code_digest(stage) != digest}
 
-    edit(house / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-5  # as the papers' code has it")
-    edit(house / "stages/ops/pooling.py", '"""Masked average pooling (Eq. 1)', '"""MAP (Eq. 1)')
+    edit(house / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-5  # as the papers' code has it")
+    edit(house / "novelseg/ops/pooling.py", '"""Masked average pooling (Eq. 1)', '"""MAP (Eq. 1)')
     assert moved() == set()
-    edit(house / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-6")
+    edit(house / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-6")
     assert moved() == {"features"}
-    edit(house / "stages/core/random.py", "digest_size=8", "digest_size=9")
+    edit(house / "novelseg/core/random.py", "digest_size=8", "digest_size=9")
     assert moved() == {"features", "prototypes", "episodes"}
 
 
 def test_sections_of_a_stage_are_those_of_its_signature() -> None:
-    from stages.core.interface import interface
+    from stages.interface import interface
 
     for stage in ("images", "baseline", "train", "evaluate", "pseudolabels", "report"):
         assert set(recipe.sections(stage)) == set(interface(stage).sections)
@@ -155,6 +155,6 @@ def test_a_cluster_gives_a_gpu_to_every_job_that_uses_one() -> None:
 def test_neither_method_is_retrained_when_the_other_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names = {stage: {path.as_posix() for path in code.closure(stage)} for stage in ("baseline", "train", "cam")}
-    assert "stages/models/cam.py" in names["cam"]
+    assert "novelseg/methods/cam/network.py" in names["cam"]
     assert not any("cam" in Path(name).stem for stage in ("baseline", "train") for name in names[stage])
-    assert not {"stages/training/joint.py", "stages/models/srofb.py"} & names["cam"]
+    assert not {"novelseg/methods/spfl/batches.py", "novelseg/methods/srofb/classifier.py"} & names["cam"]

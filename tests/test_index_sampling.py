@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.core.errors import InputError
-from stages.core.labels import TRAIN, VAL, VOID
-from stages.data.index import Index
-from stages.data.sampling import EpisodeSampler
+from novelseg.core.errors import InputError
+from novelseg.core.labels import TRAIN, VAL, VOID
+from novelseg.data.index import Index
+from novelseg.data.sampling import EpisodeSampler
 from stages.index import class_folds
 
 

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from novelseg.backbones.bank import SupportBank
+from novelseg.ops.matching import upsample
 from numpy.typing import NDArray
 
-from stages.core.errors import InputError
-from stages.data.index import Index, read_index
-from stages.data.store import ImageStore
-from stages.evaluation.bank import SupportBank
-from stages.evaluation.cases import Case
-from stages.evaluation.lists import read_cases
-from stages.evaluation.predictor import Predictor, Refinement
-from stages.evaluation.variants import REFINEMENTS
-from stages.evaluation.variants import SPFL as MATCHING
-from stages.inference import Segmenter
-from stages.inference.bundle import load_bundle
-from stages.inference.segmenter import VARIANTS
-from stages.models.extraction import FeatureExtractor
-from stages.ops.counts import object_iou
-from stages.ops.matching import upsample
+from novelseg import Segmenter
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.errors import InputError
+from novelseg.data.index import Index, read_index
+from novelseg.data.store import ImageStore
+from novelseg.evaluation.lists import read_cases
+from novelseg.inference.bundle import load_bundle
+from novelseg.inference.segmenter import VARIANTS
+from novelseg.methods.contract import Case
+from novelseg.methods.matching.predictor import Predictor, Refinement
+from novelseg.methods.variants import REFINEMENTS
+from novelseg.methods.variants import SPFL as MATCHING
+from novelseg.ops.counts import object_iou
 from tests.makers import Project, disc
 
 RGB = NDArray[np.uint8]

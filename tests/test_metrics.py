@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.core.labels import VOID
-from stages.ops.counts import pixel_counts
-from stages.ops.metrics import bootstrap_miou, class_iou, fb_iou, scores
-from stages.reporting.scoring import FACTS, Evaluation, comparison_table
+from novelseg.core.labels import VOID
+from novelseg.evaluation.comparisons import FACTS, Evaluation, comparison_table
+from novelseg.evaluation.metrics import bootstrap_miou, class_iou, fb_iou, scores
+from novelseg.ops.counts import pixel_counts
 
 
 def rows(entries: list[tuple[int, str, int, int, int, int, int]]) -> pd.DataFrame:

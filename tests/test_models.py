@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.core.errors import InputError
-from stages.core.files import digest
-from stages.models.encoder import Encoder, load_encoder
-from stages.models.files import save_network
-from stages.models.resnet import ResNet
-from stages.models.weights import load_strictly
+from novelseg.backbones.encoder import Encoder, load_encoder
+from novelseg.backbones.resnet import ResNet
+from novelseg.backbones.weights import load_strictly
+from novelseg.core.errors import InputError
+from novelseg.core.files import digest
+from novelseg.formats.network import save_network
 
 ROOT = Path(__file__).parent.parent
 
@@ -178,8 +178,8 @@ def test_encoder_files_go_round(tmp_path: Path) -> None:
 
 def test_encoder_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
-        "import sys, torch; from pathlib import Path; from stages.models.encoder import Encoder\n"
-        "from stages.models.files import save_network\n"
+        "import sys, torch; from pathlib import Path; from novelseg.backbones.encoder import Encoder\n"
+        "from novelseg.formats.network import save_network\n"
         "torch.manual_seed(0); net = Encoder(arch='resnet18', stem='deep', width=4)\n"
         "save_network(Path(sys.argv[1]), net, {'arch': 'resnet18', 'stem': 'deep', 'width': 4, 'network': 'encoder'})\n"
     )

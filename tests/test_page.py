@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stages.evaluation.variants import REFINED
+from novelseg.methods.variants import REFINED
 from tests.browser import browsed
 from tests.makers import Project
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.core.errors import InputError
-from stages.core.params import load_sections, read_yaml
-from stages.sections import prototypes
-from stages.sections.images import MOST_SHARDS
+from novelseg.core.errors import InputError
+from stages.params import prototypes
+from stages.params.images import MOST_SHARDS
+from stages.params.schema import load_sections, read_yaml
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ops.partitions import (
+from novelseg.regions.partitions import (
     RegionScores,
     boundary,
     boundary_counts,

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.core.errors import InputError
-from stages.inference import Segmenter
-from stages.inference.photos import mask_of, photo_of, read_mask, read_photo
+from novelseg import Segmenter
+from novelseg.core.errors import InputError
+from novelseg.inference.photos import mask_of, photo_of, read_mask, read_photo
 from tests.makers import disc
 
 
@@ -114,7 +114,7 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_pixels_is_told_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.inference.photos.MOST_PIXELS", 4000)
+    monkeypatch.setattr("novelseg.inference.photos.MOST_PIXELS", 4000)
     path = saved(tmp_path / "p.png", Image.fromarray(disc()[0]))
     with pytest.raises(InputError, match="has 64×64 px; expected at most"):
         read_photo(path)

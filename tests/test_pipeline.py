@@ -13,28 +13,28 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.artifacts import hdf5, tables
-from stages.artifacts.formats.class_results import CLASS_SCORES
-from stages.artifacts.formats.episode_results import RESULTS
-from stages.artifacts.formats.examples import EXAMPLES
-from stages.artifacts.formats.features import FEATURES
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.protocol import PROTOCOL
-from stages.artifacts.formats.prototypes import PROTOTYPES
-from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
-from stages.artifacts.formats.regions import REGIONS
-from stages.artifacts.formats.results import SCORES
-from stages.core.errors import InputError
-from stages.core.files import digest
-from stages.data.index import read_index
-from stages.data.pairs import decode_mask
-from stages.data.scenes import CLASSES, scene_ids
-from stages.data.store import ImageStore
-from stages.evaluation.variants import VARIANTS
-from stages.models.encoder import load_encoder
-from stages.models.files import save_network
-from stages.reporting.scoring import read_evaluation
-from stages.sections.scenes import Scenes
+from novelseg.backbones.encoder import load_encoder
+from novelseg.core.errors import InputError
+from novelseg.core.files import digest
+from novelseg.data.index import read_index
+from novelseg.data.pairs import decode_mask
+from novelseg.data.scenes import CLASSES, scene_ids
+from novelseg.data.store import ImageStore
+from novelseg.evaluation.comparisons import read_evaluation
+from novelseg.formats import hdf5, tables
+from novelseg.formats.class_results import CLASS_SCORES
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.examples import EXAMPLES
+from novelseg.formats.features import FEATURES
+from novelseg.formats.images import IMAGES
+from novelseg.formats.network import save_network
+from novelseg.formats.protocol import PROTOCOL
+from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.pseudolabels import PSEUDOLABELS
+from novelseg.formats.regions import REGIONS
+from novelseg.formats.results import SCORES
+from novelseg.methods.variants import VARIANTS
+from stages.params.scenes import Scenes
 from tests.makers import ENCODER, TRAINED, Project, tiny_values
 
 
@@ -220,7 +220,7 @@ def _scramble_queries(project: Project, root: Path) -> None:
 def test_the_mask_of_a_query_is_never_read_before_scoring(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.evaluation import scoring
+    from novelseg.evaluation import scoring
 
     _scramble_queries(project, tmp_path)
     # Scoring is the one reader of a query's mask: without it, evaluation must run on masks that do not even decode.
@@ -249,7 +249,7 @@ def test_evaluation_does_not_depend_on_the_order_of_episodes(project: Project, t
 
 
 def test_weights_tell_how_to_rebuild_the_encoder(project: Project) -> None:
-    from stages.models.encoder import load_encoder
+    from novelseg.backbones.encoder import load_encoder
 
     net, about = load_encoder(project.path("train/fold0/1shot/hierarchical/weights.safetensors"))
     assert about["variant"] == "hierarchical"

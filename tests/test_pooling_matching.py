@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from novelseg.ops.losses import upsampled_cross_entropy
+from novelseg.ops.matching import match, sides, support_prototypes, upsample
 
-from stages.core.labels import VOID, binary
-from stages.ops.losses import upsampled_cross_entropy
-from stages.ops.matching import match, sides, support_prototypes, upsample
-from stages.ops.pooling import EPSILON, pool, splat_labels, splat_masks, up_matrix
-from stages.ops.pseudolabels import pseudo_labels
+from novelseg.core.labels import VOID, binary
+from novelseg.methods.spfl.pseudolabels import pseudo_labels
+from novelseg.ops.pooling import EPSILON, pool, splat_labels, splat_masks, up_matrix
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
 

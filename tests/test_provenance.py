@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from stages.core.digests import Digests, digest_once
-from stages.core.errors import InputError
-from stages.core.files import digest
-from stages.core.provenance import Recorder, artifact_files, parse_record, read_record
+from novelseg.core.errors import InputError
+from novelseg.core.files import digest
+from novelseg.formats.provenance import parse_record, read_record
+from stages.provenance.digests import Digests, digest_once
+from stages.provenance.record import Recorder, artifact_files
 from tests.makers import tiny_values, write_values
 from workflow import remote
 from workflow.config import load
@@ -45,7 +46,7 @@ def test_a_digest_is_remembered_until_the_file_changes(here: Path, monkeypatch: 
         asked.append(file)
         return digest(file)
 
-    monkeypatch.setattr("stages.core.digests.digest", counted)
+    monkeypatch.setattr("stages.provenance.digests.digest", counted)
     assert Digests().of("a") == digest(path) == Digests().of("a") == digest_once(Path("a"))
     assert len(asked) == 1
     path.write_text("two")

@@ -13,19 +13,19 @@ from PIL import Image
 from pycocotools.coco import COCO
 from skimage.segmentation import felzenszwalb
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.hierarchies import HIERARCHIES
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.regions import REGIONS
-from stages.core.labels import TRAIN
-from stages.data.bsds import find, read
-from stages.data.coco import Coco
-from stages.data.index import read_index
-from stages.data.pairs import decode_mask
-from stages.models.regions import load_model
-from stages.ops import ucm
-from stages.ops.hierarchy import regions_at
-from stages.ops.partitions import joined, region_scores, summarise
+from novelseg.core.labels import TRAIN
+from novelseg.data.bsds import find, read
+from novelseg.data.coco import Coco
+from novelseg.data.index import read_index
+from novelseg.data.pairs import decode_mask
+from novelseg.formats import hdf5
+from novelseg.formats.hierarchies import HIERARCHIES
+from novelseg.formats.images import IMAGES
+from novelseg.formats.regions import REGIONS
+from novelseg.regions import ucm
+from novelseg.regions.hierarchy import regions_at
+from novelseg.regions.partitions import joined, region_scores, summarise
+from novelseg.regions.weights import load_model
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
 pytestmark = pytest.mark.real

@@ -11,14 +11,14 @@ from PIL import Image
 from skimage import data
 from skimage.segmentation import felzenszwalb, slic
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.hierarchies import HIERARCHIES
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.regions import REGIONS
-from stages.core.files import digest
-from stages.core.labels import TRAIN
-from stages.data.pairs import decode_rgb
-from stages.ops import hierarchy
+from novelseg.core.files import digest
+from novelseg.core.labels import TRAIN
+from novelseg.data.pairs import decode_rgb
+from novelseg.formats import hdf5
+from novelseg.formats.hierarchies import HIERARCHIES
+from novelseg.formats.images import IMAGES
+from novelseg.formats.regions import REGIONS
+from novelseg.regions import hierarchy
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
 

@@ -13,14 +13,14 @@ from PIL import Image
 from scipy.io import savemat
 from threadpoolctl import threadpool_info
 
+from novelseg.core.files import digest
+from novelseg.core.threads import Workers
+from novelseg.data.bsds import find, read
+from novelseg.data.scenes import scene
+from novelseg.regions.learning import Arcs, fit_network, level_table, mcg_length
+from novelseg.regions.weights import load_model
 from stages.__main__ import main
-from stages.core.files import digest
-from stages.core.threads import Workers
-from stages.data.bsds import find, read
-from stages.data.scenes import scene
-from stages.models.regions import load_model
-from stages.sections.scenes import Scenes
-from stages.training.regions import Arcs, fit_network, level_table, mcg_length
+from stages.params.scenes import Scenes
 
 PICTURES = Scenes(seed=3, train=1, val=1, size=64)
 

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from stages.artifacts import tables
-from stages.artifacts.formats.results import SCORES
-from stages.artifacts.formats.study_results import STUDY_CURVE
-from stages.reporting.studies import _rank
+from novelseg.formats import tables
+from novelseg.formats.results import SCORES
+from novelseg.formats.study_results import STUDY_CURVE
+from novelseg.report.studies import _rank
 from tests.makers import Project
 from workflow.__main__ import main
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.artifacts import hdf5
-from stages.artifacts.formats.images import IMAGES
-from stages.core.errors import InputError
-from stages.data.pairs import decode_mask
-from stages.data.voc import WHOLE, Voc, generated_list
+from novelseg.core.errors import InputError
+from novelseg.data.pairs import decode_mask
+from novelseg.data.voc import WHOLE, Voc, generated_list
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
 from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (
     COCO_LISTS,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.core.labels import VOID
-from stages.data.pairs import decode_mask, decode_rgb
-from stages.data.scenes import CLASSES, KINDS, OTHER_SHAPES, other_kinds, scene, write_voc
-from stages.data.voc import Voc
-from stages.sections.scenes import Scenes
+from novelseg.core.labels import VOID
+from novelseg.data.pairs import decode_mask, decode_rgb
+from novelseg.data.scenes import CLASSES, KINDS, OTHER_SHAPES, other_kinds, scene, write_voc
+from novelseg.data.voc import Voc
+from stages.params.scenes import Scenes
 
 SMALL = Scenes(seed=0, train=3, val=2, size=96)
 

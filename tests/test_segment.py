@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from novelseg.methods.variants import REFINED, SPFL
 from stages.__main__ import main
-from stages.evaluation.variants import REFINED, SPFL
 from tests.makers import disc
 
 
@@ -256,7 +256,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
 def test_a_killed_run_goes_on_where_it_was(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     support, query = folders(tmp_path)
     assert segment(bundle, support, query, tmp_path / "whole") == 0
-    from stages.inference.folders import Query, Results
+    from novelseg.inference.folders import Query, Results
 
     add = Results.add
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.core.labels import VOID
-from stages.models import srofb
-from stages.models.srofb import (
+from novelseg.core.labels import VOID
+from novelseg.methods.srofb import classifier as srofb
+from novelseg.methods.srofb.classifier import (
     Cells,
     Task,
     classify,
@@ -20,8 +20,8 @@ from stages.models.srofb import (
     query_cells,
     support_cells,
 )
-from stages.ops import draws
-from stages.sections.srofb import SrofbParams
+from novelseg.ops import draws
+from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values
 
 CPU = torch.device("cpu")

@@ -122,10 +122,10 @@ def test_s5_an_older_commit_and_forward_again(mate: Path) -> None:
 
 
 def test_s6_a_comment_recomputes_nothing_and_code_what_imports_it(mate: Path) -> None:
-    page = mate / "stages/reporting/page.py"
+    page = mate / "novelseg/report/page.py"
     page.write_text("# A comment.\n" + page.read_text())
     assert NOTHING in snakemake(mate, "-n")
-    assert "modified:           stages/reporting/page.py" in dvc(mate, "status")
+    assert "modified:           novelseg/report/page.py" in dvc(mate, "status")
     assert "recorded in dvc.lock" in workflow(mate, "record")
     assert at_rest(mate)
     page.write_text(page.read_text() + "\nUNUSED = 1\n")

@@ -67,7 +67,7 @@ def half_a_run(mate: Path) -> str:
 
 def other_code(mate: Path) -> str:
     """Code that was edited and never run."""
-    edit(mate / "stages/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-4")
+    edit(mate / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-4")
     return "artifacts/features/fold0/0.h5: made by other code than dvc.lock says"
 
 
@@ -184,7 +184,7 @@ def test_pull_of_a_stage_brings_what_is_needed_to_use_it(origin: Path, tmp_path:
     printed = dvc(mate, "repro", "--allow-missing", "--dry")
     assert "Running stage" not in printed
     # A comment's edit can be recorded and published from here.
-    page = mate / "stages/reporting/page.py"
+    page = mate / "novelseg/report/page.py"
     page.write_text("# A comment.\n" + page.read_text())
     assert "not here, as they were: hierarchies" in workflow(mate, "record")
     assert "pushed" in workflow(mate, "push")

@@ -18,19 +18,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from stages.artifacts import hdf5, tables
-from stages.artifacts.formats.episode_results import RESULTS
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.training_log import LOG
-from stages.core.files import digest
-from stages.core.labels import TRAIN
-from stages.data.index import read_index
-from stages.data.pairs import decode_mask
-from stages.evaluation.variants import VARIANTS
-from stages.models.encoder import Encoder
-from stages.sections.train import Params
-from stages.training.learners import JointLearner
-from stages.training.loop import learning_rate, synchronise
+from novelseg.backbones.encoder import Encoder
+from novelseg.core.files import digest
+from novelseg.core.labels import TRAIN
+from novelseg.data.index import read_index
+from novelseg.data.pairs import decode_mask
+from novelseg.formats import hdf5, tables
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.images import IMAGES
+from novelseg.formats.training_log import LOG
+from novelseg.methods.spfl.learner import JointLearner
+from novelseg.methods.variants import VARIANTS
+from novelseg.training.loop import learning_rate, synchronise
+from stages.params.train import Params
 from tests.makers import TRAINED, Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
@@ -152,7 +152,7 @@ def test_a_training_without_a_dvc_project_is_not_watched(
     ]
     monkeypatch.chdir(tmp_path)
     with pytest.MonkeyPatch.context() as patch:  # the recipe digests code by paths of the project
-        patch.setattr("stages.training.stage.code_digest", lambda stage: "code")
+        patch.setattr("stages.training.code_digest", lambda stage: "code")
         assert project.run("baseline", *words) == 2
     assert "--live needs a DVC project, and there is none here" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -190,7 +190,7 @@ def test_streamed_images_train_as_resident_ones(project: Project, tmp_path: Path
     # At 64 × 64 px all images take less than a MiB, the smallest budget that can be asked for.
     words = project.training_words(stage, tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.training.bank.memory_budget", lambda device, asked: 1000)
+        patch.setattr("novelseg.data.bank.memory_budget", lambda device, asked: 1000)
         assert project.run(stage, *words) == 0
     for file in ("weights.safetensors", "log.tsv"):
         assert digest(tmp_path / "run" / file) == digest(project.path(f"{TRAINED[stage]}/{file}"))

@@ -17,15 +17,15 @@ from safetensors.numpy import load_file, save_file
 from skimage import data
 from skimage.measure import label as connected
 
-from stages.core.errors import InputError
-from stages.core.threads import one_thread
-from stages.data.scenes import scene
-from stages.models.regions import load_model, save_model
-from stages.ops import regiongraph, ucm
-from stages.ops.contours import CUES, Contours
-from stages.ops.hierarchy import Hierarchy, cut
-from stages.ops.regiongraph import RegionGraph, features, measure, merged, spectral, with_strength
-from stages.sections.scenes import Scenes
+from novelseg.core.errors import InputError
+from novelseg.core.threads import one_thread
+from novelseg.data.scenes import scene
+from novelseg.regions import regiongraph, ucm
+from novelseg.regions.contours import CUES, Contours
+from novelseg.regions.hierarchy import Hierarchy, cut
+from novelseg.regions.regiongraph import RegionGraph, features, measure, merged, spectral, with_strength
+from novelseg.regions.weights import load_model, save_model
+from stages.params.scenes import Scenes
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "regions-bsds500.safetensors"
 MODEL = load_model(WEIGHTS)
@@ -284,9 +284,9 @@ import hashlib, sys
 import cv2
 from pathlib import Path
 from skimage import data
-from stages.core.threads import one_thread
-from stages.models.regions import load_model
-from stages.ops import ucm
+from novelseg.core.threads import one_thread
+from novelseg.regions.weights import load_model
+from novelseg.regions import ucm
 model = load_model(Path(sys.argv[1]))
 digest = hashlib.sha256()
 with one_thread():

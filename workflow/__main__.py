@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from stages.core.errors import InputError
+from novelseg.core.errors import InputError
 from workflow import presets
 
 

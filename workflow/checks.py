@@ -9,31 +9,32 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages.core.errors import InputError
-from stages.core.files import whole_file
+from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
 from workflow import dvcfile, reference
 from workflow.config import load, section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
 from workflow.picture import dag_picture
 from workflow.plan import READS
 from workflow.presets import names, resolve_preset
-from workflow.recipe import sections
+from workflow.recipe import section_arguments, sections
 
 ENGINES = ("snakemake", "dvc", "dvclive", "workflow")
-DVCLIVE = ("stages/training/live.py", "dvclive")  # on demand alone: a training without curves does without
-# Package → the packages of stages/ that it may import; a stage module may import all.
-ARROWS = {
-    "core": {"core"},
-    "sections": {"core", "sections"},
-    "artifacts": {"core", "artifacts"},
-    "ops": {"core", "ops"},
-    "data": {"core", "sections", "artifacts", "ops", "data"},
-    "models": {"core", "sections", "artifacts", "ops", "models"},
-    "training": {"core", "sections", "artifacts", "ops", "data", "models", "training"},
-    "evaluation": {"core", "sections", "artifacts", "ops", "data", "models", "evaluation"},
-    "inference": {"core", "sections", "ops", "models", "evaluation", "inference"},
-    "reporting": {"core", "sections", "artifacts", "ops", "data", "models", "reporting"},
-}
+DVCLIVE = ("stages/live.py", "dvclive")  # on demand alone: a training without curves does without
+# Layers of the library from the bottom; a package imports itself and those of lower layers.
+LAYERS = (
+    ("core",),
+    ("ops", "formats"),
+    ("data",),
+    ("regions", "backbones"),
+    ("methods",),
+    ("training", "evaluation"),
+    ("inference", "report", "fetch"),
+    ("cli",),
+)
+LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
+# Packages of stages/ that are imported by the stage modules and never import one.
+BELOW_STAGES = ("params", "provenance")
 GENERATED: dict[Path, Callable[[], str]] = {
     dvcfile.PATH: dvcfile.render,
     Path("docs/params.md"): reference.params_page,
@@ -62,8 +63,8 @@ def presets_validate() -> Iterator[str]:
         yield str(error)
 
 
-def _imported(path: Path) -> set[str]:
-    """Dotted names that a file imports, wherever it does."""
+def imported_names(path: Path) -> set[str]:
+    """Dotted names that a file imports, wherever it does; of ``from novelseg.x import y`` both ``x`` and ``x.y``."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.Import):
@@ -71,23 +72,96 @@ def _imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 found.add("relative import")
-            elif node.module == "stages":
-                found |= {f"stages.{alias.name}" for alias in node.names}
             elif node.module:
-                found.add(node.module)
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
+def _wrong_arrow(path: Path, name: str) -> str:
+    """Why a file must not import a name; empty if it may."""
+    own, target = path.parts, name.split(".")
+    if name == "relative import":
+        return "imports are absolute"
+    if own[0] != "workflow" and target[0] in ENGINES and (path.as_posix(), target[0]) != DVCLIVE:
+        return f"nothing under {own[0]}/ knows an engine"
+    if own[0] == "novelseg":
+        if target[0] == "stages":
+            return "nothing under novelseg/ knows a stage or a parameter section"
+        if target[0] == "novelseg" and len(own) > 2:
+            if target[1] in LEVEL and own[1] != target[1] and LEVEL[target[1]] >= LEVEL[own[1]]:
+                return f"novelseg/{own[1]} may import only itself and the layers below it"
+            if target[1] not in LEVEL and target[1] != "__version__":
+                return "the front of the library is for its users"
+    if own[:2] in [("stages", name) for name in BELOW_STAGES] and target[0] == "stages" and target[1] != own[1]:
+        return f"stages/{own[1]} may import only itself and novelseg"
+    return ""
+
+
+def walked_files() -> list[Path]:
+    """Every file that the import check looks at."""
+    return sorted(path for top in ("novelseg", "stages", "workflow") for path in Path(top).rglob("*.py"))
+
+
 def imports_point_one_way() -> Iterator[str]:
-    """No engine under stages/; packages import only what lies below them."""
-    for path in sorted(Path("stages").rglob("*.py")):
-        package = path.parent.name
-        for name in sorted(_imported(path)):
-            parts = name.split(".")
-            if (parts[0] in ENGINES and (path.as_posix(), parts[0]) != DVCLIVE) or name == "relative import":
-                yield f"{path}: imports {name}; nothing under stages/ knows an engine, and imports are absolute"
-            if parts[0] == "stages" and package in ARROWS and len(parts) > 1 and parts[1] not in ARROWS[package]:
-                yield f"{path}: imports {name}; stages/{package} may import only {', '.join(sorted(ARROWS[package]))}"
+    """Every import of every file points down: layers of the library, then stages, then engines; without circles."""
+    edges: dict[str, set[str]] = {}
+    for path in walked_files():
+        if path.parts[0] == "novelseg" and len(path.parts) > 2 and path.parts[1] not in LEVEL:
+            yield f"{path}: novelseg/{path.parts[1]} is in no layer; name it in workflow/checks.py"
+            continue
+        for name in sorted(imported_names(path)):
+            if reason := _wrong_arrow(path, name):
+                yield f"{path}: imports {name}; {reason}"
+        edges[path.as_posix()] = {target.as_posix() for target in _first_party(path)}
+    for circle in _circles(edges):
+        yield f"{' → '.join(circle)}: these files import each other in a circle"
+
+
+def _first_party(path: Path) -> set[Path]:
+    """Files that a file imports when it is loaded, or on demand."""
+    found = set()
+    for name in imported_names(path):
+        if name.partition(".")[0] in ("novelseg", "stages", "workflow"):
+            module = Path(*name.split("."))
+            whole = module if len(module.parts) == 1 else module.parent
+            options = (
+                module.with_suffix(".py"),
+                module / "__init__.py",
+                whole.with_suffix(".py"),
+                whole / "__init__.py",
+            )
+            found |= {next((option for option in options if option.exists()), path)}
+    return found - {path}
+
+
+def _circles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """One circle for each way back that a depth-first walk meets."""
+    done: set[str] = set()
+
+    def visit(file: str, trail: list[str]) -> Iterator[list[str]]:
+        if file in trail:
+            yield [*trail[trail.index(file) :], file]
+            return
+        if file in done:
+            return
+        for target in sorted(edges.get(file, ())):
+            yield from visit(target, [*trail, file])
+        done.add(file)
+
+    for file in sorted(edges):
+        yield from visit(file, [])
+
+
+def imports_page() -> str:
+    """Every import between first-party files, as text: layer by layer, and what the walk covered."""
+    files = walked_files()
+    lines = []
+    for path in files:
+        targets = sorted(target.as_posix() for target in _first_party(path))
+        lines.append(f"{path}" + "".join(f"\n  → {target}" for target in targets))
+    faults = list(imports_point_one_way())
+    arrows = sum(len(_first_party(path)) for path in files)
+    return "\n".join([*lines, f"{len(files)} files, {arrows} imports, {len(faults)} of them wrong", *faults])
 
 
 def _rule_shells() -> dict[str, str]:
@@ -104,11 +178,10 @@ def _signature(stage: str) -> tuple[set[str], set[str]]:
     """Options of a stage's ``run`` without its sections: all, and those that must be given."""
     tree = ast.parse(Path(f"stages/{stage}.py").read_text(encoding="utf8"))
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    skipped = section_arguments(stage)
     options, required = set(), set()
     for argument, default in zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True):
-        if argument.arg == "params" or (
-            argument.arg in sections(stage) and ast.unparse(argument.annotation or run) != "Path"
-        ):
+        if argument.arg in skipped:
             continue
         options.add(argument.arg)
         if default is None:
@@ -162,9 +235,9 @@ def artifacts_have_specs() -> Iterator[str]:
     owners = {name for spec in (*HDF5_SPECS, *TABLE_SPECS) for name in spec.stage.split(", ")}
     for stage in READS:
         if stage not in owners:
-            yield f"stage {stage} writes no artifact that stages/artifacts/formats knows"
+            yield f"stage {stage} writes no artifact that novelseg/formats knows"
     for owner in sorted(owners - set(READS)):
-        yield f"stages/artifacts/formats names the stage {owner}, which does not exist"
+        yield f"novelseg/formats names the stage {owner}, which does not exist"
 
 
 def sections_are_used() -> Iterator[str]:

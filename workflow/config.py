@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import InputError
-from stages.core.params import Section, check_section, nearest, read_yaml
-from stages.data.classes import VOC
-from stages.sections.cam import Params as Cam
+from novelseg.core.errors import InputError
+from novelseg.core.text import nearest
+from novelseg.data.classes import VOC
+from stages.params.cam import Params as Cam
+from stages.params.schema import Section, check_section, read_yaml
 from workflow.plan import Plan, Targets, resolve
 
 PARAMS = Path("params.yaml")
-# Section → class in stages/sections; the order of the file and of docs/params.md.
-CLASSES = {
-    "scenes": "Scenes",
-    "images": "Params",
-    "index": "Params",
-    "hierarchies": "Params",
-    "regions": "Params",
-    "encoder": "EncoderParams",
-    "matching": "MatchingParams",
-    "baseline": "Params",
-    "features": "Params",
-    "prototypes": "Params",
-    "train": "Params",
-    "cam": "Params",
-    "episodes": "Params",
-    "srofb": "SrofbParams",
-    "evaluate": "Params",
-    "report": "Params",
-}
+BASE = Path(__file__).parent / "presets" / "base.yaml"
 
 
+@cache
 def section_classes() -> dict[str, type[Section]]:
-    """Class of every section, the plan first."""
+    """Class of every section, the plan first, in the order of ``base.yaml``.
+
+    The section NAME is the one class of parameters that the module ``stages.params.NAME`` defines.
+    """
     found: dict[str, type[Section]] = {"plan": Plan}
-    for name, kind in CLASSES.items():
-        found[name] = getattr(importlib.import_module(f"stages.sections.{name}"), kind)
+    for name in read_yaml(BASE):
+        if name != "plan":
+            module = importlib.import_module(f"stages.params.{name}")
+            own = [kind for kind in vars(module).values() if _is_section(kind) and kind.__module__ == module.__name__]
+            (found[name],) = own
     return found
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Section)
 
 
 @dataclass(frozen=True)

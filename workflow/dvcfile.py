@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from stages.core.code import closure, source
+from stages.provenance.code import closure, source
 from workflow.plan import READS, REPORTED, SCOPE, WEIGHTED, folder, records
 from workflow.recipe import sections
 

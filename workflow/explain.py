@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.core.code import code_digest
-from stages.core.digests import Digests
-from stages.core.errors import InputError
-from stages.core.params import nearest
-from stages.core.provenance import Record, versions_of
+from novelseg.core.errors import InputError
+from novelseg.core.text import nearest
+from novelseg.formats.provenance import Record
+from stages.provenance.code import code_digest
+from stages.provenance.digests import Digests
+from stages.provenance.record import versions_of
 from workflow.config import load
 from workflow.judge import Judge
 from workflow.plan import READS, record_of, stage_of

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from stages.artifacts.formats.class_results import CLASS_SCORES
-from stages.artifacts.formats.comparisons import COMPARISONS
-from stages.artifacts.formats.episode_results import RESULTS
-from stages.artifacts.formats.episodes import EPISODES
-from stages.artifacts.formats.examples import EXAMPLES
-from stages.artifacts.formats.features import FEATURES
-from stages.artifacts.formats.hierarchies import HIERARCHIES
-from stages.artifacts.formats.images import IMAGES
-from stages.artifacts.formats.index import INDEX
-from stages.artifacts.formats.prototypes import PROTOTYPES
-from stages.artifacts.formats.pseudolabels import PSEUDOLABELS
-from stages.artifacts.formats.regions import REGIONS
-from stages.artifacts.formats.results import SCORES
-from stages.artifacts.formats.training_log import LOG
+from novelseg.formats.class_results import CLASS_SCORES
+from novelseg.formats.comparisons import COMPARISONS
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.episodes import EPISODES
+from novelseg.formats.examples import EXAMPLES
+from novelseg.formats.features import FEATURES
+from novelseg.formats.hierarchies import HIERARCHIES
+from novelseg.formats.images import IMAGES
+from novelseg.formats.index import INDEX
+from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.pseudolabels import PSEUDOLABELS
+from novelseg.formats.regions import REGIONS
+from novelseg.formats.results import SCORES
+from novelseg.formats.training_log import LOG
 
 HDF5_SPECS = (IMAGES, INDEX, HIERARCHIES, REGIONS, FEATURES, PROTOTYPES, PSEUDOLABELS, EXAMPLES)
 TABLE_SPECS = (EPISODES, RESULTS, LOG, SCORES, CLASS_SCORES, COMPARISONS)

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stages.core.code import code_digest
-from stages.core.digests import Digests
-from stages.core.provenance import Record, read_record
+from novelseg.formats.provenance import Record, read_record
+from stages.provenance.code import code_digest
+from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.plan import READS, record_of, stage_of
 from workflow.recipe import sections

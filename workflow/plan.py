@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import Field as Limit
 from pydantic import model_validator
 
-from stages.artifacts.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
-from stages.core.params import Section
-from stages.sections.train import TrainingVariant
+from novelseg.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
+from stages.params.schema import Section
+from stages.params.train import TrainingVariant
 
 F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline (A2)
 

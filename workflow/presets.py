@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from stages.core.errors import InputError
-from stages.core.files import whole_file
-from stages.core.params import nearest, read_yaml
+from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
+from novelseg.core.text import nearest
+from stages.params.schema import read_yaml
 from workflow.config import PARAMS, check, section_classes
 
 FOLDER = Path(__file__).parent / "presets"

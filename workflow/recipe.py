@@ -6,17 +6,36 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from stages.core.code import source
+from stages.provenance.code import locate, source
 
-SECTIONS = "stages.sections."
+SECTIONS = "stages.params."
 
 
 @cache
+def _by_argument(stage: str) -> dict[str, str]:
+    """Section of each keyword of a stage's ``run`` that holds one."""
+    path = Path(f"stages/{stage}.py")
+    tree, imports = ast.parse(locate(path).read_text(encoding="utf8")), source(path).imports
+    run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    names = {arg.arg: arg.annotation.id for arg in run.args.kwonlyargs if isinstance(arg.annotation, ast.Name)}
+    dotted = {argument: imports.get(name, "") for argument, name in names.items()}
+    return {
+        argument: name.removeprefix(SECTIONS).split(".")[0]
+        for argument, name in dotted.items()
+        if name.startswith(SECTIONS)
+    }
+
+
 def sections(stage: str) -> tuple[str, ...]:
     """Parameter sections of a stage, from its syntax tree: importing it could take seconds."""
-    path = Path(f"stages/{stage}.py")
-    tree, imports = ast.parse(path.read_text(encoding="utf8")), source(path).imports
-    run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
-    names = [arg.annotation.id for arg in run.args.kwonlyargs if isinstance(arg.annotation, ast.Name)]
-    dotted = [imports.get(name, "") for name in names]
-    return tuple(name.removeprefix(SECTIONS).split(".")[0] for name in dotted if name.startswith(SECTIONS))
+    return tuple(_by_argument(stage).values())
+
+
+def section_arguments(stage: str) -> set[str]:
+    """Keywords of a stage's ``run`` that are parameter sections."""
+    return set(_by_argument(stage))
+
+
+def forget() -> None:
+    """Read all stages anew: for a process that lives while code is edited."""
+    _by_argument.cache_clear()

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.core.code import closure, code_digest, source
-from stages.core.digests import Digests
-from stages.core.errors import InputError
-from stages.core.files import digest
-from stages.core.params import nearest
-from stages.core.provenance import Record, read_record
+from novelseg.core.errors import InputError
+from novelseg.core.files import digest
+from novelseg.core.text import nearest
+from novelseg.formats.provenance import Record, read_record
+from stages.provenance.code import closure, code_digest, source
+from stages.provenance.digests import Digests
 from workflow.config import Config, load
 from workflow.judge import Judge
 from workflow.plan import READS, folder, record_of, records

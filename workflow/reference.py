@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 
-from stages.core.params import describe, read_yaml
-from stages.inference.bundle import BUNDLE, ENCODER, HEAD, PROTOTYPES
+from novelseg.inference.bundle import BUNDLE, ENCODER, HEAD, PROTOTYPES
+from stages.params.schema import describe, read_yaml
 from workflow.config import section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
 from workflow.presets import FOLDER, names, resolve_preset

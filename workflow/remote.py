@@ -13,8 +13,8 @@ from dvc.utils.serialize import load_yaml
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
-from stages.core.digests import Digests
-from stages.core.errors import InputError
+from novelseg.core.errors import InputError
+from stages.provenance.digests import Digests
 
 
 @contextmanager

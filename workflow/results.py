@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.artifacts import tables
-from stages.artifacts.formats.class_results import CLASS_SCORES
-from stages.artifacts.formats.comparisons import COMPARISONS
-from stages.artifacts.formats.results import SCORES
-from stages.reporting.scoring import MEAN
+from novelseg.evaluation.comparisons import MEAN
+from novelseg.formats import tables
+from novelseg.formats.class_results import CLASS_SCORES
+from novelseg.formats.comparisons import COMPARISONS
+from novelseg.formats.results import SCORES
 
 REPORT = Path("report")
 

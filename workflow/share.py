@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 
-from stages.core.digests import Digests
-from stages.core.errors import InputError
-from stages.core.params import nearest
+from novelseg.core.errors import InputError
+from novelseg.core.text import nearest
+from stages.provenance.digests import Digests
 from workflow.plan import READS, REPORTED, folder, records
 from workflow.records import audit, prune, record, would_run
 from workflow.tracking import alone

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.artifacts import tables
-from stages.artifacts.formats.files import ABOUT, ROWS, WEIGHTS
-from stages.artifacts.formats.study_results import STUDY_CURVE, STUDY_ROWS
-from stages.core.errors import InputError
-from stages.core.files import whole_file
-from stages.core.params import nearest
+from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
+from novelseg.core.text import nearest
+from novelseg.formats import tables
+from novelseg.formats.files import ABOUT, ROWS, WEIGHTS
+from novelseg.formats.study_results import STUDY_CURVE, STUDY_ROWS
 from workflow.config import load
 
 FOLDER = Path("studies")
@@ -30,7 +30,7 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
     """
     if name not in GRIDS:
         raise InputError(f"there is no study '{name}'; {nearest(name, list(GRIDS))}")
-    from stages.reporting.studies import PICTURES, curve, title_of
+    from novelseg.report.studies import PICTURES, curve, title_of
 
     config = load()
     plan = config.targets.plan

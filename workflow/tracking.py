@@ -18,9 +18,9 @@ from typing import Any
 
 from snakemake.io import _IOFile
 
-from stages.core.digests import Digests
-from stages.core.errors import InputError
-from stages.data.catalogue import lacking
+from novelseg.core.errors import InputError
+from novelseg.fetch.catalogue import lacking
+from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
 

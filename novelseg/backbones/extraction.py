@@ -1,0 +1,91 @@
+"""Features of images at their own size: batches without padding, decoding ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from novelseg.backbones.contract import Backbone
+from novelseg.core.ahead import AHEAD, ahead
+from novelseg.core.progress import track
+
+T = TypeVar("T")
+PIXELS = 640 * 640  # of an image that a full batch is meant for
+
+
+def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list[list[int]]:
+    """Numbers of images in groups of one size: what can be one batch without padding.
+
+    A group has at most ``most`` images and, but for single ones, ``pixels`` pixels.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(sizes):
+        found.setdefault(size, []).append(number)
+    groups = []
+    for (height, width), numbers in found.items():
+        count = max(1, min(most, pixels // (height * width)))
+        groups += [numbers[first : first + count] for first in range(0, len(numbers), count)]
+    return groups
+
+
+class FeatureExtractor:
+    """A trained encoder that gives features of images at their own size."""
+
+    def __init__(self, encoder: Backbone, precision: str, device: torch.device) -> None:
+        self._encoder = encoder.to(device)
+        self.device, self.channels, self.grid = device, encoder.channels, encoder.grid
+        self._autocast = precision == "bf16"
+
+    @property
+    def batch(self) -> int:
+        """Images that are worth a batch: a CPU gains nothing from many, and its caches lose."""
+        return 4 if self.device.type == "cpu" else 16
+
+    @property
+    def half(self) -> bool:
+        """Whether what follows may multiply in bfloat16 too: on a CPU it would round, and be no faster."""
+        return self._autocast and self.device.type == "cuda"
+
+    @torch.inference_mode()
+    def __call__(self, images: list[NDArray[Any]]) -> Tensor:
+        """(H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""
+        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            features: Tensor = self._encoder(batch)
+        return features.float()
+
+    def each(
+        self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[Any], T]], label: str
+    ) -> Iterator[tuple[int, T, Tensor]]:
+        """Features of many images, in batches of one size; images are decoded ahead in threads.
+
+        Parameters
+        ----------
+        sizes
+            Height and width of images 0…N−1, px.
+        read
+            Decodes one of them, (H, W, 3) RGB, and reads what else is wanted of it.
+        label
+            For the progress line; none if empty.
+
+        Yields
+        ------
+        number, what else was read, (C, h, w) features
+            Grouped by size, not in order.
+        """
+        groups = groups_by_size(sizes, self.batch, self.batch * PIXELS)
+        order = [number for group in groups for number in group]
+        read_ahead = ahead(read, order, AHEAD)
+        items = track(read_ahead, len(order), label, "image") if label else read_ahead
+        for group in groups:
+            batch = list(islice(items, len(group)))
+            features = self([image for image, _ in batch])
+            yield from zip(group, (more for _, more in batch), features, strict=True)
+        for _ in items:  # lets the bar end
+            pass

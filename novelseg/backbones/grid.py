@@ -1,0 +1,208 @@
+"""Where a backbone's feature cells lie in an image: the only place that knows.
+
+Everything follows from one map per axis, from pixels to positions between cells. Upsampling is linear in the features:
+Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. So a mask is splatted onto the cells with the transposed operator, and the
+upsampled features (C×H×W) are never built (A, Eq. 1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Size = tuple[int, int]  # height, width
+
+
+class Grid(ABC):
+    """Cells of the features of an image of any size; immutable and hashable."""
+
+    @abstractmethod
+    def cells(self, size: Size) -> Size:
+        """Height and width, in cells, of the features of an image of this size, px."""
+
+    @abstractmethod
+    def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
+        """Position of every pixel of one axis between the cells, from 0 to ``cells`` − 1; (pixels,)."""
+
+    @abstractmethod
+    def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
+        """The pixel nearest to the centre of every cell of one axis; (cells,)."""
+
+    @abstractmethod
+    def finer(self, factor: int) -> Grid:
+        """The grid of a map with ``factor`` steps from one cell to the next: n cells become ``factor``·(n − 1) + 1."""
+
+    def up_matrix(self, cells: int, pixels: int) -> Tensor:
+        """One axis of ``Up``: row u holds the weights of the cells at pixel u, (pixels, cells) float32."""
+        return _up_matrix(self, cells, pixels)
+
+    def upsample(self, maps: Tensor, size: Size) -> Tensor:
+        """``Up``, bilinear: (B, K, h, w) to (B, K, H, W)."""
+        rows, columns = (
+            self.up_matrix(cells, pixels).to(maps) for cells, pixels in zip(maps.shape[-2:], size, strict=True)
+        )
+        return rows @ maps @ columns.T
+
+    def splat_masks(self, masks: Tensor, cells: Size) -> Tensor:
+        """Transposed ``Up`` of a few masks.
+
+        Parameters
+        ----------
+        masks : (..., H, W) float
+            Weights of the pixels.
+        cells
+            Height h and width w of the features.
+
+        Returns
+        -------
+        (..., h, w) float
+            Weights of the cells; the sum over cells equals the sum over pixels.
+        """
+        rows = self.up_matrix(cells[0], masks.shape[-2]).to(masks)
+        columns = self.up_matrix(cells[1], masks.shape[-1]).to(masks)
+        return rows.T @ masks @ columns
+
+    def splat_labels(self, labels: NDArray[np.integer], count: int, cells: Size) -> NDArray[np.float32]:
+        """Transposed ``Up`` of all regions of a label map at once; its cost does not grow with their number.
+
+        Parameters
+        ----------
+        labels : (H, W) integer
+            Region of each pixel, 0…count−1; other values belong to no region.
+        count
+            Number of regions R.
+        cells
+            Height h and width w of the features.
+
+        Returns
+        -------
+        (R, h·w) float32
+        """
+        (h, w), (height, width) = cells, labels.shape
+        i, b = _taps(self.positions(h, height), h)
+        j, a = _taps(self.positions(w, width), w)
+        u, v = np.nonzero((labels >= 0) & (labels < count))
+        region = labels[u, v].astype(np.int64) * (h * w)
+        i1, j1 = np.minimum(i + 1, h - 1), np.minimum(j + 1, w - 1)
+        total = np.zeros(count * h * w)
+        for row, row_weight in ((i, 1 - b), (i1, b)):
+            for column, column_weight in ((j, 1 - a), (j1, a)):
+                cell = region + row[u] * w + column[v]
+                total += np.bincount(cell, row_weight[u] * column_weight[v], minlength=total.size)
+        return total.reshape(count, h * w).astype(np.float32)
+
+    def region_weights(self, labels: NDArray[np.integer], count: int, features: Tensor) -> Tensor:
+        """Splatted masks (R, h, w) of a label map, computed as is fastest on the device of ``features`` (C, h, w).
+
+        A GPU multiplies one mask per region, which gives the same number each time; a CPU adds up pixels.
+        """
+        cells = (features.shape[-2], features.shape[-1])
+        if features.device.type == "cpu":
+            splatted: Tensor = torch.from_numpy(self.splat_labels(labels, count, cells)).unflatten(1, cells)
+            return splatted
+        on_device = torch.from_numpy(labels.astype(np.int64)).to(features.device)
+        masks = on_device[None] == torch.arange(count, device=features.device)[:, None, None]
+        return self.splat_masks(masks.float(), cells)
+
+    def labels_at_cells(self, mask: Tensor, cells: Size) -> Tensor:
+        """Labels of the pixels nearest to the cells' centres: (H, W) to (h, w)."""
+        rows, columns = (
+            torch.from_numpy(self.centres(count, length)).to(mask.device)
+            for length, count in zip(mask.shape, cells, strict=True)
+        )
+        return mask[rows][:, columns]
+
+
+def _taps(positions: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """First of the two cells that a pixel lies between, and the weight of the second; (pixels,) each."""
+    first = np.minimum(positions.astype(np.int64), max(cells - 2, 0))
+    return first, np.asarray(positions - first, np.float64)
+
+
+@cache
+def _up_matrix(grid: Grid, cells: int, pixels: int) -> Tensor:
+    first, weight = _taps(grid.positions(cells, pixels), cells)
+    matrix = np.zeros((pixels, cells))
+    rows = np.arange(pixels)
+    matrix[rows, first] = 1 - weight
+    matrix[rows, np.minimum(first + 1, cells - 1)] += weight
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class AlignedGrid(Grid):
+    """The first and the last cell lie on the first and the last pixel: the papers' reading of a ResNet at stride 8.
+
+    Attributes
+    ----------
+    stride
+        Pixels per cell, of which an image has ⌈pixels / stride⌉.
+    """
+
+    stride: int
+
+    def cells(self, size: Size) -> Size:
+        """⌈H / stride⌉ and ⌈W / stride⌉; a stem that pools without padding may give one less."""
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
+        """Evenly from the first cell to the last."""
+        return np.arange(pixels, dtype=np.float64) * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+
+    def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
+        """Evenly from the first pixel to the last, rounded half to even."""
+        places: NDArray[np.int64] = torch.linspace(0, pixels - 1, cells, dtype=torch.float64).round().long().numpy()
+        return places
+
+    def finer(self, factor: int) -> AlignedGrid:  # noqa: ARG002 - corners stay on corners
+        """Itself: a finer map has its corners on the same pixels."""
+        return self
+
+    def upsample(self, maps: Tensor, size: Size) -> Tensor:
+        """``Up``, bilinear with aligned corners: (B, K, h, w) to (B, K, H, W)."""
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+@dataclass(frozen=True)
+class PatchGrid(Grid):
+    """A cell lies in the middle of a patch of pixels, as in a ViT; beyond the outer centres it is constant.
+
+    An image is padded on the right and below to whole patches. A cell whose centre would lie in the padding is dropped
+    by the backbone, so that an image of ``pixels`` has ⌊pixels / patch + ½⌋ cells along an axis, and at least one.
+
+    Attributes
+    ----------
+    patch
+        Side of a patch, px.
+    steps
+        Steps of a finer map from one patch's centre to the next (:meth:`finer`).
+    """
+
+    patch: int
+    steps: int = 1
+
+    def cells(self, size: Size) -> Size:
+        """Patches whose centre lies in the image."""
+        height, width = (self.steps * (max(1, (2 * s + self.patch) // (2 * self.patch)) - 1) + 1 for s in size)
+        return height, width
+
+    def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
+        """From centre to centre, not beyond the outer ones."""
+        places = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) / self.patch - 0.5)
+        return np.clip(places, 0, cells - 1)
+
+    def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
+        """The middle pixel of each patch; of two middle ones the second."""
+        places = (2 * np.arange(cells, dtype=np.int64) + self.steps) * self.patch // (2 * self.steps)
+        return np.minimum(places, pixels - 1)
+
+    def finer(self, factor: int) -> PatchGrid:
+        """The grid with more steps between centres."""
+        return PatchGrid(self.patch, factor * self.steps)

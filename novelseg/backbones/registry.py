@@ -1,0 +1,41 @@
+"""Every architecture by name; a network is imported when it is built, so that asking for names does not load torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from novelseg.core.errors import InputError
+from novelseg.core.text import nearest
+from novelseg.formats.record import BackboneSpec
+
+if TYPE_CHECKING:
+    from novelseg.backbones.contract import Backbone
+
+
+def _resnet(spec: BackboneSpec) -> Backbone:
+    from novelseg.backbones.resnet import ResNetBackbone
+
+    return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width)
+
+
+# Architecture → what builds it. The imports stand in functions, where the code digests still see them.
+ARCHITECTURES: dict[str, Callable[[BackboneSpec], Backbone]] = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), _resnet),
+}
+
+
+def new_backbone(spec: BackboneSpec) -> Backbone:
+    """Build a backbone with its first weights.
+
+    Raises
+    ------
+    InputError
+        If no architecture of this name is known.
+    """
+    if spec.arch not in ARCHITECTURES:
+        raise InputError(
+            f"the architecture '{spec.arch}' is not known; expected one of {', '.join(ARCHITECTURES)} "
+            f"({nearest(spec.arch, ARCHITECTURES)})"
+        )
+    return ARCHITECTURES[spec.arch](spec)

@@ -1,0 +1,210 @@
+"""ResNet cut after layer3 at stride 8, without its last ReLU, all BatchNorm frozen (A1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from novelseg.backbones.contract import MEAN, STD, Backbone
+from novelseg.backbones.grid import AlignedGrid
+from novelseg.backbones.weights import load_strictly
+
+BLOCKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6), "resnet50": (3, 4, 6), "resnet101": (3, 4, 23)}
+STEMS = ("torchvision", "msra", "deep")
+
+
+class FrozenBatchNorm(nn.Module):
+    """BatchNorm that keeps its statistics and its affine part whatever the mode.
+
+    It has the weights of torch's BatchNorm but is none, so that nothing that looks for BatchNorm, such as the
+    conversion to synchronised statistics, touches it.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.eps = 1e-5
+        self.weight = nn.Parameter(torch.ones(channels), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(channels), requires_grad=False)
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))  # as files of weights have it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise with the stored statistics."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+Norm = type[nn.BatchNorm2d] | type[FrozenBatchNorm]
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and the shortcut (ResNet-18, -34)."""
+
+    expansion = 1
+
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        *,
+        stride: int,
+        dilation: int,
+        final_relu: bool,
+        msra: bool,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        del msra  # both layouts put the stride of a basic block in its first convolution
+        self.conv1, self.bn1 = _conv(inputs, planes, 3, stride, dilation), norm(planes)
+        self.conv2, self.bn2 = _conv(planes, planes, 3, 1, dilation), norm(planes)
+        self.downsample = _shortcut(inputs, planes, stride, norm)
+        self.final_relu = final_relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, planes, H / stride, W / stride)."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y)) + self.downsample(x)
+        return F.relu(y) if self.final_relu else y
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3, 1×1 convolutions and the shortcut (ResNet-50, -101)."""
+
+    expansion = 4
+
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        *,
+        stride: int,
+        dilation: int,
+        final_relu: bool,
+        msra: bool,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if msra else (1, stride)
+        self.conv1, self.bn1 = _conv(inputs, planes, 1, first), norm(planes)
+        self.conv2, self.bn2 = _conv(planes, planes, 3, second, dilation), norm(planes)
+        self.conv3, self.bn3 = _conv(planes, 4 * planes, 1), norm(4 * planes)
+        self.downsample = _shortcut(inputs, 4 * planes, stride, norm)
+        self.final_relu = final_relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, 4·planes, H / stride, W / stride)."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y)) + self.downsample(x)
+        return F.relu(y) if self.final_relu else y
+
+
+def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), norm(outputs))
+
+
+class ResNet(nn.Module):
+    """Feature extractor: (B, 3, H, W) normalised RGB to (B, C, h, w), values of either sign.
+
+    h and w are ⌈H/8⌉ and ⌈W/8⌉; up to one less with the msra stem, which pools without padding.
+
+    Parameters
+    ----------
+    arch
+        A key of :data:`BLOCKS`.
+    stem
+        ``torchvision``: one 7×7 convolution; ``msra``: the same, stride in the first 1×1 of a block and max-pooling
+        without padding in ceil mode; ``deep``: three 3×3 convolutions.
+    width
+        Channels of layer1's 3×3 convolutions, 64 in the papers.
+    frozen
+        Freeze BatchNorm, as every encoder here does; only pretraining does not.
+    """
+
+    def __init__(self, *, arch: str, stem: str, width: int, frozen: bool = True) -> None:
+        super().__init__()
+        norm: Norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
+        block = BasicBlock if arch in ("resnet18", "resnet34") else Bottleneck
+        self.deep, self.msra = stem == "deep", stem == "msra"
+        if self.deep:
+            self.conv1, self.bn1 = _conv(3, width, 3, 2), norm(width)
+            self.conv2, self.bn2 = _conv(width, width, 3), norm(width)
+            self.conv3, self.bn3 = _conv(width, 2 * width, 3), norm(2 * width)
+        else:
+            self.conv1, self.bn1 = _conv(3, width, 7, 2), norm(width)
+        self.pool = nn.MaxPool2d(3, 2, 0, ceil_mode=True) if self.msra else nn.MaxPool2d(3, 2, 1)
+        inputs = 2 * width if self.deep else width
+        layers = []
+        # layer3 keeps stride 8: its stride becomes dilation, in all blocks but the first.
+        for number, (count, stride, dilation) in enumerate(zip(BLOCKS[arch], (1, 2, 1), (1, 1, 2), strict=True)):
+            planes = width * 2**number
+            blocks = []
+            for position in range(count):
+                blocks.append(
+                    block(
+                        inputs,
+                        planes,
+                        stride=stride if position == 0 else 1,
+                        dilation=dilation if position else 1,
+                        final_relu=number < 2 or position < count - 1,
+                        msra=self.msra,
+                        norm=norm,
+                    )
+                )
+                inputs = planes * block.expansion
+            layers.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = layers
+        self.channels = inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features at stride 8."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.deep:
+            x = F.relu(self.bn2(self.conv2(x)))
+            x = F.relu(self.bn3(self.conv3(x)))
+        x = self.pool(x)
+        features: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return features
+
+
+class ResNetBackbone(Backbone):
+    """ResNet cut after layer3, with input normalisation: (B, 3, H, W) RGB in [0, 1] to (B, C, h, w) at stride 8."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, arch: str, stem: str, width: int) -> None:
+        super().__init__()
+        # Channels last in memory: what tensor cores and oneDNN's convolutions are fastest with.
+        self.resnet = ResNet(arch=arch, stem=stem, width=width)
+        self.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.channels, self.grid, self.level = self.resnet.channels, AlignedGrid(8), "layer3"
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features at stride 8; see :meth:`Backbone.forward`."""
+        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.resnet(normal)
+        return features
+
+    def parts(self) -> list[nn.Module]:
+        """The stem, layer1, layer2 and layer3."""
+        stem = nn.ModuleList(part for name, part in self.resnet.named_children() if not name.startswith("layer"))
+        return [stem, self.resnet.layer1, self.resnet.layer2, self.resnet.layer3]
+
+    def load_pretrained(self, path: Path) -> None:
+        """Load weights of any common layout; what lies behind layer3 is left out."""
+        load_strictly(self.resnet, path)

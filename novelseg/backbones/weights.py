@@ -1,0 +1,105 @@
+"""Pretrained weights from every common file layout, loaded strictly (A1)."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from novelseg.core.errors import InputError
+
+# What readers of damaged or foreign files raise; torch's restricted unpickler lets more than its own error out.
+UNREADABLE = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    pickle.UnpicklingError,
+)
+# Left over by design: what the encoder cuts off. Absent by right: counters that frozen BatchNorm never reads.
+LEFT_OVER = re.compile(r"^(layer4\.|fc\.)")
+MAY_LACK = re.compile(r"num_batches_tracked$")
+# A deep stem written as one Sequential: conv, norm, relu, conv, norm, relu, conv, followed by bn1.
+SEQUENTIAL_STEM = {
+    "conv1.0": "conv1",
+    "conv1.1": "bn1",
+    "conv1.3": "conv2",
+    "conv1.4": "bn2",
+    "conv1.6": "conv3",
+    "bn1": "bn3",
+}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from ``.safetensors``, ``.npz``, ``.pth`` or ``.pt``; nothing in it is executed.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, damaged, or not one of these kinds.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
+        if path.suffix in (".pth", ".pt"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(state.get("state_dict", state))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such weight file; set encoder.weights in params.yaml") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable weight file ({type(error).__name__}); fetch it again") from None
+    raise InputError(f"{path}: expected a weight file named .safetensors, .npz, .pth or .pt")
+
+
+def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop wrappers' prefixes and flatten a Sequential deep stem."""
+    state = {re.sub(r"^(module\.|backbone\.)+", "", name): value for name, value in state.items()}
+    if "conv1.0.weight" not in state:
+        return state
+    renamed = {}
+    for name, value in state.items():
+        stem = max((old for old in SEQUENTIAL_STEM if name.startswith(old + ".")), key=len, default=None)
+        renamed[SEQUENTIAL_STEM[stem] + name[len(stem) :] if stem else name] = value
+    return renamed
+
+
+def cut_after_layer3(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that the encoder keeps."""
+    return {name: value for name, value in state.items() if not LEFT_OVER.match(name)}
+
+
+def load_strictly(model: nn.Module, path: Path) -> None:
+    """Load a file into a ResNet; only what the cut leaves over may be left over.
+
+    Raises
+    ------
+    InputError
+        Listing keys that are missing, unexpected or of another shape.
+    """
+    state = cut_after_layer3(_plain_names(read_state(path)))
+    wanted = model.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in state and not MAY_LACK.search(name)]
+    faults += [f"unexpected {name}" for name in state if name not in wanted]
+    faults += [
+        f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+        for name, value in state.items()
+        if name in wanted and value.shape != wanted[name].shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+        raise InputError(
+            f"{path}: the weights are of another architecture than encoder.arch, stem and width say: {shown}"
+        )
+    model.load_state_dict({**{name: wanted[name] for name in wanted if MAY_LACK.search(name)}, **state})

@@ -1,0 +1,1 @@
+"""The command ``novelseg``: one small module per subcommand."""

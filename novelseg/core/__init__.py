@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, labels, random keys, progress, devices."""

@@ -1,0 +1,75 @@
+"""Options of a command line, read off the signature of the function that does the work.
+
+``size: Annotated[int, Help("side of a tile, px")] = 64`` becomes ``--size``, with its help, type and default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Help:
+    """Help of an option, and the values that it may have where these are few."""
+
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword of a function.
+
+    Attributes
+    ----------
+    kind
+        Its type.
+    default
+        ``inspect.Parameter.empty`` where it must be given.
+    help
+        What it is, and its choices.
+    """
+
+    kind: Any
+    default: Any
+    help: Help
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """Keywords of a function, by name."""
+    hints = get_type_hints(function, include_extras=True)
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, described = hints[name], Help("")
+        if get_origin(kind) is Annotated:
+            kind, described = get_args(kind)
+        found[name] = Option(kind, parameter.default, described)
+    return found
+
+
+def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
+    """Add an option to a parser."""
+    flag, required = "--" + name.replace("_", "-"), option.default is inspect.Parameter.empty
+    shared: dict[str, Any] = {"required": required, "help": option.help.text.replace("%", "%%")}
+    if not required:
+        shared["default"] = option.default
+        if option.default is not None:
+            shared["help"] += " (default: %(default)s)"
+    if option.kind is bool:
+        parser.add_argument(flag, action="store_true", default=option.default, help=shared["help"])
+        return
+    if option.help.choices:
+        shared["choices"] = option.help.choices
+    if option.kind == list[Path]:
+        parser.add_argument(flag, nargs="+", type=Path, metavar="PATH", **shared)
+        return
+    kind = Path if option.kind in (Path, Path | None) else option.kind
+    metavar = {Path: "PATH", int: "N", float: "X"}.get(kind)
+    if metavar and not option.help.choices:
+        shared["metavar"] = metavar
+    parser.add_argument(flag, type=kind, **shared)

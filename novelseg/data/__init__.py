@@ -1,0 +1,1 @@
+"""Readers, folds, sampling of episodes, decoded images on a device, and the built-in scenes."""

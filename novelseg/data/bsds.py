@@ -1,0 +1,99 @@
+"""Reader of BSDS500: images, and for each the label maps that several people drew.
+
+Two layouts: the official one (``images/SPLIT/ID.jpg``, ``groundTruth/SPLIT/ID.mat``, also below ``BSDS500/data``), and
+``SPLIT/images/ID.jpg`` with ``SPLIT/segmentations/ID.npz`` (array ``segmentation``, annotators × height × width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import loadmat
+
+from novelseg.core.errors import InputError
+from novelseg.data.mat import readable
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Paths of one image and of its annotations."""
+
+    name: str
+    image: Path
+    truth: Path
+
+
+def find(root: Path, split: str) -> list[Drawn]:
+    """All images of a split, by name.
+
+    Raises
+    ------
+    InputError
+        If the split is unknown or absent, or an image has no annotations.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split '{split}': expected one of {', '.join(SPLITS)}")
+    official = [root, root / "BSDS500/data", root / "BSR/BSDS500/data"]
+    candidates = [
+        (root / split / "images", root / split / "segmentations", ".npz"),
+        *((data / "images" / split, data / "groundTruth" / split, ".mat") for data in official),
+    ]
+    folders = next((entry for entry in candidates if entry[0].is_dir()), None)
+    if folders is None:
+        raise InputError(
+            f"{root}: no images of the split '{split}'; expected BSDS500 as it is distributed "
+            "(images/SPLIT, groundTruth/SPLIT) or SPLIT/images and SPLIT/segmentations"
+        )
+    images, truths, suffix = folders
+    found = [Drawn(image.stem, image, truths / f"{image.stem}{suffix}") for image in sorted(images.glob("*.jpg"))]
+    if not found:
+        raise InputError(f"{images}: holds no .jpg image; restore the data set")
+    for item in found:
+        if not item.truth.exists():
+            raise InputError(f"{item.truth}: no such file, though {item.image.name} is there; restore the data set")
+    return found
+
+
+def read(item: Drawn) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
+    """Image and annotations.
+
+    Returns
+    -------
+    image : (H, W, 3) uint8
+        RGB.
+    truths : list of (H, W) int64
+        Label maps, one an annotator, each numbered 0…R−1 without gaps.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or the annotations are no label maps of the image's size.
+    """
+    image = read_image(item)
+    with readable(item.truth):
+        if item.truth.suffix == ".mat":
+            cells = loadmat(item.truth)["groundTruth"].reshape(-1)
+            maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells]
+        else:
+            with np.load(item.truth) as file:
+                maps = list(file["segmentation"])
+    wrong = [part for part in maps if part.dtype.kind not in "iu" or part.shape != image.shape[:2]]
+    if wrong or not maps:
+        found = f"{wrong[0].dtype} of shape {wrong[0].shape}" if wrong else "no annotation"
+        raise InputError(f"{item.truth}: holds {found}; expected integers of shape {image.shape[:2]}; restore the file")
+    return image, [np.unique(part, return_inverse=True)[1].reshape(part.shape).astype(np.int64) for part in maps]
+
+
+def read_image(item: Drawn) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB."""
+    try:
+        with Image.open(item.image) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{item.image}: does not decode ({error}); restore the file") from None

@@ -1,0 +1,132 @@
+"""Random access to images, masks and label maps across shards, one item in memory at a time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from novelseg.core.errors import InputError
+from novelseg.data.index import Index
+from novelseg.data.pairs import decode_mask, decode_rgb
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
+from novelseg.formats.pseudolabels import PSEUDOLABELS
+
+
+class _Shards:
+    """Open HDF5 shards, closed together."""
+
+    def __init__(self, paths: list[Path], spec: hdf5.Spec) -> None:
+        self._stack = ExitStack()
+        self.files: list[h5py.File] = []
+        with ExitStack() as opening:
+            self.files = [opening.enter_context(hdf5.opened(path, spec)) for path in paths]
+            self._stack = opening.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def _decoded(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
+    try:
+        data = hdf5.Ragged.get(file, name, row)
+        return decode_rgb(data) if name == "image" else decode_mask(data)
+    except (OSError, SyntaxError, ValueError) as error:
+        image_id = hdf5.texts(file, "id")[row]
+        raise InputError(
+            f"{file.filename}: the {name} of '{image_id}' does not decode ({error}); delete the file and rerun `images`"
+        ) from None
+
+
+def read_rgb(file: h5py.File, row: int) -> NDArray[np.uint8]:
+    """Image of a row of a shard, (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    InputError
+        Naming shard and image, if its bytes are damaged.
+    """
+    return _decoded(file, "image", row)
+
+
+def read_mask(file: h5py.File, row: int) -> NDArray[np.uint8]:
+    """Mask of a row of a shard, (H, W) uint8; the same errors."""
+    return _decoded(file, "mask", row)
+
+
+class ImageStore(_Shards):
+    """Images and masks by their number in the index."""
+
+    def __init__(self, paths: list[Path], index: Index) -> None:
+        wanted = int(index.shard.max()) + 1
+        if len(paths) != wanted:
+            raise InputError(
+                f"--images: {len(paths)} shards given, the index was made from {wanted}; give all, in order"
+            )
+        super().__init__(paths, IMAGES)
+        self._index = index
+        for number, (path, file) in enumerate(zip(paths, self.files, strict=True)):
+            mine = np.flatnonzero(index.shard == number)
+            ordered = mine[np.argsort(index.row[mine])]
+            if hdf5.texts(file, "id") != [index.ids[image] for image in ordered]:
+                raise InputError(f"{path}: not shard {number} of the index; give the shards in order, or rerun `index`")
+
+    def image(self, image: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return read_rgb(self.files[self._index.shard[image]], int(self._index.row[image]))
+
+    def mask(self, image: int) -> NDArray[np.uint8]:
+        """(H, W) uint8 labels as annotated: 0 background, 1…C, 255 void."""
+        return read_mask(self.files[self._index.shard[image]], int(self._index.row[image]))
+
+    def with_mask(self, image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """An image and its mask as the one label map (1, H, W) that goes with it."""
+        return self.image(image), self.mask(image)[None]
+
+
+class PseudoLabelStore(_Shards):
+    """Pseudo-label maps by image id."""
+
+    def __init__(self, paths: list[Path], fold: int) -> None:
+        super().__init__(paths, PSEUDOLABELS)
+        made_by = hdf5.attribute(self.files[0], "encoder")
+        for path, file in zip(paths, self.files, strict=True):
+            hdf5.require(path, file, "fold", fold)
+            hdf5.require(path, file, "encoder", made_by)
+        self.clusters: list[int] = hdf5.attribute(self.files[0], "clusters")
+        self._places = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def require(self, ids: list[str]) -> None:
+        """Refuse shards that lack an image.
+
+        Raises
+        ------
+        InputError
+            Naming the first of them.
+        """
+        absent = [name for name in ids if name not in self._places]
+        if absent:
+            raise InputError(
+                f"{len(absent)} training images have no pseudo labels in the given shards, '{absent[0]}' among them; "
+                "give all shards, or rerun `pseudolabels`"
+            )
+
+    def labels(self, image_id: str) -> NDArray[np.uint8]:
+        """(3, H, W) uint8 labels of an image."""
+        file, row = self._places[image_id]
+        flat = hdf5.Ragged.get(file, "labels", row)
+        return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))

@@ -1,0 +1,1 @@
+"""From episode lists and predictions to pixel counts, scores and comparisons."""

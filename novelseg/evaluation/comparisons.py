@@ -1,0 +1,215 @@
+"""From the rows of evaluations to the tables of the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from novelseg.core.errors import InputError
+from novelseg.core.random import numpy_generator
+from novelseg.data.index import ATTRIBUTES
+from novelseg.evaluation.metrics import bootstrap_miou, class_iou, scores, seed_mean
+from novelseg.formats import tables
+from novelseg.formats.class_results import CLASS_SCORES
+from novelseg.formats.comparisons import COMPARISONS
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.files import ABOUT, ROWS
+from novelseg.formats.results import SCORES
+from novelseg.methods.variants import VARIANTS
+
+MEAN = "mean"
+# What `evaluate` notes of a protocol.
+FACTS = (*ATTRIBUTES, "resolution", "weights", "cam")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluated fold and shot: its rows and what was written about it."""
+
+    folder: Path
+    rows: pd.DataFrame
+    about: dict[str, Any]
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the folder that `evaluate` wrote."""
+    about = folder / ABOUT
+    if not about.exists():
+        raise InputError(f"{about}: no such file; run the stage `evaluate`")
+    try:
+        found = json.loads(about.read_text(encoding="utf8"))
+        absent = [key for key in FACTS if key not in found.get("protocol", {})]
+    except (ValueError, AttributeError):
+        raise InputError(f"{about}: not readable; delete its folder and rerun `evaluate`") from None
+    if absent:
+        raise InputError(f"{about}: made by older code, which did not note the {absent[0]}: rerun `evaluate`")
+    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), found)
+
+
+def _variants(evaluation: Evaluation) -> list[str]:
+    return list(dict.fromkeys(evaluation.rows["variant"]))
+
+
+def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str | int]:
+    """The protocol of all evaluations, as the columns of a table's rows.
+
+    Raises
+    ------
+    InputError
+        If two of them were made under different protocols.
+    """
+    first = evaluations[0]
+    facts = first.about["protocol"]
+    for other in evaluations[1:]:
+        for key in FACTS:
+            found = other.about["protocol"][key]
+            if found != facts[key]:
+                raise InputError(
+                    f"{other.folder}: its {key} is {found}, that of {first.folder} {facts[key]}; a table holds one "
+                    "protocol: report them apart"
+                )
+    train, val = (f"{name} {md5}" for name, md5 in zip(facts["lists"], facts["list_digests"], strict=True))
+    names = "".join(f"{name}\n" for name in facts["classes"])
+    return {
+        "protocol": name,
+        "classes": f"{len(facts['classes'])} {hashlib.md5(names.encode()).hexdigest()}",
+        "train_list": train,
+        "val_list": val,
+        "folds": f"{facts['folds']} {facts['layout']}"
+        + (f", {held} held out" if (held := facts["held_out"]) >= 0 else ""),
+        **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights", "cam")},
+    }
+
+
+def _of(columns: dict[str, str | int], variant: str) -> dict[str, str | int]:
+    """The protocol of one variant: the CAM prior has a resolution of its own."""
+    return {**columns, "resolution": columns["cam"]} if variant.startswith("cam") else columns
+
+
+def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
+    """One row per fold, shot and variant, and their means where a shot has more than one fold."""
+    rows: list[dict[str, Any]] = []
+    columns = protocol_columns(evaluations, protocol)
+    for evaluation in evaluations:
+        fold, shot = evaluation.about["fold"], evaluation.about["shot"]
+        for variant in _variants(evaluation):
+            part = evaluation.rows[evaluation.rows["variant"] == variant]
+            # The same key for all variants: intervals come from the same resampled query images.
+            found = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
+            rows.append(
+                {
+                    **_of(columns, variant),
+                    "fold": str(fold),
+                    "shot": shot,
+                    "variant": variant,
+                    **asdict(found),
+                    "episodes": len(part),
+                    "seeds": part["seed"].nunique(),
+                    "parameters": evaluation.about["parameters"][variant],
+                    "unscored": ", ".join(evaluation.about["unscored"]),
+                }
+            )
+    frame = pd.DataFrame(rows)
+    frame = pd.concat([frame, *_means(frame)], ignore_index=True)
+    return frame[[column.name for column in SCORES.columns]]
+
+
+def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Means over folds. Folds are independent: deviations and half intervals add in squares."""
+    parts = []
+    for (shot, variant), part in frame.groupby(["shot", "variant"], sort=False):
+        if len(part) == 1:
+            continue
+        count = len(part)
+        miou = part["miou"].mean()
+        below, above = (
+            float(np.sqrt((side**2).sum()) / count)
+            for side in (part["miou"] - part["miou_low"], part["miou_high"] - part["miou"])
+        )
+        row = {
+            **part.iloc[0].to_dict(),
+            "fold": MEAN,
+            "shot": shot,
+            "variant": variant,
+            "miou": miou,
+            "miou_low": miou - below,
+            "miou_high": miou + above,
+            "miou_std": float(np.sqrt((part["miou_std"] ** 2).sum()) / count),
+            "fb_iou": part["fb_iou"].mean(),
+            "fb_iou_std": float(np.sqrt((part["fb_iou_std"] ** 2).sum()) / count),
+            "episodes": part["episodes"].sum(),
+            "unscored": ", ".join(filter(None, part["unscored"])),
+        }
+        parts.append(pd.DataFrame([row]))
+    return parts
+
+
+def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
+    """One row per fold, shot, variant and novel class."""
+    rows = []
+    columns = protocol_columns(evaluations, protocol)
+    for evaluation in evaluations:
+        about = evaluation.about
+        for variant in _variants(evaluation):
+            part = evaluation.rows[evaluation.rows["variant"] == variant]
+            for label, iou in class_iou(part).items():
+                rows.append(
+                    {
+                        **_of(columns, variant),
+                        "fold": about["fold"],
+                        "shot": about["shot"],
+                        "variant": variant,
+                        "class": about["classes"][str(label)],
+                        "iou": 100 * iou,
+                        "episodes": int((part["class"] == label).sum()),
+                    }
+                )
+    return pd.DataFrame(rows)[[column.name for column in CLASS_SCORES.columns]]
+
+
+def comparison_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
+    """One row per fold, shot and pair of variants, and per mean over folds; both see the same resampled queries."""
+    columns = protocol_columns(evaluations, protocol)
+    pairs = [(variant.name, reference) for variant in VARIANTS for reference in variant.compared_with]
+    rows = []
+    for shot in sorted({evaluation.about["shot"] for evaluation in evaluations}):
+        folds = [evaluation for evaluation in evaluations if evaluation.about["shot"] == shot]
+        drawn = {str(part.about["fold"]): _samples(part, samples, seed) for part in folds}
+        if len(folds) > 1:  # folds are independent, and so are their resamples
+            shared = set.intersection(*(set(found) for found in drawn.values()))
+            drawn[MEAN] = {name: np.mean([found[name] for found in drawn.values()], axis=0) for name in shared}
+        for fold, found in drawn.items():
+            for variant, reference in pairs:
+                if variant in found and reference in found:
+                    gains = found[variant] - found[reference]
+                    low, high = np.percentile(gains[1:], [2.5, 97.5])
+                    names = {"fold": fold, "shot": shot, "variant": variant, "reference": reference}
+                    scores = {"gain": gains[0], "gain_low": low, "gain_high": high, "better": (gains[1:] > 0).mean()}
+                    rows.append({**_of(columns, variant), **names, **scores})
+    return pd.DataFrame(rows)[[column.name for column in COMPARISONS.columns]]
+
+
+def _samples(evaluation: Evaluation, samples: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """mIoU of each variant, per cent: the mean over seeds, then that of each bootstrap sample."""
+    found = {}
+    for variant, part in evaluation.rows.groupby("variant", sort=False):
+        rng = numpy_generator(seed, "bootstrap", evaluation.about["fold"], evaluation.about["shot"])
+        found[str(variant)] = 100 * np.append(seed_mean(part), bootstrap_miou(part, samples, rng))
+    return found
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """The table as nested values for `dvc metrics`: fold, shot, variant."""
+    nested: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for row in table.to_dict("records"):
+        fold = row["fold"] if row["fold"] == MEAN else f"fold{row['fold']}"
+        place = nested.setdefault(fold, {}).setdefault(f"{row['shot']}-shot", {})
+        place[row["variant"]] = {name: round(float(row[name]), 4) for name in ("miou", "miou_std", "fb_iou")}
+    return nested

@@ -1,0 +1,77 @@
+"""mIoU, FB-IoU, their spread over seeds and a bootstrap interval (A9), from pixel counts of episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from novelseg.ops.counts import COUNTS
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one fold, shot and variant, per cent and points."""
+
+    miou: float
+    miou_std: float
+    miou_low: float
+    miou_high: float
+    fb_iou: float
+    fb_iou_std: float
+
+
+def class_iou(rows: pd.DataFrame) -> pd.Series[float]:
+    """IoU of each class in [0, 1]: intersections and unions accumulate over all rows first."""
+    sums = rows.groupby("class")[["fg_intersection", "fg_union"]].sum()
+    return sums["fg_intersection"] / sums["fg_union"]
+
+
+def fb_iou(rows: pd.DataFrame) -> float:
+    """Mean of foreground and background IoU in [0, 1], class-agnostic."""
+    sums = rows[list(COUNTS)].sum()
+    return float((sums["fg_intersection"] / sums["fg_union"] + sums["bg_intersection"] / sums["bg_union"]) / 2)
+
+
+def _spread(values: list[float]) -> float:
+    """Standard deviation over seeds (n − 1); zero for one seed."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def bootstrap_miou(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """mIoU of resampled query images, (samples,), in [0, 1].
+
+    Query images are drawn with replacement, each with all its episodes, since episodes that share one are not
+    independent. A class that a sample misses altogether is left out of that sample's mean.
+    """
+    queries, classes = rows["query"].astype("category").cat.codes, rows["class"].astype("category").cat.codes
+    shape = (queries.max() + 1, classes.max() + 1)
+    sums = []
+    for column in ("fg_intersection", "fg_union"):
+        table = np.zeros(shape)
+        np.add.at(table, (queries.to_numpy(), classes.to_numpy()), rows[column].to_numpy())
+        sums.append(table)
+    times = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=samples)
+    intersection, union = times @ sums[0], times @ sums[1]
+    ious = np.where(union > 0, intersection / np.maximum(union, 1), np.nan)
+    means: NDArray[np.float64] = np.nanmean(ious, axis=1)
+    return means
+
+
+def seed_mean(rows: pd.DataFrame) -> float:
+    """mIoU in [0, 1]: the mean over seeds of each seed's score."""
+    return float(np.mean([class_iou(part).mean() for _, part in rows.groupby("seed")]))
+
+
+def scores(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> Scores:
+    """Scores of the rows of one fold, shot and variant.
+
+    ``miou`` and ``fb_iou`` are means over seeds of each seed's score.
+    """
+    seeds = [part for _, part in rows.groupby("seed")]
+    mious = [100 * float(class_iou(part).mean()) for part in seeds]
+    fbs = [100 * fb_iou(part) for part in seeds]
+    low, high = 100 * np.percentile(bootstrap_miou(rows, samples, rng), [2.5, 97.5])
+    return Scores(float(np.mean(mious)), _spread(mious), float(low), float(high), float(np.mean(fbs)), _spread(fbs))

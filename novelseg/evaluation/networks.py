@@ -1,0 +1,143 @@
+"""What is evaluated in a fold: networks by the names that the table of variants has for them, and their predictors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from novelseg.backbones.contract import Backbone
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.errors import InputError
+from novelseg.data.index import Index
+from novelseg.data.store import ImageStore
+from novelseg.evaluation.scoring import Predicts
+from novelseg.formats.record import EncoderRecord
+from novelseg.methods.bank import SupportBank
+from novelseg.methods.cam.network import CamNetwork, CamRecord
+from novelseg.methods.cam.predictor import CamPredictor
+from novelseg.methods.matching.predictor import MatchingPredictor
+from novelseg.methods.srofb.classifier import parameter_count
+from novelseg.methods.variants import CAM, MAP, NAMES, VARIANTS, RefinerSettings, refiners_of
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is decided at test time alone.
+
+    Attributes
+    ----------
+    refinements
+        Variants with a refinement that are scored beside the others.
+    cam_fusion
+        Several supports of the CAM prior: ``scores`` or ``maps`` (:class:`CamPredictor`).
+    cam_threshold
+        Of the CAM prior's map, where it is scored alone; in (0, 1).
+    refiners
+        Settings of the refinements.
+    """
+
+    refinements: list[str]
+    cam_fusion: str
+    cam_threshold: float
+    refiners: RefinerSettings
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a fold and shot.
+
+    Attributes
+    ----------
+    encoders
+        Encoder and record by network name, the pretrained one with the record of the Baseline.
+    cam
+        Network and record of the CAM prior, where it was trained.
+    """
+
+    encoders: Mapping[str, tuple[Backbone, EncoderRecord]]
+    cam: tuple[CamNetwork, CamRecord] | None
+
+    def resolution(self) -> str:
+        """Side and geometry of the training images of method A's encoders.
+
+        Raises
+        ------
+        InputError
+            If they differ.
+        """
+        found = sorted({record.resolution for _, record in self.encoders.values()})
+        if len(found) > 1:
+            raise InputError(f"the encoders were trained at {' and '.join(found)}; give those of one experiment")
+        return found[0]
+
+    def parameters(self, settings: RefinerSettings) -> dict[str, int]:
+        """Parameters of every variant: its network's, and those of a classifier that is trained online."""
+        counts = {}
+        for variant in VARIANTS:
+            if variant.network in self.encoders:
+                net = self.encoders[variant.network][0]
+                online = parameter_count(net.channels, settings.srofb.hidden) if "srofb" in variant.refiner else 0
+                counts[variant.name] = parameters_of(net) + online
+        if self.cam:
+            network = self.cam[0]
+            counts |= {CAM: parameters_of(network), MAP: parameters_of(network) - parameters_of(network.decode)}
+        return counts
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Number of a network's parameters, frozen ones included."""
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def cam_protocol(record: CamRecord, level: str, settings: EvaluationSettings) -> str:
+    """What the rows of the CAM prior depend on beside the others' protocol, in words."""
+    return ", ".join(
+        [
+            record.resolution,
+            "tests too" if record.geometry == "resize" else "tests at own size",
+            level,
+            *(f"{name} {getattr(record, name)}" for name in ("frozen", "unseen", "wiring")),
+            f"prior {record.prior} by {record.weighting}",
+            f"mean of {settings.cam_fusion}",
+            f"map cut at {settings.cam_threshold:g}",
+        ]
+    )
+
+
+def predictors(
+    networks: Networks,
+    data: Index,
+    store: ImageStore,
+    device: torch.device,
+    settings: EvaluationSettings,
+    memory_mb: int,
+) -> Iterator[tuple[str, Predicts]]:
+    """What predicts, one network after another, with the variant it starts from.
+
+    None is kept here: the next one wants its memory.
+    """
+    for name in (name for name in NAMES if name in networks.encoders):
+        net, record = networks.encoders[name]
+        extract = FeatureExtractor(net, record.precision, device)
+        bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
+        refiners = refiners_of(name, settings.refinements, replace(settings.refiners, half=extract.half))
+        yield name, MatchingPredictor(bank, record.scale, refiners)
+    if networks.cam:
+        network, cam_record = networks.cam
+        yield (
+            CAM,
+            CamPredictor(
+                network,
+                cam_record,
+                settings.cam_fusion,
+                settings.cam_threshold,
+                data,
+                store.image,
+                store.mask,
+                device,
+                memory_mb,
+            ),
+        )

@@ -1,0 +1,22 @@
+"""Format ``class_results``."""
+
+from __future__ import annotations
+
+from novelseg.formats.protocol import PROTOCOL
+from novelseg.formats.tables import Column, TableSpec
+
+CLASS_SCORES = TableSpec(
+    "class_results",
+    2,
+    "report",
+    "One row per fold, shot, variant and novel class.",
+    (
+        *PROTOCOL,
+        Column("fold", "int64", "fold"),
+        Column("shot", "int64", "supports"),
+        Column("variant", "str", "what made the predictions"),
+        Column("class", "str", "class name"),
+        Column("iou", "float64", "IoU over all episodes of all seeds, per cent"),
+        Column("episodes", "int64", "episodes of the class"),
+    ),
+)

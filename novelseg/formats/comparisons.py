@@ -1,0 +1,24 @@
+"""Format ``comparisons``."""
+
+from __future__ import annotations
+
+from novelseg.formats.protocol import PROTOCOL
+from novelseg.formats.tables import Column, TableSpec
+
+COMPARISONS = TableSpec(
+    "comparisons",
+    1,
+    "report",
+    "What each component adds: one row per fold, shot and pair of variants scored on the same episodes.",
+    (
+        *PROTOCOL,
+        Column("fold", "str", "fold, or mean over the folds listed"),
+        Column("shot", "int64", "supports"),
+        Column("variant", "str", "variant with the component"),
+        Column("reference", "str", "variant without it"),
+        Column("gain", "float64", "mIoU of the variant minus that of the reference, points"),
+        Column("gain_low", "float64", "lower end of the 95 % paired bootstrap interval over query images"),
+        Column("gain_high", "float64", "upper end"),
+        Column("better", "float64", "share of bootstrap samples in which the variant is better"),
+    ),
+)

@@ -1,0 +1,23 @@
+"""Format ``episode_results``."""
+
+from __future__ import annotations
+
+from novelseg.formats.tables import Column, TableSpec
+
+RESULTS = TableSpec(
+    "episode_results",
+    1,
+    "evaluate",
+    "One row per seed, episode and variant: pixel counts from which every score follows.",
+    (
+        Column("seed", "int64", "seed of the episode list"),
+        Column("episode", "int64", "number of the episode"),
+        Column("variant", "str", "what made the prediction"),
+        Column("query", "str", "query image id"),
+        Column("class", "int64", "class 1…C"),
+        Column("fg_intersection", "int64", "pixels that are foreground in truth and prediction"),
+        Column("fg_union", "int64", "pixels that are foreground in truth or prediction"),
+        Column("bg_intersection", "int64", "the same for background"),
+        Column("bg_union", "int64", "the same for background"),
+    ),
+)

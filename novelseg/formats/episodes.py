@@ -1,0 +1,18 @@
+"""Format ``episodes``."""
+
+from __future__ import annotations
+
+from novelseg.formats.tables import Column, TableSpec
+
+EPISODES = TableSpec(
+    "episodes",
+    1,
+    "episodes",
+    "One row per episode of a fold, shot and seed.",
+    (
+        Column("episode", "int64", "number of the episode"),
+        Column("query", "str", "query image id"),
+        Column("class", "int64", "class 1…C to segment"),
+        Column("supports", "str", "support image ids, separated by spaces"),
+    ),
+)

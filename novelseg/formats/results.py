@@ -1,0 +1,29 @@
+"""Format ``results``."""
+
+from __future__ import annotations
+
+from novelseg.formats.protocol import PROTOCOL
+from novelseg.formats.tables import Column, TableSpec
+
+SCORES = TableSpec(
+    "results",
+    2,
+    "report",
+    "One row per fold, shot and variant.",
+    (
+        *PROTOCOL,
+        Column("fold", "str", "fold, or mean over the folds listed"),
+        Column("shot", "int64", "supports"),
+        Column("variant", "str", "what made the predictions"),
+        Column("unscored", "str", "novel classes left out (`episodes.exclude_classes`), separated by commas"),
+        Column("miou", "float64", "mean IoU over the fold's novel classes, per cent"),
+        Column("miou_std", "float64", "standard deviation over seeds, points"),
+        Column("miou_low", "float64", "lower end of the 95 % bootstrap interval"),
+        Column("miou_high", "float64", "upper end"),
+        Column("fb_iou", "float64", "mean of foreground and background IoU, class-agnostic, per cent"),
+        Column("fb_iou_std", "float64", "standard deviation over seeds, points"),
+        Column("episodes", "int64", "episodes scored, all seeds"),
+        Column("seeds", "int64", "number of seeds"),
+        Column("parameters", "int64", "parameters of the network, and of the online classifier"),
+    ),
+)

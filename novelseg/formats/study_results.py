@@ -1,0 +1,28 @@
+"""Formats of the studies: what was predicted under each setting, and the curve drawn from it."""
+
+from __future__ import annotations
+
+from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.tables import Column, TableSpec
+
+STUDY_ROWS = TableSpec(
+    "study_rows",
+    1,
+    "studies",
+    "One row per setting, episode and variant of one fold.",
+    (Column("setting", "str", "number of supports, or τ_fg/τ_bg"), *RESULTS.columns),
+)
+STUDY_CURVE = TableSpec(
+    "study_curve",
+    1,
+    "studies",
+    "One row per setting and variant: the mean over folds.",
+    (
+        Column("setting", "str", "number of supports, or τ_fg/τ_bg"),
+        Column("variant", "str", "what made the predictions"),
+        Column("miou", "float64", "mean IoU over classes, then folds, per cent"),
+        Column("miou_low", "float64", "lower end of the 95 % bootstrap interval over query images"),
+        Column("miou_high", "float64", "upper end"),
+        Column("episodes", "int64", "episodes of all folds"),
+    ),
+)

@@ -1,0 +1,22 @@
+"""Format ``training_log``."""
+
+from __future__ import annotations
+
+from novelseg.formats.tables import Column, TableSpec
+
+LOG = TableSpec(
+    "training_log",
+    2,
+    "baseline, train, cam",
+    "One row per logged iteration: means since the row before.",
+    (
+        Column("iteration", "int64", "iterations done"),
+        Column("learning_rate", "float64", "learning rate"),
+        Column("loss", "float64", "whole loss"),
+        Column("loss_seg", "float64", "segmentation loss (A2; B)"),
+        Column("loss_pseudo1", "float64", "pseudo-label loss of level 1; NaN where it is not trained"),
+        Column("loss_pseudo2", "float64", "level 2"),
+        Column("loss_pseudo3", "float64", "level 3"),
+        Column("loss_class", "float64", "classification loss (B, Eq. 1); NaN where nothing is classified"),
+    ),
+)

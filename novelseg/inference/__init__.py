@@ -1,0 +1,1 @@
+"""A trained encoder on one's own pictures, without the pipeline."""

@@ -1,0 +1,1 @@
+"""Method B: the CAM prior, a two-branch network that represents an unseen class by maps of known ones."""

@@ -1,0 +1,137 @@
+"""Predictions of the CAM prior's network (B): scores of masked supports, the map of the class, the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.errors import InputError
+from novelseg.core.random import key_to_seed
+from novelseg.data.index import Index
+from novelseg.methods.bank import FeatureBank
+from novelseg.methods.cam.network import UPSCALE, CamNetwork, CamRecord
+from novelseg.methods.contract import Case, Prediction
+from novelseg.methods.variants import MAP
+from novelseg.ops.draws import to_keys
+from novelseg.ops.geometry import square
+
+TOGETHER = 16  # episodes of one query that are segmented at a time
+
+Decode = Callable[[int], NDArray[np.uint8]]
+Colours = NDArray[np.uint8] | NDArray[np.float32]  # resized ones are not rounded
+
+
+class CamPredictor:
+    """Predictions of one network; of a query it reads the image and never the mask.
+
+    Parameters
+    ----------
+    network, record
+        A trained network and the record that lies beside it.
+    fusion
+        Several supports: ``scores``, the mean of their scores; ``maps``, the mean of the maps that each gives.
+    threshold
+        Of the map, where it is scored without the segmentation branch; in (0, 1).
+    index
+        The data set.
+    image, support_mask
+        Decode an image of the index, and a mask; masks are asked for supports alone.
+    device
+        Where the network computes.
+    memory_mb
+        Memory that features of queries may take; 0 for a default.
+
+    Raises
+    ------
+    InputError
+        When asked for an episode one of whose supports shows nothing of its object at the network's size.
+    """
+
+    def __init__(
+        self,
+        network: CamNetwork,
+        record: CamRecord,
+        fusion: str,
+        threshold: float,
+        index: Index,
+        image: Decode,
+        support_mask: Decode,
+        device: torch.device,
+        memory_mb: int,
+    ) -> None:
+        self._network, self._fusion, self._threshold = network.to(device), fusion, threshold
+        self._index, self._image, self._mask = index, image, support_mask
+        self._side = record.size if record.geometry == "resize" else 0
+        self._size = (lambda _: (self._side, self._side)) if self._side else index.size
+        self._extract = FeatureExtractor(network.encoder, record.precision, device)
+        self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
+        self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes
+
+    @property
+    def count(self) -> int:
+        """Predictions that an episode gets: the network's, and that of its map alone."""
+        return 2
+
+    def _query(self, image: int) -> Colours:
+        """A query as the network is shown it."""
+        colours = self._image(image)
+        return square(colours, np.zeros(colours.shape[:2], np.uint8), self._side)[0] if self._side else colours
+
+    def _object(self, image: int, label: int) -> Colours:
+        """A support of which nothing but the object is left."""
+        colours, mask = self._image(image), self._mask(image)
+        shown, known = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
+        if not (known == label).any():
+            raise InputError(
+                f"support {self._index.ids[image]}: at {self._side} px nothing is left of its "
+                f"'{self._index.classes[label - 1]}'; raise cam.size or index.min_object_pixels"
+            )
+        shown[known != label] = 0
+        return shown
+
+    def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
+        """Episodes in blocks to be predicted one after another; the supports are scored now."""
+        supports = sorted({(image, case.label) for case in cases for image in case.supports} - self._scores.keys())
+        found = self._extract.each(
+            [self._size(image) for image, _ in supports],
+            lambda number: (self._object(*supports[number]), None),
+            f"{label}: supports",
+        )
+        with torch.inference_mode():
+            for number, _, features in found:
+                self._scores[supports[number]] = self._network.scores(features[None])[0]
+        return self._bank.blocks(cases, lambda case: {case.query}, label)
+
+    @torch.inference_mode()
+    def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predictions of a block of episodes: the network's, and those of its map alone."""
+        self._bank.load({case.query for case in block})
+        for query, group in groupby(block, key=lambda case: case.query):
+            alike = list(group)
+            for first in range(0, len(alike), TOGETHER):
+                yield from self._predict(self._bank[query], alike[first : first + TOGETHER], variant)
+
+    def _predict(self, features: Tensor, cases: list[Case], variant: str) -> Iterator[Prediction]:
+        priors = self._priors(features, cases)
+        keys = to_keys([key_to_seed("cam", case.seed, case.episode) for case in cases], features.device)
+        logits = self._network.segment(features.expand(len(cases), -1, -1, -1), priors, keys)
+        for case, prior, both in zip(cases, priors, logits, strict=True):
+            yield Prediction(case, variant, both[1] - both[0], self._bank.grid.finer(UPSCALE), prior=prior)
+            yield Prediction(case, MAP, prior - self._threshold, self._bank.grid)
+
+    def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:
+        """(E, h, w) normalised maps of all episodes of one query."""
+        scores = torch.stack(
+            [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in cases]
+        )
+        if self._fusion == "scores":
+            return self._network.priors(features, scores.mean(1))
+        each = self._network.priors(features, scores.flatten(0, 1))
+        fused: Tensor = each.unflatten(0, scores.shape[:2]).mean(1)
+        return fused

@@ -1,0 +1,104 @@
+"""Training of the CAM prior's network (B): masked objects of known classes, pairs of those that play unseen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from novelseg.core.random import key_to_seed
+from novelseg.data.batches import Batch, Drawn, EpisodeBatches
+from novelseg.methods.cam.equations import classification_loss, masked
+from novelseg.methods.cam.network import UPSCALE, CamNetwork
+from novelseg.methods.losses import stack_losses, upsampled_cross_entropy
+from novelseg.ops.draws import to_keys
+
+
+@dataclass(frozen=True)
+class DrawnBoth:
+    """Objects, and pairs once the classifier's first iterations are over, with the keys of shuffled maps."""
+
+    objects: Drawn
+    pairs: Drawn | None
+    keys: list[int]
+
+
+class CamBatches:
+    """Objects to classify; after the first iterations also pairs to segment.
+
+    Parameters
+    ----------
+    objects, pairs
+        Episodes without supports of the ``known`` classes, and with one of the classes that play unseen.
+    known
+        Labels that the classification branch knows, in the order of its channels.
+    classifier_iterations
+        First iterations, in which no pairs are drawn.
+    seed
+        Of the order of shuffled maps.
+    """
+
+    def __init__(
+        self,
+        objects: EpisodeBatches,
+        pairs: EpisodeBatches,
+        known: list[int],
+        *,
+        classifier_iterations: int,
+        seed: int,
+    ) -> None:
+        self.bank, self._objects, self._pairs = objects.bank, objects, pairs
+        self._classifier_iterations, self._seed = classifier_iterations, seed
+        self._channel = {label: channel for channel, label in enumerate(known)}
+
+    def draw(self, iteration: int, rank: int, world: int) -> DrawnBoth:
+        """Choose the objects and pairs of an iteration."""
+        first = iteration < self._classifier_iterations
+        seeds = [key_to_seed(self._seed, "shuffle", iteration, n) for n in range(self._pairs.count)]
+        pairs = None if first else self._pairs.draw(iteration, rank, world)
+        return DrawnBoth(self._objects.draw(iteration, rank, world), pairs, seeds[rank::world])
+
+    def show(self, drawn: DrawnBoth) -> Batch:
+        """``objects`` (B, 1, 3, S, S), their masks and channels; ``images``, ``masks`` of pairs, supports first."""
+        objects, device = self._objects.show(drawn.objects), self.bank.device
+        channels = torch.tensor([self._channel[label] for label in drawn.objects.labels])
+        batch: dict[str, Tensor] = {
+            "objects": objects["images"],
+            "object_masks": objects["masks"],
+            "object_labels": channels.to(device, non_blocking=True),
+        }
+        if drawn.pairs is not None:
+            batch |= {**self._pairs.show(drawn.pairs), "keys": to_keys(drawn.keys, device)}
+        return batch
+
+
+class CamLearner(nn.Module):
+    """Classification of masked objects, segmentation by the prior."""
+
+    def __init__(self, network: CamNetwork, class_weight: float) -> None:
+        super().__init__()
+        self.network, self.class_weight = network, class_weight
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Whole loss, then the parts in the order of :data:`novelseg.methods.losses.LOSSES`.
+
+        Without pairs it is the classification loss alone, unweighted.
+        """
+        network = self.network
+        shown = [masked(batch["objects"][:, 0], batch["object_masks"][:, 0])]
+        if "images" in batch:
+            shown += [masked(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
+        # One pass for all: frozen BatchNorm does not mix images.
+        features = network.encoder(torch.cat(shown)).float()
+        objects, *pair = features.split([len(images) for images in shown])
+        with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as in tests
+            classification = classification_loss(network.scores(objects), batch["object_labels"])
+            if not pair:
+                return stack_losses(classification, loss_class=classification)
+            support, query = pair
+            priors = network.priors(query, network.scores(support))
+            logits = network.segment(query, priors, batch["keys"])
+            segmentation = upsampled_cross_entropy(logits, batch["masks"][:, 1], network.encoder.grid.finer(UPSCALE))
+        total = segmentation + self.class_weight * classification
+        return stack_losses(total, loss_seg=segmentation, loss_class=classification)

@@ -1,0 +1,35 @@
+"""Query cells of which a rough result is confident."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def confident_cells(logits: Tensor, *, tau_fg: float, tau_bg: float, fallback_cells: int) -> Tensor:
+    """Choose query cells by the confidence of a rough result.
+
+    Parameters
+    ----------
+    logits : (E, 2, h, w)
+        Rough results of E episodes, background and foreground, the factor of the cosine inside.
+    tau_fg, tau_bg
+        Cells above this confidence are chosen.
+    fallback_cells
+        Most confident cells that are chosen where none passes a threshold.
+
+    Returns
+    -------
+    (E, h, w) uint8
+        0 not chosen, 1 background, 2 foreground.
+    """
+    confidence = logits.softmax(1).flatten(2)
+    chosen = torch.zeros_like(confidence[:, 0], dtype=torch.uint8)
+    # Foreground last: where both fall back to their best cells, a scarce positive is worth more.
+    for side, tau, mark in ((0, tau_bg, 1), (1, tau_fg, 2)):
+        sure = confidence[:, side]
+        passed = sure > tau
+        best = sure.topk(min(fallback_cells, sure.shape[1])).indices
+        fallback = torch.zeros_like(passed).scatter_(1, best, True)
+        chosen[torch.where(passed.any(1, keepdim=True), passed, fallback)] = mark
+    return chosen.view(len(logits), *logits.shape[2:])

@@ -1,0 +1,1 @@
+"""Prototype matching: the Baseline of method A, and the rough result that refinements start from."""

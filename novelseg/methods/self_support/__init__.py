@@ -1,0 +1,1 @@
+"""Self-support matching: prototypes of the query's own confident cells join those of the supports."""

@@ -1,0 +1,43 @@
+"""The joint loss of SPFL as a module, so that precision and data parallelism wrap one forward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from novelseg.backbones.contract import Backbone
+from novelseg.data.batches import Batch
+from novelseg.methods.losses import stack_losses, upsampled_cross_entropy
+from novelseg.methods.matching.learner import matching_loss
+from novelseg.methods.spfl.decoder import Decoder
+
+
+class JointLearner(nn.Module):
+    """Matching, and pseudo labels of each level whose weight is above zero: L_seg + Σ γ_l·L_l (A, Eq. 4–5)."""
+
+    def __init__(self, encoder: Backbone, scale: float, clusters: list[int], width: int, gamma: list[float]) -> None:
+        super().__init__()
+        self.encoder, self.scale, self.gamma = encoder, scale, gamma
+        self.decoders = nn.ModuleDict(
+            {
+                str(level): Decoder(channels=encoder.channels, width=width, classes=2 * k)
+                for level, (k, weight) in enumerate(zip(clusters, gamma, strict=True))
+                if weight > 0
+            }
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Whole loss, then the parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
+        # One pass for both: frozen BatchNorm does not mix images.
+        episodes = batch["images"].flatten(0, 1)
+        both = self.encoder(torch.cat([episodes, batch["extra"]]))
+        matched, features = both.split([len(episodes), len(batch["extra"])])
+        segmentation = matching_loss(matched, batch["masks"], self.scale, self.encoder.grid)
+        total, parts = segmentation, {"loss_seg": segmentation}
+        for key, decoder in self.decoders.items():
+            level = int(key)
+            target = batch["labels"][:, level]
+            loss = upsampled_cross_entropy(decoder(features).float(), target, self.encoder.grid)
+            total = total + self.gamma[level] * loss
+            parts[f"loss_pseudo{level + 1}"] = loss
+        return stack_losses(total, **parts)

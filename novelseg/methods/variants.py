@@ -1,0 +1,130 @@
+"""The one table of variants: what is evaluated, in the order of tables, and the refinements that they use.
+
+Evaluation, comparisons, report and segmenter follow from it. Refiners are imported when one is made: who asks for names
+alone starts without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelseg.core.errors import InputError
+from novelseg.core.files import read_mapping
+from novelseg.formats.record import from_json
+from novelseg.methods.self_support.settings import SelfSupportSettings
+from novelseg.methods.srofb.settings import SrofbSettings
+
+if TYPE_CHECKING:
+    from novelseg.methods.contract import Refiner
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """Settings of all refinements, and what cannot change a result beyond rounding.
+
+    Attributes
+    ----------
+    srofb, self_support
+        Settings of each method.
+    half
+        Let products with features be made in bfloat16.
+    batch
+        Episodes that are refined side by side at most; 0 for a default.
+    """
+
+    srofb: SrofbSettings = field(default_factory=SrofbSettings)
+    self_support: SelfSupportSettings = field(default_factory=SelfSupportSettings)
+    half: bool = False
+    batch: int = 0
+
+
+def read_settings(path: Path | None) -> RefinerSettings:
+    """Settings of the refinements from a YAML or JSON file that holds them by name, as ``params.yaml`` does.
+
+    Other keys of the file are left alone. Without a file, or where it lacks a name, the papers' values hold.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a setting is missing, unknown or out of range.
+    """
+    values = read_mapping(path) if path else {}
+    try:
+        return RefinerSettings(
+            from_json(SrofbSettings, values.get("srofb", {})),
+            from_json(SelfSupportSettings, values.get("self_support", {})),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: {error}; correct the settings") from None
+
+
+def _srofb(settings: RefinerSettings, with_query: bool) -> Refiner:
+    from novelseg.methods.srofb.refiner import SrofbRefiner
+
+    return SrofbRefiner(settings.srofb, with_query=with_query, half=settings.half, batch=settings.batch)
+
+
+def _self_support(settings: RefinerSettings) -> Refiner:
+    from novelseg.methods.self_support.refiner import SelfSupportRefiner
+
+    return SelfSupportRefiner(settings.self_support)
+
+
+# Refinement → what makes it.
+REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
+    "self-support": _self_support,
+    "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
+    "srofb": lambda settings: _srofb(settings, with_query=True),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of every table.
+
+    Attributes
+    ----------
+    name
+        As tables and parameters have it.
+    network
+        What predicts: ``pretrained``, ``baseline``, ``spfl-single-level``, ``spfl`` or ``cam``.
+    refiner
+        Key of :data:`REFINERS`; empty for the network's own prediction.
+    compared_with
+        Variants that it is compared with, episode by episode.
+    """
+
+    name: str
+    network: str
+    refiner: str = ""
+    compared_with: tuple[str, ...] = ()
+
+
+SPFL, REFINED, CAM, MAP = "spfl", "spfl+srofb", "cam", "cam-map-only"
+VARIANTS = (
+    Variant("pretrained", "pretrained"),
+    Variant("pretrained+self-support", "pretrained", "self-support", ("pretrained",)),
+    Variant("baseline", "baseline", compared_with=("pretrained",)),
+    Variant("spfl-single-level", "spfl-single-level", compared_with=("baseline",)),
+    Variant(SPFL, SPFL, compared_with=("baseline", "spfl-single-level")),
+    Variant("spfl+self-support", SPFL, "self-support", (SPFL,)),
+    Variant("spfl+srofb-support-only", SPFL, "srofb-support-only", (SPFL,)),
+    Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support")),
+    Variant(MAP, CAM),
+    Variant(CAM, CAM, compared_with=(MAP, "baseline", REFINED)),
+)
+NAMES = tuple(variant.name for variant in VARIANTS)
+
+
+def refined_names(network: str = "") -> tuple[str, ...]:
+    """Names of the variants that have a refiner, of one network or of all."""
+    return tuple(v.name for v in VARIANTS if v.refiner and (not network or v.network == network))
+
+
+def refiners_of(network: str, names: tuple[str, ...] | list[str], settings: RefinerSettings) -> dict[str, Refiner]:
+    """Make the refiners of those variants of a network that are named, by variant, in the order of tables."""
+    wanted = [v for v in VARIANTS if v.network == network and v.refiner and v.name in names]
+    return {variant.name: REFINERS[variant.refiner](settings) for variant in wanted}

@@ -1,0 +1,26 @@
+"""Masked average pooling at feature resolution (A, Eq. 1); a backbone's grid splats the masks onto its cells."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+EPSILON = 1e-5
+
+
+def pool(features: Tensor, weights: Tensor) -> Tensor:
+    """Masked average pooling (Eq. 1) with splatted masks.
+
+    Parameters
+    ----------
+    features : (..., C, h, w)
+        Feature maps.
+    weights : (..., R, h, w)
+        Splatted masks of R regions each.
+
+    Returns
+    -------
+    (..., R, C)
+    """
+    weights = weights.flatten(-2).to(features)  # (..., R, hw)
+    sums = weights @ features.flatten(-2).transpose(-1, -2)  # (..., R, C)
+    return sums / (weights.sum(-1, keepdim=True) + EPSILON)

@@ -1,0 +1,144 @@
+"""Instances as outlines or run lengths → one label map."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from novelseg.core.labels import VOID
+
+Rle = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object: its label (255 for a crowd), and its mask as compressed run lengths."""
+
+    label: int
+    rle: Rle
+
+
+def run_lengths(text: bytes) -> list[int]:
+    """Run lengths from COCO's compressed form: five bits a character, from the third on as differences.
+
+    Raises
+    ------
+    ValueError
+        If the text ends within a number or holds another character.
+    """
+    found: list[int] = []
+    value, shift = 0, 0
+    for byte in text:
+        bits = byte - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"its run lengths hold the character {chr(byte)!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        found.append(value + (found[-2] if len(found) > 2 else 0))
+        value, shift = 0, 0
+    if shift:
+        raise ValueError("its run lengths end within a number")
+    return found
+
+
+def encode(segmentation: object, height: int, width: int) -> Rle:
+    """COCO's ``segmentation`` as compressed run lengths, after checks that the library leaves to its caller.
+
+    Parameters
+    ----------
+    segmentation
+        A list of polygons (x0, y0, x1, y1, … in px; all of them belong to the object) or run lengths
+        ``{"size": [height, width], "counts": …}``, plain or compressed.
+    height, width
+        Of the image, px.
+
+    Raises
+    ------
+    ValueError
+        With the reason, if it is neither, or does not fit the image.
+    """
+    if isinstance(segmentation, list):
+        return _from_polygons(segmentation, height, width)
+    if isinstance(segmentation, dict):
+        return _from_runs(segmentation, height, width)
+    raise ValueError(f"its segmentation is {type(segmentation).__name__}; expected polygons or run lengths")
+
+
+def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
+    if not polygons:
+        raise ValueError("it has no polygon")
+    for polygon in polygons:
+        numbers = isinstance(polygon, list) and all(
+            isinstance(value, (int, float)) and not isinstance(value, bool) for value in polygon
+        )
+        if not numbers:
+            raise ValueError("a polygon is no list of numbers")
+        if len(polygon) % 2:
+            raise ValueError(f"a polygon has {len(polygon)} numbers; expected pairs of x and y")
+        if len(polygon) < 6:
+            raise ValueError(f"a polygon has {len(polygon) // 2} points; expected three or more")
+        # Outlines may leave the image a little; a point that lies a whole image away is no outline, and would take
+        # the library minutes and gigabytes.
+        for value, size in zip(polygon, (width, height) * (len(polygon) // 2), strict=True):
+            if not -size <= value <= 2 * size:  # nor is NaN
+                raise ValueError(f"a polygon has the coordinate {value!r:.20} in an image of {width}×{height} px")
+    parts: Rle = coco.merge(coco.frPyObjects(polygons, height, width))
+    return parts
+
+
+def _from_runs(runs: Rle, height: int, width: int) -> Rle:
+    size, counts = runs.get("size"), runs.get("counts")
+    if size != [height, width]:
+        raise ValueError(f"its run lengths are of size {size}; expected [{height}, {width}]")
+    if isinstance(counts, str):
+        try:
+            counts = run_lengths(counts.encode("ascii"))
+        except UnicodeEncodeError:
+            raise ValueError("its run lengths hold a character that is not ASCII") from None
+    if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
+        raise ValueError("its run lengths are no list of counts")
+    if sum(counts) != height * width:
+        raise ValueError(f"its run lengths cover {sum(counts)} px; expected {height * width}")
+    found: Rle = coco.frPyObjects({"size": size, "counts": counts}, height, width)
+    return found
+
+
+def _decode(rle: Rle) -> NDArray[np.bool_]:
+    """(H, W) mask."""
+    with warnings.catch_warnings():  # pycocotools 2.0.11 has not followed numpy 2 in how it hands its memory over
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+        return np.asarray(coco.decode(rle)).astype(bool)
+
+
+def paint(instances: list[Instance], height: int, width: int) -> tuple[NDArray[np.uint8], int]:
+    """Label map of an image: large objects first, so that small ones stay whole; crowds below all.
+
+    Parameters
+    ----------
+    instances
+        The objects; of two of one size the later lies above.
+    height, width
+        Of the image, px.
+
+    Returns
+    -------
+    labels : (H, W) uint8
+        0 where no object is.
+    hidden : int
+        Objects of which no pixel is left: smaller than a pixel, or wholly below smaller ones.
+    """
+    owner = np.full((height, width), -1, np.int32)
+    areas = [(instance.label != VOID, -int(coco.area(instance.rle))) for instance in instances]
+    for number in sorted(range(len(instances)), key=lambda number: areas[number]):
+        owner[_decode(instances[number].rle)] = number
+    table = np.array([*(instance.label for instance in instances), 0], np.uint8)  # −1, no object, is the last
+    return table[owner], len(instances) - len(np.unique(owner[owner >= 0]))

@@ -1,0 +1,1 @@
+"""Region hierarchies: contours, region graph, ultrametric contour map, learned weights, scores."""

@@ -1,0 +1,88 @@
+"""From the rows of a study to its curve or heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from novelseg.core.random import numpy_generator
+from novelseg.evaluation.metrics import bootstrap_miou, seed_mean
+from novelseg.formats.study_results import STUDY_CURVE
+from novelseg.report.pictures import svg
+
+SAMPLES = 1000
+
+
+def _rank(pair: tuple[str, str]) -> tuple[list[float], str]:
+    """Settings as numbers, those without any first."""
+    setting, variant = pair
+    return [] if setting == "none" else [float(number) for number in setting.split("/")], variant
+
+
+def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
+    """Mean over folds of every setting and variant, with bootstrap intervals over query images."""
+    rows = []
+    first = next(iter(folds.values()))
+    pairs = first[["setting", "variant"]].drop_duplicates().itertuples(index=False)
+    for setting, variant in sorted(pairs, key=_rank):
+        parts = {
+            fold: frame[(frame["setting"] == setting) & (frame["variant"] == variant)] for fold, frame in folds.items()
+        }
+        samples = [
+            np.append(seed_mean(part), bootstrap_miou(part, SAMPLES, numpy_generator(0, "study", fold)))
+            for fold, part in parts.items()
+        ]
+        mean = 100 * np.mean(samples, axis=0)
+        low, high = np.percentile(mean[1:], [2.5, 97.5])
+        rows.append((setting, variant, mean[0], low, high, sum(map(len, parts.values()))))
+    return pd.DataFrame(rows, columns=[column.name for column in STUDY_CURVE.columns])
+
+
+def supports_picture(table: pd.DataFrame, title: str) -> bytes:
+    """MIoU against the number of supports, as SVG (A, Fig. 8)."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for variant, part in table.groupby("variant"):
+        part = part.assign(k=part["setting"].astype(int)).sort_values("k")
+        axes.plot(part["k"], part["miou"], marker="o", label=variant)
+        axes.fill_between(part["k"], part["miou_low"], part["miou_high"], alpha=0.15)
+    axes.set(xlabel="supports", ylabel="mIoU, %")
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return svg(figure)
+
+
+def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
+    """MIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
+    refined = table[table["setting"] != "none"]
+    pairs = refined["setting"].str.split("/", expand=True).astype(float)
+    grid = refined.assign(fg=pairs[0], bg=pairs[1]).pivot_table(index="fg", columns="bg", values="miou")
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(grid, origin="lower", cmap="viridis", aspect="auto")
+    middle = (grid.to_numpy().min() + grid.to_numpy().max()) / 2
+    for (row, column), value in np.ndenumerate(grid.to_numpy()):
+        colour = "white" if value < middle else "black"
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(grid.shape[1]), [f"{value:g}" for value in grid.columns])
+    axes.set_yticks(range(grid.shape[0]), [f"{value:g}" for value in grid.index])
+    axes.set(xlabel="τ_bg", ylabel="τ_fg")
+    alone = table.loc[table["setting"] == "none", "miou"].iloc[0]
+    axes.set_title(f"{title}\nmatching alone: {alone:.1f}", fontsize=9)
+    figure.colorbar(shown, label="mIoU, %")
+    return svg(figure)
+
+
+PICTURES = {"supports": supports_picture, "thresholds": thresholds_picture}
+
+
+def title_of(about: dict[str, object], folds: list[int]) -> str:
+    """What a picture is of, in two lines."""
+    trained = about["encoder"]
+    assert isinstance(trained, dict)
+    return (
+        f"folds {', '.join(map(str, folds))}; {trained['arch']}, trained with {trained['shot']} support(s),\n"
+        f"{trained['iterations']} iterations at {trained['resolution']}"
+    )

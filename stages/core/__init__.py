@@ -1,1 +1,0 @@
-"""What every stage stands on: parameters, files, random keys, progress, errors."""

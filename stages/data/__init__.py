@@ -1,1 +1,0 @@
-"""Readers, folds, sampling of episodes, and the built-in scenes."""

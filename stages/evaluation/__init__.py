@@ -1,1 +1,0 @@
-"""From encoders and episode lists to predictions and pixel counts."""

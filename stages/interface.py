@@ -1,0 +1,68 @@
+"""What a stage's ``run`` signature says: which paths, which parameter sections, which options.
+
+The command line, the engines' rules and ``dvc.yaml`` all follow from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from novelseg.core.options import Option, options_of
+from stages.options import Execution
+from stages.params.schema import Section
+
+TOOLS = ("scenes", "pretrain", "trainregions", "scoreregions", "studies")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A stage as its signature describes it.
+
+    Attributes
+    ----------
+    name
+        Name of the stage and of its module.
+    run
+        The function.
+    sections
+        Parameter sections by their name in ``params.yaml``.
+    arguments
+        Keyword of ``run`` for each section.
+    options
+        Every other keyword.
+    """
+
+    name: str
+    run: Callable[..., None]
+    sections: dict[str, type[Section]]
+    arguments: dict[str, str]
+    options: dict[str, Option]
+
+    def scientific(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values of those options on which a result can depend beyond rounding."""
+        return {name: value for name, value in values.items() if not isinstance(self.options[name].help, Execution)}
+
+
+def stage_module(name: str) -> ModuleType:
+    """Import the module of a stage or tool."""
+    return importlib.import_module(f"stages.tools.{name}" if name in TOOLS else f"stages.{name}")
+
+
+def interface(name: str) -> Interface:
+    """Read the signature of a stage's ``run``."""
+    run = stage_module(name).run
+    sections: dict[str, type[Section]] = {}
+    arguments: dict[str, str] = {}
+    options: dict[str, Option] = {}
+    for key, option in options_of(run).items():
+        if inspect.isclass(option.kind) and issubclass(option.kind, Section):
+            section = option.kind.__module__.rpartition(".")[2]
+            sections[section], arguments[section] = option.kind, key
+        else:
+            options[key] = option
+    return Interface(name, run, sections, arguments, options)

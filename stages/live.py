@@ -1,0 +1,55 @@
+"""Curves of a training while it runs, as DVCLive writes them; for people, no stage reads them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from novelseg.core.errors import InputError
+
+QUIET = {"report": None, "save_dvc_exp": False, "dvcyaml": None, "cache_images": False, "monitor_system": False}
+
+
+class Curves:
+    """DVCLive's files in a folder, which it starts anew; other files in the folder stay.
+
+    Parameters
+    ----------
+    folder
+        Where DVCLive writes ``plots/metrics/*.tsv`` and ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If DVCLive is not installed, or this is no DVC project: DVCLive would make one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._logged = 0
+        try:
+            from dvclive import Live
+        except ImportError:
+            raise InputError("--live needs dvclive, which is not installed here; leave --live out") from None
+        if not any((up / ".dvc").is_dir() for up in (Path.cwd(), *Path.cwd().parents)):
+            raise InputError(
+                "--live needs a DVC project, and there is none here; leave --live out, or `dvc init` first"
+            )
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--live is {folder}, a file; expected a folder for curves")
+        self._folder, self._new = folder, Live
+        self._live: Any = None  # made with the first rows, and so in the first process alone
+
+    def add(self, log: pd.DataFrame) -> None:
+        """Write the rows of a log that are new; a level without a loss has no curve."""
+        if self._live is None:
+            self._live = self._new(dir=str(self._folder), resume=False, **QUIET)
+        for row in log.iloc[self._logged :].to_dict("records"):
+            self._live.step = int(row["iteration"])
+            for name, value in row.items():
+                if name != "iteration" and not math.isnan(value):
+                    self._live.log_metric(name, value)
+            self._live.make_summary()
+        self._logged = len(log)

@@ -1,1 +1,0 @@
-"""Networks: encoder, decoders, online classifier."""

@@ -1,0 +1,52 @@
+"""Section ``augmentation``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field as Limit
+from pydantic import model_validator
+
+from stages.params.schema import Section
+
+Chance = Annotated[float, Limit(ge=0, le=1)]
+Positive = Annotated[float, Limit(gt=0)]
+
+
+class Augmentation(Section):
+    """Strong augmentation of the images with pseudo labels in joint training (A, Sec. 4.1; strengths are ours)."""
+
+    scales: Annotated[
+        list[Positive],
+        Limit(
+            min_length=2,
+            max_length=2,
+            description="Range of the longer side after scaling, relative to matching.size.",
+        ),
+    ]
+    flip: Annotated[float, Limit(ge=0, le=1, description="Chance of mirroring.")]
+    jitter: Annotated[float, Limit(ge=0, le=1, description="Chance of colour jitter.")]
+    brightness: Annotated[float, Limit(ge=0, le=1, description="Jitter: brightness changes by 1 ± this.")]
+    contrast: Annotated[float, Limit(ge=0, le=1, description="Jitter: contrast changes by 1 ± this.")]
+    saturation: Annotated[float, Limit(ge=0, le=1, description="Jitter: saturation changes by 1 ± this.")]
+    hue: Annotated[float, Limit(ge=0, le=0.5, description="Jitter: hue turns by up to this share of a full turn.")]
+    grey: Annotated[float, Limit(ge=0, le=1, description="Chance of grayscale.")]
+    blur: Annotated[float, Limit(ge=0, le=1, description="Chance of Gaussian blur.")]
+    blur_sigma: Annotated[
+        list[Positive], Limit(min_length=2, max_length=2, description="Range of the blur's sigma, px.")
+    ]
+    cutout: Annotated[float, Limit(ge=0, le=1, description="Chance that a rectangle hides image and labels.")]
+    cutout_area: Annotated[
+        list[Chance], Limit(min_length=2, max_length=2, description="Range of the rectangle's share of the image.")
+    ]
+    cutout_aspect: Annotated[
+        list[Positive], Limit(min_length=2, max_length=2, description="Range of the rectangle's height over its width.")
+    ]
+
+    @model_validator(mode="after")
+    def _rising(self) -> Augmentation:
+        for name in ("scales", "blur_sigma", "cutout_area", "cutout_aspect"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is [{low}, {high}]; expected the lower end first")
+        return self

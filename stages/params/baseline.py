@@ -1,0 +1,9 @@
+"""Section ``baseline``."""
+
+from __future__ import annotations
+
+from stages.params.optimisation import Optimisation
+
+
+class Params(Optimisation):
+    """Training of the Baseline; the last iterate is kept, nothing is chosen on novel classes."""

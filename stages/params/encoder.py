@@ -1,0 +1,40 @@
+"""Section ``encoder``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic import Field as Limit
+
+from novelseg.backbones.registry import ARCHITECTURES
+from novelseg.formats.record import BackboneSpec
+from stages.params.schema import Section, one_of
+
+
+class EncoderParams(Section):
+    """Architecture and first weights of every network that is trained: F_p, F_s, and that of the CAM prior."""
+
+    arch: Annotated[
+        str,
+        AfterValidator(one_of(ARCHITECTURES)),
+        WithJsonSchema({"enum": list(ARCHITECTURES)}),
+        Limit(description="Backbone; a residual network is cut after layer3."),
+    ]
+    stem: Annotated[
+        Literal["torchvision", "msra", "deep"],
+        Limit(
+            description="One 7×7 convolution (torchvision, msra) or three 3×3 ones (deep); must fit the weight file."
+        ),
+    ]
+    width: Annotated[int, Limit(ge=4, le=256, description="Channels of layer1's 3×3 convolutions; 64 in the papers.")]
+    weights: Annotated[str, Limit(min_length=1, description="Pretrained weights; `$NOVELSEG_DATA` is replaced.")]
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        Limit(description="Arithmetic of the encoder; bf16 needs a device that has it."),
+    ]
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What builds the backbone."""
+        return self.to(BackboneSpec)

@@ -1,0 +1,27 @@
+"""What the sections of trainings share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field as Limit
+
+from stages.params.schema import Section
+
+
+class ScheduleParams(Section):
+    """Iterations, and a rate that falls in steps."""
+
+    iterations: Annotated[int, Limit(ge=1, description="Iterations (A: 6,000).")]
+    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (A: 0.001).")]
+    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (A: 2,000).")]
+    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (A: 0.1).")]
+    seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
+    log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
+
+
+class Optimisation(ScheduleParams):
+    """SGD with a step schedule."""
+
+    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
+    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]

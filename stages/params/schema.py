@@ -1,0 +1,162 @@
+"""Typed parameter sections: every value stands in ``params.yaml``, none has a default in code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from novelseg.core.errors import InputError
+from novelseg.core.text import nearest
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """Base of all parameter sections: unknown keys refused, types strict, values frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def to(self, kind: type[T]) -> T:
+        """Settings of the library, a dataclass whose fields are keys of this section."""
+        assert is_dataclass(kind)
+        made: T = kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+        return made
+
+
+S = TypeVar("S", bound=Section)
+
+
+def one_of(known: Collection[str]) -> Callable[[str], str]:
+    """Validator of a name that a table of the library knows."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"'{value}' is not known")
+        return value
+
+    return check
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key written twice: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise InputError(f"{node.start_mark.name}: key '{min(map(str, twice))}' is written twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a parameter file as nested plain values.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, is not YAML, repeats a key, or is not a mapping.
+    """
+    try:
+        with path.open(encoding="utf8") as file:
+            values = yaml.load(file, Loader=_Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; `python -m workflow use demo` writes one") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected sections with keys, found {type(values).__name__}")
+    return values
+
+
+def describe(field: FieldInfo) -> str:
+    """Type and range of a parameter as a phrase, such as ``integer ≥ 1``."""
+    annotated: Any = field.rebuild_annotation()
+    return _phrase(TypeAdapter(annotated).json_schema())
+
+
+_SINGULAR = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "≥ {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "≤ {}",
+    "exclusiveMaximum": "< {}",
+    "minLength": "of {} or more characters",
+}
+
+
+def _phrase(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return f"always {schema['const']}"
+    if "anyOf" in schema:
+        return " or ".join(_phrase(option) for option in schema["anyOf"])
+    if schema.get("type") == "array":
+        low, high = schema.get("minItems"), schema.get("maxItems")
+        count = f"{low} " if low is not None and low == high else f"{low} or more " if low else ""
+        return f"list of {count}({_phrase(schema['items'])})"
+    bounds = [text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema]
+    return " ".join([_SINGULAR[schema["type"]], " and ".join(bounds)]).strip()
+
+
+def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
+    """Validate one section.
+
+    Parameters
+    ----------
+    kind
+        The section's class.
+    name
+        Its name in the file.
+    values
+        What the file holds under that name.
+    source
+        The file, for messages.
+
+    Raises
+    ------
+    InputError
+        With section, key, value and allowed range of the first few mistakes.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: section '{name}' must hold keys, found {values!r}")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(_fault(kind, name, fault) for fault in error.errors()[:3])
+        raise InputError(f"{source}: {faults}") from None
+
+
+def _fault(kind: type[Section], section: str, fault: Any) -> str:
+    key, *rest = fault["loc"] or ("",)
+    place = f"{section}.{key}" + "".join(f"[{index}]" for index in rest if isinstance(index, int))
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{key}' in section '{section}'; {nearest(str(key), list(kind.model_fields))}"
+    if fault["type"] == "missing":
+        return f"{place} is missing; expected {describe(kind.model_fields[str(key)])}"
+    if fault["type"] == "value_error" and not fault["loc"]:
+        return f"section '{section}': {fault['ctx']['error']}"
+    number = fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
+    hint = ", which YAML takes for a number: write it in quotes" if number else ""
+    return f"{place} is {fault['input']!r}{hint}; expected {describe(kind.model_fields[str(key)])}"
+
+
+def load_sections(path: Path, kinds: dict[str, type[Section]]) -> dict[str, Section]:
+    """Read the named sections of a parameter file, and only those."""
+    values = read_yaml(path)
+    absent = [name for name in kinds if name not in values]
+    if absent:
+        raise InputError(f"{path}: section '{absent[0]}' is missing; `python -m workflow use NAME` writes all of them")
+    return {name: check_section(kind, name, values[name], path) for name, kind in kinds.items()}

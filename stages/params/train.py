@@ -1,0 +1,26 @@
+"""Section ``train``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field as Limit
+
+from stages.params.optimisation import Optimisation
+
+TrainingVariant = Literal["hierarchical", "single-level"]
+
+
+class Params(Optimisation):
+    """Joint training."""
+
+    extra_images: Annotated[int, Limit(ge=1, description="Strongly augmented images of an iteration (16).")]
+    decoder_width: Annotated[int, Limit(ge=4, le=1024, description="Channels of a decoder's 3×3 convolutions (256).")]
+    gamma: Annotated[
+        list[Annotated[float, Limit(ge=0)]],
+        Limit(
+            min_length=3,
+            max_length=3,
+            description="Weights of the pseudo-label losses, fine to coarse (γ, Eq. 5).",
+        ),
+    ]

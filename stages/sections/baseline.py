@@ -1,9 +1,0 @@
-"""Section ``baseline``."""
-
-from __future__ import annotations
-
-from stages.sections.optimisation import Optimisation
-
-
-class Params(Optimisation):
-    """Training of the Baseline; the last iterate is kept, nothing is chosen on novel classes."""

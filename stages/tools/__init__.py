@@ -1,0 +1,1 @@
+"""Tools of the pipeline that are not stages: ``python -m stages TOOL``."""

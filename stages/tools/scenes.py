@@ -1,0 +1,14 @@
+"""Write the built-in data set in VOC layout, to look at it or to use it elsewhere."""
+
+from __future__ import annotations
+
+from novelseg.core.files import whole_folder
+from novelseg.data.scenes import SceneSettings, write_voc
+from stages.options import Out
+from stages.params.scenes import Scenes
+
+
+def run(*, out: Out, params: Scenes) -> None:
+    """Write all pictures, masks and lists of the section ``scenes`` under ``out``."""
+    with whole_folder(out) as scratch:
+        write_voc(scratch, params.to(SceneSettings), range(params.train + params.val))

@@ -1,0 +1,120 @@
+"""What the training stages share around the loop: recipe, checkpoint, output folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from novelseg.core.compute import pick_device, use_threads
+from novelseg.core.errors import InputError
+from novelseg.core.files import whole_folder
+from novelseg.data.batches import BatchMaker
+from novelseg.data.index import Index
+from novelseg.formats import tables
+from novelseg.formats.files import LOG_FILE, WEIGHTS
+from novelseg.formats.network import save_network
+from novelseg.formats.record import NetworkRecord
+from novelseg.formats.training_log import LOG
+from novelseg.training.loop import Hardware, MakeOptimiser, Schedule, fit
+from stages.live import Curves
+from stages.params.encoder import EncoderParams
+from stages.params.optimisation import Optimisation, ScheduleParams
+from stages.params.schema import Section
+from stages.provenance.code import code_digest
+from stages.provenance.digests import digest_once
+
+CHECKPOINT_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a training runs: the options of :mod:`stages.options` by these names."""
+
+    device: str
+    devices: int
+    threads: int
+    compiled: int
+    memory_mb: int
+    live: Path | None
+
+
+def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: int | str) -> str:
+    """Code and inputs (by digest), parameters, fold, shot and variant of a training, as text."""
+    content = {
+        "code": code_digest(stage),
+        "inputs": [digest_once(path) for path in inputs],
+        "sections": [section.model_dump() for section in sections],
+        **names,
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def sgd(params: Optimisation) -> MakeOptimiser:
+    """SGD with the section's momentum and weight decay."""
+
+    def make(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            weights, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+        )
+
+    return make
+
+
+def common_facts(
+    encoder: EncoderParams, geometry: str, size: int, params: ScheduleParams, data: Index, fold: int
+) -> dict[str, Any]:
+    """Fields of a network's record that all trainings fill alike."""
+    return {
+        **{"fold": fold, "classes": data.base_names(fold), "resolution": f"{size} px, {geometry}"},
+        **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
+        **{"iterations": params.iterations, "seed": params.seed},
+    }
+
+
+def train_and_write(
+    *,
+    learner: nn.Module,
+    network: nn.Module,
+    batches: BatchMaker,
+    optimiser: MakeOptimiser,
+    params: ScheduleParams,
+    recipe: str,
+    out: Path,
+    label: str,
+    shares: int,
+    record: NetworkRecord,
+    execution: Execution,
+) -> None:
+    """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden.
+
+    ``network`` is the part of the learner that is kept, ``shares`` the number of processes that can share an iteration.
+    """
+    if execution.devices > shares:
+        raise InputError(
+            f"--devices is {execution.devices}, but an iteration has {shares} episodes or images to share out; ask for "
+            "fewer"
+        )
+    use_threads(execution.threads)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_name(f".{out.name}.checkpoint")
+    hardware = Hardware(
+        pick_device(execution.device).type,
+        execution.devices,
+        record.precision,
+        execution.compiled > 0,
+        execution.memory_mb,
+        CHECKPOINT_EVERY,
+    )
+    on_log = Curves(execution.live).add if execution.live else None
+    log = fit(learner, batches, optimiser, params.to(Schedule), hardware, checkpoint, recipe, label, on_log)
+    if log is None:
+        return
+    with whole_folder(out) as scratch:
+        save_network(scratch / WEIGHTS, network, record)
+        tables.write(scratch / LOG_FILE, LOG, log)
+    checkpoint.unlink(missing_ok=True)

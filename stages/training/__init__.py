@@ -1,1 +1,0 @@
-"""The training loop that the two encoders share."""
