@@ -1,0 +1,94 @@
+"""Compare the artifacts of two runs: every numeric dataset of HDF5, every tensor, every number of a table, bit for bit.
+
+``python -m benchmarks.same_bytes BEFORE AFTER`` prints how many were compared and which differ. Rows of variants that
+only one run has are left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+
+def _hdf5(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return {name: value for name, value in found.items() if value.dtype.kind in "iufb"}
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep="\t", keep_default_na=False)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """Everything numeric in a file, by name."""
+    if path.suffix == ".h5":
+        return _hdf5(path)
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    frame = _table(path)
+    return {str(column): frame[column].to_numpy() for column in frame.columns}
+
+
+def _shared_rows(before: Path, after: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Columns of two tables, rows of variants that both have; and the number of rows left out."""
+    frames = [_table(path) for path in (before, after)]
+    if all("variant" in frame.columns for frame in frames):
+        keys = [name for name in ("variant", "reference") if name in frames[0].columns]
+        shared = set.intersection(*(set(map(tuple, frame[keys].to_numpy())) for frame in frames))
+        kept = [frame[[tuple(row) in shared for row in frame[keys].to_numpy()]] for frame in frames]
+    else:
+        kept = frames
+    left_out = sum(len(frame) for frame in frames) - sum(len(frame) for frame in kept)
+    first, second = ({str(name): frame[name].to_numpy() for name in frame.columns} for frame in kept)
+    return first, second, left_out
+
+
+def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
+    """Name of each array, whether it is the same, and rows left out of its file (told once)."""
+    for path in sorted(before.rglob("*")):
+        if path.suffix not in (".h5", ".safetensors", ".tsv", ".parquet"):
+            continue
+        other, left_out = after / path.relative_to(before), 0
+        if path.suffix in (".tsv", ".parquet"):
+            first, second, left_out = _shared_rows(path, other)
+        else:
+            first, second = _arrays(path), _arrays(other)
+        for name in sorted(first.keys() | second.keys()):
+            a, b = first.get(name), second.get(name)
+            same = a is not None and b is not None and a.dtype == b.dtype and a.shape == b.shape
+            if same and a.dtype.kind in "iufb":
+                same = np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+            elif same:
+                same = list(a) == list(b)
+            yield f"{path.relative_to(before)}:{name}", bool(same), left_out
+            left_out = 0
+
+
+def main() -> int:
+    """Print the count and every difference; 1 if there is one."""
+    parser = argparse.ArgumentParser(description="Compare the artifacts of two runs bit for bit.")
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    options = parser.parse_args()
+    rows = list(compare(options.before, options.after))
+    for name, same, _ in rows:
+        if not same:
+            print(f"differs: {name}")
+    different = sum(not same for _, same, _ in rows)
+    left_out = sum(count for _, _, count in rows)
+    print(f"{len(rows)} arrays compared, {different} differ; {left_out} rows of variants that one run has were left out")
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
