@@ -1,6 +1,6 @@
 # make demo   set everything up, run the whole pipeline on the built-in data, print the table
 # make test   set everything up, run the tests
-# make check  what pre-commit and CI check: lint, format, types, and that the house agrees with itself
+# make check  what pre-commit and CI check: lint, format, types, and the project's consistency checks
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready

@@ -30,11 +30,13 @@ def _use(options: argparse.Namespace) -> str:
 def _check(options: argparse.Namespace) -> str:
     from workflow import checks
 
+    if options.imports:
+        return checks.imports_page()
     if options.fix:
         checks.fix()
     if faults := checks.run_checks():
         raise InputError("\n".join(faults))
-    return f"{len(checks.CHECKS)} checks: all agree"
+    return f"{len(checks.CHECKS)} consistency checks passed"
 
 
 def _run(options: argparse.Namespace) -> str:
@@ -132,8 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     study.add_argument("name", help="supports or thresholds: Fig. 8, or Fig. 7 of the paper")
     study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
-    check = command("check", _check, "verify that the house agrees with itself")
+    check = command("check", _check, "consistency checks: generated files, presets, imports, rules and signatures")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
+    check.add_argument("--imports", action="store_true", help="print every import between the project's files instead")
     table = command("table", _table, "print the result table")
     table.add_argument("--markdown", action="store_true", help="all tables of the report, for a document")
     return parser

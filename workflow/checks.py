@@ -1,4 +1,4 @@
-"""``python -m workflow check``: the house agrees with itself."""
+"""``python -m workflow check``: consistency checks of the project."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import inspect
 import re
 import sys
 import time
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import snakemake
 from snakemake.io import _IOFile
 
 from novelseg.core.errors import InputError
@@ -31,6 +33,8 @@ PUT_THERE = "put the data there, set NOVELSEG_DATA to the folder that holds it, 
 REMEDIES = {
     "report.studies": "empty it, run the pipeline, then `python -m workflow study supports`, and set it again",
 }
+# Private methods of Snakemake that are replaced, with their parameters.
+REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
@@ -116,8 +120,28 @@ class Tracking:
         return [_mark(reason)] if reason else []
 
 
+def _require_known_snakemake() -> None:
+    """Refuse a Snakemake whose two replaced methods are not what they were when they were replaced.
+
+    Raises
+    ------
+    SystemExit
+        With one sentence.
+    """
+    for name, parameters in REPLACED.items():
+        method = getattr(_IOFile, name, None)
+        if getattr(method, "__module__", "") == __name__:
+            continue  # replaced before, in this process
+        if not callable(method) or tuple(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
+            raise SystemExit(
+                f"error: Snakemake {snakemake.__version__} has no method `_IOFile.{name}({', '.join(parameters)})`, "
+                "which decides what is stale here; install the version of requirements.lock"
+            )
+
+
 def _override(digests: Digests) -> None:
     """Replace the two methods by which Snakemake reads and sets times of files."""
+    _require_known_snakemake()
     touch = _IOFile.touch
 
     async def is_newer(file: Any, _: float) -> bool:

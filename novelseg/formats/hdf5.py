@@ -22,12 +22,25 @@ CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Field:
-    """One dataset of an artifact: named dimensions, dtype (or ``text``), unit, meaning."""
+    """One dataset of an artifact.
+
+    Attributes
+    ----------
+    dims
+        Names of its dimensions, separated by blanks.
+    dtype
+        Of NumPy, or ``text``.
+    unit, doc
+        Unit and meaning.
+    compressed
+        Whether the values are compressed already, as JPEG and PNG bytes are; others are compressed on writing.
+    """
 
     dims: str
     dtype: str
     unit: str
     doc: str
+    compressed: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,12 +130,9 @@ def _write_dataset(file: h5py.File, name: str, array: NDArray[Any], known: Field
     row = max(1, int(np.prod(array.shape[1:], dtype=np.int64))) * (64 if known.dtype == TEXT else array.dtype.itemsize)
     options: dict[str, Any] = {}
     if array.size:
-        options = {
-            "chunks": (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:]),
-            "compression": "gzip",
-            "compression_opts": 4,
-            "shuffle": True,
-        }
+        options = {"chunks": (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:])}
+        if not known.compressed:
+            options |= {"compression": "gzip", "compression_opts": 4, "shuffle": True}
     data = array.astype(object) if known.dtype == TEXT else array
     dataset = file.create_dataset(name, data=data, dtype=dtype, track_times=False, **options)
     dataset.attrs["unit"] = known.unit
@@ -203,9 +213,11 @@ class Ragged:
         return values
 
 
-def ragged_fields(name: str, dim: str, dtype: str, unit: str, doc: str) -> dict[str, Field]:
+def ragged_fields(
+    name: str, dim: str, dtype: str, unit: str, doc: str, *, compressed: bool = False
+) -> dict[str, Field]:
     """Fields of a ragged dataset for a spec; ``dim`` names the rows' dimension."""
     return {
-        name: Field(f"{name}_total", dtype, unit, doc),
+        name: Field(f"{name}_total", dtype, unit, doc, compressed),
         f"{name}_offset": Field(f"{dim}+1", "int64", "position", f"row n of `{name}` is [offset[n], offset[n + 1])"),
     }

@@ -17,8 +17,8 @@ IMAGES = Spec(
         "width": Field("N", "int32", "px", "width"),
         "pixels": Field("N C+1", "int64", "px", "pixels of background (0) and of each class (1…C)"),
         "void": Field("N", "int64", "px", "pixels with label 255"),
-        **ragged_fields("image", "N", "uint8", "byte", "encoded image (JPEG or PNG)"),
-        **ragged_fields("mask", "N", "uint8", "byte", "encoded index mask (PNG; 0 background, 255 void)"),
+        **ragged_fields("image", "N", "uint8", "byte", "encoded image (JPEG or PNG)", compressed=True),
+        **ragged_fields("mask", "N", "uint8", "byte", "encoded index mask (PNG; 0 background, 255 void)", compressed=True),
     },
     {
         "classes": "names of classes 1…C",
