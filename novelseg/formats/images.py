@@ -18,7 +18,9 @@ IMAGES = Spec(
         "pixels": Field("N C+1", "int64", "px", "pixels of background (0) and of each class (1…C)"),
         "void": Field("N", "int64", "px", "pixels with label 255"),
         **ragged_fields("image", "N", "uint8", "byte", "encoded image (JPEG or PNG)", compressed=True),
-        **ragged_fields("mask", "N", "uint8", "byte", "encoded index mask (PNG; 0 background, 255 void)", compressed=True),
+        **ragged_fields(
+            "mask", "N", "uint8", "byte", "encoded index mask (PNG; background 0, void 255)", compressed=True
+        ),
     },
     {
         "classes": "names of classes 1…C",
