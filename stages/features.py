@@ -8,18 +8,14 @@ Writes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
-from torch import Tensor
 
 from novelseg.backbones.encoder import load_encoder
 from novelseg.backbones.extraction import FeatureExtractor
-from novelseg.backbones.grid import Grid
 from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.options import Help
 from novelseg.data.index import read_index
@@ -28,50 +24,10 @@ from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
 from novelseg.formats.images import IMAGES
 from novelseg.formats.regions import REGIONS
-from novelseg.ops.pooling import pool
+from novelseg.methods.spfl.corpus import Pooled, corpus_arrays, pool_labels
 from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
 from stages.params.features import Params
 from stages.provenance.digests import digest_once
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """Vectors of one side of one image; numbers are of regions or classes."""
-
-    vectors: NDArray[np.float32]
-    numbers: NDArray[np.int32]
-    area: NDArray[np.int64]
-    box: NDArray[np.int32]
-
-
-def _pooled(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64], grid: Grid) -> _Pooled:
-    """Pool over the pixels of each of ``numbers`` in a label map."""
-    compact = np.full(int(labels.max(initial=0)) + 2, -1, np.int32)
-    compact[numbers] = np.arange(len(numbers))
-    compacted = compact[labels]
-    return _Pooled(
-        pool(features, grid.region_weights(compacted, len(numbers), features)).cpu().numpy(),
-        numbers.astype(np.int32),
-        np.bincount(compacted[compacted >= 0], minlength=len(numbers)).astype(np.int64),
-        boxes(compacted, len(numbers)),
-    )
-
-
-def _arrays(side: str, number: str, parts: list[_Pooled], ids: list[str], channels: int) -> dict[str, NDArray[Any]]:
-    """Datasets of one side."""
-    return {
-        f"{side}/vectors": np.concatenate([np.zeros((0, channels), np.float32), *[part.vectors for part in parts]]),
-        f"{side}/image": np.repeat(np.array(ids, object), [len(part.numbers) for part in parts]),
-        f"{side}/{number}": np.concatenate([np.zeros(0, np.int32), *[part.numbers for part in parts]]),
-        f"{side}/area": np.concatenate([np.zeros(0, np.int64), *[part.area for part in parts]]),
-        f"{side}/box": np.concatenate([np.zeros((0, 4), np.int32), *[part.box for part in parts]]),
-    }
-
-
-def boxes(labels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Bounding boxes (count, 4) of labels 0…count−1, each there: top, left, bottom, right, ends exclusive."""
-    found = find_objects(labels + 1, count)
-    return np.array([(v.start, u.start, v.stop, u.stop) for v, u in found], np.int32).reshape(-1, 4)
 
 
 def run(
@@ -92,7 +48,7 @@ def run(
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, record.precision, pick_device(device))
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
-    background, objects = dict[int, _Pooled](), dict[int, _Pooled]()
+    background, objects = dict[int, Pooled](), dict[int, Pooled]()
     dropped = np.zeros(2, np.int64)
     with hdf5.opened(images, IMAGES) as pictures, hdf5.opened(regions, REGIONS) as cuts:
         names, rows = hdf5.texts(cuts, "id"), cuts["row"][:]
@@ -111,13 +67,13 @@ def run(
             small = (area > 0) & (area < params.min_region_area)
             dropped += (int(small.sum()), int(area[small].sum()))
             large = np.flatnonzero(area >= params.min_region_area)
-            background[place] = _pooled(features, region, large, extract.grid)
+            background[place] = pool_labels(features, region, large, extract.grid)
             classes = np.intersect1d(np.unique(known), data.base(fold))
-            objects[place] = _pooled(features, known.astype(np.int32), classes, extract.grid)
+            objects[place] = pool_labels(features, known.astype(np.int32), classes, extract.grid)
     ids = [names[number] for number in training]
     sides = [("bg", "region", background), ("fg", "class", objects)]
     arrays = [
-        _arrays(side, number, [found[place] for place in range(len(ids))], ids, net.channels)
+        corpus_arrays(side, number, [found[place] for place in range(len(ids))], ids, net.channels)
         for side, number, found in sides
     ]
     hdf5.write(

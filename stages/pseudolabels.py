@@ -14,37 +14,20 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from novelseg.backbones.encoder import load_encoder
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device, use_threads
-from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.data.index import read_index
 from novelseg.data.store import read_mask, read_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
-from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.methods.spfl.pseudolabels import pseudo_labels
+from novelseg.methods.spfl.shards import read_prototypes
 from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
 from stages.provenance.digests import digest_once
-
-
-def _read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Foreground and background centres of each level."""
-    with hdf5.opened(path, PROTOTYPES) as file:
-        hdf5.require(path, file, "fold", fold)
-        if hdf5.attribute(file, "encoder") != encoder:
-            raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
-        return [
-            (
-                torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
-                torch.from_numpy(file[f"bg/level{level}/centres"][:]).to(device),
-            )
-            for level in LEVELS
-        ]
 
 
 def run(
@@ -64,7 +47,7 @@ def run(
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, record.precision, place)
     made_by = digest_once(encoder)
-    levels = _read_prototypes(prototypes, fold, made_by, place)
+    levels = read_prototypes(prototypes, fold, made_by, place)
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
     found: dict[int, NDArray[np.uint8]] = {}
     with hdf5.opened(images, IMAGES) as file:

@@ -12,7 +12,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.labels import TRAIN, VAL, VOID
 from novelseg.data.index import Index
 from novelseg.data.sampling import EpisodeSampler
-from stages.index import class_folds
+from novelseg.data.shardindex import class_folds
 
 
 def index(pixels: list[list[int]], split: list[int] | None = None, novel_images: str = "keep") -> Index:

@@ -60,8 +60,6 @@ def test_it_is_matching_with_the_mean_of_both_prototypes(weight: float) -> None:
 def test_weight_zero_is_matching_again_and_others_do_not_matter() -> None:
     tasks = [episode(seed) for seed in range(3)]
     for task, refined in zip(tasks, SelfSupportRefiner(SelfSupportSettings(weight=0)).refine(tasks), strict=True):
-        supports = torch.stack([F.normalize(s.prototypes, dim=1) for s in task.supports[:1]])
-        assert supports.shape == (1, 2, 6)
         assert torch.allclose(refined.logits, task.rough[1] - task.rough[0], atol=1e-5)
     alone = SelfSupportRefiner(SelfSupportSettings()).refine(tasks[1:2])[0]
     together = SelfSupportRefiner(SelfSupportSettings()).refine(tasks)[1]

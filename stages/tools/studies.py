@@ -10,9 +10,6 @@ Writes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import product
 from typing import Annotated
 
 import pandas as pd
@@ -23,29 +20,22 @@ from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_folder
 from novelseg.core.options import Help
-from novelseg.core.progress import say
-from novelseg.core.random import numpy_generator
-from novelseg.data.index import Index, read_index
-from novelseg.data.sampling import Episode, EpisodeSampler, scored_classes
+from novelseg.data.index import read_index
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.scoring import predict_and_score, rows_of
+from novelseg.evaluation.studies import MATCHING, SROFB, STUDIES, draw_cases, study_passes
 from novelseg.formats import tables
 from novelseg.formats.episodes import EPISODES
 from novelseg.formats.files import ABOUT, ROWS
 from novelseg.formats.record import to_json
 from novelseg.formats.study_results import STUDY_ROWS
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.contract import Case, Refiner
 from novelseg.methods.matching.predictor import MatchingPredictor
-from novelseg.methods.srofb.refiner import SrofbRefiner
 from novelseg.methods.srofb.settings import SrofbSettings
 from stages.options import Batch, Device, Encoder, Fold, ImageShards, IndexFile, MemoryMb, Out, Seed, Shot, Threads
 from stages.params.episodes import Params as EpisodesParams
 from stages.params.srofb import SrofbParams
 from stages.provenance.digests import digest_once
-
-STUDIES = ("supports", "thresholds")
-MATCHING, SROFB = "matching", "srofb"
 
 
 def _numbers(grid: str, study: str) -> list[float]:
@@ -58,41 +48,6 @@ def _numbers(grid: str, study: str) -> list[float]:
     if not found or any(not low <= value <= limit for value in found) or len(set(found)) < len(found):
         raise InputError(f"--grid is '{grid}'; expected {what}, each once, separated by blanks")
     return found
-
-
-def _drawn(data: Index, fold: int, most: int, count: int, seed: int, excluded: list[str]) -> list[Case]:
-    """Episodes with as many supports as any setting needs, of the classes that have enough images, which are told."""
-    images = data.validation_images()
-    asked = scored_classes(data, fold, excluded)
-    usable = {label: len(data.holds(images, label)) for label in asked.tolist()}
-    kept = [label for label, number in usable.items() if number > most]
-    named = ", ".join(f"{data.classes[label - 1]} ({number})" for label, number in usable.items())
-    if not kept:
-        raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images ({named}); lower --grid")
-    say(f"fold {fold}: {len(kept)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
-    sampler = EpisodeSampler(data, images, asked[[label in kept for label in usable]], most, "validation")
-    rng = numpy_generator(seed, "study", fold, most)
-    episodes: list[Episode] = [sampler.draw(rng) for _ in range(count)]
-    return [Case(seed, number, drawn.query, drawn.label, drawn.supports) for number, drawn in enumerate(episodes)]
-
-
-def _settings(
-    study: str, grid: list[float], cases: list[Case], srofb: SrofbSettings, half: bool, batch: int
-) -> Iterator[tuple[str, list[Case], dict[str, Refiner]]]:
-    """Passes over the episodes: a name where all of a pass is one setting, the episodes, the classifiers."""
-    if study == "supports":  # the first k of the same supports
-        for k in map(int, sorted(grid)):
-            yield (
-                str(k),
-                [replace(case, supports=case.supports[:k]) for case in cases],
-                {SROFB: SrofbRefiner(srofb, with_query=True, half=half, batch=batch)},
-            )
-        return
-    refiners: dict[str, Refiner] = {
-        f"{fg:g}/{bg:g}": SrofbRefiner(replace(srofb, tau_fg=fg, tau_bg=bg), with_query=True, half=half, batch=batch)
-        for fg, bg in product(grid, grid)
-    }
-    yield "", cases, refiners
 
 
 def run(
@@ -124,13 +79,15 @@ def run(
     data = read_index(index)
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     most = int(max(numbers)) if study == "supports" else shot
-    cases = _drawn(data, fold, most, episodes, seed, protocol.exclude_classes)
+    cases = draw_cases(data, fold, most, episodes, seed, protocol.exclude_classes)
     found: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
         place = pick_device(device)
         extract = FeatureExtractor(net, record.precision, place)
         bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
-        for setting, mine, refiners in _settings(study, numbers, cases, srofb.to(SrofbSettings), extract.half, batch):
+        for setting, mine, refiners in study_passes(
+            study, numbers, cases, srofb.to(SrofbSettings), extract.half, batch
+        ):
             predictor = MatchingPredictor(bank, record.scale, refiners)
             scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)
             rows = [rows_of(*found_and_counted, data) for found_and_counted in scored]

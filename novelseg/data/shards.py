@@ -1,0 +1,91 @@
+"""One shard of a data set: its images read, checked, counted and written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from novelseg.core.errors import InputError
+from novelseg.core.labels import TRAIN, VAL
+from novelseg.core.progress import say, track
+from novelseg.data.pairs import Pair, Reader
+from novelseg.formats import hdf5
+from novelseg.formats.images import IMAGES
+
+
+def _pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
+    """All pairs of a shard; or the first fault, and how many more there are."""
+    entries = reader.entries[shard::shards]
+    if not entries:
+        raise InputError(f"{where}: shard {shard} of {shards} is empty; lower images.shards")
+    pairs, faults = [], []
+    for entry in track(entries, len(entries), f"images {shard}", "image"):
+        try:
+            pairs.append(reader.read(entry))
+        except InputError as fault:
+            faults.append(str(fault))
+    if faults:
+        more = f" ({len(faults) - 1} more of the shard's {len(entries)} images are bad too)" if len(faults) > 1 else ""
+        raise InputError(faults[0] + more)
+    return pairs
+
+
+def _list_digests(reader: Reader) -> list[str]:
+    """MD5 of the ids of the training and of the validation list, one per line, in order."""
+    texts = ["".join(f"{entry.name}\n" for entry in reader.entries if entry.split == split) for split in (TRAIN, VAL)]
+    return [hashlib.md5(text.encode()).hexdigest() for text in texts]
+
+
+def write_shard(
+    out: Path,
+    reader: Reader,
+    where: str,
+    *,
+    shard: int,
+    shards: int,
+    source: str,
+    lists: tuple[str, str],
+    excluded: list[str],
+) -> None:
+    """Write every ``shards``-th image of a data set, from number ``shard`` on.
+
+    Parameters
+    ----------
+    out
+        The artifact ``images``.
+    reader
+        Of the data set.
+    where
+        The data set's folder, for messages.
+    shard, shards
+        Number of the shard, and of all.
+    source
+        Name of the kind of data set.
+    lists
+        Names of the training and the validation list.
+    excluded
+        Ids that the reader left out; the first shard says so.
+
+    Raises
+    ------
+    InputError
+        If the shard is empty or an image is bad.
+    """
+    if excluded and shard == 0:
+        say(f"images: {len(excluded)} of images.exclude left out: {', '.join(excluded)}")
+    pairs = _pairs(reader, where, shard, shards)
+    arrays = {
+        "id": np.array([pair.entry.name for pair in pairs], object),
+        "position": np.array([pair.entry.position for pair in pairs], np.int32),
+        "split": np.array([pair.entry.split for pair in pairs], np.uint8),
+        "height": np.array([pair.height for pair in pairs], np.int32),
+        "width": np.array([pair.width for pair in pairs], np.int32),
+        "pixels": np.stack([pair.pixels for pair in pairs]),
+        "void": np.array([pair.void for pair in pairs], np.int64),
+        **hdf5.Ragged.pack("image", [pair.image for pair in pairs], "uint8"),
+        **hdf5.Ragged.pack("mask", [pair.mask for pair in pairs], "uint8"),
+    }
+    attrs = {"classes": reader.names, "source": source, "lists": list(lists), "list_digests": _list_digests(reader)}
+    hdf5.write(out, IMAGES, arrays, attrs)

@@ -1,0 +1,55 @@
+"""Region corpora and prototypes as they are read from artifacts, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from novelseg.core.errors import InputError
+from novelseg.formats import hdf5
+from novelseg.formats.features import FEATURES
+from novelseg.formats.prototypes import LEVELS, PROTOTYPES
+from novelseg.methods.spfl.clustering import Corpus
+
+NAMES = {"bg": "background-region", "fg": "foreground-object"}
+
+
+def read_corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
+    """The vectors of a side, a shard at a time, and the digest of the encoder that made them."""
+    count, encoders = 0, set()
+    for path in paths:
+        with hdf5.opened(path, FEATURES) as file:
+            hdf5.require(path, file, "fold", fold)
+            count += len(file[f"{side}/vectors"])
+            encoders.add(hdf5.attribute(file, "encoder"))
+    if len(encoders) > 1:
+        raise InputError(
+            f"{paths[0].parent}: its shards come from {len(encoders)} different encoders; rerun `features`"
+        )
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for path in paths:
+            with hdf5.opened(path, FEATURES) as file:
+                yield file[f"{side}/vectors"][:]
+
+    return Corpus(NAMES[side], count, blocks), encoders.pop()
+
+
+def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Foreground and background centres of each level."""
+    with hdf5.opened(path, PROTOTYPES) as file:
+        hdf5.require(path, file, "fold", fold)
+        if hdf5.attribute(file, "encoder") != encoder:
+            raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
+        return [
+            (
+                torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
+                torch.from_numpy(file[f"bg/level{level}/centres"][:]).to(device),
+            )
+            for level in LEVELS
+        ]
