@@ -54,6 +54,14 @@ def _record(options: argparse.Namespace) -> str:
         return record()
 
 
+def _adopt(options: argparse.Namespace) -> str:
+    from workflow.adopt import adopt
+    from workflow.tracking import alone
+
+    with alone():
+        return adopt(options.stages, every_job=options.every_job)
+
+
 def _prune(options: argparse.Namespace) -> str:
     from workflow.plan import READS
     from workflow.records import prune
@@ -117,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     command("run", _run, "bring everything up to date and record it; further options go to snakemake: run --cores 4")
     record = command("record", _record, "write dvc.lock, if every artifact is current")
     record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
+    adopt = command(
+        "adopt", _adopt, "keep artifacts of earlier code: run one job of each stage again, compare, rewrite the records"
+    )
+    adopt.add_argument("stages", nargs="*", help="only these stages; all otherwise")
+    adopt.add_argument("--every-job", action="store_true", help="run all jobs of a stage again, not the first alone")
     prune = command("prune", _prune, "remove shards, folds and scratch files that the parameters do not name")
     prune.add_argument("stages", nargs="*", help="only of these stages")
     finish = command("finish", _finish, "what `dvc repro` does after a stage: prune it, and tell DVC known digests")
