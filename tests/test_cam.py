@@ -178,7 +178,7 @@ def test_what_a_batch_holds(project: Project, store: ImageStore) -> None:
     made = CamBatches(objects, pairs, known, params)
     for iteration in range(20):
         drawn = made.draw(iteration, 0, 1)
-        shown = made.show(drawn)
+        shown = made.render(drawn)
         assert shown["objects"].shape == (5, 1, 3, 49, 49)
         assert [known[channel] for channel in shown["object_labels"]] == drawn.objects.labels
         assert ("images" in shown) == (iteration >= params.classifier_iterations)

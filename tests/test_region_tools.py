@@ -218,7 +218,7 @@ def test_training_takes_no_other_split(
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda root: (root / "val/segmentations/7.npz").unlink(), "7.npz: no such file, though 7.jpg is there"),
+        (lambda root: (root / "val/segmentations/7.npz").unlink(), "7.npz: no such file, although 7.jpg exists"),
         (lambda root: (root / "val/segmentations/7.npz").write_bytes(b"x"), "7.npz: not a readable annotation file"),
         (lambda root: (root / "val/segmentations/7.npz").write_bytes(b""), "7.npz: not a readable annotation file"),
         (lambda root: resave(root, lambda maps: maps[:, :-1]), "7.npz: holds int64 of shape"),
