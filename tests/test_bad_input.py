@@ -173,7 +173,7 @@ def test_weights_of_another_architecture(
     write_values(images_only.params, tiny_values(encoder={"width": 8}))
     words = [*images_only.data(), "--weights", images_only.weights, "--fold", 0, "--shot", 1]
     told = ends(images_only, capsys, tmp_path / "run", "baseline", *words)
-    assert "the weights are of another architecture than encoder.arch, stem and width say" in told
+    assert "the weights do not fit encoder.arch, encoder.stem and encoder.width" in told
     assert "bn1.weight is (16,), not (8,); and 71 more" in told
 
 
