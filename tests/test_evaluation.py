@@ -298,11 +298,11 @@ def test_pictures_of_studies_show_every_setting(project: Project, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("seed0.tsv", {"class": 1}, "episode 0 asks for class 1, which is not novel in fold 0"),
+        ("seed0.tsv", {"class": 1}, "episode 0 has class 1, which is not novel in fold 0"),
         ("seed0.tsv", {"supports": "a b"}, "image 'a' is not in the index"),
         ("seed0.tsv", {"supports": None}, "episode 0 has 2 supports, not 1; give the lists of this shot"),
-        ("episodes.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
-        ("seed.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
+        ("episodes.tsv", {}, "expected a list that `episodes` wrote, named seed<n>.tsv"),
+        ("seed.tsv", {}, "expected a list that `episodes` wrote, named seed<n>.tsv"),
     ],
 )
 def test_lists_of_another_fold_or_shot_are_refused(
