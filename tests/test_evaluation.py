@@ -254,7 +254,7 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
         (["--study", "supports", "--grid", "many"], "--grid is 'many'"),
         (["--study", "thresholds", "--grid", "0.5 1.5"], "expected shares from 0 to 1"),
         (["--study", "supports", "--grid", "1.5 2"], "expected numbers of supports from 1 to 100"),
-        (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected at least one of each"),
+        (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected both to be at least 1"),
         (["--study", "supports", "--grid", "1", "--batch", "-3"], "--batch is -3; expected a number of episodes"),
         (["--study", "supports", "--grid", "1", "--memory-mb", "-5"], "--memory-mb is -5; expected MiB"),
         (["--study", "supports", "--grid", "99"], "no novel class has 100 usable validation images"),
