@@ -144,7 +144,7 @@ def test_an_id_that_yaml_takes_for_a_number_is_told_so(tmp_path: Path) -> None:
 
 def test_folds_that_do_not_divide_the_classes_are_refused_at_once(tmp_path: Path) -> None:
     values = tiny_values(images={"source": "voc", "root": "x", "classes": ["a", "b", "c", "d", "e", "f", "g"]})
-    with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide into it evenly"):
+    with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide evenly into 4 folds"):
         check(values, tmp_path)
 
 
