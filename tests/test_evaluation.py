@@ -256,7 +256,7 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
         (["--study", "supports", "--grid", "1.5 2"], "expected numbers of supports from 1 to 100"),
         (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected both to be at least 1"),
         (["--study", "supports", "--grid", "1", "--batch", "-3"], "--batch is -3; expected a number of episodes"),
-        (["--study", "supports", "--grid", "1", "--memory-mb", "-5"], "--memory-mb is -5; expected MiB"),
+        (["--study", "supports", "--grid", "1", "--memory-mb", "-5"], "--memory-mb is -5; expected a size in MiB"),
         (["--study", "supports", "--grid", "99"], "no novel class has 100 usable validation images"),
     ],
 )
