@@ -147,7 +147,7 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
             "hierarchies.maps",
             "set NOVELSEG_DATA to the folder",
         ),
-        ("report", {"studies": "none"}, "report.studies", "empty it, run the pipeline, then"),
+        ("report", {"studies": "none"}, "report.studies", "set it to '', run the pipeline and"),
     ],
 )
 def test_missing_data_is_named_before_the_first_job(

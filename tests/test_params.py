@@ -35,7 +35,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("encoder.arch", "resnet19", "encoder.arch is 'resnet19'; expected one of resnet18, resnet34, resnet50, resnet101"),
     ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected numbers that do not grow from fine to"),
     ("plan.folds", [4], "plan.folds names fold 4; expected 0…3, since index.folds is 4"),
-    ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that plan.folds does not name"),
+    ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that is not in plan.folds"),
     ("index.held_out", 4, "index.held_out is 4; expected −1"),
     ("plan.folds", [], "plan.folds is []; expected list of 1 or more (integer ≥ 0)"),
     ("plan.seeds", [1, 1], "seeds is [1, 1]; expected each entry once"),
@@ -151,7 +151,7 @@ def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     for like, nearest in (("pascal5", "pascal5i"), ("coco20i-fwb", "coco20i-contiguous"), ("own", "")):
         (tmp_path / "own.yaml").write_text(f"like: {like}\n")
-        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that is like no other.*{nearest}"):
+        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that has no key like.*{nearest}"):
             presets.resolve_preset("own")
 
 
