@@ -15,7 +15,7 @@ from workflow.config import PARAMS, check, section_classes
 
 FOLDER = Path(__file__).parent / "presets"
 HEADER = """\
-# The active experiment; every value stands here and none has a default elsewhere. Reference: docs/params.md.
+# The active experiment. All values are in this file; none has a default elsewhere. Reference: docs/params.md.
 # Written by `python -m workflow use {name}`; edit freely.
 """
 
