@@ -24,8 +24,8 @@ from novelseg.data.store import read_mask, read_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
+from novelseg.methods.spfl.prototypes import read_prototypes
 from novelseg.methods.spfl.pseudolabels import pseudo_labels
-from novelseg.methods.spfl.shards import read_prototypes
 from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
 from stages.provenance.digests import digest_once
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from novelseg.data.scenes import write_voc
+from novelseg.core.compute import pick_device
+from novelseg.core.errors import InputError
+from novelseg.data.scenes import SceneSettings, write_voc
 from stages.__main__ import main
-from stages.params.scenes import Scenes
 from tests.makers import ENCODER, Project, tiny_values, write_values
 
-SCENES = Scenes(seed=0, train=4, val=2, size=48)
+SCENES = SceneSettings(seed=0, train=4, val=2, size=48)
 
 
 class Raw:
@@ -173,7 +174,7 @@ def test_weights_of_another_architecture(
     write_values(images_only.params, tiny_values(encoder={"width": 8}))
     words = [*images_only.data(), "--weights", images_only.weights, "--fold", 0, "--shot", 1]
     told = ends(images_only, capsys, tmp_path / "run", "baseline", *words)
-    assert "the weights are of another architecture than encoder.arch, stem and width say" in told
+    assert "the weights do not fit encoder.arch, encoder.stem and encoder.width" in told
     assert "bn1.weight is (16,), not (8,); and 71 more" in told
 
 
@@ -225,7 +226,12 @@ def test_an_unknown_stage_and_an_unknown_device(
     assert main(["feature"]) == 2
     assert "STAGE is one of: images, index" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
-    assert "expected auto, cpu or cuda" in ends(project, capsys, tmp_path / "run", "baseline", *words)
+    with pytest.raises(SystemExit, match="2"):
+        project.run("baseline", *words, "--out", tmp_path / "run")
+    assert "--device: invalid choice: 'tpu' (choose from 'auto', 'cpu', 'cuda')" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="expected auto, cpu or cuda"):
+        pick_device("tpu")
 
 
 @pytest.mark.parametrize(

@@ -13,36 +13,33 @@ from safetensors.torch import load_file
 
 from novelseg.core.errors import InputError
 from novelseg.data.bank import Bank
-from novelseg.data.batches import EpisodeBatches
+from novelseg.data.batches import EpisodeBatches, ViewGeometry
 from novelseg.data.index import read_index
 from novelseg.data.sampling import EpisodeSampler
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.lists import read_cases
 from novelseg.methods.cam.equations import EPSILON
 from novelseg.methods.cam.network import load_cam
-from novelseg.methods.cam.predictor import CamPredictor
+from novelseg.methods.cam.predictor import CamPredictor, Decode
 from novelseg.methods.cam.training import CamBatches
 from novelseg.methods.contract import Case
 from novelseg.ops.geometry import gather, squares
 from stages.cam import roles
 from stages.params.cam import Params
-from stages.params.evaluate import Params as EvaluateParams
 from tests.makers import CAM, Project, tiny_values, write_values
 
 CPU = torch.device("cpu")
+THRESHOLD = 0.5  # of the map alone
 
 
-def settings_of(**changes: Any) -> EvaluateParams:
-    """Section ``evaluate`` of the tiny experiment."""
-    return EvaluateParams.model_validate(tiny_values(evaluate=changes)["evaluate"])
-
-
-def predictor(project: Project, store: ImageStore, geometry: str = "resize", **changes: Any) -> CamPredictor:
+def predictor(
+    project: Project, store: ImageStore, geometry: str = "resize", fusion: str = "scores", mask: Decode | None = None
+) -> CamPredictor:
     """The trained network of the tiny experiment."""
-    net, about = load_cam(project.path(CAM), 0)
+    net, record = load_cam(project.path(CAM), 0)
     index = read_index(project.path("index/index.h5"))
-    about["geometry"] = geometry
-    return CamPredictor(net, about, settings_of(**changes), index, store.image, store.mask, CPU, 0)
+    seen = replace(record, geometry=geometry)
+    return CamPredictor(net, seen, fusion, THRESHOLD, index, store.image, mask or store.mask, CPU, 0)
 
 
 @pytest.fixture(name="store")
@@ -79,7 +76,7 @@ def test_scores_do_not_depend_on_the_query(project: Project, store: ImageStore, 
 
 
 def test_a_prediction_is_the_plain_one(project: Project, store: ImageStore, cases: list[Case]) -> None:
-    net, about = load_cam(project.path(CAM), 0)
+    net, record = load_cam(project.path(CAM), 0)
     found = predicted(predictor(project, store), cases)
     index = read_index(project.path("index/index.h5"))
 
@@ -90,8 +87,8 @@ def test_a_prediction_is_the_plain_one(project: Project, store: ImageStore, case
     bank = Bank(index, index.validation_images(), read, CPU, 0)
     for case in cases:
         pictures, places = bank.take([case.supports[0], case.query])
-        views = squares(pictures, places, torch.zeros(2, dtype=torch.bool), about["size"])
-        (support, query), masks = gather(pictures, views, about["size"])
+        views = squares(pictures, places, torch.zeros(2, dtype=torch.bool), record.size)
+        (support, query), masks = gather(pictures, views, record.size)
         support = (support * (masks[0, 0] == case.label))[None]
         with torch.inference_mode():
             scores = net.refine(net.classify(net.encoder(support))).mean((2, 3))[0]
@@ -100,7 +97,7 @@ def test_a_prediction_is_the_plain_one(project: Project, store: ImageStore, case
             prior = (total - total.min()) / (total.max() - total.min() + EPSILON)
             logits = net.decode(features * prior)[0]
         torch.testing.assert_close(found[case, "cam"].logits, logits[1] - logits[0], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(found[case, "cam-map-only"].logits, prior - 0.5, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found[case, "cam-map-only"].logits, prior - THRESHOLD, atol=1e-5, rtol=1e-4)
 
 
 def test_several_supports_are_the_mean_of_their_scores(project: Project, store: ImageStore, cases: list[Case]) -> None:
@@ -113,7 +110,7 @@ def test_several_supports_are_the_mean_of_their_scores(project: Project, store: 
     features = made._bank[case.query]
     with torch.inference_mode():
         torch.testing.assert_close(prior, made._network.priors(features, mean[None])[0])
-    fused = predictor(project, store, cam_fusion="maps")
+    fused = predictor(project, store, fusion="maps")
     alone = [Case(0, 0, case.query, case.label, (image,)) for image in supports]
     singles = [predicted(predictor(project, store), [one])[one, "cam"].prior for one in alone]
     torch.testing.assert_close(predicted(fused, [case])[case, "cam"].prior, torch.stack(singles).mean(0))
@@ -130,13 +127,12 @@ def test_a_query_mask_is_never_read(project: Project, cases: list[Case]) -> None
     index = read_index(project.path("index/index.h5"))
     asked = []
     with ImageStore([Path(path) for path in project.images()], index) as store:
-        net, about = load_cam(project.path(CAM), 0)
 
         def mask(image: int) -> Any:
             asked.append(image)
             return store.mask(image)
 
-        predicted(CamPredictor(net, about, settings_of(), index, store.image, mask, CPU, 0), cases)
+        predicted(predictor(project, store, mask=mask), cases)
     assert set(asked) == {image for case in cases for image in case.supports}
 
 
@@ -155,9 +151,9 @@ def names_of(project: Project, *folds: int) -> set[str]:
 
 
 def test_the_classes_are_those_of_the_known_folds_alone(project: Project) -> None:
-    _, about = load_cam(project.path(CAM), 0)
-    assert set(about["plays_unseen"]) == names_of(project, 1)
-    assert set(about["known"]) == names_of(project, 2, 3)
+    _, record = load_cam(project.path(CAM), 0)
+    assert set(record.plays_unseen) == names_of(project, 1)
+    assert set(record.known) == names_of(project, 2, 3)
 
 
 def test_what_a_batch_holds(project: Project, store: ImageStore) -> None:
@@ -173,12 +169,13 @@ def test_what_a_batch_holds(project: Project, store: ImageStore) -> None:
     bank = Bank(index, pool, read, CPU, 0)
     samplers = {"object": EpisodeSampler(index, pool, np.array(known), 0, "training")}
     samplers["pair"] = EpisodeSampler(index, pool, index.novel(1), 1, "training")
-    objects = EpisodeBatches(bank, samplers["object"], params, params.objects, 0, "object")
-    pairs = EpisodeBatches(bank, samplers["pair"], params, params.episodes, 0, "pair")
-    made = CamBatches(objects, pairs, known, params)
+    view = params.to(ViewGeometry)
+    objects = EpisodeBatches(bank, samplers["object"], view, params.objects, 0, "object")
+    pairs = EpisodeBatches(bank, samplers["pair"], view, params.episodes, 0, "pair")
+    made = CamBatches(objects, pairs, known, classifier_iterations=params.classifier_iterations, seed=params.seed)
     for iteration in range(20):
         drawn = made.draw(iteration, 0, 1)
-        shown = made.show(drawn)
+        shown = made.render(drawn)
         assert shown["objects"].shape == (5, 1, 3, 49, 49)
         assert [known[channel] for channel in shown["object_labels"]] == drawn.objects.labels
         assert ("images" in shown) == (iteration >= params.classifier_iterations)
@@ -212,7 +209,7 @@ def test_one_class_cannot_be_told_from_others(project: Project) -> None:
     )
     params = Params.model_validate(tiny_values()["cam"])
     with pytest.raises(
-        InputError, match="of fold 0 and arrow, which plays unseen, one class is left: there is no other"
+        InputError, match="of fold 0 and arrow, which act as unseen, one class is left: there is no other"
     ):
         roles(index, params, 0)
     other = replace(index, class_fold=np.array([0] * 5 + [1, 2, 2], np.int32))
@@ -274,7 +271,7 @@ def test_another_network_fold_or_world_is_refused(
         assert "learned from" in capsys.readouterr().err
     data = read_index(project.path("index/index.h5"))
     base = data.names(data.base(0))
-    assert load_cam(project.path(CAM), 0, base)[1]["classes"] == base
+    assert load_cam(project.path(CAM), 0, base)[1].classes == base
     with pytest.raises(InputError, match="but the base classes of fold 0 in this index are"):
         load_cam(project.path(CAM), 0, base[1:])
     assert not (tmp_path / "out").exists()

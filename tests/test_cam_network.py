@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.resnet import ResNetBackbone
 from novelseg.methods.cam.equations import (
     EPSILON,
     classification_loss,
@@ -22,7 +22,7 @@ from novelseg.methods.cam.equations import (
 )
 from novelseg.methods.cam.network import CamNetwork, MultiScale
 from novelseg.methods.cam.training import CamLearner
-from novelseg.methods.spfl.learner import NAMES
+from novelseg.methods.losses import LOSSES
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def network(**changes: Any) -> CamNetwork:
         "prior": "map",
         **changes,
     }
-    return CamNetwork(Encoder(arch="resnet18", stem="torchvision", width=4), **shape).eval()
+    return CamNetwork(ResNetBackbone(arch="resnet18", stem="torchvision", width=4), **shape).eval()
 
 
 def test_equation_1_is_the_mean_of_what_it_says() -> None:
@@ -201,10 +201,10 @@ def batch(pairs: bool = True) -> dict[str, torch.Tensor]:
 def test_both_losses_are_told_and_weighted() -> None:
     learner = CamLearner(network(), 0.5)
     total, *parts = learner(batch()).tolist()
-    told = dict(zip(NAMES, parts, strict=True))
+    told = dict(zip(LOSSES, parts, strict=True))
     assert total == pytest.approx(told["loss_seg"] + 0.5 * told["loss_class"], rel=1e-6)
     assert math.isnan(told["loss_pseudo1"])
-    alone = dict(zip(("loss", *NAMES), learner(batch(pairs=False)).tolist(), strict=True))
+    alone = dict(zip(("loss", *LOSSES), learner(batch(pairs=False)).tolist(), strict=True))
     assert alone["loss"] == pytest.approx(told["loss_class"], rel=1e-5)  # no weight where it is alone
     assert math.isnan(alone["loss_seg"])
 

@@ -5,39 +5,43 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from novelseg.backbones.bank import FeatureBank, SupportBank
-from novelseg.ops.matching import match, match_many
+from pydantic import ValidationError
 from torch import Tensor
 
 from novelseg.backbones.encoder import load_encoder
 from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
+from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID, binary
 from novelseg.core.random import key_to_seed
 from novelseg.data.index import read_index
 from novelseg.data.store import ImageStore
-from novelseg.evaluation.comparisons import PAIRS
 from novelseg.evaluation.lists import read_cases
 from novelseg.evaluation.scoring import count_many, score
 from novelseg.formats import tables
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.episodes import EPISODES
 from novelseg.formats.study_results import STUDY_ROWS
-from novelseg.methods.contract import Case
-from novelseg.methods.matching.predictor import Prediction, Predictor, Refinement
-from novelseg.methods.srofb.classifier import Cells, Task, mask_at_cells
-from novelseg.methods.variants import REFINEMENTS, VARIANTS
+from novelseg.methods.bank import FeatureBank, SupportBank
+from novelseg.methods.contract import Case, Prediction, Refiner
+from novelseg.methods.matching.predictor import MatchingPredictor
+from novelseg.methods.matching.prototypes import match, match_many
+from novelseg.methods.srofb.classifier import Cells, Task
+from novelseg.methods.srofb.refiner import SrofbRefiner
+from novelseg.methods.srofb.settings import SrofbSettings
+from novelseg.methods.variants import NAMES, VARIANTS
 from novelseg.ops.counts import pixel_counts
 from novelseg.ops.pooling import EPSILON
-from stages.params.evaluate import Refined
+from stages.params.evaluate import Params as EvaluateParams
 from stages.params.srofb import SrofbParams
 from tests.makers import TRAINED, Project, tiny_values, write_values
 from tests.test_srofb import slow_training
@@ -45,11 +49,12 @@ from tests.test_srofb import slow_training
 CPU = torch.device("cpu")
 SPFL = "train/fold0/1shot/hierarchical/weights.safetensors"
 MARGIN = 1e-5
+GRID = AlignedGrid(8)
 
 
-def srofb() -> SrofbParams:
+def srofb(**changes: Any) -> SrofbSettings:
     """The online classifier of the tiny experiment."""
-    return SrofbParams.model_validate(tiny_values()["srofb"])
+    return SrofbParams.model_validate(tiny_values(srofb=changes)["srofb"]).to(SrofbSettings)
 
 
 def held_bytes(bank: FeatureBank) -> int:
@@ -59,20 +64,21 @@ def held_bytes(bank: FeatureBank) -> int:
 
 
 def predictions(
-    project: Project, cases: list[Case], batch: int, ways: list[Refinement], budget: int = 1 << 30
+    project: Project, cases: list[Case], refiners: Mapping[str, Refiner], budget: int = 1 << 30
 ) -> dict[tuple[Case, str], Prediction]:
     """All predictions of the jointly trained encoder; what is held never exceeds the budget, but for one episode."""
     index = read_index(project.path("index/index.h5"))
-    net, about = load_encoder(project.path(SPFL))
+    net, record = load_encoder(project.path(SPFL))
     with pytest.MonkeyPatch.context() as patch, ImageStore([Path(path) for path in project.images()], index) as store:
-        patch.setattr("novelseg.backbones.bank.memory_budget", lambda device, asked: budget)
+        patch.setattr("novelseg.methods.bank.memory_budget", lambda device, asked: budget)
         bank = SupportBank(FeatureExtractor(net, "fp32", CPU), index.size, store.image, store.mask, 0)
-        predictor = Predictor(bank, about["scale"], ways, batch=batch)
+        predictor = MatchingPredictor(bank, record.scale, refiners)
         found = []
         for block in predictor.blocks(cases, "test"):
             found += list(predictor(block, "matching"))
             assert held_bytes(bank) <= budget or len(block) == 1
-    assert len(found) == len(cases) * (1 + len(ways))
+    assert predictor.count == 1 + len(refiners)
+    assert len(found) == len(cases) * predictor.count
     return {(made.case, made.variant): made for made in found}
 
 
@@ -97,7 +103,7 @@ def all_cases(project: Project, shots: int = 1) -> list[Case]:
 def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str, Tensor]:
     """One episode alone: features upsampled before they are pooled, autograd, double; (h, w) logits."""
     index, values = read_index(project.path("index/index.h5")), srofb()
-    net, about = load_encoder(project.path(SPFL))
+    net, record = load_encoder(project.path(SPFL))
     with ImageStore([Path(path) for path in project.images()], index) as store:
         images = [store.image(image) for image in (*case.supports, case.query)]
         masks = [torch.from_numpy(binary(store.mask(image), case.label)) for image in case.supports]
@@ -111,10 +117,10 @@ def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str,
             full = F.interpolate(features[None], size=tuple(mask.shape), mode="bilinear", align_corners=True)[0]
             pooled.append((full * (mask == side)).sum((1, 2)) / ((mask == side).sum() + EPSILON))
         sides.append(torch.stack(pooled).mean(0))
-    logits = about["scale"] * torch.stack([F.cosine_similarity(query, side[:, None, None], dim=0) for side in sides])
+    logits = record.scale * torch.stack([F.cosine_similarity(query, side[:, None, None], dim=0) for side in sides])
     cells, labels = [], []
     for features, mask in zip(supports, masks, strict=True):
-        at = mask_at_cells(mask, (features.shape[1], features.shape[2])).flatten()
+        at = GRID.labels_at_cells(mask, (features.shape[1], features.shape[2])).flatten()
         cells.append(features.flatten(1).T[at != VOID])
         labels.append(at[at != VOID].long())
     if with_query:
@@ -139,7 +145,7 @@ def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str,
 @pytest.mark.parametrize(("shots", "with_query"), [(1, True), (1, False), (3, True)])
 def test_fast_evaluation_is_the_plain_one(project: Project, shots: int, with_query: bool) -> None:
     cases = all_cases(project, shots)[:4]
-    found = predictions(project, cases, 0, [Refinement("srofb", with_query, srofb())])
+    found = predictions(project, cases, {"srofb": SrofbRefiner(srofb(), with_query=with_query)})
     for case in cases:
         for name, logits in slow_prediction(project, case, with_query).items():
             assert float((found[case, name].logits - logits).abs().max()) < 1e-4 * float(logits.abs().max()), name
@@ -147,13 +153,19 @@ def test_fast_evaluation_is_the_plain_one(project: Project, shots: int, with_que
 
 def test_no_prediction_depends_on_the_batch_or_the_order(project: Project) -> None:
     cases = all_cases(project)
-    ways = [Refinement("alone", False, srofb()), Refinement("refined", True, srofb())]
-    expected = predictions(project, cases, 1, ways)
+
+    def refiners(batch: int) -> dict[str, Refiner]:
+        return {
+            "alone": SrofbRefiner(srofb(), with_query=False, batch=batch),
+            "refined": SrofbRefiner(srofb(), with_query=True, batch=batch),
+        }
+
+    expected = predictions(project, cases, refiners(1))
     shuffled = random.Random(0).sample(cases, len(cases))
     near = 0
     image = 9 * 9 * 64 * 4  # bytes that the bank reckons for one
     for batch, budget in ((7, 1 << 30), (32, 1 << 30), (7, 5 * image), (1, 1)):
-        for key, made in predictions(project, shuffled, batch, ways, budget).items():
+        for key, made in predictions(project, shuffled, refiners(batch), budget).items():
             size = 64, 64
             one, other = (
                 F.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=True)[0, 0]
@@ -176,15 +188,15 @@ def test_counting_many_is_counting_each(rng: np.random.Generator) -> None:
     logits = torch.from_numpy(rng.normal(size=(3, 4, 5))).float()
     masks = torch.from_numpy(rng.choice([0, 1, VOID], size=(3, 13, 17))).to(torch.uint8)
     shown = F.interpolate(logits[:, None], size=(13, 17), mode="bilinear", align_corners=True)[:, 0] > 0
-    for row, counts in enumerate(count_many(logits, masks).tolist()):
+    for row, counts in enumerate(count_many(logits, masks, GRID).tolist()):
         assert tuple(counts) == pixel_counts(shown[row].numpy().astype(np.uint8), masks[row].numpy())
 
 
 def test_scoring_tells_the_classes_of_an_image_apart() -> None:
     truth = np.array([[1, 2], [0, VOID]], np.uint8)
-    made = [Prediction(Case(0, n, 0, label, (1,)), "x", torch.ones((2, 2))) for n, label in enumerate((1, 2, 1))]
+    made = [Prediction(Case(0, n, 0, label, (1,)), "x", torch.ones((2, 2)), GRID) for n, label in enumerate((1, 2, 1))]
     assert score(made, truth).tolist() == [[1, 3, 0, 2]] * 3
-    upper = Prediction(Case(0, 0, 0, 2, (1,)), "x", torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]))
+    upper = Prediction(Case(0, 0, 0, 2, (1,)), "x", torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]), GRID)
     assert score([upper], truth).tolist() == [[1, 1, 2, 2]]
 
 
@@ -220,7 +232,7 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
     assert sorted(rows["setting"].unique()) == ["0.5/0.5", "0.5/0.9", "0.9/0.5", "0.9/0.9", "none"]
     assert set(rows.loc[rows["setting"] == "none", "variant"]) == {"matching"}
     # The pair of the parameters is what `evaluate` would say.
-    again = SrofbParams.model_validate(tiny_values(srofb={"tau_fg": 0.9, "tau_bg": 0.5})["srofb"])
+    again = srofb(tau_fg=0.9, tau_bg=0.5)
     index = read_index(project.path("index/index.h5"))
     listed = tables.read(tmp_path / "out/episodes.tsv", EPISODES)
     numbers = {name: number for number, name in enumerate(index.ids)}
@@ -228,7 +240,7 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
         Case(0, int(e), numbers[q], int(c), tuple(numbers[name] for name in s.split()))
         for e, q, c, s in listed.itertuples(index=False)
     ]
-    found = predictions(project, cases, 0, [Refinement("srofb", True, again)])
+    found = predictions(project, cases, {"srofb": SrofbRefiner(again, with_query=True)})
     with ImageStore([Path(path) for path in project.images()], index) as store:
         expected = [score([found[case, "srofb"]], store.mask(case.query))[0].tolist() for case in cases]
     counts = rows[rows["setting"] == "0.9/0.5"].sort_values("episode")
@@ -241,7 +253,6 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
         (["--study", "supports", "--grid", "1 1"], "expected numbers of supports from 1 to 100, each once"),
         (["--study", "supports", "--grid", "many"], "--grid is 'many'"),
         (["--study", "thresholds", "--grid", "0.5 1.5"], "expected shares from 0 to 1"),
-        (["--study", "colours", "--grid", "1"], "expected one of supports, thresholds"),
         (["--study", "supports", "--grid", "1.5 2"], "expected numbers of supports from 1 to 100"),
         (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected at least one of each"),
         (["--study", "supports", "--grid", "1", "--batch", "-3"], "--batch is -3; expected a number of episodes"),
@@ -254,6 +265,16 @@ def test_a_study_that_cannot_be(
 ) -> None:
     assert study(project, tmp_path / "out", *words) == 2
     assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_study_is_refused_with_the_known_ones(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        study(project, tmp_path / "out", "--study", "colours", "--grid", "1")
+    assert stopped.value.code == 2
+    assert re.search(r"invalid choice: 'colours' \(choose from '?supports'?, '?thresholds'?\)", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
@@ -298,8 +319,15 @@ def test_lists_of_another_fold_or_shot_are_refused(
 
 
 def test_every_refinement_that_can_be_asked_for_is_known() -> None:
-    assert get_args(Refined) == tuple(REFINEMENTS)
-    assert {name for pair in PAIRS for name in pair} == set(VARIANTS)  # each is compared with another
+    values = tiny_values()["evaluate"]
+    refined = tuple(variant.name for variant in VARIANTS if variant.refiner)
+    assert tuple(EvaluateParams.model_json_schema()["properties"]["refinements"]["items"]["enum"]) == refined
+    assert EvaluateParams.model_validate({**values, "refinements": list(refined)}).refinements == list(refined)
+    for unknown in ("spfl", "srofb"):
+        with pytest.raises(ValidationError, match=f"'{unknown}' is not known"):
+            EvaluateParams.model_validate({**values, "refinements": [unknown]})
+    pairs = [(variant.name, reference) for variant in VARIANTS for reference in variant.compared_with]
+    assert {name for pair in pairs for name in pair} == set(NAMES)  # each is compared with another
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ from novelseg.core.labels import VOID
 from novelseg.core.random import torch_generator
 from novelseg.methods.spfl import augment
 from novelseg.ops import geometry
+from stages.params.augmentation import Augmentation as AugmentationParams
+from tests.makers import tiny_values
 
 CPU = torch.device("cpu")
+STRENGTHS = AugmentationParams.model_validate(tiny_values()["augmentation"]).to(augment.Augmentation)
 
 
 def draws(count: int, seed: int) -> torch.Tensor:
@@ -113,7 +116,7 @@ def test_geometry_keeps_labels_on_their_pixels() -> None:
 def test_draws_come_from_the_generator_alone() -> None:
     images, labels = torch.rand(6, 3, 33, 33), torch.zeros(6, 3, 33, 33, dtype=torch.uint8)
     state = torch.random.get_rng_state()
-    first, again, other = (augment.strong(images, labels, draws(6, seed)) for seed in (0, 0, 1))
+    first, again, other = (augment.strong(images, labels, draws(6, seed), STRENGTHS) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
@@ -122,9 +125,9 @@ def test_draws_come_from_the_generator_alone() -> None:
 
 def test_an_image_is_augmented_alike_in_any_batch() -> None:
     images, labels = torch.rand(4, 3, 33, 33), torch.zeros(4, 3, 33, 33, dtype=torch.uint8)
-    whole = augment.strong(images, labels, draws(4, 2))
+    whole = augment.strong(images, labels, draws(4, 2), STRENGTHS)
     for n in range(4):
-        alone = augment.strong(images[n : n + 1], labels[n : n + 1], draws(4, 2)[n : n + 1])
+        alone = augment.strong(images[n : n + 1], labels[n : n + 1], draws(4, 2)[n : n + 1], STRENGTHS)
         assert torch.allclose(whole[0][n : n + 1], alone[0], atol=1e-6)
         assert torch.equal(whole[1][n : n + 1], alone[1])
 
@@ -133,7 +136,7 @@ def test_contrast_keeps_the_mean_and_scales_the_spread() -> None:
     image = 0.4 + 0.1 * torch.rand(1, 1, 33, 33).expand(1, 3, 33, 33)
     values = torch.full((1, 16), 0.5)  # a draw of one half leaves brightness, saturation and hue alone
     values[0, [0, 2, 5, 6, 8]] = torch.tensor([0.0, 0.9, 0.9, 0.9, 0.9])  # jitter; contrast × 1.4; nothing else
-    changed, _ = augment.strong(image, torch.zeros(1, 1, 33, 33, dtype=torch.uint8), values)
+    changed, _ = augment.strong(image, torch.zeros(1, 1, 33, 33, dtype=torch.uint8), values, STRENGTHS)
     assert float(changed.mean()) == pytest.approx(float(image.mean()), abs=1e-3)
     assert float(changed.std() / image.std()) == pytest.approx(1.4, abs=0.01)
 
@@ -141,7 +144,7 @@ def test_contrast_keeps_the_mean_and_scales_the_spread() -> None:
 def test_photometry_touches_labels_only_where_it_cuts_out() -> None:
     images = torch.rand(40, 3, 33, 33)
     labels = torch.randint(0, 9, (40, 3, 33, 33)).to(torch.uint8)
-    changed, kept = augment.strong(images, labels, draws(40, 5))
+    changed, kept = augment.strong(images, labels, draws(40, 5), STRENGTHS)
     assert changed.shape == images.shape
     assert bool(((kept == labels) | (kept == VOID)).all())
     cut = (kept == VOID).flatten(1).any(1)

@@ -55,7 +55,7 @@ def imported(stage: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
     top = {name.split(".")[0] for name in found}
-    return top - set(sys.stdlib_module_names) - {"stages", "dvclive"}
+    return top - set(sys.stdlib_module_names) - {"novelseg", "stages", "dvclive"}
 
 
 @pytest.mark.parametrize("stage", ["features", "pseudolabels", "evaluate", "studies", "baseline", "train", "cam"])

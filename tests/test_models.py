@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from novelseg.backbones.encoder import Encoder, load_encoder
+from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.registry import new_backbone
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.formats.network import save_network
+from novelseg.formats.record import BackboneSpec, EncoderRecord
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,22 +168,39 @@ def test_real_imagenet_weights_load_with_no_key_left_over(real_data: Path, name:
     assert float(net.bn1.running_var.min()) > 0  # type: ignore[union-attr]
 
 
+SMALL_RECORD = EncoderRecord(
+    network="encoder",
+    stage="baseline",
+    fold=0,
+    classes=["disc", "ring"],
+    arch="resnet18",
+    stem="deep",
+    width=4,
+    precision="fp32",
+    resolution="33 px, resize",
+    iterations=1,
+    seed=0,
+    scale=10.0,
+)
+
+
 def test_encoder_files_go_round(tmp_path: Path) -> None:
-    net = Encoder(arch="resnet18", stem="deep", width=4)
-    about = {"arch": "resnet18", "stem": "deep", "width": 4, "scale": 10.0, "network": "encoder"}
-    save_network(tmp_path / "e.safetensors", net, about)
+    net = new_backbone(BackboneSpec("resnet18", "deep", 4))
+    save_network(tmp_path / "e.safetensors", net, SMALL_RECORD)
     again, read = load_encoder(tmp_path / "e.safetensors")
     images = torch.rand(1, 3, 40, 32)
-    assert read == about
+    assert read == SMALL_RECORD
     assert torch.equal(again(images), net.eval()(images))
 
 
 def test_encoder_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
-        "import sys, torch; from pathlib import Path; from novelseg.backbones.encoder import Encoder\n"
+        "import sys, torch; from pathlib import Path\n"
+        "from novelseg.backbones.registry import new_backbone\n"
         "from novelseg.formats.network import save_network\n"
-        "torch.manual_seed(0); net = Encoder(arch='resnet18', stem='deep', width=4)\n"
-        "save_network(Path(sys.argv[1]), net, {'arch': 'resnet18', 'stem': 'deep', 'width': 4, 'network': 'encoder'})\n"
+        "from tests.test_models import SMALL_RECORD\n"
+        "torch.manual_seed(0); net = new_backbone(SMALL_RECORD.backbone)\n"
+        "save_network(Path(sys.argv[1]), net, SMALL_RECORD)\n"
     )
     for number in range(4):
         subprocess.run([sys.executable, "-c", script, str(tmp_path / str(number))], check=True, cwd=ROOT)

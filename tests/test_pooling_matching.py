@@ -7,13 +7,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from novelseg.ops.losses import upsampled_cross_entropy
-from novelseg.ops.matching import match, sides, support_prototypes, upsample
 
+from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.labels import VOID, binary
+from novelseg.methods.losses import upsampled_cross_entropy
+from novelseg.methods.matching.prototypes import match, sides, support_prototypes
 from novelseg.methods.spfl.pseudolabels import pseudo_labels
-from novelseg.ops.pooling import EPSILON, pool, splat_labels, splat_masks, up_matrix
+from novelseg.ops.pooling import EPSILON, pool
 
+GRID = AlignedGrid(8)
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
 
 
@@ -35,7 +37,7 @@ def test_splatted_masks_pool_as_upsampled_features_do(size: tuple[int, int, int,
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn((5, h, w), generator=generator)
     masks = (torch.rand((3, height, width), generator=generator) < 0.4).float()
-    fast = pool(features, splat_masks(masks, (h, w)))
+    fast = pool(features, GRID.splat_masks(masks, (h, w)))
     slow = torch.stack([slow_map(features, mask) for mask in masks])
     assert agree(fast, slow)
 
@@ -47,7 +49,7 @@ def test_splatted_regions_pool_as_upsampled_features_do(size: tuple[int, int, in
     rng = np.random.default_rng(seed)
     labels = rng.integers(-1, 6, (height, width))
     features = torch.from_numpy(rng.standard_normal((4, h, w)).astype(np.float32))
-    weights = torch.from_numpy(splat_labels(labels, 5, (h, w))).unflatten(1, (h, w))
+    weights = torch.from_numpy(GRID.splat_labels(labels, 5, (h, w))).unflatten(1, (h, w))
     slow = torch.stack([slow_map(features, torch.from_numpy(labels == region)) for region in range(5)])
     assert agree(pool(features, weights), slow)
     assert np.allclose(weights.sum((1, 2)), [(labels == region).sum() for region in range(5)], rtol=1e-5)
@@ -57,7 +59,7 @@ def test_up_matrix_is_torchs_bilinear_with_aligned_corners() -> None:
     for cells, pixels in ((1, 1), (1, 7), (7, 1), (4, 4), (5, 33), (33, 5)):
         line = torch.randn(1, 1, cells, 1, generator=torch.Generator().manual_seed(cells))
         expected = F.interpolate(line, size=(pixels, 1), mode="bilinear", align_corners=True)[0, 0, :, 0]
-        assert torch.allclose(up_matrix(cells, pixels) @ line[0, 0, :, 0], expected, atol=1e-6)
+        assert torch.allclose(GRID.up_matrix(cells, pixels) @ line[0, 0, :, 0], expected, atol=1e-6)
 
 
 def test_matching_is_cosine_with_pooled_prototypes_averaged_over_shots() -> None:
@@ -66,7 +68,7 @@ def test_matching_is_cosine_with_pooled_prototypes_averaged_over_shots() -> None
     masks = torch.randint(0, 3, (2, 3, 37, 29), generator=generator)
     masks[masks == 2] = VOID
     query = torch.randn((2, 6, 5, 4), generator=generator)
-    logits = match(query, support_prototypes(features, masks), 10.0)
+    logits = match(query, support_prototypes(features, masks, GRID), 10.0)
     for b in range(2):
         for side in (0, 1):
             slow = torch.stack([slow_map(features[b, k], masks[b, k] == side) for k in range(3)]).mean(0)
@@ -104,7 +106,7 @@ def test_pseudo_labels_are_those_of_upsampled_features(size: tuple[int, int, int
     mask = torch.randint(0, 3, (height, width), generator=generator).to(torch.uint8)
     mask[mask == 2] = VOID
     centres = torch.randn((2, 7, 6), generator=generator)
-    fast = pseudo_labels(features, mask, centres[0], centres[1])
+    fast = pseudo_labels(features, mask, centres[0], centres[1], GRID)
     slow, margins = slow_pseudo_labels(features, mask, centres[0], centres[1])
     different = fast.long() != slow
     # Only exact ties may differ: cosines that double precision tells apart by rounding alone.
@@ -116,7 +118,7 @@ def test_pseudo_labels_number_foreground_first() -> None:
     features = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # two cells, one along each axis
     centres = torch.eye(2)
     mask = torch.tensor([[5, 0], [5, VOID]], dtype=torch.uint8)[:1]
-    assert pseudo_labels(features, mask, centres, centres.flip(0)).tolist() == [[0, 2]]
+    assert pseudo_labels(features, mask, centres, centres.flip(0), GRID).tolist() == [[0, 2]]
 
 
 def test_cross_entropy_image_by_image_is_the_plain_one() -> None:
@@ -125,8 +127,8 @@ def test_cross_entropy_image_by_image_is_the_plain_one() -> None:
     labels = torch.randint(0, 9, (4, 31, 27), generator=generator).to(torch.uint8)
     labels[0, :20] = VOID
     labels[2] = VOID
-    plain = F.cross_entropy(upsample(logits, (31, 27)), labels.long(), ignore_index=VOID)
-    fast = upsampled_cross_entropy(logits, labels)
+    plain = F.cross_entropy(GRID.upsample(logits, (31, 27)), labels.long(), ignore_index=VOID)
+    fast = upsampled_cross_entropy(logits, labels, GRID)
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in (plain, fast)]
     assert torch.allclose(fast, plain, rtol=1e-5)
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-8)

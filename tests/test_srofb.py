@@ -8,18 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.labels import VOID
+from novelseg.methods.confident import confident_cells
 from novelseg.methods.srofb import classifier as srofb
-from novelseg.methods.srofb.classifier import (
-    Cells,
-    Task,
-    classify,
-    confident_cells,
-    mask_at_cells,
-    parameter_count,
-    query_cells,
-    support_cells,
-)
+from novelseg.methods.srofb.classifier import Cells, Task, classify, parameter_count, query_cells, support_cells
+from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.ops import draws
 from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values
@@ -27,9 +21,9 @@ from tests.makers import tiny_values
 CPU = torch.device("cpu")
 
 
-def params(**changes: object) -> SrofbParams:
+def params(**changes: object) -> SrofbSettings:
     """The demo's values, changed."""
-    return SrofbParams.model_validate({**tiny_values()["srofb"], **changes})
+    return SrofbParams.model_validate({**tiny_values()["srofb"], **changes}).to(SrofbSettings)
 
 
 def cells_of(counts: tuple[int, int], gap: float) -> Cells:
@@ -39,7 +33,7 @@ def cells_of(counts: tuple[int, int], gap: float) -> Cells:
     return Cells(torch.cat(clouds), torch.tensor([0] * counts[0] + [1] * counts[1]))
 
 
-def alone(cells: Cells, query: Tensor, steps: int, values: SrofbParams, key: int = 0) -> Tensor:
+def alone(cells: Cells, query: Tensor, steps: int, values: SrofbSettings, key: int = 0) -> Tensor:
     """Logits of one episode: foreground minus background."""
     return classify([Task(cells, query, key)], steps, values)[0]
 
@@ -66,7 +60,7 @@ def test_first_weights_and_dropout_belong_to_the_episode() -> None:
     assert not torch.equal(first, other)
 
 
-def slow_training(task: Task, steps: int, values: SrofbParams) -> Tensor:
+def slow_training(task: Task, steps: int, values: SrofbSettings) -> Tensor:
     """The same classifier with torch's own layers, loss, gradient and optimiser, in double, one episode at a time."""
     channels, hidden = task.query.shape[0], values.hidden
     keys = draws.to_keys([task.key], CPU)
@@ -141,7 +135,8 @@ def test_confident_cells_pass_thresholds_or_are_the_best_few() -> None:
     foreground = torch.tensor([[0.95, 0.75, 0.65], [0.45, 0.35, 0.10]])
     none_sure = torch.tensor([[0.55, 0.58, 0.52], [0.5, 0.56, 0.45]])
     both = torch.stack([torch.stack([1 - part, part]).log() for part in (foreground, none_sure)])
-    chosen = confident_cells(both, params(fallback_cells=2))
+    values = params(fallback_cells=2)
+    chosen = confident_cells(both, tau_fg=values.tau_fg, tau_bg=values.tau_bg, fallback_cells=values.fallback_cells)
     assert chosen[0].tolist() == [[2, 2, 0], [0, 1, 1]]  # above 0.7, or under 0.4
     assert chosen[1].tolist() == [[0, 2, 0], [1, 2, 1]]
     kept = query_cells(torch.arange(6.0).view(1, 2, 3), chosen[1])
@@ -152,8 +147,9 @@ def test_confident_cells_pass_thresholds_or_are_the_best_few() -> None:
 def test_support_cells_take_the_pixel_under_them_and_leave_void_out() -> None:
     mask = torch.zeros(9, 9, dtype=torch.uint8)
     mask[0, 8], mask[8, 8] = 1, VOID
-    assert mask_at_cells(mask, (3, 3)).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, VOID]]
-    cells = support_cells([torch.arange(9.0).view(1, 3, 3)], [mask_at_cells(mask, (3, 3))])
+    labels = AlignedGrid(8).labels_at_cells(mask, (3, 3))
+    assert labels.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, VOID]]
+    cells = support_cells([torch.arange(9.0).view(1, 3, 3)], [labels])
     assert cells.features.flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert cells.labels.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
 

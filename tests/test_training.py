@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
-from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.contract import Backbone
+from novelseg.backbones.resnet import FrozenBatchNorm, ResNetBackbone
 from novelseg.core.files import digest
 from novelseg.core.labels import TRAIN
 from novelseg.data.index import read_index
@@ -27,9 +30,12 @@ from novelseg.formats import hdf5, tables
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.images import IMAGES
 from novelseg.formats.training_log import LOG
+from novelseg.methods.cam.network import CamNetwork
+from novelseg.methods.cam.training import CamLearner
+from novelseg.methods.matching.learner import MatchingLearner
 from novelseg.methods.spfl.learner import JointLearner
-from novelseg.methods.variants import VARIANTS
-from novelseg.training.loop import learning_rate, synchronise
+from novelseg.methods.variants import NAMES
+from novelseg.training.loop import Schedule, learning_rate
 from stages.params.train import Params
 from tests.makers import TRAINED, Project, tiny_values, write_values
 
@@ -172,7 +178,7 @@ def test_a_compiled_training_calls_compiled_networks(
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
     assert project.run("train", *project.train_words(tmp_path / "run"), "--compiled", 1) == 0
-    assert compiled == ["Encoder", "Decoder", "Decoder", "Decoder"]
+    assert compiled == ["ResNetBackbone", "Decoder", "Decoder", "Decoder"]
 
 
 def test_missing_pseudo_labels_are_told_before_training(
@@ -197,7 +203,7 @@ def test_streamed_images_train_as_resident_ones(project: Project, tmp_path: Path
 
 
 def test_the_rate_falls_to_a_tenth_in_steps() -> None:
-    params = Params.model_validate(tiny_values(train={"learning_rate": 0.5, "decay_every": 4})["train"])
+    params = Params.model_validate(tiny_values(train={"learning_rate": 0.5, "decay_every": 4})["train"]).to(Schedule)
     assert [learning_rate(params, iteration) for iteration in (0, 3, 4, 8)] == pytest.approx([0.5, 0.5, 0.05, 0.005])
 
 
@@ -213,13 +219,35 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_several_gpus_leave_the_encoder_frozen() -> None:
-    learner = JointLearner(Encoder(arch="resnet18", stem="torchvision", width=4), 10.0, [3, 2, 1], 4, [1.0, 1.0, 1.0])
-    synchronise(learner)
-    kinds = {type(part).__name__ for part in learner.encoder.modules() if "Norm" in type(part).__name__}
-    assert kinds == {"FrozenBatchNorm"}
-    kinds = {type(part).__name__ for part in learner.decoders.modules() if "Norm" in type(part).__name__}
-    assert kinds == {"SyncBatchNorm"}
+def cam_network(encoder: Backbone) -> CamNetwork:
+    """A small network of the CAM prior."""
+    return CamNetwork(encoder, classes=3, wiring="sum", weighting="scores", width=4, prior="map")
+
+
+def norms_of(part: nn.Module) -> list[nn.Module]:
+    """Normalisations in a network."""
+    return [module for module in part.modules() if "Norm" in type(module).__name__]
+
+
+@pytest.mark.parametrize(
+    "new_learner",
+    [
+        lambda encoder: MatchingLearner(encoder, 10.0),
+        lambda encoder: JointLearner(encoder, 10.0, [3, 2, 1], 4, [1.0, 1.0, 1.0]),
+        lambda encoder: CamLearner(cam_network(encoder), 1.0),
+    ],
+    ids=["baseline", "joint", "cam"],
+)
+def test_several_gpus_leave_the_encoder_frozen(new_learner: Callable[[Backbone], nn.Module]) -> None:
+    encoder = ResNetBackbone(arch="resnet18", stem="torchvision", width=4)
+    learner, before = new_learner(encoder), norms_of(encoder)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # what `fit` does with several GPUs
+    assert converted is learner
+    assert len(before) > 10
+    assert {type(norm) for norm in before} == {FrozenBatchNorm}
+    assert all(one is other for one, other in zip(norms_of(encoder), before, strict=True))
+    others = [norm for norm in norms_of(converted) if norm not in before]
+    assert [type(norm) for norm in others] == [nn.SyncBatchNorm] * (6 if isinstance(learner, JointLearner) else 0)
 
 
 def without_novel_labels(project: Project, root: Path) -> Project:
@@ -281,7 +309,7 @@ def test_other_settings_run_to_the_end(project: Project, tmp_path: Path) -> None
     encoders += [*("--spfl", single / "weights.safetensors"), "--single-level", single / "weights.safetensors"]
     assert here.run("evaluate", *words, "--episodes", episodes, *encoders, *shot, out) == 0
     rows = tables.read(out / "rows.parquet", RESULTS)
-    assert set(rows["variant"]) == set(VARIANTS)
+    assert set(rows["variant"]) == set(NAMES)
     # The same encoder under both names predicts the same.
     counts = ["fg_intersection", "fg_union", "bg_intersection", "bg_union"]
     same = [rows.loc[rows["variant"] == name, counts].to_numpy() for name in ("spfl", "spfl-single-level")]

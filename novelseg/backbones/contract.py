@@ -1,4 +1,4 @@
-"""What a backbone has to offer: features of images, where their cells lie, and which parts can be frozen."""
+"""The contract of a backbone: features of images, the grid of their cells, and the parts that can be frozen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from novelseg.backbones.grid import Grid
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB values in [0, 1]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics of RGB in [0, 1]
 
 
 class Backbone(nn.Module, ABC):
@@ -20,9 +20,9 @@ class Backbone(nn.Module, ABC):
     channels
         Number of feature channels C.
     grid
-        Where cells lie in an image.
+        Positions of the feature cells in an image.
     level
-        Name of the features among those of the network, for protocols; such as ``layer3``.
+        Name of the layer that yields the features, as evaluation protocols record it; for example ``layer3``.
     """
 
     channels: int
@@ -31,10 +31,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Features of images of one size.
+        """Compute the features of images of one size.
 
-        The backbone normalises colours, pads sides where it has to, and drops the cells whose centres lie in the
-        padding: the features have ``grid.cells`` cells.
+        The backbone normalises colours, pads images where its architecture requires it, and drops the cells whose
+        centres lie in the padding, so that the features have ``grid.cells`` cells.
 
         Parameters
         ----------
@@ -48,11 +48,11 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> list[nn.Module]:
-        """Parts that can be frozen, from the input on; together they hold all weights that training may change."""
+        """Return the parts that can be frozen, ordered from the input on; together they hold all trainable weights."""
 
     @abstractmethod
     def load_pretrained(self, path: Path) -> None:
-        """Load a pretrained weight file; strictly: nothing may be missing, left over or of another shape.
+        """Load a pretrained weight file strictly: missing keys, unknown keys and other shapes are errors.
 
         Raises
         ------

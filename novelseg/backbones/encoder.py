@@ -1,4 +1,4 @@
-"""Backbones from files: a pretrained one, or an encoder that the pipeline trained."""
+"""Loading of backbones: from pretrained weight files and from encoders that the pipeline trained."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pretrained_backbone(spec: BackboneSpec, weights: Path) -> Backbone:
 
 
 def load_encoder(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[Backbone, EncoderRecord]:
-    """Rebuild a trained encoder, with the record that lies beside its weights.
+    """Load a trained encoder and the record stored beside its weights.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or was trained for another fold or base classes than those given.
+        If the file cannot be read, or the encoder was trained for another fold or other base classes than those given.
     """
     record = read_record(path, EncoderRecord, NETWORK, fold, base)
     encoder = new_backbone(record.backbone)

@@ -1,4 +1,4 @@
-"""Features of images at their own size: batches without padding, decoding ahead."""
+"""Feature extraction at the images' own sizes, in batches without padding and with images decoded ahead."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from novelseg.core.ahead import AHEAD, ahead
 from novelseg.core.progress import track
 
 T = TypeVar("T")
-PIXELS = 640 * 640  # of an image that a full batch is meant for
+PIXELS = 640 * 640  # pixels per image up to which a batch is full
 
 
 def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list[list[int]]:
-    """Numbers of images in groups of one size: what can be one batch without padding.
+    """Group the numbers of images by size, so that each group is a batch without padding.
 
-    A group has at most ``most`` images and, but for single ones, ``pixels`` pixels.
+    A group has at most ``most`` images and, unless it is a single image, at most ``pixels`` pixels.
     """
-    found: dict[tuple[int, int], list[int]] = {}
+    by_size: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(sizes):
-        found.setdefault(size, []).append(number)
+        by_size.setdefault(size, []).append(number)
     groups = []
-    for (height, width), numbers in found.items():
+    for (height, width), numbers in by_size.items():
         count = max(1, min(most, pixels // (height * width)))
         groups += [numbers[first : first + count] for first in range(0, len(numbers), count)]
     return groups
 
 
 class FeatureExtractor:
-    """A trained encoder that gives features of images at their own size."""
+    """A trained encoder that computes features of images at their own size."""
 
     def __init__(self, encoder: Backbone, precision: str, device: torch.device) -> None:
         self._encoder = encoder.to(device)
@@ -44,17 +44,17 @@ class FeatureExtractor:
 
     @property
     def batch(self) -> int:
-        """Images that are worth a batch: a CPU gains nothing from many, and its caches lose."""
+        """Number of images per batch; large batches overflow the caches of a CPU and gain nothing."""
         return 4 if self.device.type == "cpu" else 16
 
     @property
     def half(self) -> bool:
-        """Whether what follows may multiply in bfloat16 too: on a CPU it would round, and be no faster."""
+        """Whether later products may use bfloat16 too; on a CPU it would lose precision and be no faster."""
         return self._autocast and self.device.type == "cuda"
 
     @torch.inference_mode()
     def __call__(self, images: list[NDArray[Any]]) -> Tensor:
-        """(H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""
+        """Compute features: (H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""
         batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             features: Tensor = self._encoder(batch)
@@ -63,21 +63,21 @@ class FeatureExtractor:
     def each(
         self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[Any], T]], label: str
     ) -> Iterator[tuple[int, T, Tensor]]:
-        """Features of many images, in batches of one size; images are decoded ahead in threads.
+        """Extract the features of many images in batches of one size, decoding images ahead in threads.
 
         Parameters
         ----------
         sizes
             Height and width of images 0…N−1, px.
         read
-            Decodes one of them, (H, W, 3) RGB, and reads what else is wanted of it.
+            Decodes one image, (H, W, 3) RGB, and returns it with any further data that the caller needs.
         label
-            For the progress line; none if empty.
+            Label of the progress line; empty for no progress line.
 
         Yields
         ------
-        number, what else was read, (C, h, w) features
-            Grouped by size, not in order.
+        number, further data, (C, h, w) features
+            Grouped by size, not ordered by number.
         """
         groups = groups_by_size(sizes, self.batch, self.batch * PIXELS)
         order = [number for group in groups for number in group]
@@ -86,6 +86,6 @@ class FeatureExtractor:
         for group in groups:
             batch = list(islice(items, len(group)))
             features = self([image for image, _ in batch])
-            yield from zip(group, (more for _, more in batch), features, strict=True)
-        for _ in items:  # lets the bar end
+            yield from zip(group, (data for _, data in batch), features, strict=True)
+        for _ in items:  # lets the progress bar finish
             pass

@@ -1,8 +1,8 @@
-"""Where a backbone's feature cells lie in an image: the only place that knows.
+"""Positions of a backbone's feature cells in an image; no other module computes them.
 
-Everything follows from one map per axis, from pixels to positions between cells. Upsampling is linear in the features:
-Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. So a mask is splatted onto the cells with the transposed operator, and the
-upsampled features (C×H×W) are never built (A, Eq. 1).
+All operations follow from one map per axis, from pixels to positions between cells. Upsampling is linear in the
+features: Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. Therefore a mask is splatted onto the cells with the transposed
+operator, and the upsampled features (C×H×W) are never built (A, Eq. 1).
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ Size = tuple[int, int]  # height, width
 
 
 class Grid(ABC):
-    """Cells of the features of an image of any size; immutable and hashable."""
+    """The feature cells of an image of any size; immutable and hashable."""
 
     @abstractmethod
     def cells(self, size: Size) -> Size:
-        """Height and width, in cells, of the features of an image of this size, px."""
+        """Return the height and width, in cells, of the features of an image of ``size``, px."""
 
     @abstractmethod
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """Position of every pixel of one axis between the cells, from 0 to ``cells`` − 1; (pixels,)."""
+        """Return the position of each pixel of one axis in units of cells, from 0 to ``cells`` − 1; (pixels,)."""
 
     @abstractmethod
     def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
-        """The pixel nearest to the centre of every cell of one axis; (cells,)."""
+        """Return the pixel nearest to the centre of each cell of one axis; (cells,)."""
 
     @abstractmethod
     def finer(self, factor: int) -> Grid:
-        """The grid of a map with ``factor`` steps from one cell to the next: n cells become ``factor``·(n − 1) + 1."""
+        """Return the grid of a map that is ``factor`` times finer: n cells become ``factor``·(n − 1) + 1."""
 
     def up_matrix(self, cells: int, pixels: int) -> Tensor:
-        """One axis of ``Up``: row u holds the weights of the cells at pixel u, (pixels, cells) float32."""
+        """Return ``Up`` for one axis: row u holds the weights of the cells at pixel u; (pixels, cells) float32."""
         return _up_matrix(self, cells, pixels)
 
     def upsample(self, maps: Tensor, size: Size) -> Tensor:
-        """``Up``, bilinear: (B, K, h, w) to (B, K, H, W)."""
+        """Upsample bilinearly, the operator ``Up``: (B, K, h, w) to (B, K, H, W)."""
         rows, columns = (
             self.up_matrix(cells, pixels).to(maps) for cells, pixels in zip(maps.shape[-2:], size, strict=True)
         )
         return rows @ maps @ columns.T
 
     def splat_masks(self, masks: Tensor, cells: Size) -> Tensor:
-        """Transposed ``Up`` of a few masks.
+        """Apply the transposed ``Up`` to a few masks.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Grid(ABC):
         return rows.T @ masks @ columns
 
     def splat_labels(self, labels: NDArray[np.integer], count: int, cells: Size) -> NDArray[np.float32]:
-        """Transposed ``Up`` of all regions of a label map at once; its cost does not grow with their number.
+        """Apply the transposed ``Up`` to all regions of a label map at once, at a cost independent of their number.
 
         Parameters
         ----------
@@ -99,9 +99,9 @@ class Grid(ABC):
         return total.reshape(count, h * w).astype(np.float32)
 
     def region_weights(self, labels: NDArray[np.integer], count: int, features: Tensor) -> Tensor:
-        """Splatted masks (R, h, w) of a label map, computed as is fastest on the device of ``features`` (C, h, w).
+        """Splat the regions of a label map to (R, h, w) by the faster method for the device of ``features`` (C, h, w).
 
-        A GPU multiplies one mask per region, which gives the same number each time; a CPU adds up pixels.
+        On a GPU, one mask per region is multiplied, which is deterministic; on a CPU, pixels are accumulated.
         """
         cells = (features.shape[-2], features.shape[-1])
         if features.device.type == "cpu":
@@ -112,7 +112,7 @@ class Grid(ABC):
         return self.splat_masks(masks.float(), cells)
 
     def labels_at_cells(self, mask: Tensor, cells: Size) -> Tensor:
-        """Labels of the pixels nearest to the cells' centres: (H, W) to (h, w)."""
+        """Return the labels of the pixels nearest to the cells' centres: (H, W) to (h, w)."""
         rows, columns = (
             torch.from_numpy(self.centres(count, length)).to(mask.device)
             for length, count in zip(mask.shape, cells, strict=True)
@@ -121,7 +121,7 @@ class Grid(ABC):
 
 
 def _taps(positions: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """First of the two cells that a pixel lies between, and the weight of the second; (pixels,) each."""
+    """Return the first of the two cells around each pixel and the weight of the second; (pixels,) each."""
     first = np.minimum(positions.astype(np.int64), max(cells - 2, 0))
     return first, np.asarray(positions - first, np.float64)
 
@@ -138,71 +138,71 @@ def _up_matrix(grid: Grid, cells: int, pixels: int) -> Tensor:
 
 @dataclass(frozen=True)
 class AlignedGrid(Grid):
-    """The first and the last cell lie on the first and the last pixel: the papers' reading of a ResNet at stride 8.
+    """A grid whose first and last cells lie on the first and last pixels, as the papers treat a ResNet at stride 8.
 
     Attributes
     ----------
     stride
-        Pixels per cell, of which an image has ⌈pixels / stride⌉.
+        Pixels per cell; an axis of an image has ⌈pixels / stride⌉ cells.
     """
 
     stride: int
 
     def cells(self, size: Size) -> Size:
-        """⌈H / stride⌉ and ⌈W / stride⌉; a stem that pools without padding may give one less."""
+        """Return ⌈H / stride⌉ and ⌈W / stride⌉; a stem that pools without padding may have one cell less."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """Evenly from the first cell to the last."""
+        """Return positions spaced evenly from the first cell to the last."""
         return np.arange(pixels, dtype=np.float64) * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
 
     def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
-        """Evenly from the first pixel to the last, rounded half to even."""
-        places: NDArray[np.int64] = torch.linspace(0, pixels - 1, cells, dtype=torch.float64).round().long().numpy()
-        return places
+        """Return pixels spaced evenly from the first to the last, rounded half to even."""
+        centres: NDArray[np.int64] = torch.linspace(0, pixels - 1, cells, dtype=torch.float64).round().long().numpy()
+        return centres
 
     def finer(self, factor: int) -> AlignedGrid:  # noqa: ARG002 - corners stay on corners
-        """Itself: a finer map has its corners on the same pixels."""
+        """Return the same grid: a finer map has its corners on the same pixels."""
         return self
 
     def upsample(self, maps: Tensor, size: Size) -> Tensor:
-        """``Up``, bilinear with aligned corners: (B, K, h, w) to (B, K, H, W)."""
+        """Upsample bilinearly with aligned corners: (B, K, h, w) to (B, K, H, W)."""
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 @dataclass(frozen=True)
 class PatchGrid(Grid):
-    """A cell lies in the middle of a patch of pixels, as in a ViT; beyond the outer centres it is constant.
+    """A grid with one cell at the centre of each patch, as in a ViT; maps are constant beyond the outer centres.
 
-    An image is padded on the right and below to whole patches. A cell whose centre would lie in the padding is dropped
-    by the backbone, so that an image of ``pixels`` has ⌊pixels / patch + ½⌋ cells along an axis, and at least one.
+    An image is padded to whole patches on the right and at the bottom. The backbone drops cells whose centre would lie
+    in the padding, so that an axis of ``pixels`` has ⌊pixels / patch + ½⌋ cells, and at least one.
 
     Attributes
     ----------
     patch
         Side of a patch, px.
     steps
-        Steps of a finer map from one patch's centre to the next (:meth:`finer`).
+        Number of steps of a finer map from one patch's centre to the next (:meth:`finer`).
     """
 
     patch: int
     steps: int = 1
 
     def cells(self, size: Size) -> Size:
-        """Patches whose centre lies in the image."""
+        """Return the number of patches whose centre lies in the image, along each axis."""
         height, width = (self.steps * (max(1, (2 * s + self.patch) // (2 * self.patch)) - 1) + 1 for s in size)
         return height, width
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """From centre to centre, not beyond the outer ones."""
-        places = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) / self.patch - 0.5)
-        return np.clip(places, 0, cells - 1)
+        """Return positions relative to the cells' centres, clipped at the outer ones."""
+        positions = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) / self.patch - 0.5)
+        return np.clip(positions, 0, cells - 1)
 
     def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
-        """The middle pixel of each patch; of two middle ones the second."""
-        places = (2 * np.arange(cells, dtype=np.int64) + self.steps) * self.patch // (2 * self.steps)
-        return np.minimum(places, pixels - 1)
+        """Return the middle pixel of each patch; of two middle pixels, the second."""
+        centres = (2 * np.arange(cells, dtype=np.int64) + self.steps) * self.patch // (2 * self.steps)
+        return np.minimum(centres, pixels - 1)
 
     def finer(self, factor: int) -> PatchGrid:
-        """The grid with more steps between centres."""
+        """Return the grid with ``factor`` times as many steps between centres."""
         return PatchGrid(self.patch, factor * self.steps)

@@ -1,4 +1,4 @@
-"""Every architecture by name; a network is imported when it is built, so that asking for names does not load torch."""
+"""Architectures by name; a network is imported only when it is built, so that listing names does not load torch."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def _resnet(spec: BackboneSpec) -> Backbone:
     return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width)
 
 
-# Architecture → what builds it. The imports stand in functions, where the code digests still see them.
+# Architecture → its constructor. The code digests cover imports inside functions too.
 ARCHITECTURES: dict[str, Callable[[BackboneSpec], Backbone]] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), _resnet),
 }
 
 
 def new_backbone(spec: BackboneSpec) -> Backbone:
-    """Build a backbone with its first weights.
+    """Build a backbone with newly initialised weights.
 
     Raises
     ------
     InputError
-        If no architecture of this name is known.
+        If the architecture is unknown.
     """
     if spec.arch not in ARCHITECTURES:
         raise InputError(
-            f"the architecture '{spec.arch}' is not known; expected one of {', '.join(ARCHITECTURES)} "
+            f"unknown architecture '{spec.arch}'; expected one of {', '.join(ARCHITECTURES)} "
             f"({nearest(spec.arch, ARCHITECTURES)})"
         )
     return ARCHITECTURES[spec.arch](spec)

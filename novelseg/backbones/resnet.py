@@ -1,4 +1,4 @@
-"""ResNet cut after layer3 at stride 8, without its last ReLU, all BatchNorm frozen (A1)."""
+"""ResNet cut after layer3 at stride 8, without its last ReLU and with all BatchNorm frozen (A1)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STEMS = ("torchvision", "msra", "deep")
 
 
 class FrozenBatchNorm(nn.Module):
-    """BatchNorm that keeps its statistics and its affine part whatever the mode.
+    """BatchNorm whose statistics and affine parameters never change, in training mode or out of it.
 
-    It has the weights of torch's BatchNorm but is none, so that nothing that looks for BatchNorm, such as the
-    conversion to synchronised statistics, touches it.
+    It has the state of torch's BatchNorm but is no subclass of it, so that code that replaces BatchNorm layers, such as
+    the conversion to synchronised statistics, leaves it alone.
     """
 
     running_mean: Tensor
@@ -33,7 +33,7 @@ class FrozenBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels), requires_grad=False)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))  # as files of weights have it
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))  # weight files hold it
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise with the stored statistics."""
@@ -48,7 +48,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and the shortcut (ResNet-18, -34)."""
+    """Residual block of two 3×3 convolutions (ResNet-18, -34)."""
 
     expansion = 1
 
@@ -71,14 +71,14 @@ class BasicBlock(nn.Module):
         self.final_relu = final_relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, planes, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, planes, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y)) + self.downsample(x)
         return F.relu(y) if self.final_relu else y
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions and the shortcut (ResNet-50, -101)."""
+    """Residual block of 1×1, 3×3 and 1×1 convolutions (ResNet-50, -101)."""
 
     expansion = 4
 
@@ -102,7 +102,7 @@ class Bottleneck(nn.Module):
         self.final_relu = final_relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 4·planes, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, 4·planes, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y)) + self.downsample(x)
@@ -118,19 +118,19 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
 class ResNet(nn.Module):
     """Feature extractor: (B, 3, H, W) normalised RGB to (B, C, h, w), values of either sign.
 
-    h and w are ⌈H/8⌉ and ⌈W/8⌉; up to one less with the msra stem, which pools without padding.
+    h and w are ⌈H/8⌉ and ⌈W/8⌉, or one less with the msra stem, which pools without padding.
 
     Parameters
     ----------
     arch
         A key of :data:`BLOCKS`.
     stem
-        ``torchvision``: one 7×7 convolution; ``msra``: the same, stride in the first 1×1 of a block and max-pooling
-        without padding in ceil mode; ``deep``: three 3×3 convolutions.
+        ``torchvision``: one 7×7 convolution; ``msra``: the same, with the stride in the first 1×1 convolution of a
+        block and max-pooling without padding in ceil mode; ``deep``: three 3×3 convolutions.
     width
-        Channels of layer1's 3×3 convolutions, 64 in the papers.
+        Number of channels of layer1's 3×3 convolutions, 64 in the papers.
     frozen
-        Freeze BatchNorm, as every encoder here does; only pretraining does not.
+        Whether BatchNorm is frozen, as in every encoder; only pretraining trains it.
     """
 
     def __init__(self, *, arch: str, stem: str, width: int, frozen: bool = True) -> None:
@@ -169,7 +169,7 @@ class ResNet(nn.Module):
         self.channels = inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features at stride 8."""
+        """Compute features at stride 8."""
         x = F.relu(self.bn1(self.conv1(x)))
         if self.deep:
             x = F.relu(self.bn2(self.conv2(x)))
@@ -187,7 +187,7 @@ class ResNetBackbone(Backbone):
 
     def __init__(self, *, arch: str, stem: str, width: int) -> None:
         super().__init__()
-        # Channels last in memory: what tensor cores and oneDNN's convolutions are fastest with.
+        # Channels-last memory layout: the fastest for tensor cores and oneDNN's convolutions.
         self.resnet = ResNet(arch=arch, stem=stem, width=width)
         self.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels, self.grid, self.level = self.resnet.channels, AlignedGrid(8), "layer3"
@@ -195,16 +195,16 @@ class ResNetBackbone(Backbone):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features at stride 8; see :meth:`Backbone.forward`."""
-        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.resnet(normal)
+        """Compute features at stride 8; see :meth:`Backbone.forward`."""
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.resnet(normalised)
         return features
 
     def parts(self) -> list[nn.Module]:
-        """The stem, layer1, layer2 and layer3."""
+        """Return the stem, layer1, layer2 and layer3."""
         stem = nn.ModuleList(part for name, part in self.resnet.named_children() if not name.startswith("layer"))
         return [stem, self.resnet.layer1, self.resnet.layer2, self.resnet.layer3]
 
     def load_pretrained(self, path: Path) -> None:
-        """Load weights of any common layout; what lies behind layer3 is left out."""
+        """Load weights of any common layout; the layers after layer3 are ignored."""
         load_strictly(self.resnet, path)

@@ -1,4 +1,4 @@
-"""Pretrained weights from every common file layout, loaded strictly (A1)."""
+"""Strict loading of pretrained weights from all common file layouts (A1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from novelseg.core.errors import InputError
 
-# What readers of damaged or foreign files raise; torch's restricted unpickler lets more than its own error out.
+# Exceptions raised for damaged or foreign files; torch's restricted unpickler raises others beside its own.
 UNREADABLE = (
     SafetensorError,
     OSError,
@@ -25,9 +25,9 @@ UNREADABLE = (
     EOFError,
     pickle.UnpicklingError,
 )
-# Left over by design: what the encoder cuts off. Absent by right: counters that frozen BatchNorm never reads.
-LEFT_OVER = re.compile(r"^(layer4\.|fc\.)")
-MAY_LACK = re.compile(r"num_batches_tracked$")
+# Ignored: the layers that the encoder cuts off. Optional: counters that frozen BatchNorm never reads.
+IGNORED = re.compile(r"^(layer4\.|fc\.)")
+OPTIONAL = re.compile(r"num_batches_tracked$")
 # A deep stem written as one Sequential: conv, norm, relu, conv, norm, relu, conv, followed by bn1.
 SEQUENTIAL_STEM = {
     "conv1.0": "conv1",
@@ -45,7 +45,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     InputError
-        If the file is absent, damaged, or not one of these kinds.
+        If the file does not exist, is damaged or has another suffix.
     """
     try:
         if path.suffix == ".safetensors":
@@ -60,11 +60,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such weight file; set encoder.weights in params.yaml") from None
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable weight file ({type(error).__name__}); fetch it again") from None
-    raise InputError(f"{path}: expected a weight file named .safetensors, .npz, .pth or .pt")
+    raise InputError(f"{path}: expected a weight file that ends in .safetensors, .npz, .pth or .pt")
 
 
 def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop wrappers' prefixes and flatten a Sequential deep stem."""
+    """Remove the prefixes of wrappers and flatten a Sequential deep stem."""
     state = {re.sub(r"^(module\.|backbone\.)+", "", name): value for name, value in state.items()}
     if "conv1.0.weight" not in state:
         return state
@@ -76,30 +76,31 @@ def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def cut_after_layer3(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a state dict that the encoder keeps."""
-    return {name: value for name, value in state.items() if not LEFT_OVER.match(name)}
+    """Return the entries of a state dict that the encoder uses."""
+    return {name: value for name, value in state.items() if not IGNORED.match(name)}
 
 
 def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load a file into a ResNet; only what the cut leaves over may be left over.
+    """Load a weight file into a ResNet; only the layers that the encoder cuts off may be left over.
 
     Raises
     ------
     InputError
-        Listing keys that are missing, unexpected or of another shape.
+        If keys are missing, unexpected or of another shape; the message lists them.
     """
     state = cut_after_layer3(_plain_names(read_state(path)))
-    wanted = model.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in state and not MAY_LACK.search(name)]
-    faults += [f"unexpected {name}" for name in state if name not in wanted]
+    expected = model.state_dict()
+    faults = [f"missing {name}" for name in expected if name not in state and not OPTIONAL.search(name)]
+    faults += [f"unexpected {name}" for name in state if name not in expected]
     faults += [
-        f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+        f"{name} is {tuple(value.shape)}, not {tuple(expected[name].shape)}"
         for name, value in state.items()
-        if name in wanted and value.shape != wanted[name].shape
+        if name in expected and value.shape != expected[name].shape
     ]
     if faults:
-        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+        listed = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
         raise InputError(
-            f"{path}: the weights are of another architecture than encoder.arch, stem and width say: {shown}"
+            f"{path}: the weights do not fit encoder.arch, encoder.stem and encoder.width: {listed}; set these to the "
+            "architecture of the file, or give another file"
         )
-    model.load_state_dict({**{name: wanted[name] for name in wanted if MAY_LACK.search(name)}, **state})
+    model.load_state_dict({**{name: expected[name] for name in expected if OPTIONAL.search(name)}, **state})

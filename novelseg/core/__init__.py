@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, labels, random keys, progress, devices."""
+"""Foundations of the library: errors, files, labels, random keys, progress, devices, threads."""

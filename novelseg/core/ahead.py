@@ -1,4 +1,4 @@
-"""Decoding ahead of a computation, in threads."""
+"""Prefetching in threads, such as decoding images beside a computation."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 8  # images or batches that are decoded ahead
+AHEAD = 8  # images or batches decoded in advance
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """Apply a function in order, ``count`` items ahead of who asks, in threads; for decoding, beside a computation."""
+    """Apply a function to items in order, in threads that work up to ``count`` items ahead of the consumer.
+
+    With a count of 0, each item is computed in the consumer's own thread when it is needed.
+    """
     if count == 0:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(count) as pool:
-        waiting: deque[Future[R]] = deque()
+        pending: deque[Future[R]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # who asks may have stopped
-            for future in waiting:
+                pending.append(pool.submit(work, item))
+                if len(pending) > count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # the consumer may have stopped early
+            for future in pending:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Where a stage computes: device and threads. Neither changes a result beyond rounding."""
+"""Choice of device, memory and threads; none of them changes a result beyond rounding."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from novelseg.core.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a torch device.
+    """Return the torch device of the name ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     InputError
-        If the name is none of these, or a GPU is asked for and there is none.
+        If the name is none of these, or is ``cuda`` on a machine without a CUDA device.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device is '{name}'; expected auto, cpu or cuda")
@@ -22,23 +22,25 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def memory_budget(device: torch.device, asked_mb: int) -> int:
-    """Bytes that cached data may take on a device: what was asked for, or 4 GiB, or half of what a GPU has free.
+def memory_budget(device: torch.device, requested_mb: int) -> int:
+    """Return the number of bytes that cached data may take on a device.
+
+    This is the requested size; without a request (0) it is 4 GiB on a CPU, and half of the free memory on a GPU.
 
     Raises
     ------
     InputError
-        If less than nothing is asked for.
+        If the requested size is negative.
     """
-    if asked_mb < 0:
-        raise InputError(f"--memory-mb is {asked_mb}; expected MiB, or 0 for a default")
-    if asked_mb or device.type != "cuda":
-        return asked_mb << 20 or 4 << 30
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, to be had again
+    if requested_mb < 0:
+        raise InputError(f"--memory-mb is {requested_mb}; expected MiB, or 0 for the default")
+    if requested_mb or device.type != "cuda":
+        return requested_mb << 20 or 4 << 30
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by PyTorch, free for reuse
     return (torch.cuda.mem_get_info(device)[0] + unused) // 2
 
 
 def use_threads(count: int) -> None:
-    """Let torch use ``count`` threads on the CPU; 0 leaves its own choice."""
+    """Set the number of threads that torch uses on the CPU; 0 keeps its default."""
     if count > 0:
         torch.set_num_threads(count)

@@ -1,8 +1,8 @@
-"""The one exception for what a user can mend."""
+"""The exception for errors that a user can fix."""
 
 
 class InputError(Exception):
-    """Bad input, told in one sentence: file, key or number; what was expected; what to do.
+    """Faulty input, described in one sentence: the file, key or number, what was expected, and what to do.
 
-    The command line prints the sentence and exits with code 2; nothing is written.
+    The command line prints the sentence and exits with code 2; it writes no output.
     """

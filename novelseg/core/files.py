@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Outputs that appear whole or not at all, digests of files, and JSON or YAML mappings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from novelseg.core.errors import InputError
 
-FULL = ("No space left on device", "Disk quota exceeded")
+DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 def _scratch_name(target: Path) -> Path:
@@ -22,56 +22,56 @@ def _scratch_name(target: Path) -> Path:
 
 @contextmanager
 def disk_full_as_input_error(target: Path) -> Iterator[None]:
-    """Turn what the libraries say of a full disk, each in its own way, into one sentence."""
+    """Raise one :class:`InputError` for the various errors that libraries report when a disk is full."""
     try:
         yield
     except Exception as error:
-        if any(text in str(error) for text in FULL):
+        if any(text in str(error) for text in DISK_FULL):
             raise InputError(
-                f"{target}: no space left on device; make room and run again, nothing half-written is kept"
+                f"{target}: no space left on device; make room and run again; no incomplete output was kept"
             ) from None
         raise
 
 
-def _settle(path: Path) -> None:
-    """Wait until a file is on the disk: network file systems tell of a full disk only then."""
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk; network file systems report a full disk only then."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Give a scratch name beside ``target``; move it there when the block ends well, remove it otherwise."""
+    """Yield a scratch path beside ``target``; rename it to ``target`` if the block succeeds, else remove it."""
     scratch = _scratch_name(target)
     with disk_full_as_input_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield scratch
-            _settle(scratch)
+            _sync(scratch)
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
 
 
 def _replace_folder(scratch: Path, target: Path) -> None:
-    made = {path.name for path in scratch.iterdir()}
-    if target.exists() and {path.name for path in target.iterdir()} <= made:
+    names = {path.name for path in scratch.iterdir()}
+    if target.exists() and {path.name for path in target.iterdir()} <= names:
         shutil.rmtree(target)
     if not target.exists():
         scratch.replace(target)
         return
-    for name in sorted(made):
+    for name in sorted(names):
         if (target / name).is_dir():
             shutil.rmtree(target / name)
         (scratch / name).replace(target / name)
 
 
 @contextmanager
-def whole_folder(target: Path, *, settle: bool = True) -> Iterator[Path]:
-    """Give a scratch folder beside ``target``; swap it in when the block ends well, remove it otherwise.
+def whole_folder(target: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a scratch folder beside ``target``; move its content to ``target`` if the block succeeds, else remove it.
 
-    Files of other names that lie in ``target`` stay: it may be a folder of the user's. ``settle`` waits until each file
-    is on the disk.
+    Files of other names in ``target`` are kept, because it may be a folder of the user's. With ``sync``, each file is
+    flushed to the disk first.
     """
     scratch = _scratch_name(target)
     with disk_full_as_input_error(target):
@@ -80,45 +80,48 @@ def whole_folder(target: Path, *, settle: bool = True) -> Iterator[Path]:
         scratch.mkdir()
         try:
             yield scratch
-            for path in scratch.rglob("*") if settle else ():
+            for path in scratch.rglob("*") if sync else ():
                 if path.is_file():
-                    _settle(path)
+                    _sync(path)
             _replace_folder(scratch, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def remove_scratch(target: Path) -> list[Path]:
-    """Remove what killed runs have left of a file or folder; the caller knows that none is at work."""
-    found = sorted(target.parent.glob(f".{target.name}.*.tmp"))
-    for path in found:
+    """Remove and return the scratch files and folders that killed runs left beside a target.
+
+    The caller ensures that no run is writing the target.
+    """
+    leftovers = sorted(target.parent.glob(f".{target.name}.*.tmp"))
+    for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    return found
+    return leftovers
 
 
 def digest(path: Path) -> str:
-    """MD5 of a file's bytes, as DVC writes it."""
+    """Return the MD5 of a file's bytes in hexadecimal, as DVC does."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a JSON file, or a YAML file where PyYAML is installed, that holds names with values.
+    """Read a mapping of names to values from a JSON file, or from a YAML file where PyYAML is installed.
 
     Raises
     ------
     InputError
-        If it cannot be read, is neither, or holds something else.
+        If the file cannot be read, is neither JSON nor YAML, or contains anything else.
     """
     try:
         text = path.read_text(encoding="utf8")
         if path.suffix == ".json":
             values = json.loads(text)
         else:
-            import yaml  # of the pipeline; a lean install reads JSON
+            import yaml  # a dependency of the pipeline; without it, only JSON is read
 
             values = yaml.safe_load(text)
     except ModuleNotFoundError:
@@ -130,5 +133,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
             raise
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: holds {type(values).__name__}; expected names with values")
+        raise InputError(f"{path}: contains {type(values).__name__}; expected a mapping of names to values")
     return values

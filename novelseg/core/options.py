@@ -1,4 +1,4 @@
-"""Options of a command line, read off the signature of the function that does the work.
+"""Command-line options, read from the signature of the function that does the work.
 
 ``size: Annotated[int, Help("side of a tile, px")] = 64`` becomes ``--size``, with its help, type and default.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True)
 class Help:
-    """Help of an option, and the values that it may have where these are few."""
+    """Help text of an option, and its allowed values if these are few."""
 
     text: str
     choices: tuple[str, ...] = ()
@@ -23,16 +23,16 @@ class Help:
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword of a function.
+    """Option of a command, read from one parameter of a function.
 
     Attributes
     ----------
     kind
-        Its type.
+        Type of the value.
     default
-        ``inspect.Parameter.empty`` where it must be given.
+        Default value; ``inspect.Parameter.empty`` for a required option.
     help
-        What it is, and its choices.
+        Help text and allowed values.
     """
 
     kind: Any
@@ -41,15 +41,15 @@ class Option:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """Keywords of a function, by name."""
+    """Return the options of a function, by parameter name."""
     hints = get_type_hints(function, include_extras=True)
-    found = {}
+    options = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        kind, described = hints[name], Help("")
+        kind, description = hints[name], Help("")
         if get_origin(kind) is Annotated:
-            kind, described = get_args(kind)
-        found[name] = Option(kind, parameter.default, described)
-    return found
+            kind, description = get_args(kind)
+        options[name] = Option(kind, parameter.default, description)
+    return options
 
 
 def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> None:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress reports: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ def say(text: str) -> None:
 
 
 def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) -> Iterator[T]:
-    """Pass ``items`` on and show how far the work is.
+    """Yield the items and report progress.
 
     Parameters
     ----------
     items
-        What is worked on.
+        Items to work on.
     total
-        How many there are in all, those of an earlier run included.
+        Number of all items, including those that an earlier run has finished.
     label, unit
-        What is done, and the name of one item.
+        Name of the work, and the singular name of an item.
     done
-        How many an earlier run has finished.
+        Number of items that an earlier run has finished.
     """
     return _tracked(items, lambda _: 1, total, label, f"{unit}s", done)
 
 
 def track_bytes(chunks: Iterable[bytes], total: int | None, label: str, done: int = 0) -> Iterator[bytes]:
-    """The same for data that is read or written piece by piece; sizes in bytes, None where it is not known."""
+    """Yield chunks of data and report progress; sizes are in bytes, and ``total`` is None if unknown."""
     return _tracked(chunks, lambda chunk: len(chunk) / MB, (total or 0) / MB, label, "MB", done / MB)
 
 
 def _tracked(
     items: Iterable[T], size: Callable[[T], float], total: float, label: str, unit: str, done: float
 ) -> Iterator[T]:
-    of = f"/{total:.0f}" if total else ""
+    total_text = f"/{total:.0f}" if total else ""
     if sys.stderr.isatty():
-        form = f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {{n:.0f}}{of} {unit} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
-        options = {"bar_format": form, "unit": f" {unit}", "dynamic_ncols": True, "leave": False}
-        with tqdm(desc=label, total=total or None, initial=done, **options) as bar:  # type: ignore[call-overload]
+        counter = f"{{n:.0f}}{total_text} {unit}"
+        bar = f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {counter} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
+        options = {"bar_format": bar, "unit": f" {unit}", "dynamic_ncols": True, "leave": False}
+        with tqdm(desc=label, total=total or None, initial=done, **options) as progress:  # type: ignore[call-overload]
             for item in items:
                 yield item
-                bar.update(size(item))
+                progress.update(size(item))
         return
     start = last = time.monotonic()
     count = 0.0
@@ -63,5 +64,5 @@ def _tracked(
             last = now
             rate = count / (now - start)
             left = f", {(total - done - count) / rate:.0f} s left" if total and rate else ""
-            say(f"{label}: {done + count:.0f}{of} {unit}, {rate:.3g}/s{left}")
-    say(f"{label}: {done + count:.0f}{of} {unit} in {time.monotonic() - start:.1f} s")
+            say(f"{label}: {done + count:.0f}{total_text} {unit}, {rate:.3g}/s{left}")
+    say(f"{label}: {done + count:.0f}{total_text} {unit} in {time.monotonic() - start:.1f} s")

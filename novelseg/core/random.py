@@ -1,4 +1,4 @@
-"""Random draws keyed by what they are for: no global generator, no order of calls.
+"""Random generators keyed by purpose, independent of global state and of the order of calls.
 
 A key such as ``(seed, "augment", iteration)`` always gives the same stream, so that resuming, batching and the number
 of workers change nothing.
@@ -20,28 +20,28 @@ Key = int | str
 
 
 def key_to_seed(*key: Key) -> int:
-    """Fold a key into 63 bits; equal keys give equal seeds on every machine."""
+    """Hash a key to a 63-bit seed; equal keys give equal seeds on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def numpy_generator(*key: Key) -> np.random.Generator:
-    """NumPy generator (PCG64) of a key."""
+    """Create the NumPy generator (PCG64) of a key."""
     return np.random.Generator(np.random.PCG64(key_to_seed(*key)))
 
 
 def torch_generator(*key: Key, device: str | torch.device = "cpu") -> torch.Generator:
-    """Torch generator of a key."""
-    import torch  # stages without a network start faster
+    """Create the torch generator of a key."""
+    import torch  # imported here so that stages without a network start faster
 
     return torch.Generator(device=device).manual_seed(key_to_seed(*key))
 
 
 @contextmanager
 def new_layers(*key: Key) -> Iterator[None]:
-    """Draw the first weights of layers that are made meanwhile from a key; the global generator is left as it was."""
+    """Draw the initial weights of layers that the block creates from a key; the global generator is restored."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key_to_seed(*key))  # the CPU's alone: layers are made there
+        torch.default_generator.manual_seed(key_to_seed(*key))  # the CPU's only: layers are created there
         yield

@@ -1,4 +1,4 @@
-"""Sentences about names and numbers that do not fit."""
+"""Parts of error messages about unknown names and numbers out of range."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name an unknown one may have meant."""
+    """Return a hint at the known key that is closest to an unknown name."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
     return f"the nearest known key is '{close[0]}'" if close else "no key is known here"
 
 
 def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse attributes that lie outside their range, ends included, or are no numbers.
+    """Check that attributes are numbers within their ranges, ends included.
 
     Raises
     ------
     ValueError
-        Naming the first one.
+        If one is not; the message names the first.
     """
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)

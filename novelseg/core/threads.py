@@ -1,4 +1,4 @@
-"""One image, one core: work on single images runs side by side in processes."""
+"""Parallel work on single images: one process per core, one thread per process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ R = TypeVar("R")
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep OpenCV and the linear algebra libraries to one thread: one order of summation, the same bytes everywhere."""
+    """Limit OpenCV and the linear algebra libraries to one thread.
+
+    Sums then have one order, so that results are the same bytes everywhere.
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -33,25 +36,25 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _alone(work: Callable[[T], R], item: T) -> R:
-    """Do the work on one thread; libraries that it has brought in are held too."""
+def _single_threaded(work: Callable[[T], R], item: T) -> R:
+    """Apply a function on one thread; libraries that its module has imported by now are limited too."""
     with one_thread():
         return work(item)
 
 
 class Workers:
-    """Processes that apply functions to single images side by side; with one, everything happens here.
+    """Pool of processes that apply functions to single images; a pool of one works in the calling process.
 
     Parameters
     ----------
     count
-        Number of processes; 0 for one a core.
+        Number of processes; 0 for one per core.
     """
 
     def __init__(self, count: int) -> None:
         self._pool: ProcessPoolExecutor | None = None
         if count < 0:
-            raise InputError(f"--workers is {count}; expected a number of processes, or 0 for one a core")
+            raise InputError(f"--workers is {count}; expected a number of processes, or 0 for one per core")
         if count != 1:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(count or os.cpu_count(), context)
@@ -66,7 +69,7 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable[[T], R], items: list[T], label: str, unit: str) -> Iterator[R]:
-        """Apply a function at the top of a module to every item, in order, and show progress."""
-        held = partial(_alone, work)
-        results = self._pool.map(held, items, chunksize=4) if self._pool else map(held, items)
+        """Apply a module-level function to every item, yield the results in order, and report progress."""
+        limited_work = partial(_single_threaded, work)
+        results = self._pool.map(limited_work, items, chunksize=4) if self._pool else map(limited_work, items)
         yield from track(results, len(items), label, unit)

@@ -1,4 +1,4 @@
-"""What an iteration sees of episodes; keyed by (seed, iteration)."""
+"""Batches of episodes for training, drawn from keys (seed, iteration)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a batch will show, decoded but not yet seen; made ahead of time where images are not resident.
+class Sample:
+    """Decoded images of a batch and the random numbers that its views are rendered with.
+
+    Samples are drawn ahead of time in threads where the images are not resident.
 
     Attributes
     ----------
-    pictures, places
-        Images, and which of them each view is of.
-    draws : (B, N) float64
-        In [0, 1), for each view.
+    pictures, positions
+        Images, and for each view the position of its image among them.
+    draws : (..., N) float64
+        Random numbers of each view, in [0, 1).
     labels
-        Class that each view is about, where it is about one.
+        Class of the object in each view; empty where views are drawn without regard to classes.
     """
 
     pictures: Pictures
-    places: list[int]
+    positions: list[int]
     draws: NDArray[np.float64]
     labels: list[int]
 
@@ -46,10 +48,10 @@ class BatchSource(Protocol):
     bank: Bank
 
     def draw(self, iteration: int, rank: int, world: int) -> Any:
-        """Choose, and decode what is not resident, for number ``rank`` of ``world`` processes."""
+        """Draw the sample of process ``rank`` of ``world``; decode the images that are not resident."""
 
-    def show(self, drawn: Any) -> Batch:
-        """Make the batch of what was drawn."""
+    def render(self, sample: Any) -> Batch:
+        """Render the views of a sample on the device."""
 
 
 BatchMaker = Callable[[torch.device], BatchSource]
@@ -62,11 +64,11 @@ class ViewGeometry:
     Attributes
     ----------
     geometry
-        ``resize``: the whole image; ``crop``: a window of it at its own scale.
+        ``resize`` for the whole image, ``crop`` for a window of it at its own scale.
     size
         Side of the square, px.
     flip
-        Chance of mirroring, in [0, 1].
+        Probability of mirroring, in [0, 1].
     """
 
     geometry: str
@@ -75,50 +77,52 @@ class ViewGeometry:
 
 
 class EpisodeBatches:
-    """Support–query pairs, flipped at most (A2, A7), or objects alone where the sampler gives no supports.
+    """Batches of support–query episodes, augmented by mirroring only (A2, A7).
+
+    With a sampler of 0 shots, a batch holds single images of objects.
 
     Parameters
     ----------
     bank
         Decoded images.
     sampler
-        Draws an episode.
+        Sampler of the episodes.
     geometry
         How an image becomes a square.
     count
-        Episodes of an iteration.
+        Episodes per iteration.
     key
-        Seed and purpose.
+        Seed and purpose of the random numbers.
     """
 
     def __init__(self, bank: Bank, sampler: EpisodeSampler, geometry: ViewGeometry, count: int, *key: Key) -> None:
         self.bank, self._sampler, self._geometry, self.count, self._key = bank, sampler, geometry, count, key
 
-    def draw(self, iteration: int, rank: int, world: int) -> Drawn:
-        """Episodes number rank, rank + world, … of an iteration; supports first, the query last."""
+    def draw(self, iteration: int, rank: int, world: int) -> Sample:
+        """Draw the episodes rank, rank + world, … of an iteration; in each, supports come first and the query last."""
         images: list[int] = []
         labels: list[int] = []
         draws = []
         for number in range(rank, self.count, world):
             rng = numpy_generator(*self._key, iteration, number)
             episode = self._sampler.draw(rng)
-            shown = [*episode.supports, episode.query]
-            images += shown
-            labels += [episode.label] * len(shown)
-            draws.append(rng.random((len(shown), 5)))
-        return Drawn(*self.bank.take(images), np.stack(draws), labels)
+            members = [*episode.supports, episode.query]
+            images += members
+            labels += [episode.label] * len(members)
+            draws.append(rng.random((len(members), 5)))
+        return Sample(*self.bank.take(images), np.stack(draws), labels)
 
-    def show(self, drawn: Drawn) -> Batch:
-        """Images (E, K + 1, 3, S, S) and masks (E, K + 1, S, S)."""
+    def render(self, sample: Sample) -> Batch:
+        """Render the images (E, K + 1, 3, S, S) and masks (E, K + 1, S, S) of a sample."""
         device, size = self.bank.device, self._geometry.size
-        shape = drawn.draws.shape[:2]
-        draws = torch.from_numpy(drawn.draws).flatten(0, 1).to(device, non_blocking=True)
+        shape = sample.draws.shape[:2]
+        draws = torch.from_numpy(sample.draws).flatten(0, 1).to(device, non_blocking=True)
         mirrored = draws[:, 0] < self._geometry.flip
         if self._geometry.geometry == "resize":
-            views = squares(drawn.pictures, drawn.places, mirrored, size)
-        else:  # a window without the object teaches nothing
-            views = windows(drawn.pictures, drawn.places, mirrored, draws[:, 1:], size, around=drawn.labels)
-        images, maps = gather(drawn.pictures, views, size)
-        wanted = torch.tensor(drawn.labels, dtype=torch.uint8).to(device, non_blocking=True)[:, None, None]
-        masks = (maps[:, 0] == wanted).to(torch.uint8).masked_fill(maps[:, 0] == VOID, VOID)
+            views = squares(sample.pictures, sample.positions, mirrored, size)
+        else:  # each window holds at least one pixel of the object
+            views = windows(sample.pictures, sample.positions, mirrored, draws[:, 1:], size, around=sample.labels)
+        images, maps = gather(sample.pictures, views, size)
+        labels = torch.tensor(sample.labels, dtype=torch.uint8).to(device, non_blocking=True)[:, None, None]
+        masks = (maps[:, 0] == labels).to(torch.uint8).masked_fill(maps[:, 0] == VOID, VOID)
         return {"images": images.unflatten(0, shape), "masks": masks.unflatten(0, shape)}

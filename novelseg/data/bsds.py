@@ -1,7 +1,8 @@
-"""Reader of BSDS500: images, and for each the label maps that several people drew.
+"""Reader of BSDS500: images, each with the label maps that several annotators drew.
 
-Two layouts: the official one (``images/SPLIT/ID.jpg``, ``groundTruth/SPLIT/ID.mat``, also below ``BSDS500/data``), and
-``SPLIT/images/ID.jpg`` with ``SPLIT/segmentations/ID.npz`` (array ``segmentation``, annotators × height × width).
+Two layouts are read: the official one (``images/SPLIT/ID.jpg``, ``groundTruth/SPLIT/ID.mat``, also below
+``BSDS500/data``), and ``SPLIT/images/ID.jpg`` with ``SPLIT/segmentations/ID.npz`` (array ``segmentation``,
+annotators × height × width).
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Paths of one image and of its annotations."""
+class Annotation:
+    """Paths of one image and of the file with its annotations."""
 
     name: str
     image: Path
     truth: Path
 
 
-def find(root: Path, split: str) -> list[Drawn]:
-    """All images of a split, by name.
+def find(root: Path, split: str) -> list[Annotation]:
+    """List the annotated images of a split, ordered by name.
 
     Raises
     ------
     InputError
-        If the split is unknown or absent, or an image has no annotations.
+        If the split is unknown or absent, or an image has no annotation file.
     """
     if split not in SPLITS:
         raise InputError(f"split '{split}': expected one of {', '.join(SPLITS)}")
@@ -51,29 +52,31 @@ def find(root: Path, split: str) -> list[Drawn]:
             "(images/SPLIT, groundTruth/SPLIT) or SPLIT/images and SPLIT/segmentations"
         )
     images, truths, suffix = folders
-    found = [Drawn(image.stem, image, truths / f"{image.stem}{suffix}") for image in sorted(images.glob("*.jpg"))]
-    if not found:
-        raise InputError(f"{images}: holds no .jpg image; restore the data set")
-    for item in found:
+    annotations = [
+        Annotation(image.stem, image, truths / f"{image.stem}{suffix}") for image in sorted(images.glob("*.jpg"))
+    ]
+    if not annotations:
+        raise InputError(f"{images}: contains no .jpg image; restore the data set")
+    for item in annotations:
         if not item.truth.exists():
-            raise InputError(f"{item.truth}: no such file, though {item.image.name} is there; restore the data set")
-    return found
+            raise InputError(f"{item.truth}: no such file, although {item.image.name} exists; restore the data set")
+    return annotations
 
 
-def read(item: Drawn) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
-    """Image and annotations.
+def read(item: Annotation) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
+    """Read an image and its annotations.
 
     Returns
     -------
     image : (H, W, 3) uint8
         RGB.
     truths : list of (H, W) int64
-        Label maps, one an annotator, each numbered 0…R−1 without gaps.
+        One label map per annotator, each numbered 0…R−1 without gaps.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or the annotations are no label maps of the image's size.
+        If a file cannot be read, or the annotations are not label maps of the image's size.
     """
     image = read_image(item)
     with readable(item.truth):
@@ -85,13 +88,15 @@ def read(item: Drawn) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
                 maps = list(file["segmentation"])
     wrong = [part for part in maps if part.dtype.kind not in "iu" or part.shape != image.shape[:2]]
     if wrong or not maps:
-        found = f"{wrong[0].dtype} of shape {wrong[0].shape}" if wrong else "no annotation"
-        raise InputError(f"{item.truth}: holds {found}; expected integers of shape {image.shape[:2]}; restore the file")
+        content = f"{wrong[0].dtype} of shape {wrong[0].shape}" if wrong else "no annotation"
+        raise InputError(
+            f"{item.truth}: contains {content}; expected integers of shape {image.shape[:2]}; restore the file"
+        )
     return image, [np.unique(part, return_inverse=True)[1].reshape(part.shape).astype(np.int64) for part in maps]
 
 
-def read_image(item: Drawn) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB."""
+def read_image(item: Annotation) -> NDArray[np.uint8]:
+    """Read an image as RGB, (H, W, 3)."""
     try:
         with Image.open(item.image) as image:
             return np.array(image.convert("RGB"))

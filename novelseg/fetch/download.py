@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import FULL
+from novelseg.core.files import DISK_FULL
 from novelseg.core.progress import MB, say, track_bytes
 
 CHUNK = 1 << 20
@@ -221,7 +221,7 @@ def _disk_full_as_input_error(part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in DISK_FULL):
             raise InputError(
                 f"{part}: no space left on device; make room and run the same command again, which goes on from here"
             ) from None

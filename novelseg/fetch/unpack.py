@@ -120,7 +120,7 @@ def unpack(archive: Path, target: Path, places: Mapping[str, str]) -> int:
     seen: set[str] = set()
     found: set[str] = set()
     try:
-        with whole_folder(target, settle=False) as scratch, _opened(archive) as members:
+        with whole_folder(target, sync=False) as scratch, _opened(archive) as members:
             for member in members:
                 parts = PurePosixPath(member.name).parts
                 if member.name.startswith("/") or ".." in parts or "\\" in member.name:

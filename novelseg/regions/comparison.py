@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
 from novelseg.core.threads import Workers, one_thread
-from novelseg.data.bsds import Drawn, read
+from novelseg.data.bsds import Annotation, read
 from novelseg.regions import ucm
 from novelseg.regions.contours import contours, lab_planes, strength
 from novelseg.regions.hierarchy import Hierarchy, as_basins, cut, regions_at
@@ -113,7 +113,7 @@ class Scored:
 class Job:
     """What a process needs to score an image."""
 
-    item: Drawn
+    item: Annotation
     model: ucm.Model
     tau: float
 
@@ -184,7 +184,7 @@ def _row(name: str, scores: Sequence[Scored]) -> dict[str, object]:
     return row
 
 
-def compare(items: list[Drawn], model: ucm.Model, tau: float, workers: Workers) -> pd.DataFrame:
+def compare(items: list[Annotation], model: ucm.Model, tau: float, workers: Workers) -> pd.DataFrame:
     """Score every method on annotated images, a row each, and the annotators against each other.
 
     ``human`` counts each annotator as a method of its own: its ODS and OIS are the same.

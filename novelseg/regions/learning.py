@@ -15,7 +15,7 @@ from torch import Tensor
 from novelseg.core.progress import say
 from novelseg.core.random import numpy_generator, torch_generator
 from novelseg.core.threads import Workers
-from novelseg.data.bsds import Drawn, read, read_image
+from novelseg.data.bsds import Annotation, read, read_image
 from novelseg.regions.contours import RESPONSES, WORDS, lab_planes, texture
 from novelseg.regions.hierarchy import Hierarchy, as_basins, regions_at
 from novelseg.regions.partitions import boundary
@@ -53,14 +53,14 @@ class Arcs:
     length: NDArray[np.float32]
 
 
-def _descriptors(job: tuple[Drawn, int]) -> NDArray[np.float32]:
+def _descriptors(job: tuple[Annotation, int]) -> NDArray[np.float32]:
     item, seed = job
     found = texture(lab_planes(read_image(item))[0]).reshape(RESPONSES, -1).T
     chosen = numpy_generator(seed, "textons", item.name).choice(len(found), min(SAMPLES, len(found)), replace=False)
     return found[np.sort(chosen)]
 
 
-def fit_textons(items: list[Drawn], seed: int, workers: Workers) -> NDArray[np.float32]:
+def fit_textons(items: list[Annotation], seed: int, workers: Workers) -> NDArray[np.float32]:
     """Cluster texture descriptors, (32, 10)."""
     sample = np.concatenate(list(workers.map(_descriptors, [(item, seed) for item in items], "textons", "image")))
     faiss.omp_set_num_threads(1)
@@ -69,7 +69,7 @@ def fit_textons(items: list[Drawn], seed: int, workers: Workers) -> NDArray[np.f
     return np.asarray(run.centroids, np.float32)
 
 
-def _measured(job: tuple[Drawn, bool, NDArray[np.float32]]) -> Annotated:
+def _measured(job: tuple[Annotation, bool, NDArray[np.float32]]) -> Annotated:
     item, mirrored, textons = job
     image, truths = read(item)
     if mirrored:
@@ -160,7 +160,7 @@ def _raw_levels() -> Floats:
     return np.concatenate([*parts, len(CUTS) + np.linspace(0, 1, 41)])
 
 
-def _lengths(job: tuple[Drawn, Model]) -> Floats:
+def _lengths(job: tuple[Annotation, Model]) -> Floats:
     """Boundary length of one image's cuts at the raw levels, px."""
     item, model = job
     basins, evidence = basins_of(read_image(item), model.textons)
@@ -195,7 +195,7 @@ def level_table(raw: Floats, ours: Floats, at: Floats, length: Floats) -> Floats
     return np.stack([np.maximum.accumulate(levels), strengths])
 
 
-def learn(items: list[Drawn], at: Floats, length: Floats, seed: int, workers: Workers) -> Model:
+def learn(items: list[Annotation], at: Floats, length: Floats, seed: int, workers: Workers) -> Model:
     """Learn textons, networks and scale from annotated images; each image is also used mirrored."""
     textons = fit_textons(items, seed, workers)
     jobs = [(item, mirrored, textons) for mirrored in (False, True) for item in items]

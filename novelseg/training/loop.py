@@ -128,10 +128,10 @@ def learning_rate(params: Schedule, iteration: int) -> float:
 
 def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:
     """Batches in order; where images are not resident, those of the next iterations are decoded meanwhile."""
-    for drawn in ahead(
+    for sample in ahead(
         lambda number: source.draw(number, rank, world), iterations, 0 if source.bank.resident else AHEAD
     ):
-        yield source.show(drawn)
+        yield source.render(sample)
 
 
 def compile_parts(learner: nn.Module) -> None:

@@ -74,6 +74,8 @@ def run(
         raise InputError(f"--study is '{study}'; expected one of {', '.join(STUDIES)}")
     if min(shot, episodes) < 1:
         raise InputError(f"--shot is {shot}, --episodes {episodes}; expected at least one of each")
+    if batch < 0:
+        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
     numbers = _numbers(grid, study)
     use_threads(threads)
     data = read_index(index)

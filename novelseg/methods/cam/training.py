@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from novelseg.core.random import key_to_seed
-from novelseg.data.batches import Batch, Drawn, EpisodeBatches
+from novelseg.data.batches import Batch, EpisodeBatches, Sample
 from novelseg.methods.cam.equations import classification_loss, masked
 from novelseg.methods.cam.network import UPSCALE, CamNetwork
 from novelseg.methods.losses import stack_losses, upsampled_cross_entropy
@@ -16,11 +16,11 @@ from novelseg.ops.draws import to_keys
 
 
 @dataclass(frozen=True)
-class DrawnBoth:
+class CamSample:
     """Objects, and pairs once the classifier's first iterations are over, with the keys of shuffled maps."""
 
-    objects: Drawn
-    pairs: Drawn | None
+    objects: Sample
+    pairs: Sample | None
     keys: list[int]
 
 
@@ -52,24 +52,24 @@ class CamBatches:
         self._classifier_iterations, self._seed = classifier_iterations, seed
         self._channel = {label: channel for channel, label in enumerate(known)}
 
-    def draw(self, iteration: int, rank: int, world: int) -> DrawnBoth:
+    def draw(self, iteration: int, rank: int, world: int) -> CamSample:
         """Choose the objects and pairs of an iteration."""
         first = iteration < self._classifier_iterations
         seeds = [key_to_seed(self._seed, "shuffle", iteration, n) for n in range(self._pairs.count)]
         pairs = None if first else self._pairs.draw(iteration, rank, world)
-        return DrawnBoth(self._objects.draw(iteration, rank, world), pairs, seeds[rank::world])
+        return CamSample(self._objects.draw(iteration, rank, world), pairs, seeds[rank::world])
 
-    def show(self, drawn: DrawnBoth) -> Batch:
+    def render(self, sample: CamSample) -> Batch:
         """``objects`` (B, 1, 3, S, S), their masks and channels; ``images``, ``masks`` of pairs, supports first."""
-        objects, device = self._objects.show(drawn.objects), self.bank.device
-        channels = torch.tensor([self._channel[label] for label in drawn.objects.labels])
+        objects, device = self._objects.render(sample.objects), self.bank.device
+        channels = torch.tensor([self._channel[label] for label in sample.objects.labels])
         batch: dict[str, Tensor] = {
             "objects": objects["images"],
             "object_masks": objects["masks"],
             "object_labels": channels.to(device, non_blocking=True),
         }
-        if drawn.pairs is not None:
-            batch |= {**self._pairs.show(drawn.pairs), "keys": to_keys(drawn.keys, device)}
+        if sample.pairs is not None:
+            batch |= {**self._pairs.render(sample.pairs), "keys": to_keys(sample.keys, device)}
         return batch
 
 

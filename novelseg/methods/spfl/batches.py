@@ -7,7 +7,7 @@ import torch
 
 from novelseg.core.random import numpy_generator, torch_generator
 from novelseg.data.bank import Bank
-from novelseg.data.batches import Batch, Drawn, EpisodeBatches
+from novelseg.data.batches import Batch, EpisodeBatches, Sample
 from novelseg.methods.spfl import augment
 from novelseg.methods.spfl.augment import Augmentation
 from novelseg.ops.geometry import gather, windows
@@ -36,7 +36,7 @@ class PseudoLabelBatches:
         self.bank, self._images, self._augmentation = bank, images, augmentation
         self._size, self._count, self._seed = size, count, seed
 
-    def draw(self, iteration: int, rank: int, world: int) -> Drawn:
+    def draw(self, iteration: int, rank: int, world: int) -> Sample:
         """Images number rank, rank + world, … of an iteration."""
         chosen, draws = [], []
         for number in range(rank, self._count, world):
@@ -44,15 +44,15 @@ class PseudoLabelBatches:
             chosen.append(self._images[int(rng.integers(len(self._images)))])
             draws.append(rng.random(5))
         strong = torch.rand((self._count, augment.DRAWS), generator=torch_generator(self._seed, "strong", iteration))
-        drawn = np.concatenate([np.stack(draws), strong[rank::world].double().numpy()], axis=1)
-        return Drawn(*self.bank.take(chosen), drawn, [])
+        numbers = np.concatenate([np.stack(draws), strong[rank::world].double().numpy()], axis=1)
+        return Sample(*self.bank.take(chosen), numbers, [])
 
-    def show(self, drawn: Drawn) -> Batch:
+    def render(self, sample: Sample) -> Batch:
         """Extra images (B, 3, S, S) and labels (B, 3, S, S)."""
-        draws = torch.from_numpy(drawn.draws).to(self.bank.device, non_blocking=True)
+        draws = torch.from_numpy(sample.draws).to(self.bank.device, non_blocking=True)
         mirrored, (low, high) = draws[:, 0] < self._augmentation.flip, self._augmentation.scales
-        views = windows(drawn.pictures, drawn.places, mirrored, draws[:, 1:5], self._size, scales=(low, high))
-        images, maps = gather(drawn.pictures, views, self._size)
+        views = windows(sample.pictures, sample.positions, mirrored, draws[:, 1:5], self._size, scales=(low, high))
+        images, maps = gather(sample.pictures, views, self._size)
         extra, labels = augment.strong(images, maps[:, 1:], draws[:, 5:], self._augmentation)
         return {"extra": extra, "labels": labels}
 
@@ -63,10 +63,10 @@ class JointBatches:
     def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
         self.bank, self._episodes, self._extra = episodes.bank, episodes, extra
 
-    def draw(self, iteration: int, rank: int, world: int) -> tuple[Drawn, Drawn]:
+    def draw(self, iteration: int, rank: int, world: int) -> tuple[Sample, Sample]:
         """Choose the episodes and the extra images of an iteration."""
         return self._episodes.draw(iteration, rank, world), self._extra.draw(iteration, rank, world)
 
-    def show(self, drawn: tuple[Drawn, Drawn]) -> Batch:
+    def render(self, sample: tuple[Sample, Sample]) -> Batch:
         """Episodes and strongly augmented images."""
-        return {**self._episodes.show(drawn[0]), **self._extra.show(drawn[1])}
+        return {**self._episodes.render(sample[0]), **self._extra.render(sample[1])}

@@ -1,4 +1,4 @@
-"""Region corpora and prototypes as they are read from artifacts, a shard at a time."""
+"""Region corpora as they are read from artifacts, a shard at a time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from novelseg.core.errors import InputError
 from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
-from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 from novelseg.methods.spfl.clustering import Corpus
 
 NAMES = {"bg": "background-region", "fg": "foreground-object"}
@@ -38,18 +35,3 @@ def read_corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
                 yield file[f"{side}/vectors"][:]
 
     return Corpus(NAMES[side], count, blocks), encoders.pop()
-
-
-def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Foreground and background centres of each level."""
-    with hdf5.opened(path, PROTOTYPES) as file:
-        hdf5.require(path, file, "fold", fold)
-        if hdf5.attribute(file, "encoder") != encoder:
-            raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
-        return [
-            (
-                torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
-                torch.from_numpy(file[f"bg/level{level}/centres"][:]).to(device),
-            )
-            for level in LEVELS
-        ]
