@@ -1,11 +1,12 @@
-"""Networks + episode lists → one row per episode and variant, for a fold and shot (A8, A9).
+"""Score all variants on the episode lists of a fold and shot (A8, A9).
 
 Reads
-    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the pretrained weights, the Baseline, the jointly
-    trained encoder and, where they were trained, the single-level one and the network of the CAM prior.
+    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the weights of the pretrained encoder, of the
+    Baseline, of the jointly trained encoder and, if the plan has them, of the single-level encoder and of the CAM
+    prior's network.
 Writes
-    a folder: ``rows.parquet`` (pixel counts), ``examples.h5`` (pictures for the report), ``about.json`` (classes,
-    parameters, where everything came from).
+    a folder: ``rows.parquet`` (pixel counts, one row per episode and variant), ``examples.h5`` (pictures for the
+    report), ``about.json`` (classes, parameters, origin of the weights).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from novelseg.core.files import whole_folder
 from novelseg.core.options import Help
 from novelseg.data.index import ATTRIBUTES, Index, read_index
 from novelseg.data.store import ImageStore
-from novelseg.evaluation.evaluate import Scored, evaluate, example_arrays
+from novelseg.evaluation.evaluate import EvaluationResult, evaluate, example_arrays
 from novelseg.evaluation.lists import read_cases
 from novelseg.evaluation.networks import EvaluationSettings, Networks, cam_protocol
 from novelseg.formats import hdf5, tables
@@ -44,7 +45,7 @@ from stages.provenance.digests import digest_once
 def _networks(
     encoder: EncoderParams, weights: Path, trained: dict[str, Path], cam: Path | None, fold: int, base: list[str]
 ) -> Networks:
-    """All networks; the pretrained one takes scale and precision from the Baseline."""
+    """Load all networks; the pretrained one uses the Baseline's scale and precision."""
     loaded = {name: load_encoder(path, fold, base) for name, path in trained.items()}
     pretrained = pretrained_backbone(encoder.spec, weights).eval().requires_grad_(False)
     encoders = {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
@@ -73,9 +74,9 @@ def run(
     memory_mb: MemoryMb = 0,
     batch: Batch = 0,
 ) -> None:
-    """Evaluate all variants on the same episodes, in one pass per network."""
+    """Evaluate all variants on the same episodes with one pass per network."""
     if batch < 0:
-        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
+        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for as many as fit")
     use_threads(threads)
     data = read_index(index)
     cases = read_cases(episodes, data, fold, shot)
@@ -89,7 +90,7 @@ def run(
     )
     resolution = networks.resolution()
     with ImageStore(images, data) as store:
-        scored = evaluate(
+        result = evaluate(
             networks,
             cases,
             data,
@@ -105,7 +106,7 @@ def run(
         for name, path in {"pretrained": weights, **trained, **({CAM: cam} if cam else {})}.items()
     }
     about = {
-        **_about(data, fold, scored, networks, settings),
+        **_about(data, fold, result, networks, settings),
         **{"fold": fold, "shot": shot, "weights": digests, "srofb": srofb.model_dump()},
         "self_support": self_support.model_dump(),
         "protocol": {
@@ -115,23 +116,26 @@ def run(
             "weights": digests["pretrained"],
         },
     }
-    attrs = {"fold": fold, "shot": shot, "variants": scored.variants}
+    attrs = {"fold": fold, "shot": shot, "variants": result.variants}
     with whole_folder(out) as scratch:
-        tables.write(scratch / ROWS, RESULTS, scored.rows)
-        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, example_arrays(scored, data), attrs)
+        tables.write(scratch / ROWS, RESULTS, result.rows)
+        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, example_arrays(result, data), attrs)
         (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
 
 
 def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
+    """Describe how the CAM prior was tested; empty where it was not."""
     if networks.cam is None:
         return ""
     network, record = networks.cam
     return cam_protocol(record, network.encoder.level, settings)
 
 
-def _about(data: Index, fold: int, scored: Scored, networks: Networks, settings: EvaluationSettings) -> dict[str, Any]:
-    """What lies beside the rows: classes, parameters, how the networks were trained."""
-    labels = sorted({int(label) for label in scored.rows["class"].unique()})
+def _about(
+    data: Index, fold: int, result: EvaluationResult, networks: Networks, settings: EvaluationSettings
+) -> dict[str, Any]:
+    """Describe the rows: their classes, the parameters, and how the networks were trained."""
+    labels = sorted({int(label) for label in result.rows["class"].unique()})
     records = {name: record for name, (_, record) in networks.encoders.items() if name != "pretrained"}
     training = {name: to_json(record) for name, record in records.items()}
     if networks.cam:
@@ -140,6 +144,6 @@ def _about(data: Index, fold: int, scored: Scored, networks: Networks, settings:
     return {
         "classes": {str(label): data.classes[label - 1] for label in labels},
         "unscored": [data.classes[label - 1] for label in data.novel(fold).tolist() if label not in labels],
-        "parameters": {name: parameters[name] for name in scored.variants},
+        "parameters": {name: parameters[name] for name in result.variants},
         "training": training,
     }

@@ -142,7 +142,7 @@ def test_more_clusters_than_the_corpus(project: Project, tmp_path: Path, capsys:
     features = [project.path(f"features/fold0/{shard}.h5") for shard in range(2)]
     here = Project(params.parent, project.weights)
     told = ends(here, capsys, tmp_path / "p.h5", "prototypes", "--features", *features, "--fold", 0)
-    assert "asks for 120 clusters, but the foreground-object corpus has" in told
+    assert "starts with 120 clusters, but the foreground-object corpus has" in told
 
 
 def test_a_class_with_too_few_images(images_only: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_prototypes_of_another_encoder(project: Project, tmp_path: Path, capsys:
         *("--fold", "0", "--out", str(out)),
     ]
     assert main(told) == 2
-    assert "made with another encoder than the one given" in capsys.readouterr().err
+    assert "computed with another encoder than the one given" in capsys.readouterr().err
     assert not out.exists()
 
 
