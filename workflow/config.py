@@ -141,7 +141,8 @@ def _check_across(config: Config, source: Path) -> None:
     count = len(images["classes"]) or (len(VOC) if images["source"] == "voc" else 0)
     if count % folds:
         raise InputError(
-            f"{source}: index.folds is {folds}, but {count} classes do not divide into it evenly; choose a divisor"
+            f"{source}: index.folds is {folds}, but {count} classes do not divide evenly into {folds} folds; "
+            f"choose a divisor of {count}"
         )
     hierarchies = config.values("hierarchies")
     for method, key in (("ucm", "weights"), ("precomputed", "maps")):
