@@ -101,7 +101,7 @@ def test_label_out_of_range(raw: Raw, capsys: pytest.CaptureFixture[str]) -> Non
     with Image.open(raw.image(0)) as image:
         size = (image.height, image.width)
     Image.fromarray(np.full(size, 21, np.uint8)).save(raw.mask(0))
-    refused(raw, capsys, "label 21 found; expected 0…20 and 255")
+    refused(raw, capsys, "contains the label 21; expected 0…20 and 255")
 
 
 def test_several_faults_are_counted(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:

@@ -245,7 +245,7 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content["images"].append(7), "image 7: id is None"),
     (lambda content: content.pop("annotations"), "the list 'annotations' is missing"),
     (lambda content: content["categories"].pop(), "its categories differ from those of instances_train2014.json"),
-    (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, as of another category"),
+    (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, which another category has"),
     (lambda content: content["categories"].append({"id": 9, "name": "car"}), "name is 'car'; expected a unique text"),
     (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
     (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
@@ -301,7 +301,7 @@ def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys
     project = Project(tmp_path, tmp_path / "none")
     write_values(project.params, tiny_values(images=images))
     assert project.run("images", "--root", coco, "--shard", 0, "--out", tmp_path / "0.h5") == 0
-    assert "images 0: 1 objects leave no pixel" in capsys.readouterr().err
+    assert "images 0: 1 objects have no visible pixel" in capsys.readouterr().err
 
 
 def test_missing_annotations(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

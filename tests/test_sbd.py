@@ -93,7 +93,7 @@ def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -
         ("nothing", "scene00007.mat: the mask is 0×0 px, its image scene00007.jpg"),
         ("flat", "scene00007.mat: contains float64 of shape (1, 1); expected one class number per pixel"),
         ("size", "scene00007.mat: the mask is 5×4 px, its image scene00007.jpg"),
-        ("label", "scene00007.mat: label 21 found; expected 0…20 and 255"),
+        ("label", "scene00007.mat: contains the label 21; expected 0…20 and 255"),
         ("missing", "scene00007.mat: no such file; restore the data set"),
         ("no list", "val.txt: no such list; restore SBD"),
         ("no folder", "contains no folder cls; set images.sbd"),

@@ -128,7 +128,7 @@ class Coco:
                 if key == "categories":
                     number = _integer(entry, "id", 1)
                     if number in categories:
-                        raise ValueError(f"id is {number}, as of another category; expected unique ids")
+                        raise ValueError(f"id is {number}, which another category has; expected unique ids")
                     name = entry.get("name")
                     if not isinstance(name, str) or not name or name in categories.values():
                         raise ValueError(f"name is {name!r}; expected a unique text")
@@ -154,13 +154,13 @@ class Coco:
         unknown = [name for name in chosen if name not in names]
         if unknown:
             raise InputError(
-                f"images.classes names '{unknown[0]}', which is no category of {self._paths[0]}; "
+                f"images.classes names '{unknown[0]}', which is not a category of {self._paths[0]}; "
                 f"{nearest(unknown[0], names)}"
             )
         labels = {name: label for label, name in enumerate(chosen or names, 1)}
         if not 0 < len(labels) < VOID:
             raise InputError(
-                f"{self._paths[0]}: {len(labels)} categories; expected 1…{VOID - 1}; list those to read in "
+                f"{self._paths[0]}: has {len(labels)} categories; expected 1…{VOID - 1}; list those to read in "
                 "images.classes"
             )
         return {number: labels.get(name, 0) for number, name in categories.items()}

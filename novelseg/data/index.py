@@ -54,7 +54,7 @@ class Index:
         Raises
         ------
         InputError
-            If the fold does not exist or is matching out.
+            If the fold does not exist or is held out.
         """
         if not 0 <= fold < self.folds:
             raise InputError(

@@ -57,7 +57,7 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
     except (OSError, SyntaxError, ValueError, EOFError, TokenError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable label map ({error}); make it again") from None
     if labels.dtype.kind not in "iu" or labels.ndim != 2:
-        raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}; expected one integer per pixel")
+        raise InputError(f"{path}: contains {labels.dtype} of shape {labels.shape}; expected one integer per pixel")
     if labels.shape != size:
         raise InputError(
             f"{path}: the map is {labels.shape[1]}×{labels.shape[0]} px, its image {size[1]}×{size[0]}; make them equal"

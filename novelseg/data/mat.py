@@ -1,4 +1,4 @@
-"""Errors of MATLAB files, the format of the annotations of BSDS500 and SBD."""
+"""Error handling for MATLAB files, the format of the annotations of BSDS500 and SBD."""
 
 from __future__ import annotations
 

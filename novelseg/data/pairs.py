@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Content of an image file that decodes completely and has one possible reading."""
+    """A checked image file: it decodes completely, and its mode and orientation are unambiguous."""
 
     path: Path
     data: NDArray[np.uint8]  # bytes
@@ -83,7 +83,7 @@ class Reader(Protocol):
 
     @property
     def entries(self) -> list[Entry]:
-        """All images of both lists, in order."""
+        """Entries of the training list, then those of the validation list."""
 
     def read(self, entry: Entry) -> Pair:
         """Read one image and its mask; raise :class:`InputError` if either is faulty."""
@@ -225,7 +225,7 @@ def _pair(
     counts = np.bincount(labels.reshape(-1), minlength=256)
     wrong = np.flatnonzero(counts[classes + 1 : VOID]) + classes + 1
     if wrong.size:
-        raise InputError(f"{where}: label {wrong[0]} found; expected 0…{classes} and 255")
+        raise InputError(f"{where}: contains the label {wrong[0]}; expected 0…{classes} and 255; correct the mask")
     pixels = counts[: classes + 1].astype(np.int64)
     return Pair(entry, image.height, image.width, pixels, int(counts[VOID]), image.data, mask)
 

@@ -1,4 +1,7 @@
-"""Reader of SBD (Semantic Boundaries Dataset): class masks of 11,355 VOC images, as MATLAB files without void."""
+"""Reader of SBD (Semantic Boundaries Dataset): class masks of 11,355 VOC images in MATLAB files.
+
+The masks have no void borders.
+"""
 
 from __future__ import annotations
 

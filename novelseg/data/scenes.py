@@ -320,7 +320,7 @@ def draw(
     kinds
         Classes of objects.
     chosen
-        Positions in ``kinds`` of the objects, which are drawn one over the other.
+        Position in ``kinds`` of each object; later objects are drawn over earlier ones.
     height, width
         Size, px.
     radii

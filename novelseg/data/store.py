@@ -91,7 +91,7 @@ class ImageStore(_Shards):
         return read_mask(self.files[self._index.shard[image]], int(self._index.row[image]))
 
     def with_mask(self, image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return an image, and its mask as the only one of its label maps, (1, H, W)."""
+        """Return an image, and its mask as a stack of one label map, (1, H, W)."""
         return self.image(image), self.mask(image)[None]
 
 

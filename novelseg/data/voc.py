@@ -1,6 +1,6 @@
 """Reader of the VOC layout: ``JPEGImages``, ``SegmentationClass`` (index PNG, 255 void), ``ImageSets/Segmentation``.
 
-If SBD is given, its masks serve images without a mask in VOC, and the two usual larger training lists are generated.
+If SBD is given, images without a mask in VOC get that of SBD, and the two usual larger training lists are generated.
 """
 
 from __future__ import annotations

@@ -203,8 +203,8 @@ def episodes_browser(data: Index, store: ImageStore, evaluations: list[Evaluatio
     return Browser(
         "episodes",
         "Episodes",
-        "The first episodes of the first seed: supports, query, ground truth, the confident query cells from which the "
-        "classifier learned, if any, and the prediction of every variant with its IoU in the episode.",
+        "The first episodes of the first seed: supports, query, ground truth, the query cells that the classifier (if "
+        "there is one) learned from, and the prediction of every variant with its IoU in the episode.",
         cards,
         ["class", "fold", "shot"],
         scored,

@@ -117,17 +117,17 @@ class Gallery:
 
     def _read_shard(self, file: h5py.File, region_file: h5py.File, most: int) -> None:
         names = {side: [self._numbers[name] for name in hdf5.texts(file, f"{side}/image")] for side in SIDES}
-        chosen = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
-        self.images |= chosen
+        new_images = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
+        self.images |= new_images
         rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(region_file, "id"))}
-        if missing := chosen - rows.keys():
+        if missing := new_images - rows.keys():
             raise InputError(
                 f"{region_file.filename}: no regions of '{self._index.ids[min(missing)]}', whose features are in "
                 f"{file.filename}; give the shards of regions and features in the same order"
             )
         areas: dict[int, NDArray[np.int64]] = {}
         for side in SIDES:
-            selected = np.array([image in chosen for image in names[side]], bool)
+            selected = np.array([image in new_images for image in names[side]], bool)
             # The rows of an image are consecutive: nothing behind the last selected row is read.
             count = len(selected) - int(selected[::-1].argmax()) if selected.any() else 0
             columns = ("vectors", "region" if side == "bg" else "class", "box", "area")

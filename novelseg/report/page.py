@@ -147,13 +147,13 @@ def render(
         return Markup(template.render(name=name, heads=heads, rows=rows, filters=filters))
 
     class_heads, class_rows = _classes(classes)
-    filled = [browser for browser in browsers if browser.items]
+    nonempty = [browser for browser in browsers if browser.items]
     sections = [("results", "Results"), ("components", "Components"), ("per-class", "Per class"), ("curves", "Curves")]
     return environment.get_template("page.html").render(
         protocol=protocol,
         note=note,
         classes=list(dict.fromkeys(classes["class"])),
-        sections=[*sections, *((browser.name, browser.title) for browser in filled)],
+        sections=[*sections, *((browser.name, browser.title) for browser in nonempty)],
         table=render_table,
         score_head=SCORE_HEADS,
         score_rows=_scores(table),
@@ -162,5 +162,5 @@ def render(
         class_head=class_heads,
         class_rows=class_rows,
         curves=curves,
-        browsers=filled,
+        browsers=nonempty,
     )
