@@ -7,10 +7,8 @@ Writes
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from safetensors.torch import save_file
 from novelseg.backbones.weights import cut_after_layer3, read_state
 from novelseg.core.errors import InputError
 from novelseg.core.files import remove_scratch, whole_file
+from novelseg.core.lock import exclusive
 from novelseg.core.options import Help
 from novelseg.core.progress import say
 from novelseg.core.text import nearest
@@ -27,16 +26,9 @@ from novelseg.fetch.download import digest_fits, download
 from novelseg.fetch.unpack import unpack
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the data folder for one fetch; the kernel lets go of it however the process ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".fetch.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another process is fetching into it; wait for it, or end it") from None
-        yield
+def _alone(out: Path) -> AbstractContextManager[None]:
+    """Hold the data folder for one fetch."""
+    return exclusive(out / ".fetch.lock", f"{out}: another process is fetching into it; wait until it ends, or stop it")
 
 
 def _checked(path: Path, archive: Archive) -> Path:

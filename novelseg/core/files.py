@@ -35,7 +35,7 @@ def disk_full_as_input_error(target: Path) -> Iterator[None]:
 
 def _sync(path: Path) -> None:
     """Wait until a file is on the disk; network file systems report a full disk only then."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 
