@@ -41,7 +41,7 @@ from novelseg.methods.spfl.clustering import _kmeans, nearest, normalise
 from novelseg.methods.spfl.learner import JointLearner, MatchingLearner
 from novelseg.methods.spfl.pseudolabels import pseudo_labels
 from novelseg.methods.srofb.classifier import Cells, Task, classify, parameter_count
-from novelseg.ops.geometry import Pictures, gather, pack, squares, windows
+from novelseg.ops.geometry import PackedImages, gather, pack, squares, windows
 from novelseg.ops.pooling import pool, region_weights
 from novelseg.training.loop import compile_parts
 from stages.params.srofb import SrofbParams
@@ -196,7 +196,7 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
     return lambda: fast()(), lambda: slow()()
 
 
-def _views(pictures: Pictures, draws: Tensor, joint: bool, side: int) -> dict[str, Tensor]:
+def _views(pictures: PackedImages, draws: Tensor, joint: bool, side: int) -> dict[str, Tensor]:
     """Four pairs of images and, in the joint training, the others augmented."""
     mirrored = draws[:, 0] < 0.5
     pairs, labels = gather(pictures, squares(pictures, list(range(8)), mirrored[:8], side), side)

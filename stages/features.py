@@ -24,7 +24,7 @@ from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
 from novelseg.formats.images import IMAGES
 from novelseg.formats.regions import REGIONS
-from novelseg.methods.spfl.corpus import Pooled, corpus_arrays, pool_labels
+from novelseg.methods.spfl.corpus import PooledVectors, corpus_arrays, pool_labels
 from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
 from stages.params.features import Params
 from stages.provenance.digests import digest_once
@@ -48,7 +48,7 @@ def run(
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, record.precision, pick_device(device))
     wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
-    background, objects = dict[int, Pooled](), dict[int, Pooled]()
+    background, objects = dict[int, PooledVectors](), dict[int, PooledVectors]()
     dropped = np.zeros(2, np.int64)
     with hdf5.opened(images, IMAGES) as pictures, hdf5.opened(regions, REGIONS) as cuts:
         names, rows = hdf5.texts(cuts, "id"), cuts["row"][:]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.commands import export
 from tests.engines import new_team
 from tests.makers import SPFL, Project, tiny_values, write_values
 
@@ -66,7 +67,7 @@ def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the tiny experiment."""
     out = tmp_path_factory.mktemp("bundle") / "tiny.safetensors"
     words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
-    assert project.run("export", *words, "--prototypes", project.path("prototypes/fold0.h5"), "--out", out) == 0
+    assert export(project, *words, "--prototypes", project.path("prototypes/fold0.h5"), "--out", out) == 0
     return out
 
 

@@ -16,11 +16,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from novelseg.backbones.resnet import ResNet
-from novelseg.data.scenes import scene, write_voc
-from stages.params.scenes import Scenes
+from novelseg.data.scenes import SceneSettings, scene, write_voc
 from tests.makers import Project, tiny_values, write_values
 
-SCENES = Scenes(seed=0, train=6, val=4, size=48)
+SCENES = SceneSettings(seed=0, train=6, val=4, size=48)
 # Numbers of scenes. VOC's segmentation lists, its main task's, and SBD's two.
 VOC_LISTS = {
     "Segmentation/train": [0, 1, 2],

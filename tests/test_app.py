@@ -17,8 +17,8 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from novelseg import Segmenter
+from novelseg.cli.main import main
 from novelseg.inference.web import is_bound_to_loopback, is_loopback, new_app
-from stages.__main__ import main
 from tests.browser import browsed
 from tests.makers import disc
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from novelseg.data.scenes import write_voc
+from novelseg.core.compute import pick_device
+from novelseg.core.errors import InputError
+from novelseg.data.scenes import SceneSettings, write_voc
 from stages.__main__ import main
-from stages.params.scenes import Scenes
 from tests.makers import ENCODER, Project, tiny_values, write_values
 
-SCENES = Scenes(seed=0, train=4, val=2, size=48)
+SCENES = SceneSettings(seed=0, train=4, val=2, size=48)
 
 
 class Raw:
@@ -141,7 +142,7 @@ def test_more_clusters_than_the_corpus(project: Project, tmp_path: Path, capsys:
     features = [project.path(f"features/fold0/{shard}.h5") for shard in range(2)]
     here = Project(params.parent, project.weights)
     told = ends(here, capsys, tmp_path / "p.h5", "prototypes", "--features", *features, "--fold", 0)
-    assert "asks for 120 clusters, but the foreground-object corpus has" in told
+    assert "starts with 120 clusters, but the foreground-object corpus has" in told
 
 
 def test_a_class_with_too_few_images(images_only: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +199,7 @@ def test_prototypes_of_another_encoder(project: Project, tmp_path: Path, capsys:
         *("--fold", "0", "--out", str(out)),
     ]
     assert main(told) == 2
-    assert "made with another encoder than the one given" in capsys.readouterr().err
+    assert "computed with another encoder than the one given" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -225,7 +226,12 @@ def test_an_unknown_stage_and_an_unknown_device(
     assert main(["feature"]) == 2
     assert "STAGE is one of: images, index" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
-    assert "expected auto, cpu or cuda" in ends(project, capsys, tmp_path / "run", "baseline", *words)
+    with pytest.raises(SystemExit, match="2"):
+        project.run("baseline", *words, "--out", tmp_path / "run")
+    assert "--device: invalid choice: 'tpu' (choose from 'auto', 'cpu', 'cuda')" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="expected auto, cpu or cuda"):
+        pick_device("tpu")
 
 
 @pytest.mark.parametrize(

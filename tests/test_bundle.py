@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from safetensors.torch import load_file, save_file
 from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.data.index import Index, read_index
+from novelseg.formats.record import to_json
 from novelseg.inference.bundle import load_bundle
+from novelseg.methods.variants import RefinerSettings
+from tests.commands import export, novelseg
 from tests.makers import SPFL, Project
 
 
@@ -26,7 +30,8 @@ def index(project: Project) -> Index:
 def test_a_bundle_tells_where_it_comes_from(bundle: Path, project: Project, index: Index) -> None:
     read = load_bundle(bundle)
     assert read.about["classes"] == index.names(index.base(0))
-    assert read.about["encoder"]["stage"] == "train"
+    assert read.record.stage == "train"
+    assert read.about["encoder"] == to_json(read.record)
     assert set(read.about["sources"]) == {"encoder", "index", "prototypes"}
     assert read.prototypes["bg/level1/centres"].shape[0] == 4
     trained = load_file(project.path(SPFL))
@@ -36,34 +41,45 @@ def test_a_bundle_tells_where_it_comes_from(bundle: Path, project: Project, inde
 def test_the_same_bundle_has_the_same_bytes(bundle: Path, project: Project, tmp_path: Path) -> None:
     words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
     words += ["--prototypes", project.path("prototypes/fold0.h5"), "--out", tmp_path / "again.safetensors"]
-    assert project.run("export", *words) == 0
+    assert export(project, *words) == 0
     assert (tmp_path / "again.safetensors").read_bytes() == bundle.read_bytes()
+
+
+def test_without_a_parameter_file_the_papers_settings_are_packed(
+    bundle: Path, project: Project, tmp_path: Path
+) -> None:
+    words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
+    assert novelseg("export", *words, "--out", tmp_path / "b.safetensors") == 0
+    assert load_bundle(tmp_path / "b.safetensors").refiners == RefinerSettings()
+    assert load_bundle(bundle).refiners.srofb.hidden == 16  # of the tiny experiment
 
 
 def test_records_of_everything_that_led_to_a_bundle_are_packed(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    project = Project(shutil.copytree(project.root, tmp_path / "own"), project.weights)
     monkeypatch.chdir(project.root)
     for shard in range(2):
         words = ["--shard", shard, "--out", f"artifacts/images/{shard}.h5"]
         assert project.run("images", *words, "--record", tmp_path / f"records/images/{shard}.json") == 0
     index = ["--images", "artifacts/images/0.h5", "artifacts/images/1.h5", "--out", "artifacts/index/index.h5"]
     assert project.run("index", *index, "--record", tmp_path / "records/index.json") == 0
-    export = ["--index", "artifacts/index/index.h5", "--provenance", tmp_path / "records"]
     encoder = project.path("baseline/fold0/1shot/weights.safetensors")
+    words = ["--encoder", encoder, "--index", "artifacts/index/index.h5"]
+    words += ["--provenance", tmp_path / "records", "--out", tmp_path / "b.safetensors"]
     capsys.readouterr()
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 2
+    assert export(project, *words) == 2
     assert "no record there has made the file with MD5" in capsys.readouterr().err
     made = json.loads((tmp_path / "records/index.json").read_text())
     made["stage"], made["inputs"] = "baseline", {"artifacts/images/0.h5": next(iter(made["inputs"].values()))}
     index_md5 = made["outputs"].pop("artifacts/index/index.h5")
     made["outputs"]["encoder"] = hashlib.md5(encoder.read_bytes()).hexdigest()
     (tmp_path / "records/baseline.json").write_text(json.dumps(made))
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 2
+    assert export(project, *words) == 2
     assert "not the index that" in capsys.readouterr().err
     made["inputs"]["artifacts/index/index.h5"] = index_md5
     (tmp_path / "records/baseline.json").write_text(json.dumps(made))
-    assert project.run("export", "--encoder", encoder, *export, "--out", tmp_path / "b.safetensors") == 0
+    assert export(project, *words) == 0
     records = load_bundle(tmp_path / "b.safetensors").about["provenance"]
     assert [record["stage"] for record in records] == ["baseline", "index", "images", "images"]
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from novelseg.backbones.resnet import ResNetBackbone
 from novelseg.methods.cam.equations import (
     EPSILON,
+    black_out,
     classification_loss,
-    masked,
-    normalised,
+    map_weights,
+    normalise,
     prior_map,
-    shuffled,
-    weights_of,
+    shuffle,
 )
 from novelseg.methods.cam.network import CamNetwork, MultiScale
 from novelseg.methods.cam.training import CamLearner
@@ -61,8 +61,8 @@ def test_equation_1_of_a_score_without_bounds_stays_finite() -> None:
 
 def test_likeness_is_positive_whatever_the_scores_are() -> None:
     scores = torch.tensor([[-4.0, -1.0, -2.0]])
-    assert torch.equal(weights_of(scores, "scores"), scores)
-    sigmoid, softmax = weights_of(scores, "sigmoid"), weights_of(scores, "softmax")
+    assert torch.equal(map_weights(scores, "scores"), scores)
+    sigmoid, softmax = map_weights(scores, "sigmoid"), map_weights(scores, "softmax")
     own = [1 / (1 + math.exp(-score)) for score in (-4, -1, -2)]
     assert sigmoid[0].tolist() == pytest.approx([chance / sum(own) for chance in own])
     assert softmax.sum().item() == pytest.approx(1)
@@ -75,7 +75,7 @@ def test_likeness_is_positive_whatever_the_scores_are() -> None:
 @pytest.mark.parametrize("weighting", ["scores", "sigmoid", "softmax"])
 def test_maps_fill_their_range_whatever_the_scores_are(weighting: str) -> None:
     maps = torch.randn((10, 6, 6), generator=torch.Generator().manual_seed(0))
-    found = normalised(prior_map(maps, weights_of(torch.full((1, 10), -40.0), weighting)))
+    found = normalise(prior_map(maps, map_weights(torch.full((1, 10), -40.0), weighting)))
     assert found.amin() == 0
     assert found.amax().item() == pytest.approx(1, abs=1e-5)
 
@@ -91,12 +91,12 @@ def test_equation_2_adds_the_weighted_maps() -> None:
 def test_equation_3_fills_the_range() -> None:
     maps = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 6.0]]])
     expected = torch.tensor([[[0.0, 0.25], [0.5, 1.0]], [[0.0, 0.0], [0.0, 1.0]]])
-    torch.testing.assert_close(normalised(maps), expected, atol=2 * EPSILON, rtol=0)
+    torch.testing.assert_close(normalise(maps), expected, atol=2 * EPSILON, rtol=0)
 
 
 def test_a_constant_map_becomes_zero_and_has_finite_gradients() -> None:
     maps = torch.full((2, 3, 3), 7.0, requires_grad=True)
-    found = normalised(maps)
+    found = normalise(maps)
     assert torch.equal(found, torch.zeros(2, 3, 3))
     found.sum().backward()
     assert maps.grad is not None
@@ -107,7 +107,7 @@ def test_a_constant_map_becomes_zero_and_has_finite_gradients() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(2, 7))
 def test_normalised_maps_lie_between_0_and_1(seed: int, height: int, width: int) -> None:
     maps = 100 * torch.randn((3, height, width), generator=torch.Generator().manual_seed(seed))
-    found = normalised(maps)
+    found = normalise(maps)
     assert (found >= 0).all()
     assert (found <= 1).all()
     assert torch.equal(found.flatten(1).argmax(1), maps.flatten(1).argmax(1))
@@ -117,7 +117,7 @@ def test_what_is_not_the_object_is_black() -> None:
     images = torch.rand((2, 3, 4, 4)) + 0.1
     masks = torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
     masks[0, 0, 0] = 255
-    shown = masked(images, masks)
+    shown = black_out(images, masks)
     outside = (masks != 1)[:, None].expand_as(images)
     assert (shown[outside] == 0).all()
     assert torch.equal(shown[~outside], images[~outside])
@@ -125,10 +125,10 @@ def test_what_is_not_the_object_is_black() -> None:
 
 def test_a_shuffled_map_keeps_its_values_and_follows_its_key() -> None:
     maps = torch.arange(24.0).view(2, 3, 4)
-    found = shuffled(maps, torch.tensor([5, 6], dtype=torch.int32))
+    found = shuffle(maps, torch.tensor([5, 6], dtype=torch.int32))
     assert torch.equal(found.flatten(1).sort(1).values, maps.flatten(1))
     assert not torch.equal(found, maps)
-    assert torch.equal(shuffled(maps[1:], torch.tensor([6], dtype=torch.int32))[0], found[1])
+    assert torch.equal(shuffle(maps[1:], torch.tensor([6], dtype=torch.int32))[0], found[1])
 
 
 @pytest.mark.parametrize("wiring", ["sum", "join"])

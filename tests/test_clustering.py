@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes(rng: np.random.Generator) -> None:
 
 
 def test_more_clusters_than_vectors_names_both_numbers() -> None:
-    with pytest.raises(InputError, match="asks for 9 clusters, but the test corpus has 4 vectors"):
+    with pytest.raises(InputError, match="starts with 9 clusters, but the test corpus has 4 vectors"):
         run(np.zeros((4, 2), np.float32), [9, 5, 2])
 
 

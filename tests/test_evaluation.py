@@ -59,7 +59,7 @@ def srofb(**changes: Any) -> SrofbSettings:
 
 def held_bytes(bank: FeatureBank) -> int:
     """Memory that the bank's features really keep alive."""
-    storages = {feature.untyped_storage().data_ptr(): feature.untyped_storage() for feature in bank._kept.values()}
+    storages = {feature.untyped_storage().data_ptr(): feature.untyped_storage() for feature in bank._features.values()}
     return sum(storage.nbytes() for storage in storages.values())
 
 

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly
-from novelseg.cli.fetch import _alone
+from novelseg.cli.fetch import _alone, run
 from novelseg.core.errors import InputError
 from novelseg.data.coco import Coco
 from novelseg.data.voc import Voc
 from novelseg.fetch import download
 from novelseg.fetch.catalogue import CATALOGUE, lacking
 from novelseg.fetch.unpack import unpack
-from stages.__main__ import main
+from tests.commands import novelseg
 from tests.miniatures import CATEGORIES, archives
 from tests.servers import Site, serving
 
@@ -61,7 +61,7 @@ def md5(data: bytes) -> str:
 
 def fetch(what: str, out: Path, *more: object) -> int:
     """Run the command."""
-    return main(["fetch", "--what", what, "--out", str(out), *map(str, more)])
+    return novelseg("fetch", "--what", what, "--out", out, *more)
 
 
 def left_in(out: Path) -> list[str]:
@@ -227,8 +227,11 @@ def test_archives_that_the_user_has(site: Site, tmp_path: Path, capsys: pytest.C
     assert "benchmark.tgz: is another file (md5:" in capsys.readouterr().err
     assert fetch("sbd", out, "--archives", tmp_path / "none") == 2
     assert "which is no folder" in capsys.readouterr().err
-    assert fetch("voc2021", out) == 2
-    assert "expected one of voc2012, sbd" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        fetch("voc2021", out)
+    assert "invalid choice: 'voc2021' (choose from 'voc2012', 'sbd'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="expected one of voc2012, sbd"):
+        run(what="voc2021", out=out)
 
 
 def test_two_at_once(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -419,9 +422,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
     told = lacking(str(tmp_path / "VOC2012"), ("trainaug", "val"))
-    assert told == (
-        f"VOCtrainval_11-May-2012.tar is missing; `python -m stages fetch --what voc2012 --out {tmp_path}` gets it"
-    )
+    assert told == (f"VOCtrainval_11-May-2012.tar is missing; `novelseg fetch --what voc2012 --out {tmp_path}` gets it")
     coco = tmp_path / "COCO2014"
     assert lacking(str(coco), LISTS).startswith("annotations_trainval2014.zip is missing")
     for place in ("annotations", "train2014"):

@@ -24,7 +24,7 @@ from novelseg.formats.regions import REGIONS
 from novelseg.ops.drawing import BORDER, FOREGROUND, UNKNOWN
 from novelseg.report import pictures
 from novelseg.report.gallery import Gallery
-from stages.provenance.code import closure, forget
+from stages.provenance.code import ROOTS, closure, code_digest, forget
 from tests.makers import Project
 
 SHARDS = range(2)
@@ -218,17 +218,17 @@ def test_templates_are_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names = {path.name for path in closure("report")}
     assert {"page.html", "table.html", "page.css", "page.js"} <= names
     assert not any(path.suffix == ".js" for path in closure("evaluate"))
-    from stages.provenance.code import code_digest
-
     before = code_digest("report")
-    shutil.copytree("stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
+    for package in ROOTS:
+        shutil.copytree(ROOTS[package] / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setitem(ROOTS, package, tmp_path)
     forget()
     try:
         assert code_digest("report") == before
-        with Path("stages/reporting/templates/page.css").open("a") as sheet:
+        with (tmp_path / "novelseg/report/templates/page.css").open("a") as sheet:
             sheet.write("/* another */\n")
         forget()
         assert code_digest("report") != before
     finally:
+        monkeypatch.undo()
         forget()

@@ -35,7 +35,9 @@ def marked(height: int = 40, width: int = 60) -> tuple[Tensor, Tensor]:
     return (labels * 250)[..., None].expand(-1, -1, 3), labels[None].expand(3, -1, -1)
 
 
-def random_pictures(sizes: list[tuple[int, int]], seed: int) -> tuple[geometry.Pictures, list[tuple[Tensor, Tensor]]]:
+def random_pictures(
+    sizes: list[tuple[int, int]], seed: int
+) -> tuple[geometry.PackedImages, list[tuple[Tensor, Tensor]]]:
     """Noise of several sizes, packed and apart; two maps."""
     generator = torch.Generator().manual_seed(seed)
     items = [
@@ -55,10 +57,11 @@ def slow_view(item: tuple[Tensor, Tensor], view: dict[str, int], size: int) -> t
     image, maps = np.full((3, size, size), geometry.GREY), np.full((len(labels), size, size), VOID)
     for row, column in itertools.product(range(size), range(size)):
         v, u = view["top"] + row, view["left"] + column
-        if v >= view["tall"] or u >= view["wide"]:
+        if v >= view["scaled_height"] or u >= view["scaled_width"]:
             continue
-        u = view["wide"] - 1 - u if view["mirrored"] else u
-        y, x = (v + 0.5) * height / view["tall"], (u + 0.5) * width / view["wide"]  # edges at whole numbers
+        u = view["scaled_width"] - 1 - u if view["mirrored"] else u
+        y = (v + 0.5) * height / view["scaled_height"]  # edges at whole numbers
+        x = (u + 0.5) * width / view["scaled_width"]
         maps[:, row, column] = labels[:, int(y), int(x)]
         y, x = (min(max(place - 0.5, 0), end - 1) for place, end in ((y, height), (x, width)))
         y0, x0 = int(y), int(x)
@@ -84,7 +87,8 @@ def test_one_gather_shows_what_pixel_by_pixel_is_seen(sizes: list[tuple[int, int
     views = geometry.windows(pictures, numbers, mirrored, drawn, size, scales=(0.5, 2.0))
     images, labels = geometry.gather(pictures, views, size)
     for number, item in enumerate(items):
-        view = {name: int(getattr(views, name)[number]) for name in ("top", "left", "tall", "wide", "mirrored")}
+        names = ("top", "left", "scaled_height", "scaled_width", "mirrored")
+        view = {name: int(getattr(views, name)[number]) for name in names}
         image, maps = slow_view(item, view, size)
         assert np.abs(images[number].numpy() - image).max() < 1e-5
         assert np.array_equal(labels[number, :2].numpy(), maps)
@@ -174,11 +178,11 @@ def test_every_pixel_of_a_label_is_chosen_as_often() -> None:
     labels[0, 1, 2], labels[0, 5, 6], labels[0, 0, 0] = 1, 1, 1
     pictures = geometry.pack([(6, 7)], [(torch.zeros((6, 7, 3), dtype=torch.uint8), labels)], CPU)
     draws = torch.linspace(0, 1 - 1e-9, 300, dtype=torch.float64)
-    found = [tuple(geometry.pixel_of(pictures, 0, 1, draw).tolist()) for draw in draws]
+    found = [tuple(geometry.random_pixel(pictures, 0, 1, draw).tolist()) for draw in draws]
     assert {pixel: found.count(pixel) for pixel in set(found)} == {(0, 0): 100, (1, 2): 100, (5, 6): 100}
 
 
 def test_windows_lie_anywhere() -> None:
     draws = torch.rand(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert set(geometry.place(torch.full((400,), 50), 33, draws).tolist()) == set(range(18))
-    assert set(geometry.place(torch.full((400,), 20), 33, draws).tolist()) == {0}
+    assert set(geometry.window_start(torch.full((400,), 50), 33, draws).tolist()) == set(range(18))
+    assert set(geometry.window_start(torch.full((400,), 20), 33, draws).tolist()) == {0}

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from novelseg.core.errors import InputError
+from stages.__main__ import STAGES
+from stages.interface import TOOLS
 from stages.provenance import code
 from workflow import checks, recipe
 
 ROOT = Path(__file__).parent.parent
+MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
 
 def copy_house(target: Path) -> Path:
@@ -29,8 +33,10 @@ def copy_house(target: Path) -> Path:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the repository to break, as the working folder."""
+    """A copy of the repository to break, as the working folder and as the code that is asked about."""
     monkeypatch.chdir(copy_house(tmp_path))
+    for package in code.ROOTS:
+        monkeypatch.setitem(code.ROOTS, package, tmp_path)
     _forget()
     yield tmp_path
     _forget()
@@ -55,16 +61,70 @@ def test_the_house_agrees_with_itself(house: Path) -> None:
 BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
     (checks.generated_files, "dvc.yaml", "train_all", "train-all", "dvc.yaml: out of date"),
     (checks.generated_files, "docs/params.md", "Seed", "Sede", "docs/params.md: out of date"),
-    (checks.generated_files, "stages/train.py", "import torch", "import novelseg.evaluation.metrics\nimport torch", "dvc.yaml"),
+    (
+        checks.generated_files,
+        "stages/train.py",
+        "import torch",
+        "import novelseg.evaluation.metrics\nimport torch",
+        "dvc.yaml",
+    ),
     (checks.generated_files, "stages/features.py", "params: Params,", "params: Params, s: SrofbParams,", "dvc.yaml"),
     (checks.presets_validate, "params.yaml", "tau:", "tua:", "unknown key 'tua' in section 'regions'"),
-    (checks.imports_point_one_way, "novelseg/methods/spfl/pseudolabels.py", "import torch\n", "import torch\nimport dvc\n", "dvc"),
     (
         checks.imports_point_one_way,
         "novelseg/methods/spfl/pseudolabels.py",
         "import torch\n",
-        "import torch\nfrom stages.models import resnet\n",
-        "novelseg/methods/spfl/pseudolabels.py: imports stages.models",
+        "import torch\nimport dvc\n",
+        "novelseg/methods/spfl/pseudolabels.py: imports dvc; nothing under novelseg/ knows an engine",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/methods/spfl/pseudolabels.py",
+        "import torch\n",
+        "import torch\nfrom stages.params import train\n",
+        "novelseg/methods/spfl/pseudolabels.py: imports stages.params.train; nothing under novelseg/ knows a stage",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/ops/pooling.py",
+        "from torch import Tensor\n",
+        "from torch import Tensor\n\nfrom novelseg.methods.spfl import clustering\n",
+        "novelseg/ops/pooling.py: imports novelseg.methods.spfl.clustering; novelseg/ops may import only itself and",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/ops/pooling.py",
+        "from torch import Tensor\n",
+        "from torch import Tensor\n\nfrom novelseg.formats import hdf5\n",
+        "novelseg/ops/pooling.py: imports novelseg.formats.hdf5; novelseg/ops may import only itself and the layers",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/formats/tables.py",
+        "import pandas as pd\n",
+        "import pandas as pd\n\nfrom novelseg.data.index import Index\n",
+        "novelseg/formats/tables.py: imports novelseg.data.index.Index; novelseg/formats may import only itself and",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/core/random.py",
+        "import numpy as np\n",
+        "import numpy as np\n\nfrom novelseg import Segmenter\n",
+        "novelseg/core/random.py: imports novelseg.Segmenter; the front of the library is for its users",
+    ),
+    (
+        checks.imports_point_one_way,
+        "novelseg/core/errors.py",
+        "class InputError",
+        "from novelseg.core.files import digest\n\n\nclass InputError",
+        "novelseg/core/errors.py → novelseg/core/files.py",
+    ),
+    (
+        checks.imports_point_one_way,
+        "stages/params/schema.py",
+        "import yaml\n",
+        "import yaml\n\nfrom stages.options import Fold\n",
+        "stages/params/schema.py: imports stages.options.Fold; stages/params may import only itself and novelseg",
     ),
     (
         checks.imports_point_one_way,
@@ -72,6 +132,13 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
         "import torch\n",
         "import torch\nfrom workflow.plan import Plan\n",
         "stages/train.py: imports workflow.plan",
+    ),
+    (
+        checks.imports_point_one_way,
+        "stages/train.py",
+        "import torch\n",
+        "import torch\nfrom . import baseline\n",
+        "stages/train.py: imports relative import; imports are absolute",
     ),
     (
         checks.commands_fit_signatures,
@@ -98,10 +165,10 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
         checks.snakemake_agrees,
         "workflow/rules/evaluation.smk",
         '            regions=TARGETS.of("regions"),\n',
-        '            regions=[],\n',
+        "            regions=[],\n",
         "the plan, not the Snakefile, has report read regions",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("check", "file", "old", "new", "fault"), BREAKS, ids=[f"{b[1]}: {b[4]}" for b in BREAKS])
@@ -111,12 +178,59 @@ def test_each_check_fails_when_it_should(
     if "SrofbParams" in new:
         edit(
             house / file,
-            "\nfrom stages.sections",
-            "\nfrom stages.params.srofb import SrofbParams\nfrom stages.sections",
+            "\nfrom stages.params.features import Params",
+            "\nfrom stages.params.features import Params\nfrom stages.params.srofb import SrofbParams",
         )
     edit(house / file, old, new)
     _forget()
     assert any(fault in found for found in check())
+
+
+def test_a_package_of_the_library_needs_a_layer(house: Path) -> None:
+    new = house / "novelseg/extra/__init__.py"
+    new.parent.mkdir()
+    new.touch()
+    fault = "novelseg/extra/__init__.py: novelseg/extra is in no layer; name it in workflow/checks.py"
+    assert fault in list(checks.imports_point_one_way())
+
+
+def test_the_import_check_leaves_no_file_out(house: Path) -> None:
+    deep = house / "novelseg/methods/spfl/deeper/still/new.py"
+    deep.parent.mkdir(parents=True)
+    deep.write_text("import snakemake\n", encoding="utf8")
+    walked = checks.walked_files()
+    every = {path.relative_to(house) for path in house.rglob("*.py")}
+    assert set(walked) == {path for path in every if path.parts[0] in ("novelseg", "stages", "workflow")}
+    # Python outside these packages is of people and of tests alone.
+    assert {path.parts[0] for path in every - set(walked)} == {"benchmarks", "tests"}
+    page = checks.imports_page().splitlines()
+    assert {Path(line) for line in page if line.endswith(".py") and not line.startswith(" ")} == set(walked)
+    assert f"{deep.relative_to(house)}: imports snakemake; nothing under novelseg/ knows an engine" in page
+    assert any(line.startswith(f"{len(walked)} files, ") and line.endswith(", 1 of them wrong") for line in page)
+
+
+def test_a_code_digest_is_that_of_the_running_code_wherever_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (*STAGES, *TOOLS)
+
+    def digests(folder: Path) -> dict[str, str]:
+        monkeypatch.chdir(folder)
+        _forget()
+        return {stage: code.code_digest(stage) for stage in stages}
+
+    there, here = digests(tmp_path), digests(ROOT)
+    assert there == here
+    assert MD5_OF_NOTHING not in here.values()
+    assert len(set(here.values())) == len(stages)
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT.parent])
+def test_code_of_an_unknown_stage_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for ask in (code.closure, code.code_digest):
+        with pytest.raises(InputError, match=r"stages/feature\.py: no such file; the code of the stage 'feature'"):
+            ask("feature")
 
 
 def test_the_digest_follows_meaning_not_looks(house: Path) -> None:
@@ -140,7 +254,7 @@ def test_sections_of_a_stage_are_those_of_its_signature() -> None:
 
     for stage in ("images", "baseline", "train", "evaluate", "pseudolabels", "report"):
         assert set(recipe.sections(stage)) == set(interface(stage).sections)
-    assert set(recipe.sections("evaluate")) == {"evaluate", "encoder", "srofb"}
+    assert set(recipe.sections("evaluate")) == {"evaluate", "encoder", "srofb", "self_support"}
 
 
 def test_a_cluster_gives_a_gpu_to_every_job_that_uses_one() -> None:

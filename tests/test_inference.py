@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from novelseg.backbones.bank import SupportBank
-from novelseg.ops.matching import upsample
 from numpy.typing import NDArray
 
 from novelseg import Segmenter
@@ -22,10 +20,11 @@ from novelseg.data.store import ImageStore
 from novelseg.evaluation.lists import read_cases
 from novelseg.inference.bundle import load_bundle
 from novelseg.inference.segmenter import VARIANTS
+from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case
-from novelseg.methods.matching.predictor import Predictor, Refinement
-from novelseg.methods.variants import REFINEMENTS
+from novelseg.methods.matching.predictor import MatchingPredictor
 from novelseg.methods.variants import SPFL as MATCHING
+from novelseg.methods.variants import refined_names, refiners_of
 from novelseg.ops.counts import object_iou
 from tests.makers import Project, disc
 
@@ -61,11 +60,11 @@ def test_masks_are_those_of_the_pipelines_evaluation(
         FeatureExtractor(read.encoder, "fp32", torch.device("cpu")),
         *(index.size, lambda n: decoded[n][0], lambda n: decoded[n][1], 0),
     )
-    ways = [Refinement(name, with_query, read.srofb) for name, with_query in REFINEMENTS.items()]
-    predictor = Predictor(bank, read.about["encoder"]["scale"], ways)
+    refiners = refiners_of(MATCHING, refined_names(MATCHING), read.refiners)
+    predictor = MatchingPredictor(bank, read.record.scale, refiners)
     for case in cases[:3]:
         logits = next(one.logits for one in predictor([case], MATCHING) if one.variant == variant)
-        expected = upsample(logits[None, None], index.size(case.query))[0, 0].numpy()
+        expected = bank.grid.upsample(logits[None, None], index.size(case.query))[0, 0].numpy()
         segmenter = Segmenter.load(bundle, variant=variant, seed=case.seed, episode=case.episode)
         pairs = [decoded[number] for number in case.supports]
         masks = [np.where(mask == 255, 255, mask == case.label).astype(np.uint8) for _, mask in pairs]
@@ -85,8 +84,8 @@ def test_a_query_is_segmented_alike_in_any_company(bundle: Path) -> None:
 def test_features_of_queries_are_let_go(bundle: Path) -> None:
     segmenter = Segmenter.load(bundle).fit(*[[part] for part in disc()])
     for _ in segmenter.each(disc(middle=(20 + n, 30))[0] for n in range(9)):
-        assert len(segmenter._bank._kept) <= 1 + segmenter._extract.batch
-    assert set(segmenter._bank._kept) == {0}
+        assert len(segmenter._bank._features) <= 1 + segmenter._extract.batch
+    assert set(segmenter._bank._features) == {0}
 
 
 # scikit-learn's conventions
@@ -150,7 +149,7 @@ def test_a_disc_is_found_by_its_colour(bundle: Path) -> None:
 def test_large_pictures_are_seen_smaller_and_answered_at_their_size(bundle: Path) -> None:
     image, mask = disc(side=200, middle=(100, 100))
     small = Segmenter.load(bundle, side=64).fit([image], [mask])
-    assert small._seen.images[0].shape == (64, 64, 3)
+    assert small._resized.images[0].shape == (64, 64, 3)
     assert small.predict([image])[0].shape == (200, 200)
     assert small.predict([image[:1, :1], image[:, :3]])[0].shape == (1, 1)
 
@@ -195,10 +194,11 @@ def test_what_lies_between_the_cells_is_told_and_can_be_matched(
     image, mask = np.zeros((96, 96, 3), np.uint8), np.full((96, 96), rest, np.uint8)
     mask[3, 3], mask[4, 4] = drawn, 0
     told = f"at 500 px no mask shows {missing} in the middle of a cell.*or take the variant spfl"
-    for variant in REFINEMENTS:
+    for variant in ("spfl+srofb-support-only", "spfl+srofb"):
         with pytest.raises(InputError, match=told):
             Segmenter(bundle, variant=variant, side=500).fit([image], [mask])
-    assert Segmenter(bundle, variant="spfl").fit([image], [mask]).predict([image])[0].shape == (96, 96)
+    for variant in ("spfl", "spfl+self-support"):
+        assert Segmenter(bundle, variant=variant).fit([image], [mask]).predict([image])[0].shape == (96, 96)
 
 
 def test_an_object_that_vanishes_when_shrunk_is_told(bundle: Path) -> None:

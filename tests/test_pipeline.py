@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.data.index import read_index
 from novelseg.data.pairs import decode_mask
-from novelseg.data.scenes import CLASSES, scene_ids
+from novelseg.data.scenes import CLASSES, SceneSettings, scene_ids
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.comparisons import read_evaluation
 from novelseg.formats import hdf5, tables
@@ -33,8 +34,7 @@ from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.regions import REGIONS
 from novelseg.formats.results import SCORES
-from novelseg.methods.variants import VARIANTS
-from stages.params.scenes import Scenes
+from novelseg.methods.variants import NAMES
 from tests.makers import ENCODER, TRAINED, Project, tiny_values
 
 
@@ -42,7 +42,7 @@ def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
     with hdf5.opened(project.path("images/0.h5"), IMAGES) as file:
         assert len(file["split"]) == 22
     rows = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
-    variants = set(VARIANTS) - {"spfl-single-level"}
+    variants = set(NAMES) - {"spfl-single-level"}
     assert set(rows["variant"]) == variants
     assert len(rows) == 2 * 6 * len(variants)  # seeds × episodes × variants
     scores = tables.read(project.root / "report/results.tsv", SCORES)
@@ -55,7 +55,7 @@ def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
 
 def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> None:
     weights = digest(project.weights)
-    texts = ["".join(f"{name}\n" for name in ids) for ids in scene_ids(Scenes(**tiny_values()["scenes"]))]
+    texts = ["".join(f"{name}\n" for name in ids) for ids in scene_ids(SceneSettings(**tiny_values()["scenes"]))]
     names = "".join(f"{name}\n" for name in CLASSES)
     train, val = (hashlib.md5(text.encode()).hexdigest() for text in texts)
     for name, spec in (("results", SCORES), ("classes", CLASS_SCORES)):
@@ -249,11 +249,9 @@ def test_evaluation_does_not_depend_on_the_order_of_episodes(project: Project, t
 
 
 def test_weights_tell_how_to_rebuild_the_encoder(project: Project) -> None:
-    from novelseg.backbones.encoder import load_encoder
-
-    net, about = load_encoder(project.path("train/fold0/1shot/hierarchical/weights.safetensors"))
-    assert about["variant"] == "hierarchical"
-    assert about["scale"] == 10
+    net, record = load_encoder(project.path("train/fold0/1shot/hierarchical/weights.safetensors"))
+    assert record.variant == "hierarchical"
+    assert record.scale == 10
     assert net(torch.zeros(1, 3, 64, 48)).shape == (1, 64, 8, 6)
 
 
@@ -270,8 +268,8 @@ def test_an_evaluation_that_cannot_be_read(
 def test_encoders_of_two_resolutions_are_refused_before_the_first_episode(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net, about = load_encoder(project.path(ENCODER))
-    save_network(tmp_path / "other.safetensors", net, {**about, "resolution": "473 px, resize"})
+    net, record = load_encoder(project.path(ENCODER))
+    save_network(tmp_path / "other.safetensors", net, replace(record, resolution="473 px, resize"))
     words = project.evaluate_words(tmp_path / "out")
     words[words.index("--spfl") + 1] = tmp_path / "other.safetensors"
     assert project.run("evaluate", *words) == 2

@@ -16,13 +16,12 @@ from threadpoolctl import threadpool_info
 from novelseg.core.files import digest
 from novelseg.core.threads import Workers
 from novelseg.data.bsds import find, read
-from novelseg.data.scenes import scene
+from novelseg.data.scenes import SceneSettings, scene
 from novelseg.regions.learning import Arcs, fit_network, level_table, mcg_length
 from novelseg.regions.weights import load_model
 from stages.__main__ import main
-from stages.params.scenes import Scenes
 
-PICTURES = Scenes(seed=3, train=1, val=1, size=64)
+PICTURES = SceneSettings(seed=3, train=1, val=1, size=64)
 
 
 def drawn(number: int) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -174,11 +173,6 @@ def test_workers_compute_on_one_thread(count: int, monkeypatch: pytest.MonkeyPat
         ("trainregions", ["--out", "w.json"], "--out is w.json; expected a name that ends in .safetensors"),
         ("scoreregions", ["--out", "w.md"], "--out is w.md; expected a name that ends in .tsv"),
         ("scoreregions", ["--out", "w.tsv", "--tau", "nan"], "--tau is nan; expected a contour strength from 0 to 1"),
-        (
-            "scoreregions",
-            ["--out", "w.tsv", "--split", "train,val"],
-            "split 'train,val': expected one of train, val, test",
-        ),
         ("scoreregions", ["--out", "w.tsv", "--workers", "-1"], "--workers is -1; expected a number of processes"),
     ],
 )
@@ -196,6 +190,14 @@ def test_bad_words_of_the_tools(
     more = ["--weights", str(learned)] if tool == "scoreregions" else []
     assert main([tool, "--bsds", str(bsds), *more, *words]) == 2
     assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_are_of_one_split(bsds: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--bsds", str(bsds), "--weights", str(learned), "--out", str(tmp_path / "w.tsv"), "--split", "train,val"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["scoreregions", *words])
+    assert "--split: invalid choice: 'train,val' (choose from 'train', 'val', 'test')" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -221,10 +223,10 @@ def test_training_takes_no_other_split(
         (lambda root: (root / "val/segmentations/7.npz").unlink(), "7.npz: no such file, although 7.jpg exists"),
         (lambda root: (root / "val/segmentations/7.npz").write_bytes(b"x"), "7.npz: not a readable annotation file"),
         (lambda root: (root / "val/segmentations/7.npz").write_bytes(b""), "7.npz: not a readable annotation file"),
-        (lambda root: resave(root, lambda maps: maps[:, :-1]), "7.npz: holds int64 of shape"),
-        (lambda root: resave(root, lambda maps: maps[0]), "7.npz: holds int64 of shape"),
-        (lambda root: resave(root, lambda maps: maps[:0]), "7.npz: holds no annotation"),
-        (lambda root: resave(root, lambda maps: maps / 2), "7.npz: holds float64 of shape"),
+        (lambda root: resave(root, lambda maps: maps[:, :-1]), "7.npz: contains int64 of shape"),
+        (lambda root: resave(root, lambda maps: maps[0]), "7.npz: contains int64 of shape"),
+        (lambda root: resave(root, lambda maps: maps[:0]), "7.npz: contains no annotation"),
+        (lambda root: resave(root, lambda maps: maps / 2), "7.npz: contains float64 of shape"),
         (lambda root: (root / "val/images/7.jpg").write_bytes(b"x"), "7.jpg: does not decode"),
         (lambda root: (root / "val/images").rename(root / "val/pictures"), "no images of the split 'val'"),
     ],

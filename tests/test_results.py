@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,18 @@ from novelseg.formats import tables
 from novelseg.formats.results import SCORES
 from novelseg.formats.study_results import STUDY_CURVE
 from novelseg.report.studies import _rank
+from tests.conftest import ROOT
 from tests.makers import Project
 from workflow.__main__ import main
+
+
+@pytest.fixture
+def own(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the tiny experiment as the working folder, where stages are found as in the project's."""
+    copy = Project(shutil.copytree(project.root, tmp_path / "own"), project.weights)
+    monkeypatch.chdir(copy.root)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return copy
 
 
 def test_markdown_holds_every_number_of_the_tables(
@@ -39,33 +50,22 @@ def test_settings_are_ordered_as_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["supports", "thresholds"])
-def test_a_study_runs_every_fold_and_draws_a_curve(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    monkeypatch.chdir(project.root)
+def test_a_study_runs_every_fold_and_draws_a_curve(own: Project, capsys: pytest.CaptureFixture[str], name: str) -> None:
     grid = {"supports": "1 2", "thresholds": "0.6 0.8"}[name]
     assert main(["study", name, "--grid", grid, "--episodes", "4", "--threads", "1"]) == 0
-    curve = tables.read(project.root / f"studies/{name}/curve.tsv", STUDY_CURVE)
+    curve = tables.read(own.root / f"studies/{name}/curve.tsv", STUDY_CURVE)
     assert curve["episodes"].tolist() == [4] * len(curve)
-    assert (project.root / f"studies/{name}/curve.svg").read_bytes().startswith(b"<?xml")
+    assert (own.root / f"studies/{name}/curve.svg").read_bytes().startswith(b"<?xml")
     assert f"studies/{name}/curve.svg" in capsys.readouterr().out
     # A fold that fails leaves no curve behind that shows something else.
     assert main(["study", name, "--grid", "much"]) == 2
     assert "the study of fold 0 did not finish" in capsys.readouterr().err
-    assert not (project.root / f"studies/{name}/curve.tsv").exists()
-    shutil.rmtree(project.root / "studies")
+    assert not (own.root / f"studies/{name}/curve.tsv").exists()
 
 
-def test_a_study_needs_its_encoder(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(project.root)
+def test_a_study_needs_its_encoder(own: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "support"]) == 2
     assert "there is no study 'support'; the nearest known key is 'supports'" in capsys.readouterr().err
-    hidden = project.path("train/fold0/1shot/elsewhere")
-    shutil.move(project.path("train/fold0/1shot/hierarchical"), hidden)
-    try:
-        assert main(["study", "supports"]) == 2
-    finally:
-        shutil.move(hidden, project.path("train/fold0/1shot/hierarchical"))
+    shutil.rmtree(own.path("train/fold0/1shot/hierarchical"))
+    assert main(["study", "supports"]) == 2
     assert "no such file; `snakemake train_all` first" in capsys.readouterr().err

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from novelseg.core.labels import VOID
 from novelseg.data.pairs import decode_mask, decode_rgb
-from novelseg.data.scenes import CLASSES, KINDS, OTHER_SHAPES, other_kinds, scene, write_voc
+from novelseg.data.scenes import CLASSES, KINDS, OTHER_SHAPES, SceneSettings, other_kinds, scene, write_voc
 from novelseg.data.voc import Voc
-from stages.params.scenes import Scenes
 
-SMALL = Scenes(seed=0, train=3, val=2, size=96)
+SMALL = SceneSettings(seed=0, train=3, val=2, size=96)
 
 
 def test_pixels_are_those_of_every_machine() -> None:
@@ -37,9 +37,9 @@ def test_scenes_hold_two_to_five_classes_with_borders() -> None:
 
 
 def test_a_picture_depends_on_its_number_alone() -> None:
-    more = SMALL.model_copy(update={"train": 50})
+    more = replace(SMALL, train=50)
     assert np.array_equal(scene(SMALL, 4)[0], scene(more, 4)[0])
-    assert not np.array_equal(scene(SMALL, 0)[0], scene(SMALL.model_copy(update={"seed": 1}), 0)[0])
+    assert not np.array_equal(scene(SMALL, 0)[0], scene(replace(SMALL, seed=1), 0)[0])
 
 
 def test_pretraining_sees_other_shapes() -> None:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from novelseg.methods.variants import REFINED, SPFL
-from stages.__main__ import main
+from tests.commands import novelseg
 from tests.makers import disc
 
 
@@ -37,7 +37,7 @@ def folders(root: Path, supports: int = 2, queries: int = 3) -> tuple[Path, Path
 
 def segment(bundle: Path, support: Path, query: Path, out: Path, *more: object) -> int:
     words = ["--bundle", bundle, "--support", support, "--query", query, "--out", out, "--threads", 1, *more]
-    return main(["segment", *map(str, words)])
+    return novelseg("segment", *words)
 
 
 def table(out: Path) -> list[dict[str, str]]:
@@ -57,7 +57,7 @@ def test_it_needs_few_packages(bundle: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 before = set(sys.modules)
-from stages.__main__ import main
+from novelseg.cli.main import main
 code = main(["segment", "--bundle", {str(bundle)!r}, "--support", {str(support)!r}, "--query", {str(query)!r},
              "--out", {str(tmp_path / "out")!r}, "--threads", "1"])
 for name in set(sys.modules) - before:

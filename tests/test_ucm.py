@@ -19,13 +19,12 @@ from skimage.measure import label as connected
 
 from novelseg.core.errors import InputError
 from novelseg.core.threads import one_thread
-from novelseg.data.scenes import scene
+from novelseg.data.scenes import SceneSettings, scene
 from novelseg.regions import regiongraph, ucm
 from novelseg.regions.contours import CUES, Contours
 from novelseg.regions.hierarchy import Hierarchy, cut
 from novelseg.regions.regiongraph import RegionGraph, features, measure, merged, spectral, with_strength
 from novelseg.regions.weights import load_model, save_model
-from stages.params.scenes import Scenes
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "regions-bsds500.safetensors"
 MODEL = load_model(WEIGHTS)
@@ -208,7 +207,7 @@ def test_stages_merge_below_their_cut_and_the_next_goes_on_from_there(seed: int,
 
 
 def picture(number: int, size: int = 96) -> np.ndarray:
-    return scene(Scenes(seed=1, train=1, val=1, size=size), number)[0]
+    return scene(SceneSettings(seed=1, train=1, val=1, size=size), number)[0]
 
 
 def test_hierarchies_are_nested_connected_and_rise_to_the_root() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from novelseg.core.compute import memory_budget
 from novelseg.core.progress import say, track
 from novelseg.data.index import Index
-from novelseg.ops.geometry import Pictures, pack
+from novelseg.ops.geometry import PackedImages, pack
 
 # Number of the index → (H, W, 3) colours and (L, H, W) label maps, uint8.
 Reader = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
@@ -37,7 +37,7 @@ class Bank:
         self, index: Index, images: NDArray[np.int64], read: Reader, device: torch.device, budget_mb: int
     ) -> None:
         self._index, self._read, self.device = index, read, device
-        size = Pictures.bytes_of(int((index.height[images].astype(np.int64) * index.width[images]).sum()))
+        size = PackedImages.bytes_of(int((index.height[images].astype(np.int64) * index.width[images]).sum()))
         self.resident = size <= memory_budget(device, budget_mb)
         where = "decoded once" if self.resident else "decoded batch by batch"
         say(f"{len(images)} training images of {size >> 20} MiB: {where}")
@@ -45,7 +45,7 @@ class Bank:
         if self.resident:
             self._all = self._pack(images.tolist(), "decode")
 
-    def _pack(self, images: list[int], label: str = "") -> Pictures:
+    def _pack(self, images: list[int], label: str = "") -> PackedImages:
         sizes = [self._index.size(int(image)) for image in images]
         items = map(self._decoded, images)
         return pack(sizes, track(items, len(images), label, "image") if label else items, self.device)
@@ -54,8 +54,8 @@ class Bank:
         colours, labels = self._read(image)
         return torch.from_numpy(colours), torch.from_numpy(labels)
 
-    def take(self, images: list[int]) -> tuple[Pictures, list[int]]:
-        """Pictures, and the place of each asked one among them."""
+    def take(self, images: list[int]) -> tuple[PackedImages, list[int]]:
+        """PackedImages, and the place of each asked one among them."""
         if self.resident:
             return self._all, [self._places[image] for image in images]
         return self._pack(images), list(range(len(images)))

@@ -15,7 +15,7 @@ from novelseg.core.labels import VOID
 from novelseg.core.random import Key, numpy_generator
 from novelseg.data.bank import Bank
 from novelseg.data.sampling import EpisodeSampler
-from novelseg.ops.geometry import Pictures, gather, squares, windows
+from novelseg.ops.geometry import PackedImages, gather, squares, windows
 
 Batch = dict[str, Tensor]
 
@@ -36,7 +36,7 @@ class Sample:
         Class of the object in each view; empty where views are drawn without regard to classes.
     """
 
-    pictures: Pictures
+    pictures: PackedImages
     positions: list[int]
     draws: NDArray[np.float64]
     labels: list[int]

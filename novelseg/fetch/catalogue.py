@@ -121,6 +121,6 @@ def lacking(path: str, lists: Collection[str]) -> str:
                 continue
             home = place.parents[len(parts) - 1]
             if not all((home / needed).exists() for needed in _needed(archive, lists)):
-                command = f"python -m stages fetch --what {what} --out {shlex.quote(str(home))}"
+                command = f"novelseg fetch --what {what} --out {shlex.quote(str(home))}"
                 return f"{archive.name} is missing; `{command}` gets it"
     return ""

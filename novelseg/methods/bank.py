@@ -1,4 +1,4 @@
-"""Features of images and prototypes of supports, each computed once while a memory budget lasts."""
+"""Caches of image features and support prototypes within a memory budget."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from novelseg.core.labels import VOID, binary
 from novelseg.methods.contract import Case, SupportFeatures, by_query
 from novelseg.methods.matching.prototypes import support_prototypes
 
-BLOCK = 64  # episodes whose predictions are held at a time
+BLOCK = 64  # episodes per block at most: their predictions are in memory together
 
 
 class FeatureBank:
-    """Features of one encoder.
+    """Cache of one encoder's features of images.
 
     Parameters
     ----------
     extract
         The encoder.
     size
-        Height and width of an image of the index as it is shown, px.
+        Returns the height and width, px, at which an image enters the encoder.
     image
-        Decodes it, (H, W, 3).
+        Decodes an image at this size, (H, W, 3).
     budget_mb
-        Memory that features may take; 0 for a default (:func:`novelseg.core.compute.memory_budget`). The images of one
-        episode are always held.
+        Memory for features, MiB; 0 for a default (:func:`novelseg.core.compute.memory_budget`). The features of one
+        episode are kept even beyond it.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class FeatureBank:
     ) -> None:
         self._extract, self._size, self._image = extract, size, image
         self._budget = memory_budget(extract.device, budget_mb)
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     @property
     def grid(self) -> Grid:
-        """Where the cells of the features lie."""
+        """Positions of the cells of the features."""
         return self._extract.grid
 
     def _bytes(self, image: int) -> int:
@@ -58,62 +58,62 @@ class FeatureBank:
         return rows * columns * self._extract.channels * 4
 
     def fits(self, images: set[int]) -> bool:
-        """Whether the budget holds the features of all these images."""
+        """Return whether the features of all these images fit the budget."""
         return sum(map(self._bytes, images)) <= self._budget
 
     def load(self, images: set[int], label: str = "") -> None:
-        """Hold the features of these images; older ones go where they would take too much."""
-        missing = sorted(images - self._kept.keys())
-        over = sum(map(self._bytes, [*self._kept, *missing])) - self._budget
-        for old in [image for image in self._kept if image not in images]:
-            if over <= 0:
+        """Load the features of these images, evicting others, the least recently used first, to keep to the budget."""
+        missing = sorted(images - self._features.keys())
+        excess = sum(map(self._bytes, [*self._features, *missing])) - self._budget
+        for old in [image for image in self._features if image not in images]:
+            if excess <= 0:
                 break
-            over -= self._bytes(old)
-            del self._kept[old]
+            excess -= self._bytes(old)
+            del self._features[old]
         sizes = [self._size(image) for image in missing]
-        found = self._extract.each(sizes, lambda number: (self._image(missing[number]), None), label)
-        for number, _, features in found:
-            self._kept[missing[number]] = features.clone()  # alone: a view would keep its whole batch alive
+        extracted = self._extract.each(sizes, lambda number: (self._image(missing[number]), None), label)
+        for number, _, features in extracted:
+            self._features[missing[number]] = features.clone()  # a view would keep its whole batch in memory
         for image in images:
-            self._kept.move_to_end(image)
+            self._features.move_to_end(image)
 
     def forget(self, images: set[int]) -> None:
-        """Let go of images that are not asked for again."""
-        for image in images & self._kept.keys():
-            del self._kept[image]
+        """Drop the features of images that are no longer needed."""
+        for image in images & self._features.keys():
+            del self._features[image]
 
     def __getitem__(self, image: int) -> Tensor:
-        """(C, h, w) of an image that is held."""
-        return self._kept[image]
+        """Return the features (C, h, w) of a loaded image."""
+        return self._features[image]
 
-    def blocks(self, cases: list[Case], asked: Callable[[Case], set[int]], label: str) -> list[list[Case]]:
-        """Episodes in blocks to be predicted one after another, each of which the budget holds.
+    def blocks(self, cases: list[Case], images_of: Callable[[Case], set[int]], label: str) -> list[list[Case]]:
+        """Split episodes into blocks that are predicted one after another and whose features fit the budget.
 
-        ``asked`` names the images of an episode; where all features fit, they are computed now.
+        ``images_of`` returns the images of an episode. If the features of all episodes fit, they are loaded here.
         """
-        images = {image for case in cases for image in asked(case)}
+        images = {image for case in cases for image in images_of(case)}
         if self.fits(images):
             self.load(images, f"{label}: features")
         blocks: list[list[Case]] = [[]]
-        held: set[int] = set()
+        block_images: set[int] = set()
         for case in by_query(cases):
-            held |= asked(case)
-            if blocks[-1] and (len(blocks[-1]) == BLOCK or not self.fits(held)):
+            block_images |= images_of(case)
+            if blocks[-1] and (len(blocks[-1]) == BLOCK or not self.fits(block_images)):
                 blocks.append([])
-                held = asked(case)
+                block_images = images_of(case)
             blocks[-1].append(case)
         return blocks
 
 
 class SupportBank(FeatureBank):
-    """Features of images at their own size, and what follows from them for supports.
+    """Cache of features of images at their own size, and of the cell labels and prototypes of supports.
 
     Parameters
     ----------
     extract, size, image, budget_mb
-        See :class:`FeatureBank`; images are shown as they are.
+        See :class:`FeatureBank`; images keep their own size.
     support_mask
-        Decodes the mask of an image; it is asked for supports alone.
+        Decodes the mask of an image; it is called for supports only.
     """
 
     def __init__(
@@ -129,18 +129,18 @@ class SupportBank(FeatureBank):
         self._supports: dict[int, dict[int, SupportFeatures]] = {}
 
     def load(self, images: set[int], label: str = "") -> None:
-        """Hold the features of these images; what followed from those that went goes too."""
+        """Load the features of these images; the prototypes of evicted images are dropped too."""
         super().load(images, label)
-        for gone in self._supports.keys() - self._kept.keys():
-            del self._supports[gone]
+        for evicted in self._supports.keys() - self._features.keys():
+            del self._supports[evicted]
 
     def support(self, image: int, label: int) -> SupportFeatures:
-        """Features, cell labels and prototypes of a class in a support that is held."""
-        known = self._supports.setdefault(image, {})
-        if label not in known:
+        """Return the features, cell labels and prototypes of a class in a loaded support."""
+        by_label = self._supports.setdefault(image, {})
+        if label not in by_label:
             features = self[image]
             mask = torch.from_numpy(binary(self._mask(image), label)).to(features.device)
             cells = self.grid.labels_at_cells(mask, (features.shape[1], features.shape[2]))
             prototypes = support_prototypes(features[None, None], mask[None, None], self.grid)[0]
-            known[label] = SupportFeatures(features, cells, prototypes, int((cells != VOID).sum()))
-        return known[label]
+            by_label[label] = SupportFeatures(features, cells, prototypes, int((cells != VOID).sum()))
+        return by_label[label]

@@ -1,4 +1,4 @@
-"""Query cells of which a rough result is confident."""
+"""Selection of the query cells for which a rough result is confident."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def confident_cells(logits: Tensor, *, tau_fg: float, tau_bg: float, fallback_ce
     Parameters
     ----------
     logits : (E, 2, h, w)
-        Rough results of E episodes, background and foreground, the factor of the cosine inside.
+        Rough results of E episodes, background and foreground, multiplied by the factor of the cosine.
     tau_fg, tau_bg
-        Cells above this confidence are chosen.
+        Cells above this confidence are chosen, as foreground and as background.
     fallback_cells
-        Most confident cells that are chosen where none passes a threshold.
+        Number of most confident cells that are chosen if none exceeds the threshold.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What methods share: episodes by number, predictions, and the contract of a refinement at test time."""
+"""Types that methods share: episodes, predictions, and the contract of a refinement at test time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelseg.backbones.grid import Grid
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """An episode; images are numbers, of the index or of whoever decodes them."""
+    """An episode; its images are given by number, in the index or in the caller's own list."""
 
     seed: int
     episode: int
@@ -29,20 +29,20 @@ def by_query(cases: Sequence[Case]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a variant predicts for a query.
+    """The prediction of a variant for a query.
 
     Attributes
     ----------
     case, variant
-        The episode, and who predicts.
+        The episode, and the name of the variant.
     logits : (h, w)
         Foreground minus background, or a map minus its threshold; upsampled, above zero is foreground.
     grid
-        Where the cells of the logits lie.
+        Positions of the cells of the logits.
     confident : (h, w) uint8, optional
         Query cells that refined the prediction: 1 background, 2 foreground.
     prior : (h, w), optional
-        Map of the class that the prediction started from, in [0, 1].
+        Activation map of the class, in [0, 1], from which the prediction was computed.
     """
 
     case: Case
@@ -55,16 +55,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SupportFeatures:
-    """What is known of one support.
+    """Features, labels and prototypes of one support.
 
     Attributes
     ----------
     features : (C, h, w)
-        Of the image.
+        Features of the image.
     labels : (h, w) uint8
-        Of the cells: 1 the class, 0 the rest, 255 void.
+        Labels of the cells: 1 the class, 0 the rest, 255 void.
     prototypes : (2, C)
-        Pooled background and foreground (A, Eq. 1).
+        Pooled features of background and foreground (A, Eq. 1).
     labelled
         Number of cells that are not void.
     """
@@ -77,7 +77,7 @@ class SupportFeatures:
 
 @dataclass(frozen=True)
 class RefinementTask:
-    """All that a refinement may know of an episode: the query's mask is not among it.
+    """Everything that a refinement may use of an episode; the query's mask is not part of it.
 
     Attributes
     ----------
@@ -88,9 +88,9 @@ class RefinementTask:
     query : (C, h, w)
         Features of the query.
     rough : (2, h, w)
-        Rough result that is refined: logits of background and foreground.
+        Rough result to be refined: logits of background and foreground.
     scale
-        Factor of the cosine that is inside the rough logits.
+        Factor of the cosine in the rough logits.
     """
 
     case: Case
@@ -101,7 +101,7 @@ class RefinementTask:
 
 
 @dataclass(frozen=True)
-class Refined:
+class RefinedResult:
     """A refined result.
 
     Attributes
@@ -109,7 +109,7 @@ class Refined:
     logits : (h, w)
         Foreground minus background.
     confident : (h, w) uint8, optional
-        Query cells that it learned from: 1 background, 2 foreground.
+        Query cells that the refinement learned from: 1 background, 2 foreground.
     """
 
     logits: Tensor
@@ -122,10 +122,10 @@ class Refiner(Protocol):
     Attributes
     ----------
     learns_from_cells
-        Whether the supports must show both sides at the centres of cells.
+        Whether the supports must have both foreground and background at the centres of cells.
     """
 
     learns_from_cells: bool
 
-    def refine(self, tasks: Sequence[RefinementTask]) -> list[Refined]:
-        """Refine many episodes, in their order; what one gives does not depend on the others beyond rounding."""
+    def refine(self, tasks: Sequence[RefinementTask]) -> list[RefinedResult]:
+        """Refine many episodes, in order; up to rounding, each result is independent of the other episodes."""

@@ -1,4 +1,4 @@
-"""Losses that methods share, and how they are logged."""
+"""Losses that methods share, and the columns in which they are logged."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from torch import Tensor
 from novelseg.backbones.grid import Grid
 from novelseg.core.labels import VOID
 
-# Columns of a training log beside the whole loss: segmentation, pseudo labels of each level, classification.
+# Columns of a training log beside the total loss: segmentation, pseudo labels of each level, classification.
 LOSSES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3", "loss_class")
 
 
 def stack_losses(total: Tensor, **parts: Tensor) -> Tensor:
-    """Stack the whole loss and its parts in the order of :data:`LOSSES`; NaN stands where a part does not exist."""
-    nothing = total.new_tensor(torch.nan)
-    return torch.stack([total, *(parts.get(name, nothing).detach() for name in LOSSES)])
+    """Stack the total loss and its parts in the order of :data:`LOSSES`; parts that do not exist are NaN."""
+    absent = total.new_tensor(torch.nan)
+    return torch.stack([total, *(parts.get(name, absent).detach() for name in LOSSES)])
 
 
 def upsampled_cross_entropy(logits: Tensor, labels: Tensor, grid: Grid) -> Tensor:
-    """Mean cross-entropy over all pixels that are not 255, of logits brought to the labels' size.
+    """Compute the mean cross-entropy of upsampled logits over all pixels whose label is not 255.
 
-    The same number as ``F.cross_entropy(grid.upsample(logits), labels, ignore_index=255)``. On a CPU, one image at a
-    time with classes last in memory keeps the upsampled logits in the processor's cache: 3.8 times faster at 100
-    classes and 225 px. A GPU takes the batch at once.
+    The result equals ``F.cross_entropy(grid.upsample(logits), labels, ignore_index=255)``. On a CPU, images are
+    processed one at a time with the classes last in memory, which keeps the upsampled logits in the cache: 3.8 times
+    faster at 100 classes and 225 px. On a GPU, the batch is processed at once.
 
     Parameters
     ----------
     logits : (B, K, h, w) float
-        At feature resolution.
+        Logits at feature resolution.
     labels : (B, H, W) uint8
         0…K−1, or 255; where all are 255 the loss is 0.
     grid
-        Where the cells of the logits lie.
+        Positions of the cells of the logits.
 
     Returns
     -------
     scalar
-        (A, Eq. 4 and 6.)
+        The loss (A, Eq. 4 and 6).
     """
     size = (labels.shape[-2], labels.shape[-1])
     total = logits.new_zeros(())

@@ -1,7 +1,7 @@
-"""The one table of variants: what is evaluated, in the order of tables, and the refinements that they use.
+"""The table of all variants, in the order of the result tables, and the refinements that they use.
 
-Evaluation, comparisons, report and segmenter follow from it. Refiners are imported when one is made: who asks for names
-alone starts without torch.
+Evaluation, comparisons, report and segmenter read this table. A refiner is imported only when it is built, so that
+listing names does not load torch.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RefinerSettings:
-    """Settings of all refinements, and what cannot change a result beyond rounding.
+    """Settings of all refinements, and options that change results by no more than rounding.
 
     Attributes
     ----------
     srofb, self_support
         Settings of each method.
     half
-        Let products with features be made in bfloat16.
+        Whether products with features are computed in bfloat16.
     batch
-        Episodes that are refined side by side at most; 0 for a default.
+        Maximum number of episodes that are refined at once; 0 for a default.
     """
 
     srofb: SrofbSettings = field(default_factory=SrofbSettings)
@@ -42,9 +42,9 @@ class RefinerSettings:
 
 
 def read_settings(path: Path | None) -> RefinerSettings:
-    """Settings of the refinements from a YAML or JSON file that holds them by name, as ``params.yaml`` does.
+    """Read the settings of the refinements from a YAML or JSON file with one section for each, like ``params.yaml``.
 
-    Other keys of the file are left alone. Without a file, or where it lacks a name, the papers' values hold.
+    Other keys of the file are ignored. Without a file, or without a section, the papers' values apply.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _self_support(settings: RefinerSettings) -> Refiner:
     return SelfSupportRefiner(settings.self_support)
 
 
-# Refinement → what makes it.
+# Refinement → the function that builds its refiner.
 REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "self-support": _self_support,
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
@@ -88,13 +88,13 @@ class Variant:
     Attributes
     ----------
     name
-        As tables and parameters have it.
+        Name in tables and parameters.
     network
-        What predicts: ``pretrained``, ``baseline``, ``spfl-single-level``, ``spfl`` or ``cam``.
+        Network that predicts: ``pretrained``, ``baseline``, ``spfl-single-level``, ``spfl`` or ``cam``.
     refiner
         Key of :data:`REFINERS`; empty for the network's own prediction.
     compared_with
-        Variants that it is compared with, episode by episode.
+        Variants that it is compared with on the same episodes.
     """
 
     name: str
@@ -120,11 +120,11 @@ NAMES = tuple(variant.name for variant in VARIANTS)
 
 
 def refined_names(network: str = "") -> tuple[str, ...]:
-    """Names of the variants that have a refiner, of one network or of all."""
+    """Return the names of the variants that have a refiner, of one network or of all."""
     return tuple(v.name for v in VARIANTS if v.refiner and (not network or v.network == network))
 
 
 def refiners_of(network: str, names: tuple[str, ...] | list[str], settings: RefinerSettings) -> dict[str, Refiner]:
-    """Make the refiners of those variants of a network that are named, by variant, in the order of tables."""
-    wanted = [v for v in VARIANTS if v.network == network and v.refiner and v.name in names]
-    return {variant.name: REFINERS[variant.refiner](settings) for variant in wanted}
+    """Build the refiners of the variants of a network that ``names`` lists, by variant, in the order of the tables."""
+    variants = [v for v in VARIANTS if v.network == network and v.refiner and v.name in names]
+    return {variant.name: REFINERS[variant.refiner](settings) for variant in variants}

@@ -1,4 +1,4 @@
-"""Pixel counts of predictions against masks, from which all scores follow (A9)."""
+"""Pixel counts of predictions against masks, from which all scores are computed (A9)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 
 
 def pixel_counts(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> tuple[int, int, int, int]:
-    """Intersection and union of foreground, then of background; pixels with mask 255 are left out.
+    """Count intersection and union of the foreground, then of the background; pixels with mask 255 are ignored.
 
     Parameters
     ----------
     prediction : (H, W)
         1 foreground, 0 background.
     mask : (H, W)
-        The same, 255 void.
+        1 foreground, 0 background, 255 void.
     """
     valid = mask != VOID
     counts = []
     for side in (1, 0):
-        here, there = (prediction == side) & valid, mask == side
-        counts += [int((here & there).sum()), int((here | there).sum())]
+        predicted, annotated = (prediction == side) & valid, mask == side
+        counts += [int((predicted & annotated).sum()), int((predicted | annotated).sum())]
     return counts[0], counts[1], counts[2], counts[3]
 
 
 def object_iou(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> float | None:
-    """IoU of the object in one picture; None where neither holds any.
+    """Return the IoU of the object in one image, or None if it is in neither prediction nor mask.
 
     Parameters
     ----------
     prediction, mask
-        As of :func:`pixel_counts`.
+        See :func:`pixel_counts`.
     """
     intersection, union, *_ = pixel_counts(prediction, mask)
     return intersection / union if union else None

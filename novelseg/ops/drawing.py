@@ -1,4 +1,4 @@
-"""Colours laid over pictures."""
+"""Colours laid over images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOREGROUND, BORDER, UNKNOWN = (230, 60, 40), (255, 235, 60), (128, 128, 128)
 
 
 def mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], share: float) -> RGB:
-    """A picture with ``share`` of a colour where the mask (H, W) is true."""
+    """Blend ``share`` of a colour into an image where the mask (H, W) is true."""
     levels = np.arange(256)[:, None]
     table = ((1 - share) * levels + share * np.array(colour)).astype(np.uint8)
     mixed = image.copy()
@@ -23,7 +23,7 @@ def mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], shar
 
 
 def outline(where: NDArray[np.bool_], px: int = 1) -> NDArray[np.bool_]:
-    """The outermost ``px`` pixels of a mask."""
+    """Return the outermost ``px`` pixels of a mask."""
     inner = where
     for _ in range(px):
         padded = np.pad(inner, 1)
@@ -32,15 +32,15 @@ def outline(where: NDArray[np.bool_], px: int = 1) -> NDArray[np.bool_]:
 
 
 def overlay(image: RGB, mask: NDArray[np.uint8], px: int = 1) -> RGB:
-    """Foreground (mask 1) tinted, its outline drawn ``px`` wide; void (255) grey."""
-    shown = mix(image, mask == VOID, UNKNOWN, 0.6)
-    shown = mix(shown, mask == 1, FOREGROUND, 0.45)
-    return mix(shown, outline(mask == 1, px), BORDER, 1.0)
+    """Tint the foreground (mask 1), draw its outline ``px`` wide, and shade void (255) grey."""
+    blended = mix(image, mask == VOID, UNKNOWN, 0.6)
+    blended = mix(blended, mask == 1, FOREGROUND, 0.45)
+    return mix(blended, outline(mask == 1, px), BORDER, 1.0)
 
 
 def small_overlay(image: RGB, mask: NDArray[np.uint8], side: int) -> Image.Image:
-    """The same of a picture that is made at most ``side`` px long first."""
-    picture, labels = Image.fromarray(image), Image.fromarray(mask)
-    picture.thumbnail((side, side))
-    seen = np.array(labels.resize(picture.size, Image.Resampling.NEAREST))
-    return Image.fromarray(overlay(np.array(picture), seen, max(1, round(max(seen.shape) / 400))))
+    """Shrink an image to at most ``side`` px per side, then overlay its mask."""
+    thumbnail, labels = Image.fromarray(image), Image.fromarray(mask)
+    thumbnail.thumbnail((side, side))
+    small_mask = np.array(labels.resize(thumbnail.size, Image.Resampling.NEAREST))
+    return Image.fromarray(overlay(np.array(thumbnail), small_mask, max(1, round(max(small_mask.shape) / 400))))

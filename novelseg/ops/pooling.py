@@ -8,14 +8,14 @@ EPSILON = 1e-5
 
 
 def pool(features: Tensor, weights: Tensor) -> Tensor:
-    """Masked average pooling (Eq. 1) with splatted masks.
+    """Pool features over regions by masked average pooling (Eq. 1).
 
     Parameters
     ----------
     features : (..., C, h, w)
         Feature maps.
     weights : (..., R, h, w)
-        Splatted masks of R regions each.
+        Splatted masks of R regions.
 
     Returns
     -------

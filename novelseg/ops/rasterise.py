@@ -1,4 +1,4 @@
-"""Instances as outlines or run lengths → one label map."""
+"""Conversion of object instances, as outlines or run lengths, to one label map."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Rle = dict[str, Any]
 
 @dataclass(frozen=True)
 class Instance:
-    """One object: its label (255 for a crowd), and its mask as compressed run lengths."""
+    """One object: its label (255 for a crowd) and its mask as compressed run lengths."""
 
     label: int
     rle: Rle
 
 
 def run_lengths(text: bytes) -> list[int]:
-    """Run lengths from COCO's compressed form: five bits a character, from the third on as differences.
+    """Decode COCO's compressed run lengths: five bits per character; from the fourth number on, differences.
 
     Raises
     ------
     ValueError
         If the text ends within a number or holds another character.
     """
-    found: list[int] = []
+    lengths: list[int] = []
     value, shift = 0, 0
     for byte in text:
         bits = byte - 48
@@ -43,15 +43,15 @@ def run_lengths(text: bytes) -> list[int]:
             continue
         if bits & 16:
             value -= 1 << shift
-        found.append(value + (found[-2] if len(found) > 2 else 0))
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
         value, shift = 0, 0
     if shift:
         raise ValueError("its run lengths end within a number")
-    return found
+    return lengths
 
 
 def encode(segmentation: object, height: int, width: int) -> Rle:
-    """COCO's ``segmentation`` as compressed run lengths, after checks that the library leaves to its caller.
+    """Convert a ``segmentation`` of COCO to compressed run lengths, after the checks that pycocotools omits.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def encode(segmentation: object, height: int, width: int) -> Rle:
         A list of polygons (x0, y0, x1, y1, … in px; all of them belong to the object) or run lengths
         ``{"size": [height, width], "counts": …}``, plain or compressed.
     height, width
-        Of the image, px.
+        Size of the image, px.
 
     Raises
     ------
     ValueError
-        With the reason, if it is neither, or does not fit the image.
+        If it is neither, or does not fit the image; the message states the reason.
     """
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
@@ -81,15 +81,15 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
             isinstance(value, (int, float)) and not isinstance(value, bool) for value in polygon
         )
         if not numbers:
-            raise ValueError("a polygon is no list of numbers")
+            raise ValueError("a polygon is not a list of numbers")
         if len(polygon) % 2:
             raise ValueError(f"a polygon has {len(polygon)} numbers; expected pairs of x and y")
         if len(polygon) < 6:
             raise ValueError(f"a polygon has {len(polygon) // 2} points; expected three or more")
-        # Outlines may leave the image a little; a point that lies a whole image away is no outline, and would take
-        # the library minutes and gigabytes.
+        # An outline may extend a little beyond the image. A point a whole image away is an error, and pycocotools
+        # would take minutes and gigabytes for it.
         for value, size in zip(polygon, (width, height) * (len(polygon) // 2), strict=True):
-            if not -size <= value <= 2 * size:  # nor is NaN
+            if not -size <= value <= 2 * size:  # false for NaN, too
                 raise ValueError(f"a polygon has the coordinate {value!r:.20} in an image of {width}×{height} px")
     parts: Rle = coco.merge(coco.frPyObjects(polygons, height, width))
     return parts
@@ -105,40 +105,40 @@ def _from_runs(runs: Rle, height: int, width: int) -> Rle:
         except UnicodeEncodeError:
             raise ValueError("its run lengths hold a character that is not ASCII") from None
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
-        raise ValueError("its run lengths are no list of counts")
+        raise ValueError("its run lengths are not a list of counts")
     if sum(counts) != height * width:
         raise ValueError(f"its run lengths cover {sum(counts)} px; expected {height * width}")
-    found: Rle = coco.frPyObjects({"size": size, "counts": counts}, height, width)
-    return found
+    compressed: Rle = coco.frPyObjects({"size": size, "counts": counts}, height, width)
+    return compressed
 
 
 def _decode(rle: Rle) -> NDArray[np.bool_]:
-    """(H, W) mask."""
-    with warnings.catch_warnings():  # pycocotools 2.0.11 has not followed numpy 2 in how it hands its memory over
+    """Decode compressed run lengths to a mask, (H, W)."""
+    with warnings.catch_warnings():  # pycocotools 2.0.11 lacks numpy 2's `copy` argument
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
         return np.asarray(coco.decode(rle)).astype(bool)
 
 
 def paint(instances: list[Instance], height: int, width: int) -> tuple[NDArray[np.uint8], int]:
-    """Label map of an image: large objects first, so that small ones stay whole; crowds below all.
+    """Paint the label map of an image: large objects first, so that small ones stay whole; crowds below all.
 
     Parameters
     ----------
     instances
-        The objects; of two of one size the later lies above.
+        The objects; of two of equal size, the later covers the earlier.
     height, width
-        Of the image, px.
+        Size of the image, px.
 
     Returns
     -------
     labels : (H, W) uint8
-        0 where no object is.
+        0 where there is no object.
     hidden : int
-        Objects of which no pixel is left: smaller than a pixel, or wholly below smaller ones.
+        Number of objects without a visible pixel: smaller than a pixel, or covered by smaller objects.
     """
     owner = np.full((height, width), -1, np.int32)
     areas = [(instance.label != VOID, -int(coco.area(instance.rle))) for instance in instances]
     for number in sorted(range(len(instances)), key=lambda number: areas[number]):
         owner[_decode(instances[number].rle)] = number
-    table = np.array([*(instance.label for instance in instances), 0], np.uint8)  # −1, no object, is the last
+    table = np.array([*(instance.label for instance in instances), 0], np.uint8)  # the last entry is for −1, no object
     return table[owner], len(instances) - len(np.unique(owner[owner >= 0]))

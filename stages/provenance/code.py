@@ -95,9 +95,10 @@ def closure(stage: str) -> tuple[Path, ...]:
         If there is no such file: a digest of nothing would certify anything.
     """
     seen: set[Path] = set()
-    todo = [Path("stages", f"{stage}.py")]
-    if not locate(todo[0]).exists():
-        raise InputError(f"{locate(todo[0])}: no such file; the code of the stage '{stage}' cannot be identified")
+    module, tool = Path("stages", f"{stage}.py"), Path("stages", "tools", f"{stage}.py")
+    if not (locate(module).exists() or locate(tool).exists()):
+        raise InputError(f"{locate(module)}: no such file; the code of the stage '{stage}' cannot be identified")
+    todo = [module, tool]  # of which one exists
     while todo:
         path = todo.pop()
         if path in seen or not locate(path).exists():

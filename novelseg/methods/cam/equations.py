@@ -8,42 +8,42 @@ from torch import Tensor
 
 from novelseg.ops import draws
 
-EPSILON = 1e-6  # a constant map has no range to divide by: it becomes zero everywhere
+EPSILON = 1e-6  # keeps the quotient finite: a constant map becomes zero everywhere
 
 
-def masked(images: Tensor, masks: Tensor) -> Tensor:
-    """Images whose pixels are zero (black) wherever the mask is not 1.
+def black_out(images: Tensor, masks: Tensor) -> Tensor:
+    """Set pixels to zero (black) wherever the mask is not 1.
 
     Parameters
     ----------
     images : (B, 3, H, W)
         RGB in [0, 1].
     masks : (B, H, W) uint8
-        1 the object; what is void may be anything and is not shown.
+        1 for the object; void pixels, whose class is unknown, become black too.
     """
     return images * (masks == 1)[:, None]
 
 
 def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean over objects and classes of log(1 + exp(−Ŝ·S)) (B, Eq. 1).
+    """Compute the mean of log(1 + exp(−Ŝ·S)) over objects and classes (B, Eq. 1).
 
     Parameters
     ----------
     scores : (B, n)
-        S.
+        Scores S.
     labels : (B,) int64
-        Which of the n classes each object is; Ŝ is 1 there, −1 elsewhere.
+        Class of each object, 0…n−1; Ŝ is 1 for this class and −1 for the others.
     """
     signs = 2 * F.one_hot(labels, scores.shape[1]).to(scores.dtype) - 1
     return F.softplus(-signs * scores).mean()
 
 
-def weights_of(scores: Tensor, weighting: str) -> Tensor:
-    """What weighs the maps of the known classes, (E, n): the scores (B, Eq. 2), or how alike they say the classes are.
+def map_weights(scores: Tensor, weighting: str) -> Tensor:
+    """Compute the weights (E, n) of the known classes' maps: the scores (B, Eq. 2), or probabilities from them.
 
-    A score is a logit, and negative for nearly every class: two negative ones multiply to a large positive. ``sigmoid``
-    is each class's own probability under Eq. 1, divided by their sum, so that Eq. 3, which takes any factor out, is not
-    left with rounding; ``softmax`` shares one among the classes.
+    A score is a logit and negative for nearly every class, and two negative factors have a large positive product.
+    ``sigmoid`` takes each class's own probability under Eq. 1, divided by their sum: Eq. 3 removes any common factor,
+    and tiny weights would leave it with rounding errors. ``softmax`` takes probabilities that exclude one another.
     """
     if weighting == "scores":
         return scores
@@ -51,36 +51,38 @@ def weights_of(scores: Tensor, weighting: str) -> Tensor:
 
 
 def prior_map(maps: Tensor, weights: Tensor) -> Tensor:
-    """Sum of the known classes' maps, each with its weight (B, Eq. 2).
+    """Sum the known classes' maps, each with its weight (B, Eq. 2).
 
     Parameters
     ----------
     maps : (n, h, w) or (E, n, h, w)
-        D′ of the query.
+        Activation maps D′ of the query.
     weights : (E, n)
-        Of each class (:func:`weights_of`).
+        Weights of the maps (:func:`map_weights`).
 
     Returns
     -------
     (E, h, w)
-        M, in no particular range.
+        Map M, of no particular range.
     """
     return torch.einsum("nhw,en->ehw" if maps.dim() == 3 else "enhw,en->ehw", maps, weights)
 
 
-def normalised(maps: Tensor) -> Tensor:
-    """Each map brought to [0, 1] by its least and greatest value (B, Eq. 3); (..., h, w)."""
+def normalise(maps: Tensor) -> Tensor:
+    """Scale each map to [0, 1] by its minimum and maximum (B, Eq. 3); (..., h, w)."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / (high - low + EPSILON)
 
 
-def shuffled(maps: Tensor, keys: Tensor) -> Tensor:
-    """Each map with its cells in another order, which its key draws: the values stay, the places go.
+def shuffle(maps: Tensor, keys: Tensor) -> Tensor:
+    """Permute the cells of each map at random, which keeps the values and destroys their positions.
 
     Parameters
     ----------
     maps : (E, h, w)
+        One map per episode.
     keys : (E,) int32
+        Random key of each map.
     """
     cells = maps.flatten(1)
     order = draws.words(keys, draws.counters(cells.shape[1], cells.device)).argsort(stable=True, dim=1)

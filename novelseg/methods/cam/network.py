@@ -13,15 +13,15 @@ from novelseg.backbones.contract import Backbone
 from novelseg.backbones.registry import new_backbone
 from novelseg.formats.network import read_record
 from novelseg.formats.record import NetworkRecord
-from novelseg.methods.cam.equations import normalised, prior_map, shuffled, weights_of
+from novelseg.methods.cam.equations import map_weights, normalise, prior_map, shuffle
 
 NETWORK = "cam"
-UPSCALE = 4  # steps of the segmentation branch's logits from one cell of the features to the next
+UPSCALE = 4  # the segmentation branch's logits are this many times finer than the features (Grid.finer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CamRecord(NetworkRecord):
-    """What the CAM prior's network says of itself; meanings and ranges are those of the parameter section ``cam``."""
+    """Record of a CAM prior's network; meanings and ranges are those of the parameter section ``cam``."""
 
     known: list[str]
     plays_unseen: list[str]
@@ -45,15 +45,15 @@ class CamRecord(NetworkRecord):
 
 
 class MultiScale(nn.Module):
-    """D to D′: one 3×3 and two 1×1 convolutions; (B, n, h, w) both.
+    """Multi-scale block from D to D′, (B, n, h, w) both: one 3×3 and two 1×1 convolutions.
 
     Parameters
     ----------
     classes
-        Known classes n.
+        Number n of known classes.
     wiring
-        ``sum``: all three side by side, summed. ``join``: 3×3 and 1×1 side by side, concatenated, and joined by the
-        third.
+        ``sum``: the sum of all three in parallel. ``join``: the 3×3 and one 1×1 in parallel, concatenated and fused by
+        the other 1×1.
     """
 
     def __init__(self, classes: int, wiring: str) -> None:
@@ -64,7 +64,7 @@ class MultiScale(nn.Module):
         self.third = nn.Conv2d(2 * classes if self.joins else classes, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Refined maps."""
+        """Return the refined maps."""
         refined: Tensor
         if self.joins:
             refined = self.third(torch.cat([self.wide(x), self.near(x)], 1))
@@ -74,27 +74,27 @@ class MultiScale(nn.Module):
 
 
 class CamNetwork(nn.Module):
-    """Encoder, classification branch and segmentation branch.
+    """Network of an encoder, a classification branch and a segmentation branch.
 
     Parameters
     ----------
     encoder
-        Shared by both branches.
+        Encoder that both branches share.
     classes
-        Known classes n.
+        Number n of known classes.
     wiring
-        Of the multi-scale block.
+        Wiring of the multi-scale block (:class:`MultiScale`).
     weighting
-        What the scores become before they weigh the maps (:func:`novelseg.methods.cam.equations.weights_of`).
+        How scores become weights of the maps (:func:`novelseg.methods.cam.equations.map_weights`).
     width
-        Channels between the two transposed convolutions.
+        Number of channels between the two transposed convolutions.
     prior
-        ``map``, or what stands in for it in an ablation: ``constant`` (one everywhere), ``shuffled``.
+        ``map``, or its replacement in an ablation: ``constant`` (one everywhere) or ``shuffled``.
     """
 
     def __init__(self, encoder: Backbone, *, classes: int, wiring: str, weighting: str, width: int, prior: str) -> None:
         super().__init__()
-        self.encoder, self.weighting, self.given = encoder, weighting, prior
+        self.encoder, self.weighting, self.prior = encoder, weighting, prior
         self.classify = nn.Conv2d(encoder.channels, classes, 1)
         self.refine = MultiScale(classes, wiring)
         # Kernel 3, stride 2, padding 1 gives 2h − 1 cells: the outer cells stay where they are.
@@ -105,51 +105,53 @@ class CamNetwork(nn.Module):
         )
 
     def maps(self, features: Tensor) -> Tensor:
-        """D′, an activation map of each known class: (B, C, h, w) to (B, n, h, w)."""
-        found: Tensor = self.refine(self.classify(features))
-        return found
+        """Compute D′, one activation map per known class: (B, C, h, w) to (B, n, h, w)."""
+        maps: Tensor = self.refine(self.classify(features))
+        return maps
 
     def scores(self, features: Tensor) -> Tensor:
-        """S, by global average pooling: (B, C, h, w) of masked objects to (B, n)."""
+        """Compute the scores S of masked objects by global average pooling: (B, C, h, w) to (B, n)."""
         return self.maps(features).mean((2, 3))
 
     def priors(self, features: Tensor, scores: Tensor) -> Tensor:
-        """Normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
+        """Compute normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
         maps = self.maps(features) if features.dim() == 4 else self.maps(features[None])[0]
-        return normalised(prior_map(maps, weights_of(scores, self.weighting)))
+        return normalise(prior_map(maps, map_weights(scores, self.weighting)))
 
     def segment(self, features: Tensor, priors: Tensor, keys: Tensor) -> Tensor:
-        """Background and foreground (B, Eq. 4), or without the map in an ablation.
+        """Segment queries into background and foreground by their priors (B, Eq. 4).
+
+        In an ablation, the priors are replaced.
 
         Parameters
         ----------
         features : (E, C, h, w)
-            Of the queries.
+            Features of the queries.
         priors : (E, h, w)
-            In [0, 1].
+            Normalised maps, in [0, 1].
         keys : (E,) int32
-            Of the order of a shuffled map.
+            Random keys of shuffled maps.
 
         Returns
         -------
         (E, 2, 4h − 3, 4w − 3)
             Logits.
         """
-        if self.given == "constant":
+        if self.prior == "constant":
             priors = torch.ones_like(priors)
-        elif self.given == "shuffled":
-            priors = shuffled(priors, keys)
+        elif self.prior == "shuffled":
+            priors = shuffle(priors, keys)
         logits: Tensor = self.decode(features * priors[:, None])
         return logits
 
 
 def load_cam(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[CamNetwork, CamRecord]:
-    """Rebuild a trained network, with the record that lies beside its weights.
+    """Load a trained network and the record stored beside its weights.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or was trained for another fold or base classes.
+        If the file cannot be read, or the network was trained for another fold or other base classes than those given.
     """
     record = read_record(path, CamRecord, NETWORK, fold, base)
     network = CamNetwork(

@@ -1,4 +1,4 @@
-"""Predictions of the CAM prior's network (B): scores of masked supports, the map of the class, the mask."""
+"""Predictions of the CAM prior's network (B): scores of masked supports, then the map of the class, then the mask."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from novelseg.methods.variants import MAP
 from novelseg.ops.draws import to_keys
 from novelseg.ops.geometry import square
 
-TOGETHER = 16  # episodes of one query that are segmented at a time
+CHUNK = 16  # episodes of one query that are segmented at once
 
 Decode = Callable[[int], NDArray[np.uint8]]
-Colours = NDArray[np.uint8] | NDArray[np.float32]  # resized ones are not rounded
+Colours = NDArray[np.uint8] | NDArray[np.float32]  # resized images are not rounded
 
 
 class CamPredictor:
-    """Predictions of one network; of a query it reads the image and never the mask.
+    """Predictor of one network; it reads the image of a query but never the mask.
 
     Parameters
     ----------
     network, record
-        A trained network and the record that lies beside it.
+        A trained network and its record.
     fusion
-        Several supports: ``scores``, the mean of their scores; ``maps``, the mean of the maps that each gives.
+        How several supports are combined: ``scores``, by the mean of their scores; ``maps``, by the mean of their maps.
     threshold
-        Of the map, where it is scored without the segmentation branch; in (0, 1).
+        Threshold of the map where it is scored without the segmentation branch, in (0, 1).
     index
         The data set.
     image, support_mask
-        Decode an image of the index, and a mask; masks are asked for supports alone.
+        Decode an image of the index, and its mask; masks are read for supports only.
     device
-        Where the network computes.
+        Device of the network.
     memory_mb
-        Memory that features of queries may take; 0 for a default.
+        Memory for features of queries, MiB; 0 for a default.
 
     Raises
     ------
     InputError
-        When asked for an episode one of whose supports shows nothing of its object at the network's size.
+        On prediction, if no pixel of a support's object is left at the network's input size.
     """
 
     def __init__(
@@ -71,51 +71,51 @@ class CamPredictor:
         self._size = (lambda _: (self._side, self._side)) if self._side else index.size
         self._extract = FeatureExtractor(network.encoder, record.precision, device)
         self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
-        self._scores: dict[tuple[int, int], Tensor] = {}  # of a class in a support: as many numbers as known classes
+        self._scores: dict[tuple[int, int], Tensor] = {}  # (support, class) → its scores, (n,)
 
     @property
     def count(self) -> int:
-        """Predictions that an episode gets: the network's, and that of its map alone."""
+        """Number of predictions per episode: the network's, and that of its map alone."""
         return 2
 
     def _query(self, image: int) -> Colours:
-        """A query as the network is shown it."""
+        """Decode a query at the network's input size."""
         colours = self._image(image)
         return square(colours, np.zeros(colours.shape[:2], np.uint8), self._side)[0] if self._side else colours
 
     def _object(self, image: int, label: int) -> Colours:
-        """A support of which nothing but the object is left."""
+        """Decode a support with everything but the object set to black."""
         colours, mask = self._image(image), self._mask(image)
-        shown, known = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
-        if not (known == label).any():
+        picture, labels = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
+        if not (labels == label).any():
             raise InputError(
-                f"support {self._index.ids[image]}: at {self._side} px nothing is left of its "
-                f"'{self._index.classes[label - 1]}'; raise cam.size or index.min_object_pixels"
+                f"support {self._index.ids[image]}: at {self._side} px no pixel of its "
+                f"'{self._index.classes[label - 1]}' is left; raise cam.size or index.min_object_pixels"
             )
-        shown[known != label] = 0
-        return shown
+        picture[labels != label] = 0
+        return picture
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
-        """Episodes in blocks to be predicted one after another; the supports are scored now."""
+        """Split episodes into blocks that are predicted one after another; the supports are scored here."""
         supports = sorted({(image, case.label) for case in cases for image in case.supports} - self._scores.keys())
-        found = self._extract.each(
+        extracted = self._extract.each(
             [self._size(image) for image, _ in supports],
             lambda number: (self._object(*supports[number]), None),
             f"{label}: supports",
         )
         with torch.inference_mode():
-            for number, _, features in found:
+            for number, _, features in extracted:
                 self._scores[supports[number]] = self._network.scores(features[None])[0]
         return self._bank.blocks(cases, lambda case: {case.query}, label)
 
     @torch.inference_mode()
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
-        """Predictions of a block of episodes: the network's, and those of its map alone."""
+        """Predict a block of episodes: the network's predictions, and those of its map alone."""
         self._bank.load({case.query for case in block})
         for query, group in groupby(block, key=lambda case: case.query):
-            alike = list(group)
-            for first in range(0, len(alike), TOGETHER):
-                yield from self._predict(self._bank[query], alike[first : first + TOGETHER], variant)
+            cases = list(group)
+            for first in range(0, len(cases), CHUNK):
+                yield from self._predict(self._bank[query], cases[first : first + CHUNK], variant)
 
     def _predict(self, features: Tensor, cases: list[Case], variant: str) -> Iterator[Prediction]:
         priors = self._priors(features, cases)
@@ -126,12 +126,12 @@ class CamPredictor:
             yield Prediction(case, MAP, prior - self._threshold, self._bank.grid)
 
     def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:
-        """(E, h, w) normalised maps of all episodes of one query."""
+        """Compute the normalised maps (E, h, w) of all episodes of one query."""
         scores = torch.stack(
             [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in cases]
         )
         if self._fusion == "scores":
             return self._network.priors(features, scores.mean(1))
-        each = self._network.priors(features, scores.flatten(0, 1))
-        fused: Tensor = each.unflatten(0, scores.shape[:2]).mean(1)
+        maps = self._network.priors(features, scores.flatten(0, 1))
+        fused: Tensor = maps.unflatten(0, scores.shape[:2]).mean(1)
         return fused

@@ -1,4 +1,4 @@
-"""Training of the CAM prior's network (B): masked objects of known classes, pairs of those that play unseen."""
+"""Training of the CAM prior's network (B): masked objects of known classes, pairs of pseudo-novel classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from novelseg.core.random import key_to_seed
 from novelseg.data.batches import Batch, EpisodeBatches, Sample
-from novelseg.methods.cam.equations import classification_loss, masked
+from novelseg.methods.cam.equations import black_out, classification_loss
 from novelseg.methods.cam.network import UPSCALE, CamNetwork
 from novelseg.methods.losses import stack_losses, upsampled_cross_entropy
 from novelseg.ops.draws import to_keys
@@ -17,7 +17,7 @@ from novelseg.ops.draws import to_keys
 
 @dataclass(frozen=True)
 class CamSample:
-    """Objects, and pairs once the classifier's first iterations are over, with the keys of shuffled maps."""
+    """Objects of one iteration, pairs after the classifier's first iterations, and the keys of shuffled maps."""
 
     objects: Sample
     pairs: Sample | None
@@ -25,18 +25,18 @@ class CamSample:
 
 
 class CamBatches:
-    """Objects to classify; after the first iterations also pairs to segment.
+    """Batches of objects to classify and, after the first iterations, of pairs to segment.
 
     Parameters
     ----------
     objects, pairs
-        Episodes without supports of the ``known`` classes, and with one of the classes that play unseen.
+        Episodes of the ``known`` classes without supports, and episodes of the pseudo-novel classes with one support.
     known
-        Labels that the classification branch knows, in the order of its channels.
+        Labels of the known classes, in the order of the classification branch's channels.
     classifier_iterations
-        First iterations, in which no pairs are drawn.
+        Number of first iterations in which no pairs are drawn.
     seed
-        Of the order of shuffled maps.
+        Seed of the shuffled maps.
     """
 
     def __init__(
@@ -60,7 +60,11 @@ class CamBatches:
         return CamSample(self._objects.draw(iteration, rank, world), pairs, seeds[rank::world])
 
     def render(self, sample: CamSample) -> Batch:
-        """``objects`` (B, 1, 3, S, S), their masks and channels; ``images``, ``masks`` of pairs, supports first."""
+        """Make the batch of an iteration.
+
+        It holds ``objects`` (B, 1, 3, S, S), their masks and channels, and ``images`` and ``masks`` of pairs, supports
+        first.
+        """
         objects, device = self._objects.render(sample.objects), self.bank.device
         channels = torch.tensor([self._channel[label] for label in sample.objects.labels])
         batch: dict[str, Tensor] = {
@@ -74,24 +78,24 @@ class CamBatches:
 
 
 class CamLearner(nn.Module):
-    """Classification of masked objects, segmentation by the prior."""
+    """Learner of both branches: classification of masked objects, and segmentation by the prior."""
 
     def __init__(self, network: CamNetwork, class_weight: float) -> None:
         super().__init__()
         self.network, self.class_weight = network, class_weight
 
     def forward(self, batch: Batch) -> Tensor:
-        """Whole loss, then the parts in the order of :data:`novelseg.methods.losses.LOSSES`.
+        """Compute the total loss and its parts in the order of :data:`novelseg.methods.losses.LOSSES`.
 
-        Without pairs it is the classification loss alone, unweighted.
+        Without pairs, the total is the classification loss alone, unweighted.
         """
         network = self.network
-        shown = [masked(batch["objects"][:, 0], batch["object_masks"][:, 0])]
+        inputs = [black_out(batch["objects"][:, 0], batch["object_masks"][:, 0])]
         if "images" in batch:
-            shown += [masked(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
+            inputs += [black_out(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
         # One pass for all: frozen BatchNorm does not mix images.
-        features = network.encoder(torch.cat(shown)).float()
-        objects, *pair = features.split([len(images) for images in shown])
+        features = network.encoder(torch.cat(inputs)).float()
+        objects, *pair = features.split([len(images) for images in inputs])
         with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as in tests
             classification = classification_loss(network.scores(objects), batch["object_labels"])
             if not pair:

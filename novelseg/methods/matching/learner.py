@@ -13,18 +13,18 @@ from novelseg.methods.matching.prototypes import match, support_prototypes
 
 
 def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> Tensor:
-    """Loss of support–query matching (A, Eq. 6).
+    """Compute the loss of support–query matching (A, Eq. 6).
 
     Parameters
     ----------
     features : (E·(K + 1), C, h, w)
-        Of the images of E episodes: supports first, the query last.
+        Features of the images of E episodes: supports first, the query last.
     masks : (E, K + 1, H, W) uint8
         1 foreground, 0 background, 255 neither.
     scale
         Factor of the cosine.
     grid
-        Where the cells of the features lie.
+        Positions of the cells of the features.
     """
     features = features.float().unflatten(0, masks.shape[:2])
     with torch.autocast(masks.device.type, enabled=False):  # matching keeps full precision, as at test time
@@ -33,14 +33,14 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
 
 
 class MatchingLearner(nn.Module):
-    """The Baseline: matching alone."""
+    """Learner of the Baseline, which matches and nothing else."""
 
     def __init__(self, encoder: Backbone, scale: float) -> None:
         super().__init__()
         self.encoder, self.scale = encoder, scale
 
     def forward(self, batch: Batch) -> Tensor:
-        """Whole loss, then the parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
+        """Compute the total loss and its parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
         features = self.encoder(batch["images"].flatten(0, 1))
         loss = matching_loss(features, batch["masks"], self.scale, self.encoder.grid)
         return stack_losses(loss, loss_seg=loss)

@@ -1,4 +1,4 @@
-"""Predictions of one encoder for many episodes: matching, then refinements; the query's mask is not read."""
+"""Predictions of one encoder for many episodes: matching, then refinements; the query's mask is never read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _images(cases: list[Case]) -> set[int]:
 
 
 class MatchingPredictor:
-    """Predictions of one encoder; of a query it reads the image and never the mask.
+    """Predictor of one encoder; it reads the image of a query but never the mask.
 
     Parameters
     ----------
     bank
-        Features of the encoder.
+        Cache of the encoder's features.
     scale
         Factor of the cosine.
     refiners
@@ -35,15 +35,15 @@ class MatchingPredictor:
 
     @property
     def count(self) -> int:
-        """Predictions that an episode gets."""
+        """Number of predictions per episode."""
         return 1 + len(self._refiners)
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
-        """Episodes in blocks to be predicted one after another."""
+        """Split episodes into blocks that are predicted one after another."""
         return self._bank.blocks(cases, lambda case: _images([case]), label)
 
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
-        """Predictions of a block of episodes: ``variant`` by matching, and every refinement of it."""
+        """Predict a block of episodes: ``variant`` by matching, then every refinement of it."""
         self._bank.load(_images(block))
         tasks: list[RefinementTask] = []
         for query, group in groupby(block, key=lambda case: case.query):
@@ -57,7 +57,7 @@ class MatchingPredictor:
                 yield Prediction(task.case, name, refined.logits, self._bank.grid, refined.confident)
 
     def _match(self, query: int, cases: list[Case]) -> Tensor:
-        """(E, 2, h, w) logits of all episodes of one query image."""
+        """Compute the logits (E, 2, h, w) of all episodes of one query image."""
         prototypes = torch.stack(
             [
                 torch.stack([self._bank.support(image, case.label).prototypes for image in case.supports]).mean(0)

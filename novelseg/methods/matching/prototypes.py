@@ -11,15 +11,15 @@ from novelseg.ops.pooling import pool
 
 
 def sides(mask: Tensor) -> Tensor:
-    """Binary mask to background and foreground weights: (..., H, W) of 0, 1, 255 to (..., 2, H, W) float.
+    """Convert a binary mask to weights of background and foreground: (..., H, W) to (..., 2, H, W) float.
 
-    The order is (background, foreground) everywhere; 255 belongs to neither.
+    The mask holds 0, 1 and 255. The order is (background, foreground) everywhere; 255 belongs to neither.
     """
     return torch.stack([mask == 0, mask == 1], dim=-3).float()
 
 
 def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
-    """Prototypes of background and foreground: pooled per support image, then their plain mean.
+    """Compute prototypes of background and foreground: pooled per support image, then averaged without weights.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
     masks : (B, K, H, W) integer
         1 foreground, 0 background, 255 neither.
     grid
-        Where the cells of the features lie.
+        Positions of the cells of the features.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
 
 
 def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """Scaled cosine similarity of every query cell with both prototypes.
+    """Compute the scaled cosine similarity of every query cell with both prototypes.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def match(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
 
 
 def match_many(query: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """The same for one query and the prototypes of many episodes; the query is read once, never normalised in full.
+    """Match one query with the prototypes of many episodes, without building a normalised copy of the query.
 
     Parameters
     ----------

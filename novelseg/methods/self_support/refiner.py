@@ -1,7 +1,7 @@
 """Self-support matching (Fan et al., "Self-Support Few-Shot Semantic Segmentation", ECCV 2022), in closed form.
 
-An object's parts are more alike within one image than across images. So the query's own confident cells vote too: their
-mean, of unit length, is averaged with the supports' prototype of each side, and the query is matched again.
+An object's parts are more alike within one image than across images. Therefore the mean of the query's own confident
+cells, of unit length, is averaged with the supports' prototype of each side, and the query is matched again.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from novelseg.methods.confident import confident_cells
-from novelseg.methods.contract import Refined, RefinementTask
+from novelseg.methods.contract import RefinedResult, RefinementTask
 from novelseg.methods.matching.prototypes import match_many
 from novelseg.methods.self_support.settings import SelfSupportSettings
 
 
 class SelfSupportRefiner:
-    """Match again with prototypes that hold the query's confident cells too; nothing is trained."""
+    """Refiner that matches again with prototypes that include the query's confident cells; nothing is trained."""
 
     learns_from_cells = False
 
     def __init__(self, settings: SelfSupportSettings) -> None:
         self._settings = settings
 
-    def refine(self, tasks: Sequence[RefinementTask]) -> list[Refined]:
-        """Refine each episode by itself: a few products with its query's features."""
-        return [self._refined(task) for task in tasks]
+    def refine(self, tasks: Sequence[RefinementTask]) -> list[RefinedResult]:
+        """Refine each episode separately, by a few products with its query's features."""
+        return [self._refine(task) for task in tasks]
 
-    def _refined(self, task: RefinementTask) -> Refined:
+    def _refine(self, task: RefinementTask) -> RefinedResult:
         settings = self._settings
         chosen = confident_cells(
             task.rough[None],
@@ -42,11 +42,11 @@ class SelfSupportRefiner:
         own = _own_prototypes(task.query, chosen, supports)
         joined = (1 - settings.weight) * F.normalize(supports, dim=1) + settings.weight * own
         logits = match_many(task.query, joined[None], task.scale)[0]
-        return Refined(logits[1] - logits[0], chosen)
+        return RefinedResult(logits[1] - logits[0], chosen)
 
 
 def _own_prototypes(query: Tensor, chosen: Tensor, supports: Tensor) -> Tensor:
-    """Mean of the confident cells of each side, of unit length, (2, C); the supports' where a side has none."""
+    """Return the unit-length mean of each side's confident cells, (2, C), or the supports' where a side has none."""
     cells = query.flatten(1)  # (C, hw)
     sides = torch.stack([chosen.flatten() == 1, chosen.flatten() == 2]).to(cells)  # (2, hw)
     own = F.normalize(sides @ cells.T, dim=1)

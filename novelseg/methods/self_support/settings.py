@@ -16,9 +16,9 @@ class SelfSupportSettings:
     tau_fg, tau_bg
         Query cells above this confidence count as foreground and as background, in [0, 1].
     fallback_cells
-        Most confident cells that are taken where none passes a threshold.
+        Number of most confident cells that are taken if none exceeds the threshold.
     weight
-        Share of the query's own prototype beside the supports', in [0, 1].
+        Weight of the query's own prototype in the mean with the supports', in [0, 1].
     """
 
     tau_fg: float = 0.7
@@ -27,11 +27,11 @@ class SelfSupportSettings:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse values out of range.
+        """Check that all values are in range.
 
         Raises
         ------
         ValueError
-            Naming the first one.
+            If a value is out of range; the message names the first one.
         """
         check_ranges(self, {"tau_fg": (0, 1), "tau_bg": (0, 1), "fallback_cells": (1, 10**6), "weight": (0, 1)})

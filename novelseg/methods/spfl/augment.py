@@ -1,4 +1,4 @@
-"""Strong photometric augmentation on batches (A7): functional operations, draws handed in.
+"""Strong photometric augmentation of batches (A7): pure functions of images and random numbers.
 
 Colour jitter, grayscale, blur and cutout, as semi-supervised segmentation uses them; the geometric part is in
 :mod:`novelseg.ops.geometry`.
@@ -22,27 +22,28 @@ from torch import Tensor
 from novelseg.core.labels import VOID
 
 BLUR_KERNEL_PX = 9
-TURN = 6.2831853  # radians
+TURN = 6.2831853  # a full turn, radians
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the strong augmentation; chances and shares are in [0, 1].
+    """Strengths of the strong augmentation; probabilities and shares are in [0, 1].
 
     Attributes
     ----------
     scales
         Range of the longer side of an image after scaling, relative to the training size.
     flip
-        Chance of mirroring.
+        Probability of mirroring.
     jitter, brightness, contrast, saturation, hue
-        Chance of colour jitter, and its strengths: factors 1 ± strength, and hue by a share of a full turn.
+        Probability of colour jitter, and its strengths: factors 1 ± strength, and hue as a share of a full turn.
     grey
-        Chance of grayscale.
+        Probability of grayscale.
     blur, blur_sigma
-        Chance of Gaussian blur, and the range of its sigma, px.
+        Probability of Gaussian blur, and the range of its sigma, px.
     cutout, cutout_area, cutout_aspect
-        Chance of a rectangle that hides image and labels, its share of the image, and its height over its width.
+        Probability of a rectangle that hides image and labels, and the ranges of its share of the image and of its
+        height divided by its width.
     """
 
     scales: list[float]
@@ -60,26 +61,27 @@ class Augmentation:
     cutout_aspect: list[float]
 
 
-def _chosen(changed: Tensor, images: Tensor, chance: float, draw: Tensor) -> Tensor:
+def _replace_some(images: Tensor, changed: Tensor, chance: float, draw: Tensor) -> Tensor:
     return torch.where((draw < chance)[:, None, None, None], changed, images)
 
 
-def _jitter(images: Tensor, draws: Tensor, by: Augmentation) -> Tensor:
-    """Brightness, contrast, saturation, hue, by draws (B, 4) in [0, 1)."""
-    factors = 1 + (2 * draws[:, :3] - 1) * draws.new_tensor([by.brightness, by.contrast, by.saturation])
+def _jitter(images: Tensor, draws: Tensor, strengths: Augmentation) -> Tensor:
+    """Change brightness, contrast, saturation and hue, by draws (B, 4) in [0, 1)."""
+    ranges = draws.new_tensor([strengths.brightness, strengths.contrast, strengths.saturation])
+    factors = 1 + (2 * draws[:, :3] - 1) * ranges
     images = adjust_brightness_accumulative(images, factors[:, 0])
     images = adjust_contrast_with_mean_subtraction(images, factors[:, 1])
     images = adjust_saturation(images, factors[:, 2])
-    jittered: Tensor = adjust_hue(images, (2 * draws[:, 3] - 1) * (by.hue * TURN))
+    jittered: Tensor = adjust_hue(images, (2 * draws[:, 3] - 1) * (strengths.hue * TURN))
     return jittered
 
 
-def _cutout(images: Tensor, labels: Tensor, draws: Tensor, by: Augmentation) -> tuple[Tensor, Tensor]:
-    """Fill one rectangle an image with one colour and ignore it in the labels, by draws (B, 8) in [0, 1)."""
+def _cutout(images: Tensor, labels: Tensor, draws: Tensor, strengths: Augmentation) -> tuple[Tensor, Tensor]:
+    """Fill one rectangle per image with one colour and set its labels to void, by draws (B, 8) in [0, 1)."""
     height, width = images.shape[-2:]
-    least, most = by.cutout_area
+    least, most = strengths.cutout_area
     area = (least + (most - least) * draws[:, 1]) * height * width
-    low, high = by.cutout_aspect
+    low, high = strengths.cutout_aspect
     aspect = low * (high / low) ** draws[:, 2]
     tall, wide = (area * aspect).sqrt().clamp(max=height), (area / aspect).sqrt().clamp(max=width)
     top, left = draws[:, 3] * (height - tall), draws[:, 4] * (width - wide)
@@ -87,39 +89,39 @@ def _cutout(images: Tensor, labels: Tensor, draws: Tensor, by: Augmentation) -> 
     x = torch.arange(width, device=images.device)[None, None]
     inside = (y >= top[:, None, None]) & (y < (top + tall)[:, None, None])
     inside = inside & (x >= left[:, None, None]) & (x < (left + wide)[:, None, None])
-    inside = inside & (draws[:, 0] < by.cutout)[:, None, None]
+    inside = inside & (draws[:, 0] < strengths.cutout)[:, None, None]
     colour = draws[:, 5:8, None, None].expand_as(images)
     return torch.where(inside[:, None], colour, images), torch.where(inside[:, None], VOID, labels)
 
 
-DRAWS = 16  # of an image, whatever is done with them
+DRAWS = 16  # random numbers per image, used or not
 
 
-def strong(images: Tensor, labels: Tensor, draws: Tensor, by: Augmentation) -> tuple[Tensor, Tensor]:
-    """Augment a batch.
+def strong(images: Tensor, labels: Tensor, draws: Tensor, strengths: Augmentation) -> tuple[Tensor, Tensor]:
+    """Augment a batch of images and their labels.
 
     Parameters
     ----------
     images : (B, 3, H, W) float
         RGB in [0, 1].
     labels : (B, L, H, W) uint8
-        Pseudo labels; 255 where cut out, otherwise untouched.
+        Pseudo labels.
     draws : (B, 16) float
-        Uniform in [0, 1), a row per image: an image is augmented alike in any batch.
-    by
-        Strengths.
+        Uniform in [0, 1), one row per image, so that an image is augmented alike in any batch.
+    strengths
+        Strengths of the operations.
 
     Returns
     -------
     images, labels
-        Of the same shapes.
+        Augmented images, and labels that are 255 where cut out; shapes are unchanged.
     """
     draws = draws.to(images)
-    images = _chosen(_jitter(images, draws[:, 1:5], by), images, by.jitter, draws[:, 0])
+    images = _replace_some(images, _jitter(images, draws[:, 1:5], strengths), strengths.jitter, draws[:, 0])
     grey = rgb_to_grayscale(images).expand_as(images)
-    images = _chosen(grey, images, by.grey, draws[:, 5])
-    least, most = by.blur_sigma
+    images = _replace_some(images, grey, strengths.grey, draws[:, 5])
+    least, most = strengths.blur_sigma
     sigma = least + (most - least) * draws[:, 7:8]
     blurred = gaussian_blur2d(images, BLUR_KERNEL_PX, sigma.expand(-1, 2))
-    images = _chosen(blurred, images, by.blur, draws[:, 6])
-    return _cutout(images, labels, draws[:, 8:16], by)
+    images = _replace_some(images, blurred, strengths.blur, draws[:, 6])
+    return _cutout(images, labels, draws[:, 8:16], strengths)

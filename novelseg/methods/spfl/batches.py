@@ -1,4 +1,4 @@
-"""What a joint iteration sees: episodes, and augmented images with pseudo labels; keyed by (seed, iteration)."""
+"""Batches of joint training: episodes, and augmented images with pseudo labels; keyed by (seed, iteration)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from novelseg.ops.geometry import gather, windows
 
 
 class PseudoLabelBatches:
-    """Training images with strong augmentation and their pseudo labels (A7), maps 1–3 of the bank.
+    """Batches of strongly augmented training images and their pseudo labels (A7), maps 1–3 of the bank.
 
     Parameters
     ----------
     bank, images
-        Decoded images, and which of them are drawn from.
+        Decoded images, and the numbers of those to draw from.
     augmentation
-        Its strengths.
+        Strengths of the augmentation.
     size
         Side of a view, px.
     count
-        Images of an iteration.
+        Number of images of an iteration.
     seed
-        Of all draws.
+        Seed of all random choices.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PseudoLabelBatches:
         self._size, self._count, self._seed = size, count, seed
 
     def draw(self, iteration: int, rank: int, world: int) -> Sample:
-        """Images number rank, rank + world, … of an iteration."""
+        """Draw the images number rank, rank + world, … of an iteration."""
         chosen, draws = [], []
         for number in range(rank, self._count, world):
             rng = numpy_generator(self._seed, "extra", iteration, number)
@@ -48,7 +48,7 @@ class PseudoLabelBatches:
         return Sample(*self.bank.take(chosen), numbers, [])
 
     def render(self, sample: Sample) -> Batch:
-        """Extra images (B, 3, S, S) and labels (B, 3, S, S)."""
+        """Make the extra images (B, 3, S, S) and their labels (B, 3, S, S)."""
         draws = torch.from_numpy(sample.draws).to(self.bank.device, non_blocking=True)
         mirrored, (low, high) = draws[:, 0] < self._augmentation.flip, self._augmentation.scales
         views = windows(sample.pictures, sample.positions, mirrored, draws[:, 1:5], self._size, scales=(low, high))
@@ -58,7 +58,7 @@ class PseudoLabelBatches:
 
 
 class JointBatches:
-    """Both together."""
+    """Batches of episodes and of pseudo-labelled images together."""
 
     def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
         self.bank, self._episodes, self._extra = episodes.bank, episodes, extra
@@ -68,5 +68,5 @@ class JointBatches:
         return self._episodes.draw(iteration, rank, world), self._extra.draw(iteration, rank, world)
 
     def render(self, sample: tuple[Sample, Sample]) -> Batch:
-        """Episodes and strongly augmented images."""
+        """Make the episodes and the strongly augmented images."""
         return {**self._episodes.render(sample[0]), **self._extra.render(sample[1])}

@@ -19,12 +19,13 @@ class Level:
     Attributes
     ----------
     centres : (K, D) float32
+        Centres of the clusters.
     members : (K,) int64
-        Corpus vectors below each centre.
+        Number of corpus vectors below each centre.
     parent : (K,) int32
-        Centre of the next coarser level, −1 at the coarsest.
+        Number of the centre at the next coarser level; −1 at the coarsest.
     inertia
-        Sum of squared distances from what was clustered at this level to its centres.
+        Sum of squared distances from the vectors clustered at this level to their centres.
     """
 
     centres: NDArray[np.float32]
@@ -34,14 +35,14 @@ class Level:
 
 
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows to unit length; a zero row stays zero."""
+    """Scale rows to unit length; a zero row stays zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = (vectors / np.maximum(norm, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
     return unit
 
 
 def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int, seed: int) -> NDArray[np.float32]:
-    faiss.omp_set_num_threads(1)  # one order of summation: the same centres whatever the number of cores
+    faiss.omp_set_num_threads(1)  # a fixed order of summation: the same centres on any number of cores
     run = faiss.Kmeans(
         vectors.shape[1],
         k,
@@ -58,7 +59,7 @@ def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int
 def nearest(
     vectors: NDArray[np.float32], centres: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Nearest centre of each vector by Euclidean distance, and the squared distances; (N,) both."""
+    """Find the nearest centre of each vector by Euclidean distance, and the squared distances; (N,) both."""
     search = faiss.IndexFlatL2(centres.shape[1])
     search.add(np.ascontiguousarray(centres))
     distances, labels = search.search(np.ascontiguousarray(vectors), 1)
@@ -66,22 +67,22 @@ def nearest(
 
 
 def scaled(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
-    """Vectors as they are clustered: of unit length under ``cosine``."""
+    """Return vectors as they are clustered: with unit length under ``cosine``."""
     return normalise(vectors) if metric == "cosine" else vectors
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Vectors in blocks, of which one is in memory at a time.
+    """A collection of vectors, read in blocks of which one is in memory at a time.
 
     Attributes
     ----------
     name
-        For messages.
+        Name in messages.
     count
-        Vectors in all.
+        Number of vectors.
     blocks
-        Gives the blocks, (B, D) float32 each, in the same order whenever it is called.
+        Reads the blocks, (B, D) float32 each, in the same order on every call.
     """
 
     name: str
@@ -89,17 +90,17 @@ class Corpus:
     blocks: Callable[[], Iterator[NDArray[np.float32]]]
 
     def sample(self, size: int, seed: int) -> NDArray[np.float32]:
-        """At most ``size`` vectors in the corpus' order, each as likely as any other; all where there are no more."""
+        """Draw ``size`` vectors uniformly, in the order of the corpus; all vectors if the corpus has no more."""
         rng = np.random.Generator(np.random.PCG64(seed))
         chosen = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
-        found: NDArray[np.float32] | None = None
+        sample: NDArray[np.float32] | None = None
         start = done = 0
         for block in self.blocks():
-            found = np.empty((len(chosen), block.shape[1]), np.float32) if found is None else found
-            mine = chosen[done : np.searchsorted(chosen, start + len(block))] - start
-            found[done : done + len(mine)] = block[mine]
-            start, done = start + len(block), done + len(mine)
-        return np.zeros((0, 1), np.float32) if found is None else found
+            sample = np.empty((len(chosen), block.shape[1]), np.float32) if sample is None else sample
+            rows = chosen[done : np.searchsorted(chosen, start + len(block))] - start
+            sample[done : done + len(rows)] = block[rows]
+            start, done = start + len(block), done + len(rows)
+        return np.zeros((0, 1), np.float32) if sample is None else sample
 
 
 def three_levels(
@@ -119,23 +120,24 @@ def three_levels(
     corpus
         The vectors.
     clusters
-        K of each level, falling.
+        Number of clusters K of each level, decreasing.
     metric
-        ``cosine``: vectors and the centres that are clustered again have unit length; ``euclidean``: as they are.
+        ``cosine``: vectors, and centres before they are clustered again, are scaled to unit length; ``euclidean``: not.
     restarts, iterations, seed
-        Of every k-means run; the run of least inertia is kept.
+        Restarts, iterations and seed of each k-means; the restart of least inertia is kept.
     most
-        Vectors that k-means sees: of a larger corpus, an even sample. Members and inertia are of the whole corpus.
+        Maximum number of vectors for k-means; a larger corpus is sampled uniformly. Members and inertia refer to the
+        whole corpus.
 
     Raises
     ------
     InputError
-        If a level has more clusters than there is to cluster.
+        If the first level has more clusters than the corpus has vectors.
     """
     if clusters[0] > corpus.count:
         raise InputError(
-            f"prototypes.clusters asks for {clusters[0]} clusters, but the {corpus.name} corpus has {corpus.count} "
-            "vectors; lower it, or add images (for regions: lower features.min_region_area)"
+            f"prototypes.clusters starts with {clusters[0]} clusters, but the {corpus.name} corpus has {corpus.count} "
+            "vectors; lower prototypes.clusters, or add images (for regions: lower features.min_region_area)"
         )
 
     points = replace(corpus, blocks=lambda: (scaled(block, metric) for block in corpus.blocks()))
@@ -145,15 +147,15 @@ def three_levels(
         labels, distances = nearest(block, centres)
         members += np.bincount(labels, minlength=clusters[0])
         inertia += float(distances.sum(dtype=np.float64))
-    found = [(centres, members, inertia)]
+    levels = [(centres, members, inertia)]
     parents = []
     for k in clusters[1:]:
-        finer, below = scaled(found[-1][0], metric), found[-1][1]
+        finer, below = scaled(levels[-1][0], metric), levels[-1][1]
         centres = _kmeans(finer, k, restarts, iterations, seed)
         labels, distances = nearest(finer, centres)
         parents.append(labels.astype(np.int32))
         members = np.zeros(k, np.int64)
         np.add.at(members, labels, below)
-        found.append((centres, members, float(distances.sum(dtype=np.float64))))
+        levels.append((centres, members, float(distances.sum(dtype=np.float64))))
     parents.append(np.full(clusters[-1], -1, np.int32))
-    return [Level(*level[:2], parent, level[2]) for level, parent in zip(found, parents, strict=True)]
+    return [Level(*level[:2], parent, level[2]) for level, parent in zip(levels, parents, strict=True)]

@@ -15,8 +15,8 @@ from novelseg.ops.pooling import pool
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """Vectors of one side of one image; numbers are of regions or classes."""
+class PooledVectors:
+    """Pooled vectors of one side of one image; ``numbers`` holds the region of each, or the class of an object."""
 
     vectors: NDArray[np.float32]
     numbers: NDArray[np.int32]
@@ -24,12 +24,12 @@ class Pooled:
     box: NDArray[np.int32]
 
 
-def pool_labels(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64], grid: Grid) -> Pooled:
-    """Pool over the pixels of each of ``numbers`` in a label map."""
+def pool_labels(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np.int64], grid: Grid) -> PooledVectors:
+    """Pool the features over the pixels of each of ``numbers`` in a label map."""
     compact = np.full(int(labels.max(initial=0)) + 2, -1, np.int32)
     compact[numbers] = np.arange(len(numbers))
     compacted = compact[labels]
-    return Pooled(
+    return PooledVectors(
         pool(features, grid.region_weights(compacted, len(numbers), features)).cpu().numpy(),
         numbers.astype(np.int32),
         np.bincount(compacted[compacted >= 0], minlength=len(numbers)).astype(np.int64),
@@ -38,9 +38,9 @@ def pool_labels(features: Tensor, labels: NDArray[np.int32], numbers: NDArray[np
 
 
 def corpus_arrays(
-    side: str, number: str, parts: list[Pooled], ids: list[str], channels: int
+    side: str, number: str, parts: list[PooledVectors], ids: list[str], channels: int
 ) -> dict[str, NDArray[Any]]:
-    """Datasets of one side."""
+    """Assemble the datasets of one side for the HDF5 file."""
     return {
         f"{side}/vectors": np.concatenate([np.zeros((0, channels), np.float32), *[part.vectors for part in parts]]),
         f"{side}/image": np.repeat(np.array(ids, object), [len(part.numbers) for part in parts]),
@@ -51,6 +51,6 @@ def corpus_arrays(
 
 
 def boxes(labels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Bounding boxes (count, 4) of labels 0…count−1, each there: top, left, bottom, right, ends exclusive."""
-    found = find_objects(labels + 1, count)
-    return np.array([(v.start, u.start, v.stop, u.stop) for v, u in found], np.int32).reshape(-1, 4)
+    """Return bounding boxes (count, 4) of labels 0…count−1, none absent: top, left, bottom, right, ends exclusive."""
+    slices = find_objects(labels + 1, count)
+    return np.array([(v.start, u.start, v.stop, u.stop) for v, u in slices], np.int32).reshape(-1, 4)

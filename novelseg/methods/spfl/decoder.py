@@ -1,4 +1,4 @@
-"""Decoder of one level of pseudo labels (A7); dropped at test time."""
+"""Decoder of one level of pseudo labels (A7), which is not used at test time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Decoder(nn.Sequential):
-    """Two 3×3 convolutions with BatchNorm and ReLU, one 1×1 to 2K classes: (B, C, h, w) to (B, 2K, h, w)."""
+    """Two 3×3 convolutions with BatchNorm and ReLU, and a 1×1 to 2K classes: (B, C, h, w) to (B, 2K, h, w)."""
 
     def __init__(self, *, channels: int, width: int, classes: int) -> None:
         super().__init__(
@@ -20,6 +20,6 @@ class Decoder(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits at stride 8."""
+        """Compute the logits at the resolution of the features."""
         logits: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return logits

@@ -13,7 +13,7 @@ from novelseg.methods.spfl.decoder import Decoder
 
 
 class JointLearner(nn.Module):
-    """Matching, and pseudo labels of each level whose weight is above zero: L_seg + Σ γ_l·L_l (A, Eq. 4–5)."""
+    """Learner of SPFL: L_seg + Σ γ_l·L_l over the levels whose weight is above zero (A, Eq. 4–5)."""
 
     def __init__(self, encoder: Backbone, scale: float, clusters: list[int], width: int, gamma: list[float]) -> None:
         super().__init__()
@@ -27,8 +27,8 @@ class JointLearner(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Whole loss, then the parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
-        # One pass for both: frozen BatchNorm does not mix images.
+        """Compute the total loss and its parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
+        # One pass for episodes and extra images: frozen BatchNorm does not mix images.
         episodes = batch["images"].flatten(0, 1)
         both = self.encoder(torch.cat([episodes, batch["extra"]]))
         matched, features = both.split([len(episodes), len(batch["extra"])])

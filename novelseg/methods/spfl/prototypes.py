@@ -1,4 +1,4 @@
-"""Prototypes as they are read from an artifact; who only reads them needs no faiss."""
+"""Reading of prototypes from an artifact, in a module of its own, so that reading does not load faiss."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 
 
 def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Foreground and background centres of each level."""
+    """Read the foreground and background centres of each level.
+
+    Raises
+    ------
+    InputError
+        If they belong to another fold, or were computed with another encoder.
+    """
     with hdf5.opened(path, PROTOTYPES) as file:
         hdf5.require(path, file, "fold", fold)
         if hdf5.attribute(file, "encoder") != encoder:
-            raise InputError(f"{path}: made with another encoder than the one given; rerun `features` and `prototypes`")
+            raise InputError(
+                f"{path}: computed with another encoder than the one given; rerun `features` and `prototypes`"
+            )
         return [
             (
                 torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),

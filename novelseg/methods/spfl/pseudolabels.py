@@ -1,4 +1,4 @@
-"""Pseudo labels of every pixel (A6)."""
+"""Pixel-wise pseudo labels (A6)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from novelseg.core.labels import VOID
 
 
 def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background: Tensor, grid: Grid) -> Tensor:
-    """Nearest prototype of every pixel by cosine similarity (A, Eq. 3), exact at low resolution.
+    """Label every pixel with its nearest prototype by cosine similarity (A, Eq. 3), exactly and at low resolution.
 
     argmax_k cos(Up(F), P_k) = argmax_k Up(F·P̂_k): the norm of Up(F) is common to all k, and Up commutes with the
-    product. So K channels are upsampled, not C.
+    product. Therefore K channels are upsampled instead of C.
 
     Parameters
     ----------
     features : (C, h, w) float
         Features of the image.
     mask : (H, W) uint8
-        Labels known in the fold: 0 background, 255 void, anything else foreground.
+        Known labels of the fold: 0 background, 255 void, any other value foreground.
     foreground, background : (K, C) float
         Prototypes of one level.
     grid
-        Where the cells of the features lie.
+        Positions of the cells of the features.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background
 
 def _argmax_up(features: Tensor, centres: Tensor, size: tuple[int, int], grid: Grid) -> Tensor:
     scores = torch.einsum("chw,kc->khw", features, F.normalize(centres, dim=1))
-    # Classes last in memory, and max, which is vectorised where argmax is not: 2.5 times as fast on a CPU.
+    # Classes last in memory, and max, which is vectorised (argmax is not): 2.5 times as fast on a CPU.
     last = scores[None].contiguous(memory_format=torch.channels_last)
     full = grid.upsample(last, size)[0]
     return full.permute(1, 2, 0).max(-1).indices

@@ -1,4 +1,4 @@
-"""Region corpora as they are read from artifacts, a shard at a time."""
+"""Reading of region corpora from artifacts, one shard at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ NAMES = {"bg": "background-region", "fg": "foreground-object"}
 
 
 def read_corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
-    """The vectors of a side, a shard at a time, and the digest of the encoder that made them."""
+    """Open the vectors of a side, which are read one shard at a time, and return the digest of their encoder too.
+
+    Raises
+    ------
+    InputError
+        If a shard belongs to another fold, or shards belong to different encoders.
+    """
     count, encoders = 0, set()
     for path in paths:
         with hdf5.opened(path, FEATURES) as file:

@@ -1,4 +1,4 @@
-"""SROFB as a refinement: one classifier per episode, trained side by side in batches of about equal length."""
+"""SROFB as a refinement: one classifier per episode, trained in batches of similar numbers of cells."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from novelseg.core.random import key_to_seed
 from novelseg.methods.confident import confident_cells
-from novelseg.methods.contract import Refined, RefinementTask
+from novelseg.methods.contract import RefinedResult, RefinementTask
 from novelseg.methods.srofb.classifier import Cells, Task, classify, query_cells, support_cells
 from novelseg.methods.srofb.settings import SrofbSettings
 
-BATCH_MB = {"cpu": 8, "cuda": 4096}  # of classifiers' cells side by side; more are no faster on a CPU
+BATCH_MB = {"cpu": 8, "cuda": 4096}  # cells of one batch of classifiers; a larger batch is no faster on a CPU
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A classifier to be trained on ``count`` cells; what it learns from is gathered when its turn comes."""
+    """A classifier to be trained on ``count`` cells, which are gathered when its batch is built."""
 
     number: int
     task: RefinementTask
@@ -30,19 +30,19 @@ class _Pending:
 
 
 class SrofbRefiner:
-    """Train a classifier on the supports' cells and, if ``with_query``, on the query's confident cells (A, Sec. 3.4).
+    """Refiner that trains a classifier on the supports' cells and on the query's confident cells (A, Sec. 3.4).
 
     Parameters
     ----------
     settings
-        Of the classifier.
+        Settings of the classifier.
     with_query
-        Whether confident query cells are learned from too.
+        Whether the classifier learns from confident query cells too.
     half
-        Let the classifier multiply in bfloat16.
+        Whether the classifier multiplies in bfloat16.
     batch
-        Classifiers that are trained side by side at most; 0: as many as fit the memory set aside. The result does
-        not depend on it beyond rounding.
+        Maximum number of classifiers per batch; 0 for as many as fit a fixed amount of memory. It changes results by
+        no more than rounding.
     """
 
     learns_from_cells = True
@@ -51,19 +51,19 @@ class SrofbRefiner:
         self._settings, self._with_query = settings, with_query
         self._half, self._batch = half, batch
 
-    def refine(self, tasks: Sequence[RefinementTask]) -> list[Refined]:
+    def refine(self, tasks: Sequence[RefinementTask]) -> list[RefinedResult]:
         """Train and apply the classifier of every episode."""
         pending = [self._pending(number, task) for number, task in enumerate(tasks)]
-        refined: dict[int, Refined] = {}
+        refined: dict[int, RefinedResult] = {}
         pending.sort(key=lambda entry: (entry.steps, entry.count))
         for steps, group in groupby(pending, key=lambda entry: entry.steps):
-            alike = list(group)
-            while alike:
-                batch = alike[: self._side_by_side(alike)]
-                del alike[: len(batch)]
+            waiting = list(group)
+            while waiting:
+                batch = waiting[: self._batch_size(waiting)]
+                del waiting[: len(batch)]
                 logits = classify([self._task(entry) for entry in batch], steps, self._settings, half=self._half)
-                for entry, found in zip(batch, logits, strict=True):
-                    refined[entry.number] = Refined(found, entry.chosen)
+                for entry, difference in zip(batch, logits, strict=True):
+                    refined[entry.number] = RefinedResult(difference, entry.chosen)
         return [refined[number] for number in range(len(tasks))]
 
     def _pending(self, number: int, task: RefinementTask) -> _Pending:
@@ -86,16 +86,16 @@ class SrofbRefiner:
             [support.features for support in task.supports], [support.labels for support in task.supports]
         )
         if pending.chosen is not None:
-            more = query_cells(task.query, pending.chosen)
-            cells = Cells(torch.cat([cells.features, more.features]), torch.cat([cells.labels, more.labels]))
+            chosen = query_cells(task.query, pending.chosen)
+            cells = Cells(torch.cat([cells.features, chosen.features]), torch.cat([cells.labels, chosen.labels]))
         key = key_to_seed(self._settings.seed, "srofb", task.case.seed, task.case.episode)
         return Task(cells, task.query, key)
 
-    def _side_by_side(self, alike: list[_Pending]) -> int:
-        """Episodes, shortest first, that fit the memory set aside when filled up to the longest."""
+    def _batch_size(self, waiting: list[_Pending]) -> int:
+        """Return how many episodes, shortest first, fit the memory of a batch when padded to the longest."""
         if self._batch:
             return self._batch
-        first = alike[0].task.query
-        cell = 4 * 2 * first.shape[0]  # its features twice, as gathered and in the batch
+        first = waiting[0].task.query
+        cell = 4 * 2 * first.shape[0]  # bytes: the features are stored twice, as gathered and in the batch
         most = (BATCH_MB[first.device.type] << 20) // cell
-        return max(1, sum(entry.count * number <= most for number, entry in enumerate(alike, 1)))
+        return max(1, sum(entry.count * number <= most for number, entry in enumerate(waiting, 1)))

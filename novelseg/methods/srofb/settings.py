@@ -14,21 +14,21 @@ class SrofbSettings:
     Attributes
     ----------
     hidden
-        Hidden units.
+        Number of hidden units.
     dropout
-        Share of hidden units that is dropped in a step, in [0, 1).
+        Share of hidden units that are dropped in a step, in [0, 1).
     learning_rate
-        Rate of plain SGD.
+        Learning rate of plain SGD.
     steps_one_shot, steps_many_shots
-        Full-batch steps with one support, and with more.
+        Number of full-batch steps with one support, and with several.
     tau_fg, tau_bg
-        Query cells above this confidence become positives and negatives, in [0, 1].
+        Query cells above this confidence become foreground and background examples, in [0, 1].
     fallback_cells
-        Most confident cells that are taken where none passes a threshold.
+        Number of most confident cells that are taken if none exceeds the threshold.
     class_balance
-        ``balanced``: each side gets half of the loss; ``none``: every cell counts alike.
+        ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
     seed
-        Of first weights and dropout, together with the episode.
+        Seed of initial weights and dropout, combined with the episode's own key.
     """
 
     hidden: int = 256
@@ -43,12 +43,12 @@ class SrofbSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range.
+        """Check that all values are in range.
 
         Raises
         ------
         ValueError
-            Naming the first one.
+            If a value is out of range; the message names the first one.
         """
         ranges = {
             "hidden": (1, 4096),
