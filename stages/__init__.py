@@ -1,1 +1,1 @@
-"""Pipeline stages: one module each, from paths to paths; none knows a workflow engine."""
+"""Pipeline stages, one module each: they read and write files and do not depend on a workflow engine."""

@@ -1,7 +1,7 @@
-"""``python -m stages STAGE --option value …``: run one stage, from paths to paths.
+"""Command line of the stages: ``python -m stages STAGE --option value …``.
 
 The options are the keywords of the stage's ``run``; parameters come from the sections of ``--params`` that its
-signature names. ``--record FILE`` also writes what the outputs were made from (:mod:`stages.provenance.record`).
+signature names. ``--record FILE`` also writes a provenance record (:mod:`stages.provenance.record`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
     for name, option in stage.options.items():
         add_option(parser, name, option)
     if "out" in stage.options:
-        parser.add_argument("--record", type=Path, help="provenance record to write; the project is the working folder")
+        parser.add_argument("--record", type=Path, help="provenance record to write; run in the project's folder")
     return parser
 
 
@@ -62,7 +62,7 @@ def _run(stage: Interface, options: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a stage from command-line words; give the exit code."""
+    """Run a stage from command-line words and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
     names = STAGES + TOOLS
     if not words or words[0] not in names:
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say(f"{stage.name}: interrupted; nothing half-written is kept, run it again to go on")
+        say(f"{stage.name}: interrupted; no partial output was kept, run it again to continue")
         return 130
     return 0
 

@@ -1,9 +1,9 @@
-"""Training images → the Baseline F_p: an encoder trained by prototype matching alone (A2).
+"""Train the Baseline F_p: an encoder that learns from prototype matching alone (A2).
 
 Reads
     ``index``, ``images`` (all shards), a pretrained weight file.
 Writes
-    a folder: ``weights.safetensors`` (with its record in the head) and ``log.tsv``.
+    a folder: ``weights.safetensors`` (with its record in the file's header) and ``log.tsv``.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def run(
     memory_mb: MemoryMb = 0,
     live: Live = None,
 ) -> None:
-    """Train on base-class episodes of ``shot`` supports."""
+    """Train on base-class episodes with ``shot`` supports each."""
     data = read_index(index)
     net = pretrained_backbone(encoder.spec, weights)
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store:
 
-        def batches(where: torch.device) -> EpisodeBatches:
-            bank = Bank(data, pool, store.with_mask, where, memory_mb)
+        def batches(torch_device: torch.device) -> EpisodeBatches:
+            bank = Bank(data, pool, store.with_mask, torch_device, memory_mb)
             return EpisodeBatches(bank, sampler, matching.to(ViewGeometry), matching.episodes, params.seed, "episode")
 
         train_and_write(

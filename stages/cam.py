@@ -1,10 +1,12 @@
-"""Training images → the two-branch network of the CAM prior (B).
+"""Train the two-branch network of the CAM prior (B).
+
+The classes of one known fold act as unseen and are segmented; those of the other known folds train the
+classification branch.
 
 Reads
     ``index``, ``images`` (all shards), a pretrained weight file.
 Writes
     a folder: ``weights.safetensors`` (encoder and both branches, with the record that rebuilds them) and ``log.tsv``.
-    One known fold acts as unseen and is segmented; the classes of the others train the classification branch.
 """
 
 from __future__ import annotations
@@ -40,28 +42,29 @@ from stages.params.cam import Params
 from stages.params.encoder import EncoderParams
 from stages.training import Execution, common_facts, recipe_of, train_and_write
 
-PAIR = 1  # supports of a training episode; several at test are fused (evaluate.cam_fusion)
+PAIR_SHOT = 1  # supports per training episode; at test time, several are fused (evaluate.cam_fusion)
 
 
 def adam(params: Params) -> MakeOptimiser:
-    """Adam with the section's rate."""
+    """Return a function that makes Adam with the section's learning rate."""
     return lambda weights: torch.optim.Adam(weights, params.learning_rate)
 
 
 def roles(data: Index, params: Params, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Base classes that are told from each other, and those that act as unseen, as labels.
+    """Return the labels of the base classes to classify, and of those that act as unseen.
 
     Raises
     ------
     InputError
-        If the first are fewer than two, or no fold can act as unseen.
+        If fewer than two classes are left to classify, or no fold can act as unseen.
     """
     unseen = data.novel(params.unseen_fold(fold, data.folds, data.held_out))
     known = np.setdiff1d(data.base(fold), unseen)
     if len(known) < 2:
         raise InputError(
-            f"beside the novel classes of fold {fold} and {', '.join(data.names(unseen))}, which act as unseen, one "
-            "class is left: there is no other to tell it from; lower index.folds, or set plan.cam to false"
+            f"fold {fold} leaves one class for the CAM prior to classify, beside its novel classes and those that act "
+            f"as unseen ({', '.join(data.names(unseen))}); expected at least two: lower index.folds, or set plan.cam "
+            "to false"
         )
     return known, unseen
 
@@ -81,7 +84,7 @@ def run(
     memory_mb: MemoryMb = 0,
     live: Live = None,
 ) -> None:
-    """Train on base classes alone."""
+    """Train both branches on base classes alone."""
     data = read_index(index)
     known, unseen = roles(data, params, fold)
     net = pretrained_backbone(encoder.spec, weights)
@@ -92,11 +95,11 @@ def run(
         network = CamNetwork(net, classes=len(known), width=params.deconv_width, **shape)
     pool = data.training_images(fold)
     objects = EpisodeSampler(data, pool, known, 0, "training")
-    pairs = EpisodeSampler(data, pool, unseen, PAIR, "training")
+    pairs = EpisodeSampler(data, pool, unseen, PAIR_SHOT, "training")
     with ImageStore(images, data) as store:
 
-        def batches(where: torch.device) -> CamBatches:
-            bank, view = Bank(data, pool, store.with_mask, where, memory_mb), params.to(ViewGeometry)
+        def batches(torch_device: torch.device) -> CamBatches:
+            bank, view = Bank(data, pool, store.with_mask, torch_device, memory_mb), params.to(ViewGeometry)
             return CamBatches(
                 EpisodeBatches(bank, objects, view, params.objects, params.seed, "object"),
                 EpisodeBatches(bank, pairs, view, params.episodes, params.seed, "pair"),

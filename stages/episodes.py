@@ -1,9 +1,9 @@
-"""The index → an episode list of a fold, shot and seed (A9): drawn once, kept as a file.
+"""Draw the episode list of a fold, shot and seed (A9) and keep it as a file.
 
 Reads
     ``index``.
 Writes
-    ``episodes`` (TSV): query, class and supports of each episode.
+    ``episodes`` (TSV): the query, class and supports of each episode.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from stages.params.episodes import Params
 
 
 def run(*, index: IndexFile, out: Out, fold: Fold, shot: Shot, seed: Seed, params: Params) -> None:
-    """Draw the list of a seed from the validation images."""
+    """Draw the episode list of a seed from the validation images."""
     data = read_index(index)
     sampler = EpisodeSampler(
         data, data.validation_images(), scored_classes(data, fold, params.exclude_classes), shot, "validation"
     )
     rng = numpy_generator(seed, "episodes", fold, shot)
-    drawn = [sampler.draw(rng) for _ in range(params.count)]
+    episodes = [sampler.draw(rng) for _ in range(params.count)]
     frame = pd.DataFrame(
         {
             "episode": range(params.count),
-            "query": [data.ids[episode.query] for episode in drawn],
-            "class": [episode.label for episode in drawn],
-            "supports": [" ".join(data.ids[image] for image in episode.supports) for episode in drawn],
+            "query": [data.ids[episode.query] for episode in episodes],
+            "class": [episode.label for episode in episodes],
+            "supports": [" ".join(data.ids[image] for image in episode.supports) for episode in episodes],
         }
     )
     tables.write(out, EPISODES, frame)

@@ -1,11 +1,12 @@
-"""Networks + episode lists → one row per episode and variant, for a fold and shot (A8, A9).
+"""Score all variants on the episode lists of a fold and shot (A8, A9).
 
 Reads
-    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the pretrained weights, the Baseline, the jointly
-    trained encoder and, where they were trained, the single-level one and the network of the CAM prior.
+    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the weights of the pretrained encoder, of the
+    Baseline, of the jointly trained encoder and, if the plan has them, of the single-level encoder and of the CAM
+    prior's network.
 Writes
-    a folder: ``rows.parquet`` (pixel counts), ``examples.h5`` (pictures for the report), ``about.json`` (classes,
-    parameters, where everything came from).
+    a folder: ``rows.parquet`` (pixel counts, one row per episode and variant), ``examples.h5`` (pictures for the
+    report), ``about.json`` (classes, parameters, origin of the weights).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from stages.provenance.digests import digest_once
 def _networks(
     encoder: EncoderParams, weights: Path, trained: dict[str, Path], cam: Path | None, fold: int, base: list[str]
 ) -> Networks:
-    """All networks; the pretrained one takes scale and precision from the Baseline."""
+    """Load all networks; the pretrained one uses the Baseline's scale and precision."""
     loaded = {name: load_encoder(path, fold, base) for name, path in trained.items()}
     pretrained = pretrained_backbone(encoder.spec, weights).eval().requires_grad_(False)
     encoders = {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
@@ -73,9 +74,9 @@ def run(
     memory_mb: MemoryMb = 0,
     batch: Batch = 0,
 ) -> None:
-    """Evaluate all variants on the same episodes, in one pass per network."""
+    """Evaluate all variants on the same episodes with one pass per network."""
     if batch < 0:
-        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
+        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for as many as fit")
     use_threads(threads)
     data = read_index(index)
     cases = read_cases(episodes, data, fold, shot)
@@ -123,6 +124,7 @@ def run(
 
 
 def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
+    """Describe how the CAM prior was tested; empty where it was not."""
     if networks.cam is None:
         return ""
     network, record = networks.cam
@@ -130,7 +132,7 @@ def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
 
 
 def _about(data: Index, fold: int, scored: Scored, networks: Networks, settings: EvaluationSettings) -> dict[str, Any]:
-    """What lies beside the rows: classes, parameters, how the networks were trained."""
+    """Describe the rows: their classes, the parameters, and how the networks were trained."""
     labels = sorted({int(label) for label in scored.rows["class"].unique()})
     records = {name: record for name, (_, record) in networks.encoders.items() if name != "pretrained"}
     training = {name: to_json(record) for name, record in records.items()}

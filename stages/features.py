@@ -1,4 +1,4 @@
-"""Regions and objects → one pooled feature vector each, one shard of a fold (A4).
+"""Pool one feature vector per region and object, for one shard of a fold (A4).
 
 Reads
     ``index``, ``images`` and ``regions`` (one shard), the fold's 1-shot Baseline F_p.
@@ -42,39 +42,39 @@ def run(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Pool every background region and every base-class mask of a shard's training images."""
+    """Pool every background region and every base-class object of a shard's training images."""
     use_threads(threads)
     data = read_index(index)
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, record.precision, pick_device(device))
-    wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
+    training_ids = {data.ids[i] for i in data.training_images(fold).tolist()}
     background, objects = dict[int, PooledVectors](), dict[int, PooledVectors]()
     dropped = np.zeros(2, np.int64)
-    with hdf5.opened(images, IMAGES) as pictures, hdf5.opened(regions, REGIONS) as cuts:
-        names, rows = hdf5.texts(cuts, "id"), cuts["row"][:]
-        training = [number for number, name in enumerate(names) if name in wanted]
+    with hdf5.opened(images, IMAGES) as image_file, hdf5.opened(regions, REGIONS) as region_file:
+        names, rows = hdf5.texts(region_file, "id"), region_file["row"][:]
+        training = [number for number, name in enumerate(names) if name in training_ids]
 
-        def read(place: int) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8], NDArray[np.int32]]]:
-            row = int(rows[training[place]])
-            known = data.base_labels(read_mask(pictures, row), fold)
-            region = hdf5.Ragged.get(cuts, "labels", training[place]).reshape(known.shape).astype(np.int32)
+        def read(position: int) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+            row = int(rows[training[position]])
+            known = data.base_labels(read_mask(image_file, row), fold)
+            region = hdf5.Ragged.get(region_file, "labels", training[position]).reshape(known.shape).astype(np.int32)
             region[known != 0] = -1
-            return read_rgb(pictures, row), (known, region)
+            return read_rgb(image_file, row), (known, region)
 
-        sizes = [(int(pictures["height"][row]), int(pictures["width"][row])) for row in rows[training]]
-        for place, (known, region), features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):
+        sizes = [(int(image_file["height"][row]), int(image_file["width"][row])) for row in rows[training]]
+        for position, (known, region), features in extract.each(sizes, read, f"features fold {fold} {images.stem}"):
             area = np.bincount(region[region >= 0], minlength=1)
             small = (area > 0) & (area < params.min_region_area)
             dropped += (int(small.sum()), int(area[small].sum()))
             large = np.flatnonzero(area >= params.min_region_area)
-            background[place] = pool_labels(features, region, large, extract.grid)
+            background[position] = pool_labels(features, region, large, extract.grid)
             classes = np.intersect1d(np.unique(known), data.base(fold))
-            objects[place] = pool_labels(features, known.astype(np.int32), classes, extract.grid)
+            objects[position] = pool_labels(features, known.astype(np.int32), classes, extract.grid)
     ids = [names[number] for number in training]
     sides = [("bg", "region", background), ("fg", "class", objects)]
     arrays = [
-        corpus_arrays(side, number, [found[place] for place in range(len(ids))], ids, net.channels)
-        for side, number, found in sides
+        corpus_arrays(side, number, [vectors[position] for position in range(len(ids))], ids, net.channels)
+        for side, number, vectors in sides
     ]
     hdf5.write(
         out,

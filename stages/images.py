@@ -1,10 +1,10 @@
-"""Images and masks → one shard of the data set, checked and counted.
+"""Write one shard of the data set: checked images and masks, with pixel counts.
 
 Reads
-    the raw folder in VOC layout (and SBD's) or in COCO's, or draws the built-in scenes.
+    the raw folder in VOC's layout (and SBD's folder) or in COCO's; the built-in scenes are drawn instead.
 Writes
     ``images`` (HDF5): the encoded bytes of every ``shards``-th image and mask, with pixel counts per class. Later
-    stages read only this, so a team can share it and a GPU machine needs no raw folder.
+    stages read only this file, so that a team can share it and a GPU machine needs no raw folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stages.params.scenes import Scenes
 
 def run(
     *,
-    root: Annotated[Path | None, Help("raw folder; not for the built-in data")] = None,
+    root: Annotated[Path | None, Help("raw folder; not used for the built-in data")] = None,
     sbd: Annotated[Path | None, Help("folder of SBD")] = None,
     out: Out,
     shard: Annotated[int, Help("number of the shard, from 0")],
@@ -48,14 +48,14 @@ def run(
         excluded=params.exclude,
     )
     if params.source == "scenes":
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as scratch:
             numbers = range(shard, scenes.train + scenes.val, params.shards)
-            write_voc(Path(folder), scenes.to(SceneSettings), numbers)
-            write(Voc(Path(folder), None, lists, list(CLASSES)), folder)
+            write_voc(Path(scratch), scenes.to(SceneSettings), numbers)
+            write(Voc(Path(scratch), None, lists, list(CLASSES)), scratch)
         return
-    for key, given, wanted in (("root", root, params.root), ("sbd", sbd, params.sbd)):
-        if wanted and (given is None or not given.is_dir()):
-            raise InputError(f"{given or wanted}: no such folder; set images.{key} in params.yaml to the raw data")
+    for key, folder, setting in (("root", root, params.root), ("sbd", sbd, params.sbd)):
+        if setting and (folder is None or not folder.is_dir()):
+            raise InputError(f"{folder or setting}: no such folder; set images.{key} in params.yaml to the raw data")
     if root is None:
         raise InputError("--root is missing; give the folder of images.root")
     if params.source == "voc":
@@ -64,4 +64,4 @@ def run(
     reader = Coco(root, lists, params.classes, shard, params.shards, params.exclude)
     write(reader, str(root))
     if reader.hidden:
-        say(f"images {shard}: {reader.hidden} objects leave no pixel: too small, or wholly below smaller ones")
+        say(f"images {shard}: {reader.hidden} objects have no visible pixel: too small, or hidden by smaller objects")

@@ -1,10 +1,10 @@
-"""Image shards → the index of the whole data set, and the folds.
+"""Join the image shards into the index of the data set, and assign the classes to folds.
 
 Reads
     ``images`` (all shards).
 Writes
-    ``index`` (HDF5): id, place, size and pixel counts of every image, in the order of the lists; the fold of every
-    class.
+    ``index`` (HDF5): the id, shard, row, size and pixel counts of every image, in the order of the lists; the fold of
+    every class.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stages.params.index import Params
 
 
 def run(*, images: ImageShards, out: Out, params: Params) -> None:
-    """Concatenate what the shards know, in the order of the lists."""
+    """Join the shards' tables in the order of the lists."""
     if params.held_out >= params.folds:
         raise InputError(f"index.held_out is {params.held_out}; expected one of folds 0…{params.folds - 1}, or −1")
     arrays, shared = join_shards(images)

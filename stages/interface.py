@@ -1,7 +1,4 @@
-"""What a stage's ``run`` signature says: which paths, which parameter sections, which options.
-
-The command line, the engines' rules and ``dvc.yaml`` all follow from it.
-"""
+"""Interface of a stage, read from the signature of its ``run``: paths, parameter sections and options."""
 
 from __future__ import annotations
 
@@ -21,20 +18,20 @@ TOOLS = ("scenes", "pretrain", "trainregions", "scoreregions", "studies")
 
 @dataclass(frozen=True)
 class Interface:
-    """A stage as its signature describes it.
+    """Interface of a stage or tool.
 
     Attributes
     ----------
     name
         Name of the stage and of its module.
     run
-        The function.
+        Function that does the work.
     sections
         Parameter sections by their name in ``params.yaml``.
     arguments
         Keyword of ``run`` for each section.
     options
-        Every other keyword.
+        Options for all other keywords of ``run``.
     """
 
     name: str
@@ -44,7 +41,7 @@ class Interface:
     options: dict[str, Option]
 
     def scientific(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Values of those options on which a result can depend beyond rounding."""
+        """Return the options on which a result can depend beyond rounding."""
         return {name: value for name, value in values.items() if not isinstance(self.options[name].help, Execution)}
 
 

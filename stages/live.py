@@ -1,4 +1,4 @@
-"""Curves of a training while it runs, as DVCLive writes them; for people, no stage reads them."""
+"""Live curves of a training, written by DVCLive for people to watch; no stage reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUIET = {"report": None, "save_dvc_exp": False, "dvcyaml": None, "cache_images":
 
 
 class Curves:
-    """DVCLive's files in a folder, which it starts anew; other files in the folder stay.
+    """Writer of a training's curves. It replaces DVCLive's earlier files in the folder and keeps all others.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Curves:
     Raises
     ------
     InputError
-        If DVCLive is not installed, or this is no DVC project: DVCLive would make one.
+        If DVCLive is not installed, or this is no DVC project (DVCLive would create one).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,17 +35,17 @@ class Curves:
             raise InputError("--live needs dvclive, which is not installed here; leave --live out") from None
         if not any((up / ".dvc").is_dir() for up in (Path.cwd(), *Path.cwd().parents)):
             raise InputError(
-                "--live needs a DVC project, and there is none here; leave --live out, or `dvc init` first"
+                "--live needs a DVC project, and there is none here; leave --live out, or run `dvc init` first"
             )
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--live is {folder}, a file; expected a folder for curves")
-        self._folder, self._new = folder, Live
-        self._live: Any = None  # made with the first rows, and so in the first process alone
+        self._folder, self._live_class = folder, Live
+        self._live: Any = None  # created with the first rows, hence in the first process alone
 
     def add(self, log: pd.DataFrame) -> None:
-        """Write the rows of a log that are new; a level without a loss has no curve."""
+        """Write the new rows of a log; a level without a loss (NaN) has no curve."""
         if self._live is None:
-            self._live = self._new(dir=str(self._folder), resume=False, **QUIET)
+            self._live = self._live_class(dir=str(self._folder), resume=False, **QUIET)
         for row in log.iloc[self._logged :].to_dict("records"):
             self._live.step = int(row["iteration"])
             for name, value in row.items():

@@ -1,9 +1,9 @@
-"""Region corpora → three levels of prototypes of a fold, foreground and background (A5, Eq. 2).
+"""Cluster the region corpora of a fold into three levels of prototypes, foreground and background (A5, Eq. 2).
 
 Reads
     ``features`` (all shards of the fold).
 Writes
-    ``prototypes`` (HDF5): centres, members, parents and inertia of each level and side.
+    ``prototypes`` (HDF5): the centres, members, parents and inertia of each level and side.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from stages.params.prototypes import Params
 
 def run(
     *,
-    features: Annotated[list[Path], Help("shards of the fold's features, all of them")],
+    features: Annotated[list[Path], Help("all feature shards of the fold")],
     out: Out,
     fold: Fold,
     params: Params,
 ) -> None:
-    """Cluster R_fg and R_bg separately; one shard's vectors and the sample are in memory at a time."""
+    """Cluster R_fg and R_bg separately, with one shard's vectors and the sample in memory at a time."""
     arrays: dict[str, NDArray[Any]] = {}
     inertia: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Prototypes → pseudo-label maps at three levels, one shard of a fold (A6, Eq. 3).
+"""Label every pixel with its nearest prototype at three levels, for one shard of a fold (A6, Eq. 3).
 
 Reads
     ``index``, ``images`` (one shard), the fold's 1-shot Baseline F_p, ``prototypes``.
@@ -43,16 +43,16 @@ def run(
 ) -> None:
     """Label every pixel of a shard's training images with its nearest prototype, level by level."""
     use_threads(threads)
-    data, place = read_index(index), pick_device(device)
+    data, torch_device = read_index(index), pick_device(device)
     net, record = load_encoder(encoder, fold, data.base_names(fold))
-    extract = FeatureExtractor(net, record.precision, place)
-    made_by = digest_once(encoder)
-    levels = read_prototypes(prototypes, fold, made_by, place)
-    wanted = {data.ids[i] for i in data.training_images(fold).tolist()}
-    found: dict[int, NDArray[np.uint8]] = {}
+    extract = FeatureExtractor(net, record.precision, torch_device)
+    encoder_md5 = digest_once(encoder)
+    levels = read_prototypes(prototypes, fold, encoder_md5, torch_device)
+    training_ids = {data.ids[i] for i in data.training_images(fold).tolist()}
+    labels: dict[int, NDArray[np.uint8]] = {}
     with hdf5.opened(images, IMAGES) as file:
         names = hdf5.texts(file, "id")
-        training = [row for row, name in enumerate(names) if name in wanted]
+        training = [row for row, name in enumerate(names) if name in training_ids]
 
         def read(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             row = training[number]
@@ -61,11 +61,11 @@ def run(
 
         sizes = [(int(file["height"][row]), int(file["width"][row])) for row in training]
         for number, known, features in extract.each(sizes, read, f"pseudolabels fold {fold} {images.stem}"):
-            mask = torch.from_numpy(known).to(place)
-            found[number] = (
+            mask = torch.from_numpy(known).to(torch_device)
+            labels[number] = (
                 torch.stack([pseudo_labels(features, mask, *centres, net.grid) for centres in levels]).cpu().numpy()
             )
-    maps = [found[number] for number in range(len(training))]
+    maps = [labels[number] for number in range(len(training))]
     arrays = {
         "id": np.array([names[row] for row in training], object),
         "row": np.array(training, np.int32),
@@ -74,4 +74,4 @@ def run(
         **hdf5.Ragged.pack("labels", maps, "uint8"),
     }
     clusters = [len(foreground) for foreground, _ in levels]
-    hdf5.write(out, PSEUDOLABELS, arrays, {"fold": fold, "encoder": made_by, "clusters": clusters})
+    hdf5.write(out, PSEUDOLABELS, arrays, {"fold": fold, "encoder": encoder_md5, "clusters": clusters})

@@ -1,4 +1,4 @@
-"""Region hierarchies → region label maps at one contour threshold, one shard (A3).
+"""Cut the region hierarchies of one shard at a contour threshold into label maps (A3).
 
 Reads
     ``hierarchies`` (one shard).
@@ -23,7 +23,7 @@ from stages.options import Out
 from stages.params.regions import Params
 
 
-def run(*, hierarchies: Annotated[Path, Help("one shard of hierarchies")], out: Out, params: Params) -> None:
+def run(*, hierarchies: Annotated[Path, Help("one shard of region hierarchies")], out: Out, params: Params) -> None:
     """Cut every hierarchy of a shard."""
     labels = []
     with hdf5.opened(hierarchies, HIERARCHIES) as file:

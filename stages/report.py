@@ -1,9 +1,9 @@
-"""Evaluations, logs and pictures → tables, metrics and one page.
+"""Write the report: tables, metrics and one page.
 
 Reads
-    ``index``, ``images``, ``regions`` (all shards), ``prototypes`` (of every fold), ``features``, ``pseudolabels`` (all
-    shards of every fold, fold after fold), for pictures; the folders of all trainings and evaluations; the folder of
-    studies, if any.
+    the folders of all trainings and evaluations, and of studies, if any; for the pictures ``index``, ``images`` and
+    ``regions`` (all shards), ``prototypes`` (of every fold), ``features`` and ``pseudolabels`` (all shards of every
+    fold, fold after fold).
 Writes
     a folder: ``index.html``, ``results.tsv``, ``classes.tsv``, ``comparisons.tsv``, ``metrics.json``, ``plots/`` (one
     log per training).
@@ -37,10 +37,10 @@ def run(
     *,
     index: IndexFile,
     images: ImageShards,
-    regions: Annotated[list[Path], Help("region shards, all of them")],
-    features: Annotated[list[Path], Help("feature shards of every fold, fold after fold")],
+    regions: Annotated[list[Path], Help("all region shards")],
+    features: Annotated[list[Path], Help("all feature shards, fold after fold")],
     prototypes: Annotated[list[Path], Help("prototypes of every fold")],
-    pseudolabels: Annotated[list[Path], Help("shards of pseudo labels of every fold, fold after fold")],
+    pseudolabels: Annotated[list[Path], Help("all shards of pseudo labels, fold after fold")],
     trainings: Annotated[list[Path], Help("folders of all trainings")],
     evaluations: Annotated[list[Path], Help("folders of all evaluations")],
     out: Out,
@@ -48,25 +48,25 @@ def run(
     studies: Annotated[Path | None, Help("folder of studies whose curves are shown")] = None,
 ) -> None:
     """Write the report as one folder."""
-    learned = group_by_fold(prototypes, features, pseudolabels, regions)
+    fold_files = group_by_fold(prototypes, features, pseudolabels, regions)
     data = read_index(index)
-    found = [read_evaluation(folder) for folder in evaluations]
+    results = [read_evaluation(folder) for folder in evaluations]
     logs = {run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
-    table = score_table(found, params.protocol, params.bootstrap, params.seed)
-    classes = class_table(found, params.protocol)
-    comparisons = comparison_table(found, params.protocol, params.bootstrap, params.seed)
+    table = score_table(results, params.protocol, params.bootstrap, params.seed)
+    classes = class_table(results, params.protocol)
+    comparisons = comparison_table(results, params.protocol, params.bootstrap, params.seed)
     with ImageStore(images, data) as store:
         browsers = [
-            episodes_browser(data, store, found, params.episodes),
-            labels_browser(data, store, regions, learned, params.images),
+            episodes_browser(data, store, results, params.episodes),
+            labels_browser(data, store, regions, fold_files, params.images),
         ]
         if params.crops:
             browsers.append(
-                gallery_browser(data, store, regions, learned, crops=params.crops, images=params.gallery_images)
+                gallery_browser(data, store, regions, fold_files, crops=params.crops, images=params.gallery_images)
             )
     page = render(
         protocol=params.protocol,
-        note=protocol_note(found),
+        note=protocol_note(results),
         table=table,
         classes=classes,
         comparisons=comparisons,

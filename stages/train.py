@@ -1,10 +1,11 @@
-"""Episodes and pseudo labels → the encoder F_s, trained jointly (SPFL, A7).
+"""Train the encoder F_s jointly on episodes and pseudo labels (SPFL, A7).
+
+F_s starts from the pretrained weights, not from F_p; its decoders are dropped at the end.
 
 Reads
     ``index``, ``images`` (all shards), ``pseudolabels`` (all shards of the fold), a pretrained weight file.
 Writes
-    a folder: ``weights.safetensors`` and ``log.tsv``. F_s starts from the pretrained weights, not from F_p; the
-    decoders are dropped.
+    a folder: ``weights.safetensors`` and ``log.tsv``.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def run(
     *,
     index: IndexFile,
     images: ImageShards,
-    pseudolabels: Annotated[list[Path], Help("shards of the fold's pseudo labels, all of them")],
+    pseudolabels: Annotated[list[Path], Help("all shards of the fold's pseudo labels")],
     weights: Pretrained,
     out: Out,
     fold: Fold,
@@ -88,8 +89,8 @@ def run(
         def read(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             return store.image(image), np.concatenate([store.mask(image)[None], labels.labels(data.ids[image])])
 
-        def batches(where: torch.device) -> JointBatches:
-            bank = Bank(data, pool, read, where, memory_mb)
+        def batches(torch_device: torch.device) -> JointBatches:
+            bank = Bank(data, pool, read, torch_device, memory_mb)
             view = matching.to(ViewGeometry)
             episodes = EpisodeBatches(bank, sampler, view, matching.episodes, params.seed, "episode")
             extra = PseudoLabelBatches(

@@ -1,4 +1,4 @@
-"""What the training stages share around the loop: recipe, checkpoint, output folder."""
+"""Shared parts of the training stages around the training loop: recipe, checkpoint and output folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHECKPOINT_EVERY = 50
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training runs: the options of :mod:`stages.options` by these names."""
+    """Execution options of a training; their meanings are in :mod:`stages.options`."""
 
     device: str
     devices: int
@@ -44,7 +44,7 @@ class Execution:
 
 
 def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: int | str) -> str:
-    """Code and inputs (by digest), parameters, fold, shot and variant of a training, as text."""
+    """Return as text what determines a training: digests of code and inputs, parameters, fold, shot and variant."""
     content = {
         "code": code_digest(stage),
         "inputs": [digest_once(path) for path in inputs],
@@ -55,7 +55,7 @@ def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: 
 
 
 def sgd(params: Optimisation) -> MakeOptimiser:
-    """SGD with the section's momentum and weight decay."""
+    """Return a function that makes SGD with the section's rate, momentum and weight decay."""
 
     def make(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -68,7 +68,7 @@ def sgd(params: Optimisation) -> MakeOptimiser:
 def common_facts(
     encoder: EncoderParams, geometry: str, size: int, params: ScheduleParams, data: Index, fold: int
 ) -> dict[str, Any]:
-    """Fields of a network's record that all trainings fill alike."""
+    """Return the fields of a network's record that all trainings fill in the same way."""
     return {
         **{"fold": fold, "classes": data.base_names(fold), "resolution": f"{size} px, {geometry}"},
         **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
@@ -90,14 +90,15 @@ def train_and_write(
     record: NetworkRecord,
     execution: Execution,
 ) -> None:
-    """Train, then write weights and log as one folder; the checkpoint of a killed run lies beside it, hidden.
+    """Train, then write weights and log as one folder.
 
-    ``network`` is the part of the learner that is kept, ``shares`` the number of processes that can share an iteration.
+    The hidden checkpoint beside the folder lets an interrupted run resume. ``network`` is the part of the learner that
+    is kept; ``shares`` is the largest number of processes that can share an iteration.
     """
     if execution.devices > shares:
         raise InputError(
-            f"--devices is {execution.devices}, but an iteration has {shares} episodes or images to share out; ask for "
-            "fewer"
+            f"--devices is {execution.devices}; expected at most {shares}, the episodes or images of an iteration that "
+            "can be distributed"
         )
     use_threads(execution.threads)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def test_the_wrong_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 1
     with (
-        pytest.raises(InputError, match=r"sample is version 1, this code reads 2: rerun `features`"),
+        pytest.raises(InputError, match=r"sample is version 1, this code reads version 2; rerun `features`"),
         hdf5.opened(path, SPEC),
     ):
         pass

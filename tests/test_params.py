@@ -29,7 +29,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("baseline.momentum", 1.0, "baseline.momentum is 1.0; expected number ≥ 0 and < 1"),
     ("baseline.learning_rate", "1e-3", "baseline.learning_rate is '1e-3'; expected number > 0"),
     ("encoder.arch", "resnet19", "encoder.arch is 'resnet19'; expected one of resnet18, resnet34, resnet50, resnet101"),
-    ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected K that does not grow from fine to coarse"),
+    ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected numbers that do not grow from fine to"),
     ("plan.folds", [4], "plan.folds names fold 4; expected 0…3, since index.folds is 4"),
     ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that plan.folds does not name"),
     ("index.held_out", 4, "index.held_out is 4; expected −1"),
@@ -87,7 +87,7 @@ def test_a_stage_reads_only_its_own_section(tmp_path: Path) -> None:
         ("a: {b: 1\n", "not valid YAML"),
         ("- 1\n", "expected sections with keys, found list"),
         ("train: {seed: 1, seed: 2}\n", "key 'seed' is written twice"),
-        ("train: 5\n", "section 'train' must hold keys"),
+        ("train: 5\n", "section 'train' is 5; expected keys with values"),
     ],
 )
 def test_a_file_that_is_no_parameter_file_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_id_that_yaml_takes_for_a_number_is_told_so(tmp_path: Path) -> None:
     values = tiny_values(images={"source": "voc", "root": "x", "exclude": [2007000032]})
     with pytest.raises(
-        InputError, match=r"exclude\[0\] is 2007000032, which YAML takes for a number: write it in quotes"
+        InputError, match=r"exclude\[0\] is 2007000032, which YAML reads as a number: write it in quotes"
     ):
         check(values, tmp_path)
 

@@ -77,7 +77,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     again = subprocess.run(
         command(here, stage, [*watched, *words]), cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert f"going on after iteration {done}" in again.stderr
+    assert f"resuming after iteration {done}" in again.stderr
     assert not checkpoint.exists()
     unbroken = tmp_path / "unbroken"
     assert here.run(stage, *words[:-1], unbroken) == 0
@@ -169,7 +169,7 @@ def test_more_devices_than_episodes_are_refused(
 ) -> None:
     words = [*project.data(), "--weights", project.weights, *"--fold 0 --shot 1 --devices 3 --device cpu --out".split()]
     assert project.run("baseline", *words, tmp_path / "run") == 2
-    assert "--devices is 3, but an iteration has 2 episodes or images to share out" in capsys.readouterr().err
+    assert "--devices is 3; expected at most 2, the episodes or images of an iteration" in capsys.readouterr().err
 
 
 def test_a_compiled_training_calls_compiled_networks(

@@ -19,11 +19,11 @@ F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline (A2)
 
 
 class Plan(Section):
-    """Which jobs are run; a list here multiplies jobs and changes none of them."""
+    """Jobs to run; a longer list adds jobs and changes none of the others."""
 
     folds: Annotated[list[Annotated[int, Limit(ge=0)]], Limit(min_length=1, description="Folds, counted from 0.")]
     shots: Annotated[
-        list[Annotated[int, Limit(ge=1, le=50)]], Limit(min_length=1, description="Supports of an episode.")
+        list[Annotated[int, Limit(ge=1, le=50)]], Limit(min_length=1, description="Numbers of supports per episode.")
     ]
     seeds: Annotated[
         list[Annotated[int, Limit(ge=0)]], Limit(min_length=1, description="Seeds of the episode lists (0–4).")

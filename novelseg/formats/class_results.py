@@ -13,10 +13,10 @@ CLASS_SCORES = TableSpec(
     (
         *PROTOCOL,
         Column("fold", "int64", "fold"),
-        Column("shot", "int64", "supports"),
-        Column("variant", "str", "what made the predictions"),
+        Column("shot", "int64", "number of supports"),
+        Column("variant", "str", "variant that made the predictions"),
         Column("class", "str", "class name"),
         Column("iou", "float64", "IoU over all episodes of all seeds, per cent"),
-        Column("episodes", "int64", "episodes of the class"),
+        Column("episodes", "int64", "number of episodes of the class"),
     ),
 )

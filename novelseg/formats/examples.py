@@ -8,7 +8,7 @@ EXAMPLES = Spec(
     "examples",
     3,
     "evaluate",
-    "Predictions of a few episodes for the report, with the query pixels that refined the classifier, and CAM priors.",
+    "Predictions of a few episodes for the report, with the query cells that refined the classifier, and CAM priors.",
     {
         "query": Field("E", TEXT, "-", "query image id"),
         "supports": Field("E", TEXT, "-", "support image ids, separated by spaces"),
@@ -19,9 +19,9 @@ EXAMPLES = Spec(
         **ragged_fields(
             "confident", "E", "uint8", "-", "query cells at stride 8: 0 unused, 1 background, 2 foreground"
         ),
-        "cells": Field("E 2", "int32", "cells", "height and width of that map; 0 where no query was learned from"),
+        "cells": Field("E 2", "int32", "cells", "height and width of `confident`; 0 where no query cell was used"),
         **ragged_fields("prior", "E", "uint8", "1/255", "activation map of the class (B, Eq. 3)"),
-        "prior_cells": Field("E 2", "int32", "cells", "height and width of that map; 0 where there is none"),
+        "prior_cells": Field("E 2", "int32", "cells", "height and width of `prior`; 0 where there is none"),
     },
-    {"fold": "fold", "shot": "supports", "variants": "order of the predictions"},
+    {"fold": "fold", "shot": "number of supports", "variants": "variants in the order of the predictions"},
 )

@@ -8,7 +8,7 @@ FEATURES = Spec(
     "features",
     1,
     "features",
-    "One shard of the region corpora R_bg and R_fg of a fold: one masked-average-pooled vector each (A, Eq. 1).",
+    "One shard of the corpora R_bg and R_fg of a fold: one masked-average-pooled vector per region (A, Eq. 1).",
     {
         "bg/vectors": Field("R D", "float32", "-", "pooled features of background regions"),
         "bg/image": Field("R", TEXT, "-", "image id"),
@@ -24,7 +24,7 @@ FEATURES = Spec(
     {
         "fold": "fold",
         "encoder": "digest of the encoder's weights",
-        "dropped_regions": "background regions under min_region_area",
-        "dropped_pixels": "their pixels",
+        "dropped_regions": "number of background regions smaller than `min_region_area`",
+        "dropped_pixels": "number of pixels in those regions",
     },
 )

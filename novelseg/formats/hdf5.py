@@ -1,4 +1,4 @@
-"""HDF5 artifacts: written whole from a spec, checked against it on open, equal bytes for equal data."""
+"""HDF5 artifacts, written whole from a spec and checked against it on open; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Field:
     Attributes
     ----------
     dims
-        Names of its dimensions, separated by blanks.
+        Names of its dimensions, separated by spaces.
     dtype
-        Of NumPy, or ``text``.
+        NumPy dtype, or ``text``.
     unit, doc
         Unit and meaning.
     compressed
-        Whether the values are compressed already, as JPEG and PNG bytes are; others are compressed on writing.
+        Whether the values are already compressed, as JPEG and PNG bytes are; others are compressed on writing.
     """
 
     dims: str
@@ -52,13 +52,13 @@ class Spec:
     name, version
         Root attributes ``artifact`` and ``version``.
     stage
-        The stage that writes it.
+        Stage that writes the file.
     doc
-        What the file is.
+        Description of the file.
     fields
-        Datasets by path in the file.
+        Datasets, by path in the file.
     attrs
-        Further root attributes and their meaning; values are JSON.
+        Descriptions of the further root attributes, by name; the values are JSON.
     """
 
     name: str
@@ -74,19 +74,19 @@ def _check(spec: Spec, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise ValueError(f"{spec.name}: datasets {sorted(set(arrays) ^ set(spec.fields))} differ from the spec")
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
-        known = spec.fields[name]
-        dims = known.dims.split()
-        kind_fits = array.dtype.kind in "OTU" if known.dtype == TEXT else array.dtype == np.dtype(known.dtype)
+        field = spec.fields[name]
+        dims = field.dims.split()
+        kind_fits = array.dtype.kind in "OTU" if field.dtype == TEXT else array.dtype == np.dtype(field.dtype)
         if not kind_fits or array.ndim != len(dims):
             raise ValueError(
-                f"{spec.name}/{name}: {array.dtype} {array.shape}, the spec says {known.dtype} ({known.dims})"
+                f"{spec.name}/{name}: {array.dtype} of shape {array.shape}; expected {field.dtype} ({field.dims})"
             )
         for dim, length in zip(dims, array.shape, strict=True):
             base = dim.removesuffix("+1")
             size = length - (dim != base)
-            wanted = int(base) if base.isdigit() else sizes.setdefault(base, size)
-            if size != wanted:
-                raise ValueError(f"{spec.name}/{name}: dimension {dim} is {size}, elsewhere {wanted}")
+            expected = int(base) if base.isdigit() else sizes.setdefault(base, size)
+            if size != expected:
+                raise ValueError(f"{spec.name}/{name}: dimension {dim} is {size}; expected {expected}")
 
 
 def write(path: Path, spec: Spec, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> None:
@@ -97,21 +97,21 @@ def write(path: Path, spec: Spec, arrays: Mapping[str, NDArray[Any]], attrs: Map
     path
         Target.
     spec
-        Its kind; every dataset and attribute that it names must be given, and no other.
+        Spec of the artifact; exactly its datasets and attributes must be given.
     arrays
         Datasets by name.
     attrs
-        Values of the further attributes; JSON-serialisable.
+        Values of the further root attributes; JSON-serialisable.
 
     Raises
     ------
     ValueError
-        If data and spec disagree: a mistake of the caller, not of a user.
+        If data and spec disagree, which is a mistake of the caller, not of a user.
     """
     _check(spec, arrays)
     if set(attrs) != set(spec.attrs):
         raise ValueError(f"{spec.name}: attributes {sorted(set(attrs) ^ set(spec.attrs))} differ from the spec")
-    # Built in memory and written in one go: on a full disk HDF5's own writing can end without an error.
+    # Built in memory and written in one go, because HDF5's own writing can end without an error on a full disk.
     with h5py.File(path, "w", libver=("v110", "v110"), driver="core", backing_store=False) as file:
         file.attrs["artifact"] = spec.name
         file.attrs["version"] = spec.version
@@ -125,24 +125,24 @@ def write(path: Path, spec: Spec, arrays: Mapping[str, NDArray[Any]], attrs: Map
         scratch.write_bytes(content)
 
 
-def _write_dataset(file: h5py.File, name: str, array: NDArray[Any], known: Field) -> None:
-    dtype = h5py.string_dtype() if known.dtype == TEXT else array.dtype
-    row = max(1, int(np.prod(array.shape[1:], dtype=np.int64))) * (64 if known.dtype == TEXT else array.dtype.itemsize)
+def _write_dataset(file: h5py.File, name: str, array: NDArray[Any], field: Field) -> None:
+    dtype = h5py.string_dtype() if field.dtype == TEXT else array.dtype
+    row = max(1, int(np.prod(array.shape[1:], dtype=np.int64))) * (64 if field.dtype == TEXT else array.dtype.itemsize)
     options: dict[str, Any] = {}
     if array.size:
         options = {"chunks": (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:])}
-        if not known.compressed:
+        if not field.compressed:
             options |= {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    data = array.astype(object) if known.dtype == TEXT else array
+    data = array.astype(object) if field.dtype == TEXT else array
     dataset = file.create_dataset(name, data=data, dtype=dtype, track_times=False, **options)
-    dataset.attrs["unit"] = known.unit
-    dataset.attrs["doc"] = known.doc
-    dataset.attrs["dims"] = known.dims
+    dataset.attrs["unit"] = field.unit
+    dataset.attrs["doc"] = field.doc
+    dataset.attrs["dims"] = field.dims
 
 
 @contextmanager
 def opened(path: Path, spec: Spec) -> Iterator[h5py.File]:
-    """Open an artifact for reading; kind and version are checked first.
+    """Open an artifact for reading, after checking its kind and version.
 
     Raises
     ------
@@ -163,7 +163,8 @@ def opened(path: Path, spec: Spec) -> Iterator[h5py.File]:
             )
         if version != spec.version:
             raise InputError(
-                f"{path}: {spec.name} is version {version}, this code reads {spec.version}: rerun `{spec.stage}`"
+                f"{path}: {spec.name} is version {version}, this code reads version {spec.version}; "
+                f"rerun `{spec.stage}`"
             )
         absent = [name for name in spec.fields if name not in file]
         if absent:
@@ -172,30 +173,30 @@ def opened(path: Path, spec: Spec) -> Iterator[h5py.File]:
 
 
 def attribute(file: h5py.File, name: str) -> Any:
-    """Value of a further root attribute."""
+    """Read a further root attribute."""
     return json.loads(file.attrs[name])
 
 
 def require(path: Path, file: h5py.File, name: str, value: Any) -> None:
-    """Refuse a file that was made for something else.
+    """Check that a root attribute of a file has the expected value.
 
     Raises
     ------
     InputError
         If the attribute has another value.
     """
-    found = attribute(file, name)
-    if found != value:
-        raise InputError(f"{path}: made with {name} {found}, not {value}; give files of one {name}")
+    actual = attribute(file, name)
+    if actual != value:
+        raise InputError(f"{path}: made with {name} {actual}, not {value}; give files of the same {name}")
 
 
 def texts(file: h5py.File, name: str) -> list[str]:
-    """A text dataset as a list."""
+    """Read a text dataset as a list."""
     return [str(value) for value in file[name].asstr()[:]]
 
 
 class Ragged:
-    """Arrays of different length in one flat dataset, ``<name>`` with ``<name>_offset`` (N + 1 int64 positions)."""
+    """Arrays of different lengths in one flat dataset, ``<name>`` with ``<name>_offset`` (N + 1 int64 positions)."""
 
     @staticmethod
     def pack(name: str, parts: list[NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:
@@ -207,7 +208,7 @@ class Ragged:
 
     @staticmethod
     def get(file: h5py.File, name: str, row: int) -> NDArray[Any]:
-        """One array, flat, read from disk alone."""
+        """Read one array, flat, without reading the others."""
         start, stop = file[f"{name}_offset"][row : row + 2]
         values: NDArray[Any] = file[name][start:stop]
         return values
@@ -216,7 +217,7 @@ class Ragged:
 def ragged_fields(
     name: str, dim: str, dtype: str, unit: str, doc: str, *, compressed: bool = False
 ) -> dict[str, Field]:
-    """Fields of a ragged dataset for a spec; ``dim`` names the rows' dimension."""
+    """Return the fields of a ragged dataset for a spec; ``dim`` names the dimension of its rows."""
     return {
         name: Field(f"{name}_total", dtype, unit, doc, compressed),
         f"{name}_offset": Field(f"{dim}+1", "int64", "position", f"row n of `{name}` is [offset[n], offset[n + 1])"),

@@ -14,13 +14,16 @@ HIERARCHIES = Spec(
         "row": Field("T", "int32", "-", "row in the image shard"),
         "height": Field("T", "int32", "px", "height of the image"),
         "width": Field("T", "int32", "px", "width of the image"),
-        "work_height": Field("T", "int32", "px", "height at which the hierarchy was made"),
-        "work_width": Field("T", "int32", "px", "width at which the hierarchy was made"),
+        "work_height": Field("T", "int32", "px", "height at which the hierarchy was computed"),
+        "work_width": Field("T", "int32", "px", "width at which the hierarchy was computed"),
         **ragged_fields("basins", "T", "uint16", "-", "leaf of the hierarchy at each pixel, row by row"),
         **ragged_fields("parents", "T", "int32", "-", "parent of each node; leaves first, the root is its own parent"),
         **ragged_fields(
             "heights", "T", "float32", "contour strength in [0, 1]", "level at which a node's children merge"
         ),
     },
-    {"method": "how the hierarchies were made", "settings": "what else they depend on; of weights, the MD5"},
+    {
+        "method": "method that made the hierarchies",
+        "settings": "other settings, with the MD5 of any weights",
+    },
 )

@@ -11,7 +11,7 @@ IMAGES = Spec(
     "One shard of the data set: encoded images and index masks, validated, with pixel counts.",
     {
         "id": Field("N", TEXT, "-", "image id"),
-        "position": Field("N", "int32", "-", "place in the training list followed by the validation list"),
+        "position": Field("N", "int32", "-", "position in the training list followed by the validation list"),
         "split": Field("N", "uint8", "-", "0 training list, 1 validation list"),
         "height": Field("N", "int32", "px", "height"),
         "width": Field("N", "int32", "px", "width"),
@@ -24,8 +24,8 @@ IMAGES = Spec(
     },
     {
         "classes": "names of classes 1…C",
-        "source": "where images and masks came from: scenes, voc, voc+sbd or coco",
+        "source": "origin of the images and masks: scenes, voc, voc+sbd or coco",
         "lists": "names of the training and the validation list",
-        "list_digests": "MD5 of the ids of each list, one a line",
+        "list_digests": "MD5 of the ids of each list, one id per line",
     },
 )

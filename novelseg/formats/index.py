@@ -8,7 +8,7 @@ INDEX = Spec(
     "index",
     3,
     "index",
-    "The data set without its pixels: where each image lies, what it holds, which classes are novel in which fold.",
+    "The data set without its pixels: shard and content of each image, and the fold in which each class is novel.",
     {
         "id": Field("N", TEXT, "-", "image id, unique"),
         "split": Field("N", "uint8", "-", "0 training list, 1 validation list"),
@@ -22,13 +22,13 @@ INDEX = Spec(
     },
     {
         "classes": "names of classes 1…C",
-        "source": "where images and masks came from: scenes, voc, voc+sbd or coco",
+        "source": "origin of the images and masks: scenes, voc, voc+sbd or coco",
         "lists": "names of the training and the validation list",
-        "list_digests": "MD5 of the ids of each list, one a line",
+        "list_digests": "MD5 of the ids of each list, one id per line",
         "folds": "number of folds",
         "layout": "contiguous or fwb",
-        "min_object_pixels": "an image counts as one of a class from this many pixels on",
-        "novel_images": "keep or drop training images that hold novel classes too",
-        "held_out": "fold whose classes are neither base nor novel in the others; −1 for none",
+        "min_object_pixels": "minimum pixels of a class for an image to count as one of that class",
+        "novel_images": "treatment of training images that also contain novel classes: keep or drop",
+        "held_out": "fold whose classes are neither base nor novel in the other folds; −1 for none",
     },
 )

@@ -1,4 +1,4 @@
-"""Trained networks as files: safetensors, whose metadata say how to rebuild the network and how it was trained."""
+"""Weight files (safetensors) whose header holds the record that rebuilds the network and describes its training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ N = TypeVar("N", bound=NetworkRecord)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file.
+    """One kind of weight file.
 
     Attributes
     ----------
     name, version
-        As written in its head.
+        Key of the header's entry, and the version in it.
     remedy
-        What to do where a file is missing or wrong.
+        What to do about a missing or wrong file, for messages.
     """
 
     name: str
@@ -39,22 +39,22 @@ NETWORK = Kind("novelseg-network", 5, "run the stage that trains it")
 
 
 def save_network(path: Path, network: nn.Module, record: NetworkRecord) -> None:
-    """Write weights with the record that rebuilds the network; the caller makes the file appear whole."""
+    """Write the weights of a network with its record; ``path`` is a scratch path that the caller renames."""
     save_tensors(path, network.state_dict(), NETWORK, to_json(record))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], kind: Kind, about: dict[str, Any]) -> None:
-    """Write tensors, and in the file's head what they are."""
-    from safetensors.torch import save_file  # who reads heads alone starts without torch
+    """Write tensors, with their description in the header."""
+    from safetensors.torch import save_file  # imported here so that readers of headers start without torch
 
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One key: safetensors writes several in an order that differs from process to process.
     save_file(state, path, {kind.name: json.dumps({"version": kind.version, **about}, sort_keys=True)})
-    path.chmod(0o644)  # safetensors makes files that only their owner can read; a team shares these
+    path.chmod(0o644)  # safetensors makes files that only their owner can read, but a team shares them
 
 
-def read_head(path: Path, kind: Kind) -> dict[str, Any]:
-    """What a file says that it is, its tensors unread.
+def read_header(path: Path, kind: Kind) -> dict[str, Any]:
+    """Read the description in a file's header, without its tensors.
 
     Raises
     ------
@@ -63,62 +63,65 @@ def read_head(path: Path, kind: Kind) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="np") as file:
-            meta = file.metadata() or {}
+            header = file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {kind.remedy}") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable {kind.name} file ({error}); delete it and {kind.remedy}") from None
-    if kind.name not in meta:
+    if kind.name not in header:
         raise InputError(f"{path}: expected a '{kind.name}' file; {kind.remedy}")
     try:
-        about = json.loads(meta[kind.name])
+        about = json.loads(header[kind.name])
     except ValueError:
         about = None
     if not isinstance(about, dict):
-        raise InputError(f"{path}: its head is not that of a {kind.name} file; {kind.remedy}")
-    if about.pop("version", None) != kind.version:
-        raise InputError(f"{path}: {kind.name} is of another version, this code reads {kind.version}: {kind.remedy}")
+        raise InputError(f"{path}: its header is not that of a {kind.name} file; {kind.remedy}")
+    version = about.pop("version", None)
+    if version != kind.version:
+        raise InputError(
+            f"{path}: {kind.name} is version {version}, this code reads version {kind.version}; {kind.remedy}"
+        )
     return dict(about)
 
 
 def read_record(
     path: Path, kind: type[N], network: str | None = None, fold: int | None = None, base: list[str] | None = None
 ) -> N:
-    """Read the record that lies beside a network's weights.
+    """Read the record of a network from the header of its weight file.
 
     Parameters
     ----------
     path
         The file.
     kind
-        Class of the record; :class:`NetworkRecord` for what all networks have.
+        Class of the record; :class:`NetworkRecord` fits every network.
     network
-        Kind of network that it must be; any if None.
+        Kind of network that it must be; None for any.
     fold
-        Fold that it must have been trained for; any if None.
+        Fold that it must have been trained for; None for any.
     base
-        Classes that it must have learned from, in order; any if None.
+        Base classes that it must have been trained on, in order; None for any.
 
     Raises
     ------
     InputError
         If the file is absent, damaged, not written by this project, of another kind, or trained for another fold or
-        with other base classes: it may have seen what is novel here.
+        on other base classes, so that it may have seen classes that are novel here.
     """
-    head = read_head(path, NETWORK)
-    if network is not None and head.get("network") != network:
+    header = read_header(path, NETWORK)
+    if network is not None and header.get("network") != network:
         raise InputError(
-            f"{path}: holds the network '{head.get('network')}', not '{network}'; give the file of that one"
+            f"{path}: contains the network '{header.get('network')}', not '{network}'; give the weights of that one"
         )
     try:
-        record = from_json(kind, head)
+        record = from_json(kind, header)
     except ValueError as error:
-        raise InputError(f"{path}: its head is not that of a network ({error}); {NETWORK.remedy}") from None
+        raise InputError(f"{path}: its header is not that of a network ({error}); {NETWORK.remedy}") from None
     if fold is not None and record.fold != fold:
-        raise InputError(f"{path}: trained for fold {record.fold}, not {fold}; give the one of fold {fold}")
+        raise InputError(f"{path}: trained for fold {record.fold}, not {fold}; give the network of fold {fold}")
     if base is not None and record.classes != base:
         raise InputError(
-            f"{path}: learned from {', '.join(record.classes)}, but the base classes of fold {record.fold} in this "
-            f"index are {', '.join(base)}; run the stage that trains it again"
+            f"{path}: trained on {', '.join(record.classes)}, but the base classes of fold {record.fold} in this "
+            f"index are {', '.join(base)}; rerun the stage that trains it"
         )
     return record

@@ -1,4 +1,4 @@
-"""Columns that say under which protocol a result was made; each row of a result table has them."""
+"""Columns that state the protocol of a result; every row of a result table has them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from novelseg.formats.tables import Column
 
 PROTOCOL = (
     Column("protocol", "str", "name of the protocol and preset"),
-    Column("source", "str", "where images and masks came from: scenes, voc, voc+sbd or coco"),
-    Column("classes", "str", "number of classes and the MD5 of their names in label order, one a line"),
-    Column("train_list", "str", "training list and the MD5 of its ids, one a line"),
+    Column("source", "str", "origin of the images and masks: scenes, voc, voc+sbd or coco"),
+    Column("classes", "str", "number of classes and the MD5 of their names in label order, one name per line"),
+    Column("train_list", "str", "training list and the MD5 of its ids, one id per line"),
     Column("val_list", "str", "validation list and the MD5 of its ids"),
-    Column("novel_images", "str", "training images that hold novel classes too: keep or drop"),
-    Column("folds", "str", "number of folds, how the classes are laid into them, and which is held out, if any"),
-    Column("min_object_pixels", "int64", "an image counts as one of a class from this many pixels on"),
+    Column("novel_images", "str", "treatment of training images that also contain novel classes: keep or drop"),
+    Column("folds", "str", "number of folds, the layout of the classes in them, and the held-out fold, if any"),
+    Column("min_object_pixels", "int64", "minimum pixels of a class for an image to count as one of that class"),
     Column(
         "resolution",
         "str",
-        "side of a training image and its geometry, tests at the images' own size; in rows of the CAM prior its own",
+        "side and geometry of a training image (tests use the images' own size); for the CAM prior, of its network",
     ),
     Column("weights", "str", "MD5 of the pretrained weights"),
 )

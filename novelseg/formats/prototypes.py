@@ -18,7 +18,7 @@ PROTOTYPES = Spec(
         for level in LEVELS
         for name, dims, dtype, unit, doc in (
             ("centres", "K_{0}{1} D", "float32", "-", "k-means centres"),
-            ("members", "K_{0}{1}", "int64", "vectors", "corpus vectors below each centre"),
+            ("members", "K_{0}{1}", "int64", "vectors", "number of corpus vectors below each centre"),
             ("parent", "K_{0}{1}", "int32", "-", "centre of the next coarser level; −1 at the coarsest"),
         )
     },
@@ -27,6 +27,6 @@ PROTOTYPES = Spec(
         "encoder": "digest of the encoder's weights",
         "metric": "cosine or euclidean",
         "inertia": "sum of squared distances to the centres, per side and level",
-        "vectors": "size of each corpus",
+        "vectors": "number of vectors in each corpus",
     },
 )

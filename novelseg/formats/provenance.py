@@ -1,4 +1,4 @@
-"""Provenance records: what a job's outputs were made from, as one small JSON file per job."""
+"""Provenance records: one small JSON file per job that states what its outputs were made from."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Record:
     stage
         Name of the stage.
     options
-        Fold, shot, shard, seed, variant: what the job was asked for, as text.
+        Options of the job as text: fold, shot, shard, seed, variant.
     parameters
-        The sections of ``params.yaml`` that the stage reads.
+        Sections of ``params.yaml`` that the stage reads.
     code
-        Digest of the stage's first-party code (first-party files that it imports).
+        Digest of the first-party files that the stage imports.
     inputs, outputs
-        MD5 of each file. An artifact is named by its path in the project; what is given from outside the pipeline, a
-        file or a folder, by the option that gives it: ``weights``, ``maps``, ``root``.
+        MD5 of each file. The key of an artifact is its path in the project; that of a file or folder from outside
+        the pipeline is the option that names it: ``weights``, ``maps``, ``root``.
     versions
-        Of Python and of the packages that the stage loaded: for people, never compared.
+        Versions of Python and of the packages that the stage loaded; for information, never compared.
     """
 
     stage: str
@@ -39,18 +39,18 @@ class Record:
 
 
 def parse_record(text: str) -> Record | None:
-    """A record from its JSON; None if that is no record."""
+    """Parse a record from JSON; return None if the text is not a record."""
     try:
-        made = Record(**json.loads(text))
+        record = Record(**json.loads(text))
     except (ValueError, TypeError):
         return None
-    texts = isinstance(made.stage, str) and isinstance(made.code, str)
-    mappings = (made.options, made.parameters, made.inputs, made.outputs, made.versions)
-    return made if texts and all(isinstance(entry, dict) for entry in mappings) and made.outputs else None
+    texts = isinstance(record.stage, str) and isinstance(record.code, str)
+    mappings = (record.options, record.parameters, record.inputs, record.outputs, record.versions)
+    return record if texts and all(isinstance(entry, dict) for entry in mappings) and record.outputs else None
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record; None where there is none, or none that can be read."""
+    """Read a record; return None if the file is missing or is not a record."""
     try:
         return parse_record(path.read_text(encoding="utf8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What lies beside a network's weights, as typed records; JSON in the file's head.
+"""Typed records of trained networks, stored as JSON in the header of the weight file.
 
-A record is read strictly: each field must be there and of its type. Keys that a reader does not ask for are left alone,
-so that :class:`NetworkRecord` reads the head of every network, and a method adds fields in a record of its own.
+A record is read strictly: each field must be present and of its type. Keys without a field are ignored, so that
+:class:`NetworkRecord` reads the header of every network, and a method adds fields in a record of its own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What rebuilds a backbone.
+    """Settings that rebuild a backbone.
 
     Attributes
     ----------
     arch
         Name of the architecture.
     stem, width
-        Of a ResNet: its stem, and channels of the 3×3 convolutions of its first stage. Other families ignore both.
+        For a ResNet, its stem and the channels of the 3×3 convolutions of its first stage; others ignore both.
     """
 
     arch: str
@@ -33,24 +33,24 @@ class BackboneSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """What every trained network says of itself.
+    """Record of a trained network.
 
     Attributes
     ----------
     network
         Kind of network: ``encoder`` or ``cam``.
     stage, fold, shot, variant
-        The job that trained it; shot and variant where it had them.
+        Job that trained the network; shot and variant are None where the job has none.
     classes
-        Base classes that it learned from, in order.
+        Base classes that it was trained on, in order.
     arch, stem, width
         See :class:`BackboneSpec`.
     precision
         ``fp32`` or ``bf16``.
     resolution
-        Side and geometry of the training images, for protocols.
+        Side and geometry of the training images, as reported with results.
     iterations, seed
-        Of its training.
+        Number of training iterations, and seed of the training.
     """
 
     network: str
@@ -69,20 +69,20 @@ class NetworkRecord:
 
     @property
     def backbone(self) -> BackboneSpec:
-        """What rebuilds the backbone."""
+        """Settings that rebuild the backbone."""
         return BackboneSpec(self.arch, self.stem, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecord(NetworkRecord):
-    """What an encoder of method A says of itself.
+    """Record of an encoder of method A.
 
     Attributes
     ----------
     scale
         Factor of the cosine in matching.
     gamma
-        Weights of the pseudo-label losses, where it was trained with them.
+        Weights of the pseudo-label losses; None if it was trained without them.
     """
 
     scale: float
@@ -90,7 +90,7 @@ class EncoderRecord(NetworkRecord):
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A record as plain values, without what is None."""
+    """Convert a record to plain values, without the fields that are None."""
     return {name: value for name, value in asdict(record).items() if value is not None}
 
 
@@ -100,10 +100,10 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
     Raises
     ------
     ValueError
-        Naming the field that is missing or of another type.
+        If a field is missing or of another type; the message names it.
     """
     hints = get_type_hints(kind)
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name not in values:
             if field.default is MISSING:
@@ -111,9 +111,9 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
             continue
         value = values[field.name]
         if not _fits(value, hints[field.name]):
-            raise ValueError(f"'{field.name}' is {value!r:.60}, expected {_named(hints[field.name])}")
-        found[field.name] = value
-    return kind(**found)
+            raise ValueError(f"'{field.name}' is {value!r:.60}; expected {_type_name(hints[field.name])}")
+        arguments[field.name] = value
+    return kind(**arguments)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -126,5 +126,5 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def _named(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     return str(hint) if get_args(hint) else str(hint.__name__)

@@ -14,8 +14,8 @@ REGIONS = Spec(
         "row": Field("T", "int32", "-", "row in the image shard"),
         "height": Field("T", "int32", "px", "height"),
         "width": Field("T", "int32", "px", "width"),
-        "count": Field("T", "int32", "regions", "regions of the image, numbered 0…count−1"),
-        **ragged_fields("labels", "T", "uint16", "-", "region at each pixel, row by row"),
+        "count": Field("T", "int32", "regions", "number of regions of the image, numbered 0…count−1"),
+        **ragged_fields("labels", "T", "uint16", "-", "number of the region at each pixel, row by row"),
     },
     {"tau": "contour strength of the cut"},
 )

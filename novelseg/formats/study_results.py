@@ -1,4 +1,4 @@
-"""Formats of the studies: what was predicted under each setting, and the curve drawn from it."""
+"""Formats of the studies: pixel counts of every prediction under each setting, and the curve drawn from them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STUDY_CURVE = TableSpec(
     "One row per setting and variant: the mean over folds.",
     (
         Column("setting", "str", "number of supports, or τ_fg/τ_bg"),
-        Column("variant", "str", "what made the predictions"),
+        Column("variant", "str", "variant that made the predictions"),
         Column("miou", "float64", "mean IoU over classes, then folds, per cent"),
         Column("miou_low", "float64", "lower end of the 95 % bootstrap interval over query images"),
-        Column("miou_high", "float64", "upper end"),
-        Column("episodes", "int64", "episodes of all folds"),
+        Column("miou_high", "float64", "upper end of that interval"),
+        Column("episodes", "int64", "number of episodes of all folds"),
     ),
 )

@@ -13,7 +13,7 @@ from novelseg.core.files import whole_file
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, dtype (``str``, ``int64``, ``float64``), meaning."""
+    """One column: its name, dtype (``str``, ``int64`` or ``float64``) and meaning."""
 
     name: str
     dtype: str
@@ -22,7 +22,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One kind of table."""
+    """One kind of table: its name and version, the stage that writes it, its description and its columns."""
 
     name: str
     version: int
@@ -32,7 +32,7 @@ class TableSpec:
 
 
 def write(path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
-    """Write a table whole; floats keep all their digits.
+    """Write a table, whole or not at all; floats keep all their digits.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def write(path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
     """
     names = [column.name for column in spec.columns]
     if list(frame.columns) != names:
-        raise ValueError(f"{spec.name}: columns {list(frame.columns)}, the spec says {names}")
+        raise ValueError(f"{spec.name}: columns {list(frame.columns)}; expected {names}")
     frame = frame.astype({column.name: column.dtype for column in spec.columns})
     with whole_file(path) as scratch:
         if path.suffix == ".parquet":

@@ -12,7 +12,7 @@ from torch import Tensor
 from novelseg.backbones.contract import Backbone
 from novelseg.backbones.registry import new_backbone
 from novelseg.core.errors import InputError
-from novelseg.formats.network import Kind, read_head, save_tensors
+from novelseg.formats.network import Kind, read_header, save_tensors
 from novelseg.formats.record import EncoderRecord, from_json, to_json
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
@@ -73,7 +73,7 @@ def load_bundle(path: Path) -> Bundle:
     InputError
         If the file is absent, damaged, of another kind or version, or not whole.
     """
-    about = read_head(path, BUNDLE)
+    about = read_header(path, BUNDLE)
     tensors = load_file(path)
     try:
         absent = sorted(HEAD.keys() - LATER - about.keys())

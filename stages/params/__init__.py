@@ -1,1 +1,1 @@
-"""Parameter schemas: one module per section of ``params.yaml``, light enough for the engines to read at start."""
+"""Parameter schemas, one module per section of ``params.yaml``; the engines import them quickly at start."""

@@ -14,7 +14,7 @@ Positive = Annotated[float, Limit(gt=0)]
 
 
 class Augmentation(Section):
-    """Strong augmentation of the images with pseudo labels in joint training (A, Sec. 4.1; strengths are ours)."""
+    """Strong augmentation of the pseudo-labelled images in joint training (A, Sec. 4.1; the strengths are ours)."""
 
     scales: Annotated[
         list[Positive],
@@ -24,23 +24,27 @@ class Augmentation(Section):
             description="Range of the longer side after scaling, relative to matching.size.",
         ),
     ]
-    flip: Annotated[float, Limit(ge=0, le=1, description="Chance of mirroring.")]
-    jitter: Annotated[float, Limit(ge=0, le=1, description="Chance of colour jitter.")]
-    brightness: Annotated[float, Limit(ge=0, le=1, description="Jitter: brightness changes by 1 ± this.")]
-    contrast: Annotated[float, Limit(ge=0, le=1, description="Jitter: contrast changes by 1 ± this.")]
-    saturation: Annotated[float, Limit(ge=0, le=1, description="Jitter: saturation changes by 1 ± this.")]
-    hue: Annotated[float, Limit(ge=0, le=0.5, description="Jitter: hue turns by up to this share of a full turn.")]
-    grey: Annotated[float, Limit(ge=0, le=1, description="Chance of grayscale.")]
-    blur: Annotated[float, Limit(ge=0, le=1, description="Chance of Gaussian blur.")]
-    blur_sigma: Annotated[
-        list[Positive], Limit(min_length=2, max_length=2, description="Range of the blur's sigma, px.")
+    flip: Annotated[float, Limit(ge=0, le=1, description="Probability of mirroring.")]
+    jitter: Annotated[float, Limit(ge=0, le=1, description="Probability of colour jitter.")]
+    brightness: Annotated[float, Limit(ge=0, le=1, description="Jitter: brightness is multiplied by up to 1 ± this.")]
+    contrast: Annotated[float, Limit(ge=0, le=1, description="Jitter: contrast is multiplied by up to 1 ± this.")]
+    saturation: Annotated[float, Limit(ge=0, le=1, description="Jitter: saturation is multiplied by up to 1 ± this.")]
+    hue: Annotated[
+        float, Limit(ge=0, le=0.5, description="Jitter: hue is shifted by up to ± this share of a full turn.")
     ]
-    cutout: Annotated[float, Limit(ge=0, le=1, description="Chance that a rectangle hides image and labels.")]
+    grey: Annotated[float, Limit(ge=0, le=1, description="Probability of conversion to grayscale.")]
+    blur: Annotated[float, Limit(ge=0, le=1, description="Probability of Gaussian blur.")]
+    blur_sigma: Annotated[
+        list[Positive], Limit(min_length=2, max_length=2, description="Range of the blur's standard deviation, px.")
+    ]
+    cutout: Annotated[float, Limit(ge=0, le=1, description="Probability that a rectangle hides image and labels.")]
     cutout_area: Annotated[
-        list[Chance], Limit(min_length=2, max_length=2, description="Range of the rectangle's share of the image.")
+        list[Chance],
+        Limit(min_length=2, max_length=2, description="Range of the rectangle's area, as a share of the image."),
     ]
     cutout_aspect: Annotated[
-        list[Positive], Limit(min_length=2, max_length=2, description="Range of the rectangle's height over its width.")
+        list[Positive],
+        Limit(min_length=2, max_length=2, description="Range of the rectangle's height divided by its width."),
     ]
 
     @model_validator(mode="after")

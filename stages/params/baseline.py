@@ -6,4 +6,4 @@ from stages.params.optimisation import Optimisation
 
 
 class Params(Optimisation):
-    """Training of the Baseline; the last iterate is kept, nothing is chosen on novel classes."""
+    """Training of the Baseline. The last iterate is kept; nothing is selected on novel classes."""

@@ -12,54 +12,72 @@ from stages.params.optimisation import ScheduleParams
 
 
 class Params(ScheduleParams):
-    """The two-branch network of the CAM prior (B): what the paper leaves open, and its training."""
+    """The two-branch network of the CAM prior (B): its training, and the choices that the paper leaves open."""
 
     iterations: Annotated[
         int,
         Limit(
             ge=1,
-            description="Iterations, those of the classifier included. The paper does not say how many: by default 10 "
-            "epochs of the classifier and 50 of both, an epoch being 1,000 pairs.",
+            description="Iterations, including those of the classifier alone. The paper gives no number; here, 10 "
+            "epochs of the classifier and 50 of both branches, with 1,000 pairs per epoch.",
         ),
     ]
-    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate of Adam (0.0001).")]
-    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (10 epochs).")]
-    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (0.7).")]
-    classifier_iterations: Annotated[
-        int, Limit(ge=0, description="First iterations, in which the classification loss alone is learned from.")
+    learning_rate: Annotated[float, Limit(gt=0, description="Initial learning rate of Adam (0.0001).")]
+    decay_every: Annotated[
+        int, Limit(ge=1, description="Iterations between two steps of the learning rate (10 epochs).")
     ]
-    episodes: Annotated[int, Limit(ge=1, description="Support–query pairs of an iteration.")]
-    objects: Annotated[int, Limit(ge=1, description="Masked objects of an iteration that are classified.")]
-    class_weight: Annotated[float, Limit(ge=0, description="Weight of the classification loss beside the other.")]
+    decay: Annotated[
+        float, Limit(gt=0, le=1, description="Factor by which each step multiplies the learning rate (0.7).")
+    ]
+    classifier_iterations: Annotated[
+        int, Limit(ge=0, description="First iterations, which minimise the classification loss alone.")
+    ]
+    episodes: Annotated[int, Limit(ge=1, description="Support–query pairs per iteration.")]
+    objects: Annotated[int, Limit(ge=1, description="Masked objects to classify per iteration.")]
+    class_weight: Annotated[
+        float, Limit(ge=0, description="Weight of the classification loss relative to the segmentation loss.")
+    ]
     unseen: Annotated[
         int,
         Limit(
             ge=1,
-            description="Which known fold plays unseen, counted cyclically from the novel one (1: the next).",
+            description="Which known fold acts as unseen, counted cyclically from the novel one (1: the next).",
         ),
     ]
     frozen: Annotated[
         int,
-        Limit(ge=0, le=4, description="Frozen parts of the encoder: the stem, layer1, layer2, layer3, in this order."),
+        Limit(ge=0, le=4, description="Number of frozen parts of the encoder, in the order stem, layer1, …, layer3."),
     ]
     wiring: Annotated[
         Literal["sum", "join"],
-        Limit(description="Multi-scale block: a 3×3 and two 1×1 convolutions summed, or 3×3 and 1×1 joined by a 1×1."),
+        Limit(
+            description="Multi-scale block. sum: a 3×3 and two 1×1 convolutions are summed; join: a 3×3 and a 1×1 "
+            "convolution are concatenated, and a 1×1 convolution joins them."
+        ),
     ]
     weighting: Annotated[
         Literal["scores", "sigmoid", "softmax"],
-        Limit(description="What weighs the known classes' maps: the support's scores as they are, or their likeness."),
+        Limit(
+            description="Weights of the known classes' maps: the support's scores as in Eq. 2 of paper B, or their "
+            "sigmoid or softmax, normalised over the classes."
+        ),
     ]
     deconv_width: Annotated[int, Limit(ge=1, le=1024, description="Channels inside the deconvolution block.")]
     geometry: Annotated[
         Literal["resize", "crop"],
-        Limit(description="Images resized to a square, in tests too; or windows, and tests at their own size."),
+        Limit(
+            description="resize: images are resized to a square, at test time too; crop: training uses random windows, "
+            "and test images keep their size."
+        ),
     ]
-    size: Annotated[int, Limit(ge=33, le=1025, description="Side of an image, px (320).")]
-    flip: Annotated[float, Limit(ge=0, le=1, description="Chance of mirroring a training image.")]
+    size: Annotated[int, Limit(ge=33, le=1025, description="Side of a training image, px (320).")]
+    flip: Annotated[float, Limit(ge=0, le=1, description="Probability of mirroring a training image.")]
     prior: Annotated[
         Literal["map", "constant", "shuffled"],
-        Limit(description="What the segmentation branch is given: the map, or for an ablation one without places."),
+        Limit(
+            description="Input of the segmentation branch: the prior's map, or for an ablation ones everywhere "
+            "(constant) or the map with shuffled cells."
+        ),
     ]
 
     @model_validator(mode="after")
@@ -72,12 +90,12 @@ class Params(ScheduleParams):
         return self
 
     def unseen_fold(self, fold: int, folds: int, held_out: int) -> int:
-        """Fold whose classes play unseen while training for a novel fold.
+        """Return the fold whose classes act as unseen while training for a novel fold.
 
         Raises
         ------
         InputError
-            If fewer than two known folds are there, or ``unseen`` counts beyond them.
+            If there are fewer than two known folds, or ``unseen`` exceeds their number.
         """
         known = [(fold + step) % folds for step in range(1, folds) if (fold + step) % folds != held_out]
         if len(known) < 2:

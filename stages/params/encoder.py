@@ -13,13 +13,13 @@ from stages.params.schema import Section, one_of
 
 
 class EncoderParams(Section):
-    """Architecture and first weights of every network that is trained: F_p, F_s, and that of the CAM prior."""
+    """Architecture and initial weights of every trained network: F_p, F_s and that of the CAM prior."""
 
     arch: Annotated[
         str,
         AfterValidator(one_of(ARCHITECTURES)),
         WithJsonSchema({"enum": list(ARCHITECTURES)}),
-        Limit(description="Backbone; a residual network is cut after layer3."),
+        Limit(description="Backbone; residual networks end after layer3."),
     ]
     stem: Annotated[
         Literal["torchvision", "msra", "deep"],
@@ -28,13 +28,15 @@ class EncoderParams(Section):
         ),
     ]
     width: Annotated[int, Limit(ge=4, le=256, description="Channels of layer1's 3×3 convolutions; 64 in the papers.")]
-    weights: Annotated[str, Limit(min_length=1, description="Pretrained weights; `$NOVELSEG_DATA` is replaced.")]
+    weights: Annotated[
+        str, Limit(min_length=1, description="File of pretrained weights; `$NOVELSEG_DATA` is expanded.")
+    ]
     precision: Annotated[
         Literal["fp32", "bf16"],
-        Limit(description="Arithmetic of the encoder; bf16 needs a device that has it."),
+        Limit(description="Arithmetic of the encoder; bf16 needs a device that supports it."),
     ]
 
     @property
     def spec(self) -> BackboneSpec:
-        """What builds the backbone."""
+        """Specification from which the backbone is built."""
         return self.to(BackboneSpec)

@@ -10,9 +10,9 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Episode lists."""
+    """Lists of test episodes."""
 
-    count: Annotated[int, Limit(ge=1, description="Episodes of each seed (1,000; COCO 4,000).")]
+    count: Annotated[int, Limit(ge=1, description="Episodes per seed (1,000; COCO 4,000).")]
     exclude_classes: Annotated[
-        list[str], Limit(description="Novel classes that have too few images; the tables say so.")
+        list[str], Limit(description="Novel classes that are not scored, for too few images; the tables name them.")
     ]

@@ -14,18 +14,19 @@ REFINED = refined_names()
 
 
 class Params(Section):
-    """What is decided at test time alone, and what is kept beside the scores."""
+    """Choices at test time, and the number of examples that are kept beside the scores."""
 
     refinements: Annotated[
         list[Annotated[str, AfterValidator(one_of(REFINED)), WithJsonSchema({"enum": list(REFINED)})]],
-        Limit(description="Variants with a refinement at test time that are scored beside the others."),
+        Limit(description="Variants with test-time refinement to score beside the others."),
     ]
     cam_fusion: Annotated[
         Literal["scores", "maps"],
-        Limit(description="Several supports of the CAM prior: mean of their scores, or of the maps that each gives."),
+        Limit(description="How the CAM prior combines several supports: the mean of their scores, or of their maps."),
     ]
     cam_threshold: Annotated[
-        float, Limit(gt=0, lt=1, description="Of the CAM prior's map, where it is scored without the other branch.")
+        float,
+        Limit(gt=0, lt=1, description="Threshold on the CAM prior's map where it is scored alone (`cam-map-only`)."),
     ]
     examples: Annotated[
         int,

@@ -10,12 +10,12 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Which regions enter the corpus."""
+    """Regions that enter the corpus."""
 
     min_region_area: Annotated[
         int,
         Limit(
             ge=1,
-            description="Background regions under this are dropped and counted, px (256: four feature cells).",
+            description="Smallest background region, px; smaller ones are dropped and counted (256: 4 feature cells).",
         ),
     ]

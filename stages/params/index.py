@@ -10,29 +10,31 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Folds and the rules of the protocol that hold for every stage."""
+    """Folds, and the rules of the protocol that apply to every stage."""
 
-    folds: Annotated[int, Limit(ge=2, le=20, description="Folds; each takes an equal part of the classes as novel.")]
+    folds: Annotated[
+        int, Limit(ge=2, le=20, description="Number of folds; each has an equal part of the classes as novel.")
+    ]
     layout: Annotated[
         Literal["contiguous", "fwb"],
-        Limit(description="Contiguous blocks of classes, or class number modulo folds (COCO's FWB folds)."),
+        Limit(description="Classes of a fold: a contiguous block, or class number modulo `folds` (COCO's FWB folds)."),
     ]
     min_object_pixels: Annotated[
         int,
         Limit(
             ge=1,
-            description="An image counts as one of a class from this many pixels on, px (2,048 at 500 px).",
+            description="An image counts for a class if it has at least this many pixels of it, px (2,048 at 500 px).",
         ),
     ]
     novel_images: Annotated[
         Literal["keep", "drop"],
-        Limit(description="Training images that hold novel classes too: keep (the paper) or drop."),
+        Limit(description="Training images that also contain novel classes: keep (the paper) or drop."),
     ]
     held_out: Annotated[
         int,
         Limit(
             ge=-1,
-            description="Fold whose classes nobody knows, neither base nor novel in any other: what is chosen there "
-            "is chosen on its base classes alone; −1 for none.",
+            description="Fold whose classes are neither base nor novel in any other fold, so that settings chosen on "
+            "the other folds depend on its base classes alone; −1 for none.",
         ),
     ]

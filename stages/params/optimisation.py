@@ -1,4 +1,4 @@
-"""What the sections of trainings share."""
+"""Keys that the sections of all trainings share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from stages.params.schema import Section
 
 
 class ScheduleParams(Section):
-    """Iterations, and a rate that falls in steps."""
+    """Number of iterations, and a learning rate that falls in steps."""
 
     iterations: Annotated[int, Limit(ge=1, description="Iterations (A: 6,000).")]
-    learning_rate: Annotated[float, Limit(gt=0, description="First learning rate (A: 0.001).")]
-    decay_every: Annotated[int, Limit(ge=1, description="Iterations after which the rate falls (A: 2,000).")]
-    decay: Annotated[float, Limit(gt=0, le=1, description="What the rate is multiplied by then (A: 0.1).")]
+    learning_rate: Annotated[float, Limit(gt=0, description="Initial learning rate (A: 0.001).")]
+    decay_every: Annotated[
+        int, Limit(ge=1, description="Iterations between two steps of the learning rate (A: 2,000).")
+    ]
+    decay: Annotated[
+        float, Limit(gt=0, le=1, description="Factor by which each step multiplies the learning rate (A: 0.1).")
+    ]
     seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
-    log_every: Annotated[int, Limit(ge=1, description="Iterations that one row of the log averages over.")]
+    log_every: Annotated[int, Limit(ge=1, description="Iterations averaged in one row of the log.")]
 
 
 class Optimisation(ScheduleParams):

@@ -10,6 +10,6 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Where the region hierarchy is cut."""
+    """Cut through the region hierarchies."""
 
     tau: Annotated[float, Limit(ge=0, le=1, description="Contour strength of the cut (τ; the paper's MCG: 0.45).")]

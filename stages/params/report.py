@@ -10,23 +10,25 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Tables and pictures."""
+    """Tables and pictures of the report."""
 
     protocol: Annotated[str, Limit(min_length=1, description="Name of the protocol, written beside each result.")]
-    images: Annotated[int, Limit(ge=0, le=100, description="Training images of each fold shown with pseudo labels.")]
-    episodes: Annotated[int, Limit(ge=0, le=100, description="Episodes shown, of each fold and shot.")]
+    images: Annotated[
+        int, Limit(ge=0, le=100, description="Training images per fold to show with their pseudo labels.")
+    ]
+    episodes: Annotated[int, Limit(ge=0, le=100, description="Episodes per fold and shot to show.")]
     crops: Annotated[
-        int, Limit(ge=0, le=20, description="Nearest regions shown of each prototype; 0 leaves the gallery out.")
+        int, Limit(ge=0, le=20, description="Nearest regions per prototype in the gallery; 0 for no gallery.")
     ]
     gallery_images: Annotated[
         int,
         Limit(
             ge=1,
-            description="Training images of each fold, the first ones, that the gallery is of.",
+            description="Number of training images per fold, in order, from which the gallery takes regions.",
         ),
     ]
     studies: Annotated[
-        str, Limit(description="Folder of `python -m workflow study`, whose curves are shown; empty: none.")
+        str, Limit(description="Folder of studies (`python -m workflow study`) whose curves to show; empty for none.")
     ]
-    bootstrap: Annotated[int, Limit(ge=100, le=100000, description="Bootstrap samples of the intervals.")]
+    bootstrap: Annotated[int, Limit(ge=100, le=100000, description="Bootstrap samples for the intervals.")]
     seed: Annotated[int, Limit(ge=0, description="Seed of the bootstrap.")]

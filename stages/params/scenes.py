@@ -10,7 +10,7 @@ from stages.params.schema import Section
 
 
 class Scenes(Section):
-    """Built-in pictures; used where ``images.source`` is ``scenes``."""
+    """Built-in pictures, which are used if ``images.source`` is ``scenes``."""
 
     seed: Annotated[int, Limit(ge=0, description="Seed of all pictures.")]
     train: Annotated[int, Limit(ge=1, description="Pictures in the training list.")]

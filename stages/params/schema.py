@@ -1,4 +1,4 @@
-"""Typed parameter sections: every value stands in ``params.yaml``, none has a default in code."""
+"""Typed parameter sections; every value is in ``params.yaml``, and none has a default in code."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """Base of all parameter sections: unknown keys refused, types strict, values frozen."""
+    """Base of all parameter sections: unknown keys are refused, types are strict, and values are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     def to(self, kind: type[T]) -> T:
-        """Settings of the library, a dataclass whose fields are keys of this section."""
+        """Return a settings dataclass of the library whose fields are keys of this section."""
         assert is_dataclass(kind)
-        made: T = kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
-        return made
+        settings: T = kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+        return settings
 
 
 S = TypeVar("S", bound=Section)
 
 
 def one_of(known: Collection[str]) -> Callable[[str], str]:
-    """Validator of a name that a table of the library knows."""
+    """Return a validator that accepts the known names alone."""
 
     def check(value: str) -> str:
         if value not in known:
@@ -44,18 +44,18 @@ def one_of(known: Collection[str]) -> Callable[[str], str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key written twice: PyYAML would silently keep the last."""
+    """YAML loader that refuses repeated keys, of which PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise InputError(f"{node.start_mark.name}: key '{min(map(str, twice))}' is written twice; keep one")
+        repeated = {key for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise InputError(f"{node.start_mark.name}: key '{min(map(str, repeated))}' is written twice; keep one")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a parameter file as nested plain values.
+    """Read a parameter file as nested mappings of plain values.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def describe(field: FieldInfo) -> str:
-    """Type and range of a parameter as a phrase, such as ``integer ≥ 1``."""
+    """Describe the type and range of a parameter as a phrase, such as ``integer ≥ 1``."""
     annotated: Any = field.rebuild_annotation()
     return _phrase(TypeAdapter(annotated).json_schema())
 
@@ -121,17 +121,17 @@ def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
     name
         Its name in the file.
     values
-        What the file holds under that name.
+        The file's value under that name.
     source
         The file, for messages.
 
     Raises
     ------
     InputError
-        With section, key, value and allowed range of the first few mistakes.
+        If the section is faulty; the message names section, key, value and allowed range of the first few faults.
     """
     if not isinstance(values, dict):
-        raise InputError(f"{source}: section '{name}' must hold keys, found {values!r}")
+        raise InputError(f"{source}: section '{name}' is {values!r}; expected keys with values")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -141,20 +141,20 @@ def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
 
 def _fault(kind: type[Section], section: str, fault: Any) -> str:
     key, *rest = fault["loc"] or ("",)
-    place = f"{section}.{key}" + "".join(f"[{index}]" for index in rest if isinstance(index, int))
+    name = f"{section}.{key}" + "".join(f"[{index}]" for index in rest if isinstance(index, int))
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{key}' in section '{section}'; {nearest(str(key), list(kind.model_fields))}"
     if fault["type"] == "missing":
-        return f"{place} is missing; expected {describe(kind.model_fields[str(key)])}"
+        return f"{name} is missing; expected {describe(kind.model_fields[str(key)])}"
     if fault["type"] == "value_error" and not fault["loc"]:
         return f"section '{section}': {fault['ctx']['error']}"
     number = fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
-    hint = ", which YAML takes for a number: write it in quotes" if number else ""
-    return f"{place} is {fault['input']!r}{hint}; expected {describe(kind.model_fields[str(key)])}"
+    hint = ", which YAML reads as a number: write it in quotes" if number else ""
+    return f"{name} is {fault['input']!r}{hint}; expected {describe(kind.model_fields[str(key)])}"
 
 
 def load_sections(path: Path, kinds: dict[str, type[Section]]) -> dict[str, Section]:
-    """Read the named sections of a parameter file, and only those."""
+    """Read the named sections of a parameter file and ignore the others."""
     values = read_yaml(path)
     absent = [name for name in kinds if name not in values]
     if absent:

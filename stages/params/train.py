@@ -12,9 +12,9 @@ TrainingVariant = Literal["hierarchical", "single-level"]
 
 
 class Params(Optimisation):
-    """Joint training."""
+    """Joint training of F_s."""
 
-    extra_images: Annotated[int, Limit(ge=1, description="Strongly augmented images of an iteration (16).")]
+    extra_images: Annotated[int, Limit(ge=1, description="Strongly augmented images per iteration (16).")]
     decoder_width: Annotated[int, Limit(ge=4, le=1024, description="Channels of a decoder's 3×3 convolutions (256).")]
     gamma: Annotated[
         list[Annotated[float, Limit(ge=0)]],
