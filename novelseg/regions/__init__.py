@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from novelseg.core.extras import needs_extras
+
 if TYPE_CHECKING:
     from novelseg.regions.builders import build_hierarchy, segment_regions
     from novelseg.regions.hierarchy import cut
@@ -20,5 +22,6 @@ _MODULES = {"build_hierarchy": "builders", "cut": "hierarchy", "segment_regions"
 def __getattr__(name: str) -> Any:
     """Import a function when it is needed: a cut needs NumPy alone, a hierarchy the extra ``[regions]``."""
     if name in _MODULES:
-        return getattr(importlib.import_module(f"novelseg.regions.{_MODULES[name]}"), name)
+        with needs_extras(f"novelseg.regions.{name}"):
+            return getattr(importlib.import_module(f"novelseg.regions.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'novelseg.regions' has no attribute '{name}'")
