@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.contract import Backbone
 from novelseg.core.labels import VOID
 from novelseg.methods.spfl import augment
 from novelseg.methods.spfl.learner import JointLearner
 from novelseg.methods.srofb.classifier import Task
+from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.ops.pooling import EPSILON
-from stages.params.srofb import SrofbParams
 
 
 def up(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -69,10 +69,12 @@ class Training:
         maps: NDArray[np.uint8],
         side: int,
         draws: Tensor,
+        strengths: augment.Augmentation,
         device: torch.device,
     ) -> None:
         self._net = learner.to(device).to(memory_format=torch.contiguous_format).train()  # type: ignore[call-overload]
-        self._encoded, self._maps, self._side, self._draws, self._device = encoded, maps, side, draws, device
+        self._encoded, self._maps, self._side, self._device = encoded, maps, side, device
+        self._draws, self._strengths = draws, strengths
         self._sgd = torch.optim.SGD([w for w in learner.parameters() if w.requires_grad], 1e-3, momentum=0.9)
 
     def _images(self, encoded: list[bytes]) -> tuple[Tensor, Tensor]:
@@ -88,14 +90,14 @@ class Training:
         """Forward, backward, update."""
         net = self._net
         encoder = net.encoder
-        assert isinstance(encoder, Encoder)
+        assert isinstance(encoder, Backbone)
         self._sgd.zero_grad()
         images, maps = (part.to(self._device) for part in self._images(self._encoded[:8]))
         supports, queries = encoder(images[0::2]), encoder(images[1::2])
         logits = match(queries, prototypes(supports, maps[0::2, 0]))
         loss = cross_entropy(logits, maps[1::2, 0])
         if isinstance(net, JointLearner):
-            extra, labels = augment.strong(*self._images(self._encoded[8:]), self._draws[8:])
+            extra, labels = augment.strong(*self._images(self._encoded[8:]), self._draws[8:], self._strengths)
             features = encoder(extra.to(self._device))
             for key, decoder in net.decoders.items():
                 level = int(key)
@@ -105,14 +107,14 @@ class Training:
 
 
 @torch.inference_mode()
-def features(net: Encoder, image: NDArray[np.uint8], device: torch.device) -> Tensor:
+def features(net: Backbone, image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Of one image."""
     found: Tensor = net.to(device)(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255)
     return found
 
 
 @torch.inference_mode()
-def episode(net: Encoder, images: list[NDArray[np.uint8]], mask: NDArray[np.uint8], device: torch.device) -> list[int]:
+def episode(net: Backbone, images: list[NDArray[np.uint8]], mask: NDArray[np.uint8], device: torch.device) -> list[int]:
     """Matching of one episode: every image encoded anew, features upsampled, pixels counted."""
     *supports, query = [features(net, image, device) for image in images]
     truth = torch.from_numpy(mask).to(device)
@@ -125,7 +127,7 @@ def episode(net: Encoder, images: list[NDArray[np.uint8]], mask: NDArray[np.uint
     return counts
 
 
-def classifier(task: Task, steps: int, params: SrofbParams) -> Tensor:
+def classifier(task: Task, steps: int, params: SrofbSettings) -> Tensor:
     """One episode's classifier with torch's layers, optimiser and dropout."""
     device = task.query.device
     net = nn.Sequential(

@@ -53,6 +53,15 @@ def _shared_rows(before: Path, after: Path) -> tuple[dict[str, Any], dict[str, A
     return first, second, left_out
 
 
+def _equal(a: Any, b: Any) -> bool:
+    """Whether both are there, of one type and shape, and the same bit for bit."""
+    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind in "iufb":
+        return np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    return list(a) == list(b)
+
+
 def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
     """Name of each array, whether it is the same, and rows left out of its file (told once)."""
     for path in sorted(before.rglob("*")):
@@ -65,12 +74,7 @@ def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
             first, second = _arrays(path), _arrays(other)
         for name in sorted(first.keys() | second.keys()):
             a, b = first.get(name), second.get(name)
-            same = a is not None and b is not None and a.dtype == b.dtype and a.shape == b.shape
-            if same and a.dtype.kind in "iufb":
-                same = np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
-            elif same:
-                same = list(a) == list(b)
-            yield f"{path.relative_to(before)}:{name}", bool(same), left_out
+            yield f"{path.relative_to(before)}:{name}", _equal(a, b), left_out
             left_out = 0
 
 
@@ -86,7 +90,9 @@ def main() -> int:
             print(f"differs: {name}")
     different = sum(not same for _, same, _ in rows)
     left_out = sum(count for _, _, count in rows)
-    print(f"{len(rows)} arrays compared, {different} differ; {left_out} rows of variants that one run has were left out")
+    print(
+        f"{len(rows)} arrays compared, {different} differ; {left_out} rows of variants that one run has were left out"
+    )
     return int(different > 0)
 
 

@@ -32,10 +32,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.registry import new_backbone
 from novelseg.core.random import numpy_generator
 from novelseg.data.coco import Coco
+from novelseg.data.index import read_index
 from novelseg.formats.network import save_network
+from novelseg.formats.record import EncoderRecord
 from novelseg.methods.spfl.clustering import Corpus, three_levels
 from workflow.presets import resolve_preset
 
@@ -77,13 +79,22 @@ class Run:
         self.seconds[stage] += usage.ru_utime + usage.ru_stime
         self.peak[stage] = max(self.peak[stage], usage.ru_maxrss / 1024)
 
-    def all(self, shards: int, encoder: Path, raw: list[object], prototypes: Path | None = None) -> None:
-        """Every stage from images to pseudo labels; with ``prototypes``, those instead of its own."""
+    def all(self, shards: int, encoder: Path, raw: list[object]) -> None:
+        """Every stage from images to pseudo labels."""
+        self.data(shards, raw)
+        self.labels(shards, encoder)
+
+    def data(self, shards: int, raw: list[object]) -> None:
+        """Images and index."""
         images = [f"images/{shard}.h5" for shard in range(shards)]
-        given = ["--fold", 0, "--encoder", encoder, "--index", "index.h5"]
         for shard, path in enumerate(images):
             self.job("images", *raw, "--shard", shard, "--out", path)
         self.job("index", "--images", *images, "--out", "index.h5")
+
+    def labels(self, shards: int, encoder: Path, prototypes: Path | None = None) -> None:
+        """From images to pseudo labels; with ``prototypes``, those instead of its own."""
+        images = [f"images/{shard}.h5" for shard in range(shards)]
+        given = ["--fold", 0, "--encoder", encoder, "--index", "index.h5"]
         for shard, path in enumerate(images):
             cut = f"regions/{shard}.h5"
             self.job("hierarchies", "--images", path, "--weights", REGION_WEIGHTS, "--out", "tree.h5")
@@ -121,6 +132,25 @@ def encoder_of(folder: Path, values: dict[str, dict[str, Any]], weights: Path, r
     words = ["--index", "all-index.h5", "--images", "all.h5", "--weights", weights, "--fold", 0, "--shot", 1]
     run.job("baseline", *words, "--out", "baseline")
     return folder / "baseline/weights.safetensors"
+
+
+def untrained_encoder(path: Path, classes: list[str]) -> None:
+    """Write a ResNet-50 with its first weights, as if trained on the base classes of fold 0."""
+    record = EncoderRecord(
+        network="encoder",
+        stage="baseline",
+        fold=0,
+        classes=classes,
+        arch="resnet50",
+        stem="torchvision",
+        width=64,
+        precision="fp32",
+        resolution="none",
+        iterations=0,
+        seed=0,
+        scale=10.0,
+    )
+    save_network(path, new_backbone(record.backbone), record)
 
 
 def fitted(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float, float]:
@@ -213,14 +243,14 @@ def real(root: Path, lists: tuple[str, str]) -> None:
     runs = []
     with tempfile.TemporaryDirectory() as top:
         encoder = Path(top) / "encoder.safetensors"
-        about = {"network": "encoder", "arch": "resnet50", "stem": "torchvision", "width": 64, "precision": "fp32"}
-        about |= {"scale": 10.0, "fold": 0}
-        save_network(encoder, Encoder(arch="resnet50", stem="torchvision", width=64), about)
         for shards in (1, 3):
             folder = Path(top) / str(shards)
             folder.mkdir()
             runs.append(Run(folder, {**values, "images": {**values["images"], "shards": shards}}))
-            runs[-1].all(1, encoder, ["--root", root], None if shards == 1 else runs[0].folder / "prototypes.h5")
+            runs[-1].data(1, ["--root", root])
+            if shards == 1:
+                untrained_encoder(encoder, read_index(folder / "index.h5").base_names(0))
+            runs[-1].labels(1, encoder, None if shards == 1 else runs[0].folder / "prototypes.h5")
             with h5py.File(folder / "images/0.h5") as file:
                 split = file["split"][:]
             runs[-1].counted = {"images": len(split), "train": int((split == 0).sum())}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from novelseg.inference import Segmenter
+from novelseg import Segmenter
 from novelseg.inference.folders import Support, pictures_in, read_supports
 from novelseg.inference.photos import read_mask, read_photo
 from novelseg.inference.segmenter import SIDE_PX, VARIANTS

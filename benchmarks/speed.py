@@ -22,44 +22,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from novelseg.ops.losses import upsampled_cross_entropy
-from novelseg.ops.matching import match_many, support_prototypes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import plain
-from novelseg.backbones.encoder import Encoder
+from novelseg.backbones.contract import Backbone
 from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.backbones.grid import AlignedGrid
+from novelseg.backbones.registry import new_backbone
 from novelseg.core.labels import VOID
 from novelseg.core.random import numpy_generator
 from novelseg.evaluation.scoring import count_many
 from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
+from novelseg.formats.record import BackboneSpec
+from novelseg.methods.losses import upsampled_cross_entropy
+from novelseg.methods.matching.learner import MatchingLearner
+from novelseg.methods.matching.prototypes import match_many, support_prototypes
 from novelseg.methods.spfl import augment
 from novelseg.methods.spfl.clustering import _kmeans, nearest, normalise
-from novelseg.methods.spfl.learner import JointLearner, MatchingLearner
+from novelseg.methods.spfl.learner import JointLearner
 from novelseg.methods.spfl.pseudolabels import pseudo_labels
 from novelseg.methods.srofb.classifier import Cells, Task, classify, parameter_count
+from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.ops.geometry import PackedImages, gather, pack, squares, windows
-from novelseg.ops.pooling import pool, region_weights
+from novelseg.ops.pooling import pool
 from novelseg.training.loop import compile_parts
-from stages.params.srofb import SrofbParams
+from stages.params.augmentation import Augmentation as AugmentationParams
+from workflow.presets import resolve_preset
 
 CELLS, CHANNELS, REGIONS, CLUSTERS = 60, 1024, 30, (50, 25, 15)
 SIDE = 473
-SROFB = SrofbParams(
-    hidden=256,
-    dropout=0.5,
-    learning_rate=0.1,
-    steps_one_shot=10,
-    steps_many_shots=100,
-    tau_fg=0.7,
-    tau_bg=0.6,
-    fallback_cells=12,
-    class_balance="balanced",
-    seed=0,
-)
+GRID = AlignedGrid(8)
+SROFB = SrofbSettings()  # the paper's
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def map_row(device: torch.device, _: Size) -> tuple[Work, Work]:
     rows, columns = np.indices((SIDE, SIDE))
     labels = ((rows * 5 // SIDE) * 6 + columns * 6 // SIDE).astype(np.int32)
     return (
-        lambda: pool(features, region_weights(labels, REGIONS, features)),
+        lambda: pool(features, GRID.region_weights(labels, REGIONS, features)),
         lambda: plain.pool(features, labels, REGIONS),
     )
 
@@ -128,7 +124,7 @@ def labels_row(device: torch.device, _: Size) -> tuple[Work, Work]:
     mask = torch.from_numpy(box_mask(SIDE, SIDE)).to(device)
     levels = [(_noise(k, CHANNELS, seed=k).to(device), _noise(k, CHANNELS, seed=-k).to(device)) for k in CLUSTERS]
     return (
-        lambda: [pseudo_labels(features, mask, *level) for level in levels],
+        lambda: [pseudo_labels(features, mask, *level, GRID) for level in levels],
         lambda: [plain.pseudo_labels(features, mask, *level) for level in levels],
     )
 
@@ -140,12 +136,18 @@ def loss_row(device: torch.device, size: Size) -> tuple[Work, Work]:
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(0, 100, (size.extra, size.side, size.side), generator=generator).to(torch.uint8).to(device)
     return (
-        lambda: torch.autograd.grad(upsampled_cross_entropy(logits, labels), logits),
+        lambda: torch.autograd.grad(upsampled_cross_entropy(logits, labels, GRID), logits),
         lambda: torch.autograd.grad(plain.cross_entropy(logits, labels), logits),
     )
 
 
 # ---- training
+
+
+@cache
+def strengths() -> augment.Augmentation:
+    """Strong augmentation as presets have it."""
+    return AugmentationParams.model_validate(resolve_preset("demo")["augmentation"]).to(augment.Augmentation)
 
 
 def _step(learner: nn.Module, batch: Callable[[], dict[str, Tensor]], device: torch.device) -> Work:
@@ -165,7 +167,7 @@ def _step(learner: nn.Module, batch: Callable[[], dict[str, Tensor]], device: to
 
 def _learner(size: Size, joint: bool) -> nn.Module:
     torch.manual_seed(0)
-    net = Encoder(arch=size.arch, stem="torchvision", width=64)
+    net = new_backbone(BackboneSpec(size.arch))
     if not joint:
         return MatchingLearner(net, 10.0)
     return JointLearner(net, 10.0, list(CLUSTERS), size.width, [0.5, 1.0, 1.0])
@@ -191,7 +193,9 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
 
     @cache
     def slow() -> Work:
-        return plain.Training(_learner(size, joint), encoded, maps, size.side, draws[:, 4:].float(), device).step
+        return plain.Training(
+            _learner(size, joint), encoded, maps, size.side, draws[:, 4:].float(), strengths(), device
+        ).step
 
     return lambda: fast()(), lambda: slow()()
 
@@ -203,19 +207,25 @@ def _views(pictures: PackedImages, draws: Tensor, joint: bool, side: int) -> dic
     made = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
     if joint:
         numbers = list(range(8, len(draws)))
-        views = windows(pictures, numbers, mirrored[8:], draws[8:, :4], side, scales=(0.5, 2.0))
+        by = strengths()
+        low, high = by.scales
+        views = windows(pictures, numbers, mirrored[8:], draws[8:, :4], side, scales=(low, high))
         images, levels = gather(pictures, views, side)
-        made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], draws[8:, 4:])
+        made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], draws[8:, 4:], by)
     return made
 
 
 # ---- features, matching, the online classifier
 
 
+def _frozen(size: Size) -> Backbone:
+    return new_backbone(BackboneSpec(size.arch)).eval().requires_grad_(False)
+
+
 def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
     """Features of 16 encoded photographs at their own size."""
     encoded = [photograph(number) for number in range(16)]
-    net = Encoder(arch=size.arch, stem="torchvision", width=64).eval().requires_grad_(False)
+    net = _frozen(size)
     extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
 
     def fast() -> None:
@@ -227,7 +237,7 @@ def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
 def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Work]:
     """Matching of episodes on 20 images, from encoded images to pixel counts."""
     encoded, mask = [photograph(number) for number in range(20)], box_mask(375, 500)
-    net = Encoder(arch=size.arch, stem="torchvision", width=64).eval().requires_grad_(False)
+    net = _frozen(size)
     rng = numpy_generator("episodes", shot)
     episodes = [rng.choice(20, shot + 1, replace=False).tolist() for _ in range(16 * size.episodes)]
     extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
@@ -236,14 +246,14 @@ def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Wor
     def fast() -> Tensor:
         found = extract.each([(375, 500)] * 20, lambda number: (decode(encoded[number]), None), "")
         features = {number: value for number, _, value in found}
-        prototypes = {n: support_prototypes(f[None, None], on_device[None, None])[0] for n, f in features.items()}
+        prototypes = {n: support_prototypes(f[None, None], on_device[None, None], GRID)[0] for n, f in features.items()}
         counts = []
         for query in range(20):
             mine = [supports for first, *supports in episodes if first == query]
             for block in (mine[n : n + 32] for n in range(0, len(mine), 32)):
                 pairs = torch.stack([torch.stack([prototypes[n] for n in supports]).mean(0) for supports in block])
                 logits = match_many(features[query], pairs, 10.0)
-                counts.append(count_many(logits[:, 1] - logits[:, 0], on_device.expand(len(block), -1, -1)))
+                counts.append(count_many(logits[:, 1] - logits[:, 0], on_device.expand(len(block), -1, -1), GRID))
         return torch.cat(counts).cpu()
 
     def slow() -> None:

@@ -22,7 +22,7 @@ from novelseg.core.files import whole_folder
 from novelseg.core.options import Help
 from novelseg.data.index import ATTRIBUTES, Index, read_index
 from novelseg.data.store import ImageStore
-from novelseg.evaluation.evaluate import Scored, evaluate, example_arrays
+from novelseg.evaluation.evaluate import EvaluationResult, evaluate, example_arrays
 from novelseg.evaluation.lists import read_cases
 from novelseg.evaluation.networks import EvaluationSettings, Networks, cam_protocol
 from novelseg.formats import hdf5, tables
@@ -90,7 +90,7 @@ def run(
     )
     resolution = networks.resolution()
     with ImageStore(images, data) as store:
-        scored = evaluate(
+        result = evaluate(
             networks,
             cases,
             data,
@@ -106,7 +106,7 @@ def run(
         for name, path in {"pretrained": weights, **trained, **({CAM: cam} if cam else {})}.items()
     }
     about = {
-        **_about(data, fold, scored, networks, settings),
+        **_about(data, fold, result, networks, settings),
         **{"fold": fold, "shot": shot, "weights": digests, "srofb": srofb.model_dump()},
         "self_support": self_support.model_dump(),
         "protocol": {
@@ -116,10 +116,10 @@ def run(
             "weights": digests["pretrained"],
         },
     }
-    attrs = {"fold": fold, "shot": shot, "variants": scored.variants}
+    attrs = {"fold": fold, "shot": shot, "variants": result.variants}
     with whole_folder(out) as scratch:
-        tables.write(scratch / ROWS, RESULTS, scored.rows)
-        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, example_arrays(scored, data), attrs)
+        tables.write(scratch / ROWS, RESULTS, result.rows)
+        hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, example_arrays(result, data), attrs)
         (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
 
 
@@ -131,9 +131,11 @@ def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
     return cam_protocol(record, network.encoder.level, settings)
 
 
-def _about(data: Index, fold: int, scored: Scored, networks: Networks, settings: EvaluationSettings) -> dict[str, Any]:
+def _about(
+    data: Index, fold: int, result: EvaluationResult, networks: Networks, settings: EvaluationSettings
+) -> dict[str, Any]:
     """Describe the rows: their classes, the parameters, and how the networks were trained."""
-    labels = sorted({int(label) for label in scored.rows["class"].unique()})
+    labels = sorted({int(label) for label in result.rows["class"].unique()})
     records = {name: record for name, (_, record) in networks.encoders.items() if name != "pretrained"}
     training = {name: to_json(record) for name, record in records.items()}
     if networks.cam:
@@ -142,6 +144,6 @@ def _about(data: Index, fold: int, scored: Scored, networks: Networks, settings:
     return {
         "classes": {str(label): data.classes[label - 1] for label in labels},
         "unscored": [data.classes[label - 1] for label in data.novel(fold).tolist() if label not in labels],
-        "parameters": {name: parameters[name] for name in scored.variants},
+        "parameters": {name: parameters[name] for name in result.variants},
         "training": training,
     }

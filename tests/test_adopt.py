@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engines
 
 
 def test_records_are_adopted_where_the_present_code_gives_the_same(mate: Path) -> None:
-    edit(mate / "stages/episodes.py", "    drawn = [", "    assert params.count > 0\n    drawn = [")
+    edit(mate / "stages/episodes.py", "    rng = ", "    assert params.count > 0\n    rng = ")
     lists = {path: path.read_bytes() for path in (mate / "artifacts/episodes").rglob("*.tsv")}
     assert "episodes" in planned(mate)
     printed = workflow(mate, "adopt")

@@ -254,7 +254,7 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
         (["--study", "supports", "--grid", "many"], "--grid is 'many'"),
         (["--study", "thresholds", "--grid", "0.5 1.5"], "expected shares from 0 to 1"),
         (["--study", "supports", "--grid", "1.5 2"], "expected numbers of supports from 1 to 100"),
-        (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected at least one of each"),
+        (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected both to be at least 1"),
         (["--study", "supports", "--grid", "1", "--batch", "-3"], "--batch is -3; expected a number of episodes"),
         (["--study", "supports", "--grid", "1", "--memory-mb", "-5"], "--memory-mb is -5; expected MiB"),
         (["--study", "supports", "--grid", "99"], "no novel class has 100 usable validation images"),
@@ -298,11 +298,11 @@ def test_pictures_of_studies_show_every_setting(project: Project, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("seed0.tsv", {"class": 1}, "episode 0 asks for class 1, which is not novel in fold 0"),
+        ("seed0.tsv", {"class": 1}, "episode 0 has class 1, which is not novel in fold 0"),
         ("seed0.tsv", {"supports": "a b"}, "image 'a' is not in the index"),
         ("seed0.tsv", {"supports": None}, "episode 0 has 2 supports, not 1; give the lists of this shot"),
-        ("episodes.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
-        ("seed.tsv", {}, "expected a list that `episodes` wrote, seed<n>.tsv"),
+        ("episodes.tsv", {}, "expected a list that `episodes` wrote, named seed<n>.tsv"),
+        ("seed.tsv", {}, "expected a list that `episodes` wrote, named seed<n>.tsv"),
     ],
 )
 def test_lists_of_another_fold_or_shot_are_refused(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from novelseg.core.labels import VOID
-from novelseg.evaluation.comparisons import FACTS, Evaluation, comparison_table
+from novelseg.evaluation.comparisons import PROTOCOL_KEYS, Evaluation, comparison_table
 from novelseg.evaluation.metrics import bootstrap_miou, class_iou, fb_iou, scores
 from novelseg.ops.counts import pixel_counts
 
@@ -77,7 +77,7 @@ def test_a_gain_is_paired_and_means_over_folds(rng: np.random.Generator) -> None
         for variant, more in (("baseline", 0), ("spfl", 3)):
             entries = [(0, str(n), 1 + n % 2, int(hit) + more, 100, 1, 1) for n, hit in enumerate(hits)]
             parts.append(rows(entries).assign(variant=variant, episode=range(40)))
-        facts = dict.fromkeys(FACTS, "x") | {"held_out": -1, "lists": ["a", "b"], "list_digests": ["c", "d"]}
+        facts = dict.fromkeys(PROTOCOL_KEYS, "x") | {"held_out": -1, "lists": ["a", "b"], "list_digests": ["c", "d"]}
         return Evaluation(Path(str(fold)), pd.concat(parts), {"fold": fold, "shot": 1, "protocol": facts})
 
     table = comparison_table([evaluation(fold) for fold in (0, 1)], "name", 200, 0)

@@ -112,9 +112,9 @@ def test_evaluations_of_different_protocols_are_refused_in_one_report(
     assert project.run("report", *words, "--evaluations", first, second, "--out", tmp_path / "report") == 2
     told = capsys.readouterr().err.splitlines()[-1]
     if value is None:
-        assert f"{second}/about.json: made by older code, which did not note the {key}: rerun `evaluate`" in told
+        assert f"{second}/about.json: made by older code, which did not record `{key}`; rerun `evaluate`" in told
     else:
-        assert f"{second}: its {key} is {value}, that of {first}" in told
+        assert f"{second}: its {key} is {value}, but {first} has" in told
         assert "a table holds one protocol" in told
     assert not (tmp_path / "report").exists()
 
@@ -261,7 +261,7 @@ def test_an_evaluation_that_cannot_be_read(
     shutil.copytree(project.path("evaluate/fold0/1shot"), tmp_path / "other")
     for text in ("{", "[]", "{}"):
         (tmp_path / "other/about.json").write_text(text)
-        with pytest.raises(InputError, match=r"about\.json: (not readable|made by older code).*rerun `evaluate`"):
+        with pytest.raises(InputError, match=r"about\.json: (the record cannot be read|made by older code).*rerun `evaluate`"):
             read_evaluation(tmp_path / "other")
 
 

@@ -13,6 +13,7 @@ import pytest
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.formats.provenance import parse_record, read_record
+from stages.interface import interface
 from stages.provenance.digests import Digests, digest_once
 from stages.provenance.record import Recorder, artifact_files
 from tests.makers import tiny_values, write_values
@@ -97,7 +98,7 @@ def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path) -> 
     written(here / "artifacts/train/fold0/weights", "w")
     written(here / "artifacts/train/fold0/.hidden", "h")
     options = {
-        "trainings": [Path("artifacts/train/fold0")],
+        "pseudolabels": [Path("artifacts/train/fold0")],
         "weights": written(here / "w.pth", "weights"),
         "fold": 3,
         "device": "cpu",
@@ -105,7 +106,7 @@ def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path) -> 
     }
     record = Path("provenance/x/1.json")
     written(here / record, "an older one")
-    recorder = Recorder(record, "index", options, {"index": {"folds": 4}}, Digests())
+    recorder = Recorder(record, "train", interface("train").scientific(options), {"index": {"folds": 4}}, Digests())
     assert not record.exists()
     written(here / "artifacts/x/0.h5", "another's")
     written(here / "artifacts/x/1.h5", "made")

@@ -29,6 +29,7 @@ from tests.engines import (
     snakemake,
     workflow,
 )
+from tests.inprocess import changed_for_dvc, command, resting, stale_jobs
 from tests.test_house import edit
 
 pytestmark = pytest.mark.engines
@@ -68,8 +69,9 @@ def test_s1_a_clone_that_has_pulled_has_nothing_to_do(pulled: Path) -> None:
 
 
 def test_s2_a_parameter_edited_and_put_back(mate: Path) -> None:
+    assert resting(mate)
     set_values(mate, regions={"tau": 0.5})
-    assert planned(mate) == {
+    assert planned(mate) == stale_jobs(mate) == {
         "regions": 2, "features": 2, "prototypes": 1, "pseudolabels": 2, "train": 1, "evaluate": 1, "report": 1,
     }  # fmt: skip
     status = dvc(mate, "status")
@@ -77,12 +79,12 @@ def test_s2_a_parameter_edited_and_put_back(mate: Path) -> None:
     assert "hierarchies" not in status
     assert "regions.tau" in next((mate / ".cache/stale").iterdir()).name
     set_values(mate, regions={"tau": 0.45})
-    assert at_rest(mate)
+    assert resting(mate)
     set_values(mate, report={"bootstrap": 101})
-    assert planned(mate) == {"report": 1}
-    assert "report:" in dvc(mate, "status")
+    assert stale_jobs(mate) == {"report": 1}
+    assert set(changed_for_dvc(mate)) == {"report"}
     set_values(mate, report={"bootstrap": 100})
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 def test_s3_a_partial_run_is_not_recorded_and_says_so(mate: Path) -> None:
@@ -93,10 +95,10 @@ def test_s3_a_partial_run_is_not_recorded_and_says_so(mate: Path) -> None:
     assert "not recorded, dvc.lock is as it was:" in printed
     assert "artifacts/evaluate/fold0/1shot/rows.parquet: input artifacts/episodes/fold0/1shot/seed0.tsv" in printed
     assert (mate / "dvc.lock").read_text() == locked
-    assert "modified:           artifacts/episodes" in dvc(mate, "status")
+    assert "artifacts/episodes" in str(changed_for_dvc(mate)["episodes"])
     set_values(mate, episodes={"count": 6})
     assert "recorded in dvc.lock" in snakemake(mate, "episodes_all")
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 def test_s4_snakemake_has_nothing_to_do_after_dvc_repro(mate: Path) -> None:
@@ -104,7 +106,7 @@ def test_s4_snakemake_has_nothing_to_do_after_dvc_repro(mate: Path) -> None:
     printed = dvc(mate, "repro")
     assert "Running stage 'report'" in printed
     assert "Stage 'evaluate' didn't change, skipping" in printed
-    assert at_rest(mate)
+    assert resting(mate)
     assert NOTHING in snakemake(mate)
 
 
@@ -115,33 +117,34 @@ def test_s5_an_older_commit_and_forward_again(mate: Path) -> None:
     for revision in ("HEAD~1", "-"):
         git(mate, "checkout", "-q", revision)
         # Before the data follows, both tell the truth.
-        assert planned(mate) == {"report": 1}
-        assert "modified" in dvc(mate, "status")
+        assert stale_jobs(mate) == {"report": 1}
+        assert "modified" in str(changed_for_dvc(mate)["report"])
         dvc(mate, "checkout", "-q")
-        assert at_rest(mate)
+        assert resting(mate)
+    assert at_rest(mate)
 
 
 def test_s6_a_comment_recomputes_nothing_and_code_what_imports_it(mate: Path) -> None:
     page = mate / "novelseg/report/page.py"
     page.write_text("# A comment.\n" + page.read_text())
-    assert NOTHING in snakemake(mate, "-n")
-    assert "modified:           novelseg/report/page.py" in dvc(mate, "status")
+    assert stale_jobs(mate) == {}
+    assert "novelseg/report/page.py" in str(changed_for_dvc(mate)["report"])
     assert "recorded in dvc.lock" in workflow(mate, "record")
     assert at_rest(mate)
     page.write_text(page.read_text() + "\nUNUSED = 1\n")
-    assert planned(mate) == {"report": 1}
-    assert "report:" in dvc(mate, "status")
+    assert stale_jobs(mate) == {"report": 1}
+    assert set(changed_for_dvc(mate)) == {"report"}
 
 
 def test_s6_a_stage_that_gives_the_same_bytes_ends_the_run(mate: Path) -> None:
-    edit(mate / "stages/episodes.py", "    drawn = [", "    assert params.count > 0\n    drawn = [")
-    assert set(planned(mate)) == {"episodes", "evaluate", "report"}
+    edit(mate / "stages/episodes.py", "    rng = ", "    assert params.count > 0\n    rng = ")
+    assert set(stale_jobs(mate)) == {"episodes", "evaluate", "report"}
     printed = workflow(mate, "run", "--cores", "2")
     assert "recorded in dvc.lock" in printed
     assert printed.count("rule episodes:") == 2
     assert "rule evaluate:" not in printed
     assert "rule report:" not in printed
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 @pytest.mark.parametrize("victim", ["stage", "snakemake"])
@@ -154,11 +157,11 @@ def test_s7_a_killed_run_is_finished_by_the_next(mate: Path, victim: str) -> Non
     assert run.wait() != 0
     if victim == "snakemake":
         stage.kill()
-    assert planned(mate) == {"report": 1}
+    assert stale_jobs(mate) == {"report": 1}
     set_values(mate, report={"bootstrap": 150})
     printed = snakemake(mate)  # no --unlock
     assert "recorded in dvc.lock" in printed
-    assert at_rest(mate)
+    assert resting(mate)
     assert not scratch(mate)
 
 
@@ -176,7 +179,7 @@ def test_s7_a_killed_dvc_leaves_its_snakemake_at_work_and_the_next_says_so(mate:
     stage.kill()
     inner.wait(30)
     dvc(mate, "repro")
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path) -> None:
@@ -199,11 +202,11 @@ def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path
     assert "artifacts/features/fold0/0.h5: no space left on device" in printed
     assert "Traceback" not in printed
     assert not [path for path in (mate / "artifacts/features").rglob("*") if path.is_file()]
-    assert "artifacts/features/fold0/0.h5: record is missing" in workflow(mate, "record", rc=2)
+    assert "artifacts/features/fold0/0.h5: record is missing" in command(mate, "record", rc=2)
     filler.unlink()
     # The same bytes as before: nothing follows.
     assert "recorded in dvc.lock" in snakemake(mate, "features_all")
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
@@ -213,8 +216,8 @@ def test_s8_fewer_shards_leave_none_over(mate: Path, engine: str) -> None:
         dvc(mate, "repro", "regions")
     else:
         snakemake(mate, "regions_all", "index_all")
-        assert "artifacts/images/1.h5: left over from other parameters" in workflow(mate, "record", rc=2)
-        assert "removed artifacts/images/1.h5" in workflow(mate, "prune")
+        assert "artifacts/images/1.h5: left over from other parameters" in command(mate, "record", rc=2)
+        assert "removed artifacts/images/1.h5" in command(mate, "prune")
     for stage in ("images", "hierarchies", "regions"):
         assert [path.name for path in (mate / "artifacts" / stage).iterdir()] == ["0.h5"]
         assert [path.name for path in (mate / "provenance" / stage).iterdir()] == ["0.json"]
@@ -264,7 +267,7 @@ def test_no_artifact_is_digested_twice(mate: Path, tmp_path: Path, engine: str) 
     watcher.mkdir()
     (watcher / "sitecustomize.py").write_text(COUNTING)
     more: dict[str, Any] = {"PYTHONPATH": f"{watcher}{os.pathsep}{mate}", "DIGESTED": str(log)}
-    assert at_rest(mate)  # the fixture's copies are new to this folder, and read here
+    assert resting(mate)  # the fixture's copies are new to this folder, and read here
     set_values(mate, evaluate={"examples": 1})
     call(mate, sys.executable, "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)
     snakemake(mate, "-n", **more)

@@ -1,4 +1,4 @@
-"""From the rows of evaluations to the tables of the report."""
+"""Tables of the report, computed from the rows of evaluations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from novelseg.formats.results import SCORES
 from novelseg.methods.variants import VARIANTS
 
 MEAN = "mean"
-# What `evaluate` notes of a protocol.
-FACTS = (*ATTRIBUTES, "resolution", "weights", "cam")
+# Keys of the protocol that `evaluate` records.
+PROTOCOL_KEYS = (*ATTRIBUTES, "resolution", "weights", "cam")
+# Keys among them whose values are columns of the tables.
+COPIED_KEYS = ("source", "novel_images", "min_object_pixels", "resolution", "weights", "cam")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluated fold and shot: its rows and what was written about it."""
+    """The evaluation of one fold and shot: its folder, its rows, and the record ``about`` them."""
 
     folder: Path
     rows: pd.DataFrame
@@ -39,18 +41,24 @@ class Evaluation:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Read the folder that `evaluate` wrote."""
+    """Read a folder that `evaluate` wrote.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or cannot be read, or was written by older code.
+    """
     about = folder / ABOUT
     if not about.exists():
         raise InputError(f"{about}: no such file; run the stage `evaluate`")
     try:
-        found = json.loads(about.read_text(encoding="utf8"))
-        absent = [key for key in FACTS if key not in found.get("protocol", {})]
+        record = json.loads(about.read_text(encoding="utf8"))
+        absent = [key for key in PROTOCOL_KEYS if key not in record.get("protocol", {})]
     except (ValueError, AttributeError):
-        raise InputError(f"{about}: not readable; delete its folder and rerun `evaluate`") from None
+        raise InputError(f"{about}: the record cannot be read; delete its folder and rerun `evaluate`") from None
     if absent:
-        raise InputError(f"{about}: made by older code, which did not note the {absent[0]}: rerun `evaluate`")
-    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), found)
+        raise InputError(f"{about}: made by older code, which did not record `{absent[0]}`; rerun `evaluate`")
+    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), record)
 
 
 def _variants(evaluation: Evaluation) -> list[str]:
@@ -58,58 +66,58 @@ def _variants(evaluation: Evaluation) -> list[str]:
 
 
 def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str | int]:
-    """The protocol of all evaluations, as the columns of a table's rows.
+    """Return the protocol of all evaluations as columns of a table.
 
     Raises
     ------
     InputError
-        If two of them were made under different protocols.
+        If two evaluations follow different protocols.
     """
     first = evaluations[0]
-    facts = first.about["protocol"]
+    protocol = first.about["protocol"]
     for other in evaluations[1:]:
-        for key in FACTS:
-            found = other.about["protocol"][key]
-            if found != facts[key]:
+        for key in PROTOCOL_KEYS:
+            value = other.about["protocol"][key]
+            if value != protocol[key]:
                 raise InputError(
-                    f"{other.folder}: its {key} is {found}, that of {first.folder} {facts[key]}; a table holds one "
-                    "protocol: report them apart"
+                    f"{other.folder}: its {key} is {value}, but {first.folder} has {protocol[key]}; a table holds one "
+                    "protocol: report these evaluations separately"
                 )
-    train, val = (f"{name} {md5}" for name, md5 in zip(facts["lists"], facts["list_digests"], strict=True))
-    names = "".join(f"{name}\n" for name in facts["classes"])
+    train, val = (f"{name} {md5}" for name, md5 in zip(protocol["lists"], protocol["list_digests"], strict=True))
+    names = "".join(f"{name}\n" for name in protocol["classes"])
     return {
         "protocol": name,
-        "classes": f"{len(facts['classes'])} {hashlib.md5(names.encode()).hexdigest()}",
+        "classes": f"{len(protocol['classes'])} {hashlib.md5(names.encode()).hexdigest()}",
         "train_list": train,
         "val_list": val,
-        "folds": f"{facts['folds']} {facts['layout']}"
-        + (f", {held} held out" if (held := facts["held_out"]) >= 0 else ""),
-        **{key: facts[key] for key in ("source", "novel_images", "min_object_pixels", "resolution", "weights", "cam")},
+        "folds": f"{protocol['folds']} {protocol['layout']}"
+        + (f", {fold} held out" if (fold := protocol["held_out"]) >= 0 else ""),
+        **{key: protocol[key] for key in COPIED_KEYS},
     }
 
 
-def _of(columns: dict[str, str | int], variant: str) -> dict[str, str | int]:
-    """The protocol of one variant: the CAM prior has a resolution of its own."""
+def _variant_columns(columns: dict[str, str | int], variant: str) -> dict[str, str | int]:
+    """Return the protocol of one variant; the CAM prior has a resolution of its own."""
     return {**columns, "resolution": columns["cam"]} if variant.startswith("cam") else columns
 
 
 def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
-    """One row per fold, shot and variant, and their means where a shot has more than one fold."""
+    """Build the table of scores: one row per fold, shot and variant, and one per mean over several folds."""
     rows: list[dict[str, Any]] = []
     columns = protocol_columns(evaluations, protocol)
     for evaluation in evaluations:
         fold, shot = evaluation.about["fold"], evaluation.about["shot"]
         for variant in _variants(evaluation):
             part = evaluation.rows[evaluation.rows["variant"] == variant]
-            # The same key for all variants: intervals come from the same resampled query images.
-            found = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
+            # All variants have the same key, so that their intervals come from the same resampled query images.
+            variant_scores = scores(part, samples, numpy_generator(seed, "bootstrap", fold, shot))
             rows.append(
                 {
-                    **_of(columns, variant),
+                    **_variant_columns(columns, variant),
                     "fold": str(fold),
                     "shot": shot,
                     "variant": variant,
-                    **asdict(found),
+                    **asdict(variant_scores),
                     "episodes": len(part),
                     "seeds": part["seed"].nunique(),
                     "parameters": evaluation.about["parameters"][variant],
@@ -122,7 +130,7 @@ def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed
 
 
 def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Means over folds. Folds are independent: deviations and half intervals add in squares."""
+    """Average over folds, which are independent: deviations and half intervals add in squares."""
     parts = []
     for (shot, variant), part in frame.groupby(["shot", "variant"], sort=False):
         if len(part) == 1:
@@ -152,7 +160,7 @@ def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
-    """One row per fold, shot, variant and novel class."""
+    """Build the table of class scores: one row per fold, shot, variant and novel class."""
     rows = []
     columns = protocol_columns(evaluations, protocol)
     for evaluation in evaluations:
@@ -162,7 +170,7 @@ def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
             for label, iou in class_iou(part).items():
                 rows.append(
                     {
-                        **_of(columns, variant),
+                        **_variant_columns(columns, variant),
                         "fold": about["fold"],
                         "shot": about["shot"],
                         "variant": variant,
@@ -175,41 +183,45 @@ def class_table(evaluations: list[Evaluation], protocol: str) -> pd.DataFrame:
 
 
 def comparison_table(evaluations: list[Evaluation], protocol: str, samples: int, seed: int) -> pd.DataFrame:
-    """One row per fold, shot and pair of variants, and per mean over folds; both see the same resampled queries."""
+    """Build the table of comparisons: one row per pair of variants, shot, and fold or mean over folds.
+
+    Both variants of a pair are scored on the same resampled query images.
+    """
     columns = protocol_columns(evaluations, protocol)
     pairs = [(variant.name, reference) for variant in VARIANTS for reference in variant.compared_with]
     rows = []
     for shot in sorted({evaluation.about["shot"] for evaluation in evaluations}):
         folds = [evaluation for evaluation in evaluations if evaluation.about["shot"] == shot]
-        drawn = {str(part.about["fold"]): _samples(part, samples, seed) for part in folds}
+        resamples = {str(part.about["fold"]): _samples(part, samples, seed) for part in folds}
         if len(folds) > 1:  # folds are independent, and so are their resamples
-            shared = set.intersection(*(set(found) for found in drawn.values()))
-            drawn[MEAN] = {name: np.mean([found[name] for found in drawn.values()], axis=0) for name in shared}
-        for fold, found in drawn.items():
+            shared = set.intersection(*(set(mious) for mious in resamples.values()))
+            means = {name: np.mean([mious[name] for mious in resamples.values()], axis=0) for name in shared}
+            resamples[MEAN] = means
+        for fold, mious in resamples.items():
             for variant, reference in pairs:
-                if variant in found and reference in found:
-                    gains = found[variant] - found[reference]
+                if variant in mious and reference in mious:
+                    gains = mious[variant] - mious[reference]
                     low, high = np.percentile(gains[1:], [2.5, 97.5])
                     names = {"fold": fold, "shot": shot, "variant": variant, "reference": reference}
                     scores = {"gain": gains[0], "gain_low": low, "gain_high": high, "better": (gains[1:] > 0).mean()}
-                    rows.append({**_of(columns, variant), **names, **scores})
+                    rows.append({**_variant_columns(columns, variant), **names, **scores})
     return pd.DataFrame(rows)[[column.name for column in COMPARISONS.columns]]
 
 
 def _samples(evaluation: Evaluation, samples: int, seed: int) -> dict[str, NDArray[np.float64]]:
-    """mIoU of each variant, per cent: the mean over seeds, then that of each bootstrap sample."""
-    found = {}
+    """Return mIoU of each variant, per cent: first the mean over seeds, then one value per bootstrap sample."""
+    mious = {}
     for variant, part in evaluation.rows.groupby("variant", sort=False):
         rng = numpy_generator(seed, "bootstrap", evaluation.about["fold"], evaluation.about["shot"])
-        found[str(variant)] = 100 * np.append(seed_mean(part), bootstrap_miou(part, samples, rng))
-    return found
+        mious[str(variant)] = 100 * np.append(seed_mean(part), bootstrap_miou(part, samples, rng))
+    return mious
 
 
 def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """The table as nested values for `dvc metrics`: fold, shot, variant."""
+    """Nest the scores for `dvc metrics` by fold, shot and variant."""
     nested: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for row in table.to_dict("records"):
         fold = row["fold"] if row["fold"] == MEAN else f"fold{row['fold']}"
-        place = nested.setdefault(fold, {}).setdefault(f"{row['shot']}-shot", {})
-        place[row["variant"]] = {name: round(float(row[name]), 4) for name in ("miou", "miou_std", "fb_iou")}
+        variants = nested.setdefault(fold, {}).setdefault(f"{row['shot']}-shot", {})
+        variants[row["variant"]] = {name: round(float(row[name]), 4) for name in ("miou", "miou_std", "fb_iou")}
     return nested

@@ -1,4 +1,4 @@
-"""Score every variant of a fold and shot on the same episodes, one pass per network (A8, A9)."""
+"""Evaluation of every variant of a fold and shot on the same episodes, in one pass per network (A8, A9)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from novelseg.methods.variants import CAM, NAMES, REFINED
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Rows of an evaluation, and the predictions that are kept to be looked at.
+class EvaluationResult:
+    """Rows of an evaluation, and the predictions that are kept for inspection.
 
     Attributes
     ----------
     rows
-        One per episode and variant, in the order of seeds, episodes and the table of variants.
+        One row per episode and variant, ordered by seed, episode and the table of variants.
     examples
         Predictions of some episodes by variant.
     """
@@ -38,7 +38,7 @@ class Scored:
 
     @property
     def variants(self) -> list[str]:
-        """Variants that were scored, in the order of tables."""
+        """Names of the variants that were scored, in the order of the tables."""
         return [name for name in NAMES if name in set(self.rows["variant"])]
 
 
@@ -53,28 +53,28 @@ def evaluate(
     label: str,
     examples: int = 0,
     memory_mb: int = 0,
-) -> Scored:
+) -> EvaluationResult:
     """Predict and score all episodes with all variants.
 
     Parameters
     ----------
     networks, settings
-        What predicts, and how.
+        Networks of the fold and shot, and settings of the evaluation.
     cases
         Episodes of all seeds.
     data, store
-        The data set; the store decodes images, and the queries' masks for scoring alone.
+        The data set; the store decodes images, and the queries' masks for scoring only.
     device
-        Where the networks compute.
+        Device of the networks.
     label
-        For progress lines.
+        Label of progress lines.
     examples
-        First episodes of the first seed whose predictions are kept.
+        Number of first episodes of the first seed whose predictions are kept.
     memory_mb
-        Memory that features may take, MiB; 0 for a default. It does not change a result.
+        Memory for features, MiB; 0 for a default. It does not change results.
     """
     first = min(case.seed for case in cases)
-    kept: dict[Case, dict[str, Prediction]] = {
+    by_example: dict[Case, dict[str, Prediction]] = {
         case: {} for case in sorted(case for case in cases if case.seed == first)[:examples]
     }
     rows: list[pd.DataFrame] = []
@@ -82,10 +82,10 @@ def evaluate(
         for predictions, counts in predict_and_score(predictor, cases, store, f"{label} {variant}", variant):
             rows.append(rows_of(predictions, counts, data))
             for prediction in predictions:
-                if prediction.case in kept:
-                    kept[prediction.case][prediction.variant] = prediction
-        del predictor  # its memory is the next network's
-    return Scored(_in_order(pd.concat(rows)), kept)
+                if prediction.case in by_example:
+                    by_example[prediction.case][prediction.variant] = prediction
+        del predictor  # frees its memory for the next network
+    return EvaluationResult(_in_order(pd.concat(rows)), by_example)
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -94,12 +94,13 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(rank=rank).sort_values(["seed", "episode", "rank"]).drop(columns="rank")
 
 
-def example_arrays(scored: Scored, data: Index) -> dict[str, NDArray[Any]]:
-    """Datasets of the artifact ``examples``."""
-    cases, kept = list(scored.examples), list(scored.examples.values())
-    cells = [_map(found, REFINED, lambda made: made.confident) for found in kept]
-    priors = [np.rint(255.0 * _map(found, CAM, lambda made: made.prior)).astype(np.uint8) for found in kept]
-    masks = [np.stack([_mask(found[variant], data) for variant in scored.variants]) for found in kept]
+def example_arrays(result: EvaluationResult, data: Index) -> dict[str, NDArray[Any]]:
+    """Assemble the datasets of the artifact ``examples``."""
+    cases, examples = list(result.examples), list(result.examples.values())
+    cells = [_map(example, REFINED, lambda prediction: prediction.confident) for example in examples]
+    priors = [_map(example, CAM, lambda prediction: prediction.prior) for example in examples]
+    priors = [np.rint(255.0 * prior).astype(np.uint8) for prior in priors]
+    masks = [np.stack([_mask(example[variant], data) for variant in result.variants]) for example in examples]
     return {
         "query": np.array([data.ids[case.query] for case in cases], object),
         "supports": np.array([" ".join(data.ids[i] for i in case.supports) for case in cases], object),
@@ -115,12 +116,12 @@ def example_arrays(scored: Scored, data: Index) -> dict[str, NDArray[Any]]:
 
 
 def _mask(prediction: Prediction, data: Index) -> NDArray[np.uint8]:
-    """(H, W) prediction at the query's size, 1 foreground."""
+    """Upsample a prediction to the query's size: (H, W), 1 for foreground."""
     full = prediction.grid.upsample(prediction.logits[None, None], data.size(prediction.case.query))[0, 0]
     return (full > 0).to(torch.uint8).cpu().numpy()
 
 
-def _map(found: dict[str, Prediction], variant: str, of: Callable[[Prediction], Tensor | None]) -> NDArray[Any]:
-    """A map that a variant noted on the way to its prediction; empty where there is none."""
-    noted = of(found[variant]) if variant in found else None
-    return np.zeros((0, 0), np.uint8) if noted is None else noted.cpu().numpy()
+def _map(example: dict[str, Prediction], variant: str, of: Callable[[Prediction], Tensor | None]) -> NDArray[Any]:
+    """Return a map that a variant stored with its prediction; empty if there is none."""
+    stored = of(example[variant]) if variant in example else None
+    return np.zeros((0, 0), np.uint8) if stored is None else stored.cpu().numpy()

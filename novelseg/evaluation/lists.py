@@ -1,4 +1,4 @@
-"""Episodes as read from their lists."""
+"""Reading of episodes from their lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = re.compile(r"seed(\d+)\.tsv")
 
 
 def read_cases(paths: list[Path], index: Index, fold: int, shot: int) -> list[Case]:
-    """Episodes of all lists; the seed is the list's name, ``seed<n>.tsv``.
+    """Read the episodes of all lists; a list's seed is in its name, ``seed<n>.tsv``.
 
     Raises
     ------
@@ -29,18 +29,18 @@ def read_cases(paths: list[Path], index: Index, fold: int, shot: int) -> list[Ca
     for path in paths:
         name = NAME.fullmatch(path.name)
         if not name:
-            raise InputError(f"{path}: expected a list that `episodes` wrote, seed<n>.tsv, the seed in its name")
+            raise InputError(f"{path}: expected a list that `episodes` wrote, named seed<n>.tsv after its seed")
         for row in tables.read(path, EPISODES).itertuples(index=False):
             case = _case(path, row, int(name[1]), numbers)
             if case.label not in novel:
                 raise InputError(
-                    f"{path}: episode {case.episode} asks for class {case.label}, which is not novel in fold {fold}; "
+                    f"{path}: episode {case.episode} has class {case.label}, which is not novel in fold {fold}; "
                     "give the lists of this fold, or rerun `episodes`"
                 )
             if len(case.supports) != shot:
                 raise InputError(
-                    f"{path}: episode {case.episode} has {len(case.supports)} supports, not {shot}; give the lists of "
-                    "this shot"
+                    f"{path}: episode {case.episode} has {len(case.supports)} supports, not {shot}; give the lists "
+                    "of this shot"
                 )
             cases.append(case)
     return cases
@@ -52,5 +52,5 @@ def _case(path: Path, row: Any, seed: int, numbers: dict[str, int]) -> Case:
     unknown = [name for name in names if name not in numbers]
     if unknown:
         raise InputError(f"{path}: image '{unknown[0]}' is not in the index; rerun `episodes`")
-    found = [numbers[name] for name in names]
-    return Case(seed, int(episode), found[0], int(label), tuple(found[1:]))
+    images = [numbers[name] for name in names]
+    return Case(seed, int(episode), images[0], int(label), tuple(images[1:]))

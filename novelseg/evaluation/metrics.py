@@ -1,4 +1,4 @@
-"""mIoU, FB-IoU, their spread over seeds and a bootstrap interval (A9), from pixel counts of episodes."""
+"""mIoU and FB-IoU, their spread over seeds and a bootstrap interval (A9), from pixel counts of episodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelseg.ops.counts import COUNTS
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one fold, shot and variant, per cent and points."""
+    """Scores of one fold, shot and variant: per cent, and deviations in points."""
 
     miou: float
     miou_std: float
@@ -24,27 +24,27 @@ class Scores:
 
 
 def class_iou(rows: pd.DataFrame) -> pd.Series[float]:
-    """IoU of each class in [0, 1]: intersections and unions accumulate over all rows first."""
+    """Compute the IoU of each class in [0, 1], from intersections and unions summed over all rows."""
     sums = rows.groupby("class")[["fg_intersection", "fg_union"]].sum()
     return sums["fg_intersection"] / sums["fg_union"]
 
 
 def fb_iou(rows: pd.DataFrame) -> float:
-    """Mean of foreground and background IoU in [0, 1], class-agnostic."""
+    """Compute the class-agnostic mean of foreground and background IoU, in [0, 1]."""
     sums = rows[list(COUNTS)].sum()
     return float((sums["fg_intersection"] / sums["fg_union"] + sums["bg_intersection"] / sums["bg_union"]) / 2)
 
 
 def _spread(values: list[float]) -> float:
-    """Standard deviation over seeds (n − 1); zero for one seed."""
+    """Compute the standard deviation over seeds (n − 1); zero for one seed."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def bootstrap_miou(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """mIoU of resampled query images, (samples,), in [0, 1].
+    """Compute mIoU of resampled query images, (samples,), in [0, 1].
 
-    Query images are drawn with replacement, each with all its episodes, since episodes that share one are not
-    independent. A class that a sample misses altogether is left out of that sample's mean.
+    Query images are drawn with replacement, each with all its episodes, since episodes that share a query are not
+    independent. A class without episodes in a sample is left out of that sample's mean.
     """
     queries, classes = rows["query"].astype("category").cat.codes, rows["class"].astype("category").cat.codes
     shape = (queries.max() + 1, classes.max() + 1)
@@ -61,12 +61,12 @@ def bootstrap_miou(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -
 
 
 def seed_mean(rows: pd.DataFrame) -> float:
-    """mIoU in [0, 1]: the mean over seeds of each seed's score."""
+    """Compute mIoU in [0, 1] as the mean over seeds of each seed's score."""
     return float(np.mean([class_iou(part).mean() for _, part in rows.groupby("seed")]))
 
 
 def scores(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> Scores:
-    """Scores of the rows of one fold, shot and variant.
+    """Compute the scores of the rows of one fold, shot and variant.
 
     ``miou`` and ``fb_iou`` are means over seeds of each seed's score.
     """

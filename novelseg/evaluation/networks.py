@@ -1,4 +1,4 @@
-"""What is evaluated in a fold: networks by the names that the table of variants has for them, and their predictors."""
+"""The networks that are evaluated in a fold, by their names in the table of variants, and their predictors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.errors import InputError
 from novelseg.data.index import Index
 from novelseg.data.store import ImageStore
-from novelseg.evaluation.scoring import Predicts
+from novelseg.evaluation.scoring import Predictor
 from novelseg.formats.record import EncoderRecord
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.cam.network import CamNetwork, CamRecord
@@ -25,16 +25,16 @@ from novelseg.methods.variants import CAM, MAP, NAMES, VARIANTS, RefinerSettings
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is decided at test time alone.
+    """Settings that apply at test time only.
 
     Attributes
     ----------
     refinements
-        Variants with a refinement that are scored beside the others.
+        Variants with a refinement that are scored in addition to the others.
     cam_fusion
-        Several supports of the CAM prior: ``scores`` or ``maps`` (:class:`CamPredictor`).
+        How the CAM prior combines several supports: ``scores`` or ``maps`` (:class:`CamPredictor`).
     cam_threshold
-        Of the CAM prior's map, where it is scored alone; in (0, 1).
+        Threshold of the CAM prior's map where it is scored alone, in (0, 1).
     refiners
         Settings of the refinements.
     """
@@ -52,48 +52,50 @@ class Networks:
     Attributes
     ----------
     encoders
-        Encoder and record by network name, the pretrained one with the record of the Baseline.
+        Encoder and record by name of the network; the pretrained encoder has the record of the Baseline.
     cam
-        Network and record of the CAM prior, where it was trained.
+        Network and record of the CAM prior, if it was trained.
     """
 
     encoders: Mapping[str, tuple[Backbone, EncoderRecord]]
     cam: tuple[CamNetwork, CamRecord] | None
 
     def resolution(self) -> str:
-        """Side and geometry of the training images of method A's encoders.
+        """Return the side and geometry of the training images of method A's encoders.
 
         Raises
         ------
         InputError
             If they differ.
         """
-        found = sorted({record.resolution for _, record in self.encoders.values()})
-        if len(found) > 1:
-            raise InputError(f"the encoders were trained at {' and '.join(found)}; give those of one experiment")
-        return found[0]
+        resolutions = sorted({record.resolution for _, record in self.encoders.values()})
+        if len(resolutions) > 1:
+            listed = " and ".join(resolutions)
+            raise InputError(f"the encoders were trained at {listed}; give encoders of one experiment")
+        return resolutions[0]
 
     def parameters(self, settings: RefinerSettings) -> dict[str, int]:
-        """Parameters of every variant: its network's, and those of a classifier that is trained online."""
+        """Count the parameters of every variant: its network's and those of a classifier trained online."""
         counts = {}
         for variant in VARIANTS:
             if variant.network in self.encoders:
                 net = self.encoders[variant.network][0]
                 online = parameter_count(net.channels, settings.srofb.hidden) if "srofb" in variant.refiner else 0
-                counts[variant.name] = parameters_of(net) + online
+                counts[variant.name] = count_parameters(net) + online
         if self.cam:
             network = self.cam[0]
-            counts |= {CAM: parameters_of(network), MAP: parameters_of(network) - parameters_of(network.decode)}
+            counts[CAM] = count_parameters(network)
+            counts[MAP] = counts[CAM] - count_parameters(network.decode)
         return counts
 
 
-def parameters_of(network: nn.Module) -> int:
-    """Number of a network's parameters, frozen ones included."""
+def count_parameters(network: nn.Module) -> int:
+    """Count the parameters of a network, frozen ones included."""
     return sum(weight.numel() for weight in network.parameters())
 
 
 def cam_protocol(record: CamRecord, level: str, settings: EvaluationSettings) -> str:
-    """What the rows of the CAM prior depend on beside the others' protocol, in words."""
+    """Describe in words on what the CAM prior's rows depend in addition to the protocol of the other rows."""
     return ", ".join(
         [
             record.resolution,
@@ -114,10 +116,10 @@ def predictors(
     device: torch.device,
     settings: EvaluationSettings,
     memory_mb: int,
-) -> Iterator[tuple[str, Predicts]]:
-    """What predicts, one network after another, with the variant it starts from.
+) -> Iterator[tuple[str, Predictor]]:
+    """Yield the predictor of each network in turn, with the variant of the network's own prediction.
 
-    None is kept here: the next one wants its memory.
+    No reference to a predictor is kept here, so that its memory can be freed before the next one is built.
     """
     for name in (name for name in NAMES if name in networks.encoders):
         net, record = networks.encoders[name]

@@ -1,4 +1,4 @@
-"""Predictions → pixel counts; the only place that a query's mask reaches."""
+"""Pixel counts of predictions; the only module that reads a query's mask."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from novelseg.data.store import ImageStore
 from novelseg.methods.contract import Case, Prediction
 from novelseg.ops.counts import COUNTS
 
-TOGETHER = 32  # predictions of one image that are brought to its size at a time
+CHUNK = 32  # predictions of one image that are upsampled at once
 
 
-class Predicts(Protocol):
-    """Whatever predicts episodes block by block."""
+class Predictor(Protocol):
+    """A predictor of episodes, block by block."""
 
     @property
     def count(self) -> int:
-        """Predictions that an episode gets."""
+        """Number of predictions per episode."""
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
-        """Episodes in blocks."""
+        """Split episodes into blocks that are predicted one after another."""
 
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
-        """Predictions of a block: the variant itself and what follows from it."""
+        """Predict a block of episodes: the variant itself, and the variants that are computed from it."""
 
 
 def truth_of(store: ImageStore, query: int) -> NDArray[np.uint8]:
-    """Mask of a query, for scoring alone."""
+    """Read the mask of a query, for scoring only."""
     return store.mask(query)
 
 
 def count_many(logits: Tensor, masks: Tensor, grid: Grid) -> Tensor:
-    """Pixel counts of many predictions for images of one size.
+    """Count the pixels of many predictions for images of one size.
 
     Parameters
     ----------
     logits : (E, h, w)
-        Foreground minus background at feature resolution; upsampled to the masks' size, above zero is foreground.
+        Foreground minus background at feature resolution; values above zero after upsampling are foreground.
     masks : (E, H, W) uint8
         1 foreground, 0 background, 255 left out.
     grid
-        Where the cells of the logits lie.
+        Positions of the cells of the logits.
 
     Returns
     -------
@@ -69,14 +69,14 @@ def count_many(logits: Tensor, masks: Tensor, grid: Grid) -> Tensor:
 
 
 def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
-    """Pixel counts (E, 4) of predictions of one resolution for one query image."""
-    place, labels = predictions[0].logits.device, {found.case.label for found in predictions}
-    masks = {label: torch.from_numpy(binary(truth, label)).to(place) for label in labels}
-    parts = [predictions[first : first + TOGETHER] for first in range(0, len(predictions), TOGETHER)]
+    """Count the pixels (E, 4) of predictions of one resolution for one query image."""
+    device, labels = predictions[0].logits.device, {prediction.case.label for prediction in predictions}
+    masks = {label: torch.from_numpy(binary(truth, label)).to(device) for label in labels}
+    parts = [predictions[first : first + CHUNK] for first in range(0, len(predictions), CHUNK)]
     counts = [
         count_many(
-            torch.stack([found.logits for found in part]),
-            torch.stack([masks[found.case.label] for found in part]),
+            torch.stack([prediction.logits for prediction in part]),
+            torch.stack([masks[prediction.case.label] for prediction in part]),
             part[0].grid,
         )
         for part in parts
@@ -84,33 +84,33 @@ def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
     return torch.cat(counts)
 
 
-def _alike(prediction: Prediction) -> tuple[int, ...]:
-    """Key of the predictions that are scored together: of one query, at one resolution."""
+def _group_key(prediction: Prediction) -> tuple[int, ...]:
+    """Return the key of predictions that are scored together: query image and resolution."""
     return prediction.case.query, *prediction.logits.shape
 
 
 def predict_and_score(
-    predictor: Predicts, cases: list[Case], store: ImageStore, label: str, variant: str
+    predictor: Predictor, cases: list[Case], store: ImageStore, label: str, variant: str
 ) -> Iterator[tuple[list[Prediction], Tensor]]:
-    """Predictions for all episodes and their counts (E, 4), in groups of one query image and resolution.
+    """Yield predictions for all episodes and their counts (E, 4), in groups of one query image and resolution.
 
-    ``label`` is for the progress line, ``variant`` the name of what the predictor starts from.
+    ``label`` names the progress line, ``variant`` the predictor's own variant.
     """
     blocks = enumerate(predictor.blocks(cases, label))
-    made = ((number, prediction) for number, block in blocks for prediction in predictor(block, variant))
+    numbered = ((number, prediction) for number, block in blocks for prediction in predictor(block, variant))
     total = len(cases) * predictor.count
-    for _, ofblock in groupby(track(made, total, label, "prediction"), key=itemgetter(0)):
-        found = sorted((prediction for _, prediction in ofblock), key=_alike)
-        for (query, *_), group in groupby(found, key=_alike):
+    for _, block_items in groupby(track(numbered, total, label, "prediction"), key=itemgetter(0)):
+        in_order = sorted((prediction for _, prediction in block_items), key=_group_key)
+        for (query, *_), group in groupby(in_order, key=_group_key):
             predictions = list(group)
             yield predictions, score(predictions, truth_of(store, query))
 
 
 def rows_of(predictions: list[Prediction], counts: Tensor, index: Index) -> pd.DataFrame:
-    """One row per prediction: seed, episode, variant, query, class, counts."""
+    """Make the table of predictions: one row each of seed, episode, variant, query, class and counts."""
     names = [
-        (found.case.seed, found.case.episode, found.variant, index.ids[found.case.query], found.case.label)
-        for found in predictions
+        ((case := prediction.case).seed, case.episode, prediction.variant, index.ids[case.query], case.label)
+        for prediction in predictions
     ]
     frame = pd.DataFrame(names, columns=["seed", "episode", "variant", "query", "class"])
     return frame.join(pd.DataFrame(counts.cpu().numpy(), columns=list(COUNTS)))

@@ -1,4 +1,4 @@
-"""Studies: one trained encoder under many test-time settings, on the same episodes."""
+"""Studies, which evaluate one trained encoder under many test-time settings on the same episodes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,33 @@ MATCHING, SROFB = "matching", "srofb"
 
 
 def draw_cases(data: Index, fold: int, most: int, count: int, seed: int, excluded: list[str]) -> list[Case]:
-    """Episodes with as many supports as any setting needs, of the classes that have enough images, which are told."""
+    """Draw episodes with ``most`` supports, of the novel classes that have enough images; report these classes.
+
+    Raises
+    ------
+    InputError
+        If no class has enough images.
+    """
     images = data.validation_images()
-    asked = scored_classes(data, fold, excluded)
-    usable = {label: len(data.holds(images, label)) for label in asked.tolist()}
-    kept = [label for label, number in usable.items() if number > most]
+    novel = scored_classes(data, fold, excluded)
+    usable = {label: len(data.holds(images, label)) for label in novel.tolist()}
+    enough = [label for label, number in usable.items() if number > most]
     named = ", ".join(f"{data.classes[label - 1]} ({number})" for label, number in usable.items())
-    if not kept:
+    if not enough:
         raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images ({named}); lower --grid")
-    say(f"fold {fold}: {len(kept)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
-    sampler = EpisodeSampler(data, images, asked[[label in kept for label in usable]], most, "validation")
+    say(f"fold {fold}: {len(enough)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
+    sampler = EpisodeSampler(data, images, novel[[label in enough for label in usable]], most, "validation")
     rng = numpy_generator(seed, "study", fold, most)
     episodes: list[Episode] = [sampler.draw(rng) for _ in range(count)]
-    return [Case(seed, number, drawn.query, drawn.label, drawn.supports) for number, drawn in enumerate(episodes)]
+    return [
+        Case(seed, number, episode.query, episode.label, episode.supports) for number, episode in enumerate(episodes)
+    ]
 
 
 def study_passes(
     study: str, grid: list[float], cases: list[Case], srofb: SrofbSettings, half: bool, batch: int
 ) -> Iterator[tuple[str, list[Case], dict[str, Refiner]]]:
-    """Passes over the episodes: a name where all of a pass is one setting, the episodes, the classifiers."""
+    """Yield the passes over the episodes: the setting's name if a pass has only one, the episodes, the refiners."""
     if study == "supports":  # the first k of the same supports
         for k in map(int, sorted(grid)):
             yield (

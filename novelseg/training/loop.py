@@ -1,7 +1,7 @@
-"""The training loop: Lightning Fabric for device, precision, data parallelism and checkpoint files; the rest is ours.
+"""The training loop, which uses Lightning Fabric for device, precision, data parallelism and checkpoint files.
 
-Every batch is keyed by its iteration, so that a run that was killed goes on from its last checkpoint to the same
-weights (CPU: bit for bit with the same number of threads).
+Every batch is keyed by its iteration, so that an interrupted run resumes from its last checkpoint and ends with the
+same weights (on a CPU bit for bit, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Iterations, and a rate that falls in steps.
+    """Number of iterations, and a learning rate that decreases in steps.
 
     Attributes
     ----------
     iterations
-        In all.
+        Number of iterations.
     learning_rate
-        First rate.
+        Initial learning rate.
     decay_every, decay
-        Iterations after which the rate is multiplied, and by what.
+        Number of iterations after which the learning rate is multiplied by a factor, and the factor.
     log_every
-        Iterations that one row of the log averages over.
+        Number of iterations that one row of the log averages.
     """
 
     iterations: int
@@ -54,7 +54,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how; only ``precision``, a parameter of the encoder, changes a result beyond rounding.
+    """Device and options of execution; only ``precision``, a parameter of the encoder, changes more than rounding.
 
     Attributes
     ----------
@@ -63,11 +63,11 @@ class Hardware:
     precision
         ``fp32`` or ``bf16``.
     compile
-        Let torch compile the network: slower to start, faster to run.
+        Whether torch compiles the network, which starts slowly and runs faster.
     memory_mb
-        Memory for decoded images; 0 for a default.
+        Memory for decoded images, MiB; 0 for a default.
     checkpoint_every
-        Iterations between checkpoints.
+        Number of iterations between checkpoints.
     """
 
     device: str
@@ -79,11 +79,12 @@ class Hardware:
 
 
 def _fabric(hardware: Hardware) -> Fabric:
-    # Trainable parts are few and named; a lone CPU process needs no strategy.
+    # A single process needs no strategy.
     strategy = "ddp" if hardware.devices > 1 else "auto"
     accelerator = "gpu" if hardware.device == "cuda" else hardware.device
     precision = "bf16-mixed" if hardware.precision == "bf16" else "32-true"
-    # Named, or Fabric looks for Slurm and would start processes as it sees fit: a job is started by the engine alone.
+    # The environment is explicit, because Fabric would otherwise detect Slurm and start processes itself; only the
+    # engine starts jobs.
     fabric = Fabric(
         accelerator=accelerator,
         devices=hardware.devices,
@@ -96,10 +97,10 @@ def _fabric(hardware: Hardware) -> Fabric:
 
 
 def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
-    """State of an earlier run of the same recipe: iterations done and their losses; zero and none otherwise."""
+    """Restore an earlier run of the same recipe; return its iterations and their losses, or zero and none."""
     if not path.exists():
         return 0, []
-    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would only confuse its reader
+    if not zipfile.is_zipfile(path):  # torch.save writes zip files; its reader fails obscurely on others
         raise InputError(f"{path}: the checkpoint cannot be read; delete it to train from the start")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != recipe:
@@ -107,12 +108,12 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
         return 0, []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
-    say(f"{path}: going on after iteration {state['iteration']}")
+    say(f"{path}: resuming after iteration {state['iteration']}")
     return int(state["iteration"]), list(state["losses"])
 
 
 def _log(losses: list[Tensor], params: Schedule) -> pd.DataFrame:
-    """Means over every ``log_every`` iterations."""
+    """Average the losses over every ``log_every`` iterations."""
     values = pd.DataFrame(torch.stack(losses).double().numpy(), columns=["loss", *LOSSES])
     block = (values.index // params.log_every + 1) * params.log_every
     frame = values.groupby(block.where(block < params.iterations, params.iterations)).mean()
@@ -122,12 +123,12 @@ def _log(losses: list[Tensor], params: Schedule) -> pd.DataFrame:
 
 
 def learning_rate(params: Schedule, iteration: int) -> float:
-    """Rate at an iteration, counted from 0."""
+    """Return the learning rate at an iteration, counted from 0."""
     return params.learning_rate * params.decay ** (iteration // params.decay_every)
 
 
 def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:
-    """Batches in order; where images are not resident, those of the next iterations are decoded meanwhile."""
+    """Yield batches in order; unless images are resident, those of the next iterations are decoded in threads."""
     for sample in ahead(
         lambda number: source.draw(number, rank, world), iterations, 0 if source.bank.resident else AHEAD
     ):
@@ -135,42 +136,42 @@ def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> I
 
 
 def compile_parts(learner: nn.Module) -> None:
-    """Let torch compile the networks that a learner calls, in place: names of weights stay."""
+    """Compile the networks that a learner calls, in place, so that the names of weights do not change."""
     for part in learner.children():
-        # What only holds networks is never called itself.
+        # A container without a forward pass of its own is never called; its networks are.
         for net in part.children() if type(part).forward is nn.Module.forward else [part]:
             net.compile()
 
 
 class _Losses:
-    """Losses of all iterations; fetched from the device in blocks, so that it need not wait for us."""
+    """Losses of all iterations, fetched from the device in blocks, so that the device need not wait."""
 
-    def __init__(self, known: list[Tensor], label: str) -> None:
-        self.known, self._label, self._new = known, label, list[Tensor]()
+    def __init__(self, history: list[Tensor], label: str) -> None:
+        self.history, self._label, self._new = history, label, list[Tensor]()
 
     def add(self, parts: Tensor) -> None:
-        """Keep an iteration's losses on the device."""
+        """Append the losses of an iteration, which stay on the device."""
         self._new.append(parts.detach())
 
     def fetch(self) -> list[Tensor]:
-        """Losses of all iterations so far, on the CPU.
+        """Return the losses of all iterations so far, on the CPU.
 
         Raises
         ------
         InputError
-            If a whole loss is not finite.
+            If a total loss is not finite.
         """
         if self._new:
             block = torch.stack(self._new).cpu()
             if not bool(block[:, 0].isfinite().all()):
                 first = int((~block[:, 0].isfinite()).nonzero()[0])
                 raise InputError(
-                    f"{self._label}: the loss is {float(block[first, 0]):g} at iteration {len(self.known) + first}; "
+                    f"{self._label}: the loss is {float(block[first, 0]):g} at iteration {len(self.history) + first}; "
                     "lower learning_rate"
                 )
-            self.known += list(block)
+            self.history += list(block)
             self._new = []
-        return self.known
+        return self.history
 
 
 def fit(
@@ -189,21 +190,21 @@ def fit(
     Parameters
     ----------
     learner
-        Module that maps a batch to (whole loss, parts).
+        Module that maps a batch to the total loss and its parts.
     batches
-        Gives, for a device, what gives the batch of an iteration.
+        Builds the source of batches for a device.
     optimiser
-        Makes the optimiser of the weights that are trained.
+        Builds the optimiser of the trainable weights.
     params, hardware
-        What changes the result, and what does not.
+        Settings that change the result, and options of execution.
     checkpoint
-        File from which a killed run goes on.
+        File from which an interrupted run resumes.
     recipe
         Inputs and parameters that the result depends on; a checkpoint of another recipe is not used.
     label
-        For the progress line.
+        Label of the progress line.
     on_log
-        Called with the log so far whenever it has grown, in the first process.
+        Called in the first process with the log so far, whenever it has grown.
 
     Returns
     -------
@@ -213,24 +214,26 @@ def fit(
     Raises
     ------
     InputError
-        If the loss is no longer finite, or the checkpoint is damaged.
+        If the loss is not finite, or the checkpoint is damaged.
     """
     fabric = _fabric(hardware)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        # Frozen BatchNorm is not torch's, and stays as it is.
+        # The conversion leaves frozen BatchNorm alone, since it is no subclass of torch's.
         learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
     if hardware.compile:
         compile_parts(learner)
-    trained = [weight for weight in learner.parameters() if weight.requires_grad]
-    optimizer = optimiser(trained)
+    trainable = [weight for weight in learner.parameters() if weight.requires_grad]
+    optimizer = optimiser(trainable)
     model, wrapped = fabric.setup(learner, optimizer)
-    start, known = _resume(checkpoint, recipe, learner, optimizer)  # now that the weights are where they stay
-    losses = _Losses(known, label)
+    start, history = _resume(checkpoint, recipe, learner, optimizer)  # after setup, which moves the weights
+    losses = _Losses(history, label)
     on_log = on_log if fabric.is_global_zero else None
-    left = range(start, params.iterations)
-    source = _batches(batches(fabric.device), left, fabric.global_rank, fabric.world_size)
+    remaining = range(start, params.iterations)
+    source = _batches(batches(fabric.device), remaining, fabric.global_rank, fabric.world_size)
     model.train()
-    for iteration, batch in zip(left, track(source, params.iterations, label, "iteration", done=start), strict=True):
+    for iteration, batch in zip(
+        remaining, track(source, params.iterations, label, "iteration", done=start), strict=True
+    ):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(params, iteration)
         wrapped.zero_grad()
@@ -240,9 +243,9 @@ def fit(
         losses.add(parts)
         done = iteration + 1
         if done % params.log_every == 0:
-            known = losses.fetch()
+            history = losses.fetch()
             if on_log:
-                on_log(_log(known, params))
+                on_log(_log(history, params))
         if done % hardware.checkpoint_every == 0 and done < params.iterations:
             _save(fabric, checkpoint, recipe, learner, optimizer, losses.fetch())
     log = _log(losses.fetch(), params)

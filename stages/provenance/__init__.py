@@ -1,1 +1,1 @@
-"""What an artifact was made from: digests of files and code, and one record per job."""
+"""Provenance of artifacts: digests of files and code, and one record per job."""

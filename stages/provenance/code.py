@@ -1,6 +1,6 @@
-"""What code a stage runs: its module's first-party imports, and one digest of what they say.
+"""First-party code of a stage: the files that its module imports, and one digest of their meaning.
 
-Nothing is imported to find out: imports are read from the syntax tree, so that the engines start fast.
+Imports are read from the syntax trees and nothing is imported, so that the engines start fast.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 import novelseg
 from novelseg.core.errors import InputError
 
-# First-party package → folder that it lies in: the files that this process runs, wherever it was started.
+# First-party package → its parent folder; these are the files that this process runs, wherever it was started.
 ROOTS = {"novelseg": Path(novelseg.__file__).parents[1], "stages": Path(__file__).parents[2]}
 EMPTY = "Module(body=[])"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A Python file: what it imports, its meaning as a digest, and whether it says nothing beside its docstring."""
+    """A Python file: its imports, the digest of its meaning, and whether it holds nothing but a docstring."""
 
     imports: dict[str, str]
     digest: str
@@ -38,7 +38,7 @@ def _is_docstring(statement: ast.AST) -> bool:
 
 
 def _meaning(node: object) -> str:
-    """A syntax tree as text: no comments, docstrings, layout or empty fields, which Python versions add to."""
+    """Return a syntax tree as text, without comments, docstrings, layout and empty fields (newer Pythons add some)."""
     if isinstance(node, ast.AST):
         fields = [f"{name}={_meaning(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
         return f"{type(node).__name__}({','.join(fields)})"
@@ -48,7 +48,7 @@ def _meaning(node: object) -> str:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes of a syntax tree, without what only type checkers see."""
+    """Yield the nodes of a syntax tree, except code for type checkers alone."""
     if isinstance(tree, ast.If) and isinstance(tree.test, ast.Name) and tree.test.id == "TYPE_CHECKING":
         return
     yield tree
@@ -57,7 +57,7 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def locate(path: Path) -> Path:
-    """Where a first-party file lies that is named relative to its package's folder, such as ``stages/train.py``."""
+    """Return the location of a first-party file, named relative to :data:`ROOTS`, such as ``stages/train.py``."""
     return ROOTS[path.parts[0]] / path
 
 
@@ -65,12 +65,12 @@ def locate(path: Path) -> Path:
 def source(path: Path) -> Source:
     """Read a first-party file: local name → dotted name for every absolute import, and the digest of its syntax tree.
 
-    A template has its bytes for a meaning.
+    The digest of a template is that of its bytes.
     """
-    place = locate(path)
+    file = locate(path)
     if path.suffix != ".py":
-        return Source({}, hashlib.md5(place.read_bytes()).hexdigest(), False)
-    tree = ast.parse(place.read_text(encoding="utf8"), str(path))
+        return Source({}, hashlib.md5(file.read_bytes()).hexdigest(), False)
+    tree = ast.parse(file.read_text(encoding="utf8"), str(path))
     imports: dict[str, str] = {}
     for node in _executed(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -83,22 +83,21 @@ def source(path: Path) -> Source:
 
 @cache
 def closure(stage: str) -> tuple[Path, ...]:
-    """First-party files that a stage's module imports, itself and the packages above included, sorted.
+    """Return, sorted, the first-party files that a stage runs.
 
-    The templates of a package that is imported are among them.
-
-    Paths are relative to the folder that holds the packages (:data:`ROOTS`).
+    These are its module, the modules that it imports directly or indirectly, the ``__init__.py`` of the packages above
+    them, and the templates of these packages. Paths are relative to :data:`ROOTS`.
 
     Raises
     ------
     InputError
-        If there is no such file: a digest of nothing would certify anything.
+        If the stage has no module, since the digest of no code would match anything.
     """
     seen: set[Path] = set()
     module, tool = Path("stages", f"{stage}.py"), Path("stages", "tools", f"{stage}.py")
     if not (locate(module).exists() or locate(tool).exists()):
-        raise InputError(f"{locate(module)}: no such file; the code of the stage '{stage}' cannot be identified")
-    todo = [module, tool]  # of which one exists
+        raise InputError(f"{locate(module)}: no such file; check the name of the stage '{stage}'")
+    todo = [module, tool]  # one of them exists
     while todo:
         path = todo.pop()
         if path in seen or not locate(path).exists():
@@ -107,7 +106,7 @@ def closure(stage: str) -> tuple[Path, ...]:
         todo += [parent / "__init__.py" for parent in path.parents if parent != Path()]
         for dotted in source(path).imports.values():
             if dotted.split(".")[0] in ROOTS:
-                # The last part is a module, or a name in one.
+                # The last part is a module or a name in a module.
                 module = Path(*dotted.split("."))
                 todo += [module / "__init__.py"]
                 todo += [part.with_suffix(".py") for part in (module, module.parent) if len(part.parts) > 1]
@@ -121,12 +120,12 @@ def closure(stage: str) -> tuple[Path, ...]:
 
 @cache
 def code_digest(stage: str) -> str:
-    """Digest of a stage's code: the meanings of all files of its closure, and their names."""
+    """Return the digest of a stage's code: of the names and meanings of all files in its closure."""
     parts = [f"{path.as_posix()} {source(path).digest}" for path in closure(stage)]
     return hashlib.md5("\n".join(parts).encode()).hexdigest()
 
 
 def forget() -> None:
-    """Read all files anew: for a process that lives while code is edited."""
-    for remembered in (source, closure, code_digest):
-        remembered.cache_clear()
+    """Clear the caches, in a process that outlives edits of the code."""
+    for function in (source, closure, code_digest):
+        function.cache_clear()

@@ -1,7 +1,7 @@
-"""MD5 of files and folders, each computed once and remembered by inode, size and time.
+"""MD5 digests of files and folders, computed once and cached by inode, size and time.
 
-The memory is a log of lines, one an answer, that any process may append to; a line that is lost or torn costs one more
-hashing and nothing else. It is kept where its folder exists, which the engines make, and may be deleted at any time.
+The cache is a log with one line per digest, to which any process may append. A lost or incomplete line only costs
+another computation. The log is kept if its folder exists, which the engines create, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ FIELDS = 3  # path, signature, digest
 
 
 def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Relative name and stat of every file of a folder, hidden ones left out, sorted by name."""
-    for place, folders, names in os.walk(folder, followlinks=True):
+    """Yield the relative name and stat of every file in a folder, except hidden ones, sorted by name."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
-            path = os.path.join(place, name)  # noqa: PTH118  (a hundred thousand files: pathlib takes ten times as long)
-            if os.path.exists(path):  # noqa: PTH110  (a dangling link holds nothing)
+            path = os.path.join(parent, name)  # noqa: PTH118  (pathlib is ten times slower for 100,000 files)
+            if os.path.exists(path):  # noqa: PTH110  (a dangling link has no content)
                 yield os.path.relpath(path, folder).replace(os.sep, "/"), os.stat(path)  # noqa: PTH116
 
 
 def _signature(path: str) -> str | None:
-    """What changes whenever a file, or a file of a folder, is written; None where nothing is."""
+    """Return a text that changes whenever a file, or a file in a folder, is written; None if there is neither."""
     try:
-        found = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISDIR(found.st_mode):
-        return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
     listing = hashlib.md5()
     for name, file in _walk(path):
         listing.update(f"{name}\0{file.st_ino}:{file.st_size}:{file.st_mtime_ns}\n".encode())
@@ -45,12 +45,12 @@ def _signature(path: str) -> str | None:
 
 
 class Digests:
-    """Digests of what lies on this disk.
+    """Cached digests of files and folders on this machine.
 
     Parameters
     ----------
     memory
-        The log; created when first needed, if its folder exists.
+        The log, which is created with the first digest if its folder exists.
     """
 
     def __init__(self, memory: Path = MEMORY) -> None:
@@ -60,44 +60,44 @@ class Digests:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Read what other processes have appended."""
+        """Read the lines that other processes have appended."""
         if not self._memory.exists() or self._memory.stat().st_size == self._read:
             return
         with self._memory.open("rb") as log:
             log.seek(self._read)
-            added = log.read()
-        self._read += len(added)
-        for line in added.decode(errors="replace").splitlines():
+            appended = log.read()
+        self._read += len(appended)
+        for line in appended.decode(errors="replace").splitlines():
             fields = line.split("\t")
             self._lines += 1
             if len(fields) == FIELDS and len(fields[2]) == 32:
                 self._known[fields[0]] = (fields[1], fields[2])
 
     def of(self, path: Path | str) -> str | None:
-        """MD5 of a file's bytes, as DVC writes it, or of a folder's names and bytes; None where there is none."""
+        """Return the MD5 of a file's bytes, as in DVC, or of a folder's names and bytes; None if there is neither."""
         signature = _signature(str(path))
         if signature is None:
             return None
         known = self._known.get(str(path))
         if known and known[0] == signature:
             return known[1]
-        found = self._folder(Path(path)) if signature.startswith("folder:") else digest(Path(path))
-        self._remember(str(path), signature, found)
-        return found
+        md5 = self._folder(Path(path)) if signature.startswith("folder:") else digest(Path(path))
+        self._remember(str(path), signature, md5)
+        return md5
 
     def known(self, path: Path | str) -> str | None:
-        """The digest if it is remembered and still holds, without reading the file."""
+        """Return the digest if it is cached and still valid, without reading the file; else None."""
         signature, known = _signature(str(path)), self._known.get(str(path))
         return known[1] if known and known[0] == signature else None
 
     def learn(self, path: Path | str, md5: str) -> None:
-        """Remember a digest that somebody else computed of the file as it is now."""
+        """Store the digest of a file in its present state, computed elsewhere."""
         signature = _signature(str(path))
         if signature is not None and self._known.get(str(path)) != (signature, md5):
             self._remember(str(path), signature, md5)
 
     def redate(self, path: Path | str, time_ns: int) -> None:
-        """Give a file, and the link that stands for it, another time, without forgetting its digest."""
+        """Set the time of a file, and of the link to it, and keep its cached digest valid."""
         known = self.known(path)
         os.utime(path, ns=(time_ns, time_ns))
         os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
@@ -105,7 +105,7 @@ class Digests:
             self.learn(path, known)
 
     def compact(self) -> None:
-        """Drop lines that later ones replace, once they are the most."""
+        """Rewrite the log without replaced lines, once these are the majority."""
         self.catch_up()
         if self._lines > 2 * len(self._known) + 100:
             with whole_file(self._memory) as scratch:
@@ -122,20 +122,20 @@ class Digests:
     def _remember(self, path: str, signature: str, md5: str) -> None:
         self._known[path] = (signature, md5)
         self._lines += 1
-        # One write to a file opened for appending: lines of several processes do not mix. Where there is no folder for
-        # it, or the disk is full, the answer is known to this process alone.
+        # A single write to a file in append mode keeps the lines of several processes apart. Without the folder, or on
+        # a full disk, only this process knows the digest.
         with suppress(OSError), self._memory.open("ab", buffering=0) as log:
             log.write(f"{path}\t{signature}\t{md5}\n".encode())
 
 
 @cache
 def _shared(memory: Path) -> Digests:
-    """The process's digests of a memory, whose log it reads once and then only where it has grown."""
+    """Return this process's only instance for a log, which is then read once and later only where it has grown."""
     return Digests(memory)
 
 
 def digest_once(path: Path) -> str:
-    """MD5 of a file, from the memory of the working folder if it has one.
+    """Return the MD5 of a file, from the log of the working folder if there is one.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def digest_once(path: Path) -> str:
     """
     memory = _shared(MEMORY.absolute())
     memory.catch_up()
-    found = memory.of(path)
-    if found is None:
+    md5 = memory.of(path)
+    if md5 is None:
         raise FileNotFoundError(path)
-    return found
+    return md5

@@ -1,7 +1,7 @@
-"""What an artifact was made from: one small JSON record per job, in a folder beside the artifacts'.
+"""Provenance records: one small JSON file per job, in a folder beside the artifacts'.
 
-A stage process writes it last, after its outputs are whole. It holds nothing that differs between two machines that do
-the same: no time, no host, no absolute path.
+A stage writes its record last, after its outputs are complete. A record holds no time, host or absolute path, so that
+the same job on two machines gives the same record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from novelseg.formats.provenance import Record
 from stages.provenance.code import code_digest
 from stages.provenance.digests import Digests
 
-# Packages that a result can depend on, by the name they are imported as.
+# Packages on which a result can depend, by the name of their import.
 PACKAGES = {
     "numpy": "numpy",
     "scipy": "scipy",
@@ -37,50 +37,50 @@ PACKAGES = {
     "kornia": "kornia",
     "pycocotools": "pycocotools",
 }
-# Folders in the project whose files are made by other stages, and have records of their own.
+# Folders of the project whose files stages write, each with a record of its own.
 ARTIFACTS = frozenset({"artifacts", "report"})
 
 
 def artifact_files(path: Path | str) -> list[str]:
-    """A file of the project's artifacts as its path there, a folder of them file by file; empty for all else."""
+    """Return the artifacts that a path names, relative to the project: one file, or all of a folder; else none."""
     inside = os.path.relpath(path).replace(os.sep, "/")
     if inside.split("/")[0] not in ARTIFACTS:
         return []
-    if not os.path.isdir(path):  # noqa: PTH112  (strings, not paths: an engine asks for thousands whenever it starts)
+    if not os.path.isdir(path):  # noqa: PTH112  (strings are faster than paths; an engine checks thousands at start)
         return [inside]
     return [file.as_posix() for file in sorted(Path(inside).rglob("*")) if file.is_file() and file.name[0] != "."]
 
 
 def _inputs(options: dict[str, Any], digests: Digests) -> dict[str, str]:
-    """Digest of each input: an artifact by its path, what is given from outside by the option's name."""
-    found: dict[str, str] = {}
+    """Return the digest of each input: of an artifact by its path, of an outside file or folder by its option."""
+    md5s: dict[str, str] = {}
     for option, value in options.items():
         for path in value if isinstance(value, list) else [value] if isinstance(value, Path) else []:
             names = artifact_files(path)
-            found |= {name: digests.of(name) or "" for name in names} if names else {option: digests.of(path) or ""}
-    return found
+            md5s |= {name: digests.of(name) or "" for name in names} if names else {option: digests.of(path) or ""}
+    return md5s
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of those packages among these that matter, as far as they tell."""
-    found, wanted = {"python": platform.python_version()}, set(names)
+    """Return the versions of Python and of those packages in ``names`` on which a result can depend."""
+    versions, imported = {"python": platform.python_version()}, set(names)
     for name, package in PACKAGES.items():
-        if name in wanted:
-            with suppress(importlib.metadata.PackageNotFoundError):  # installed under another name, a GPU build say
-                found[name] = importlib.metadata.version(package)
-    return found
+        if name in imported:
+            with suppress(importlib.metadata.PackageNotFoundError):  # installed under another name, such as a GPU build
+                versions[name] = importlib.metadata.version(package)
+    return versions
 
 
 def files_of(out: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of an output, or of every file of an output folder."""
+    """Return the inode and time of an output file, or of every file in an output folder."""
     files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out] if out.exists() else []
     return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 class Recorder:
-    """Provenance of a stage's run: made before it, written after it; an earlier record is gone meanwhile.
+    """Provenance of one run of a stage: created before the run, written after it; an earlier record is removed first.
 
-    Inputs are digested, and the code read, before the work: a change meanwhile shows as a difference later.
+    Inputs and code are digested before the run, so that a change during it shows as a difference later.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Recorder:
         path.unlink(missing_ok=True)
         self._path, self._digests, self._out = path, digests, Path(options["out"])
         scientific = {key: value for key, value in options.items() if key != "out"}
-        self._made: dict[str, Any] = {
+        self._facts: dict[str, Any] = {
             "stage": stage,
             "options": {key: str(value) for key, value in scientific.items() if isinstance(value, (int, str))},
             "parameters": json.loads(json.dumps(parameters)),
@@ -104,10 +104,10 @@ class Recorder:
         self._before = files_of(self._out)
 
     def write(self) -> None:
-        """Digest what the run has written, and write the record."""
+        """Digest the files that the run has written, and write the record."""
         after = files_of(self._out)
         written = sorted(file for file, stat in after.items() if self._before.get(file) != stat)
         outputs = {file: self._digests.of(file) or "" for file in written}
-        record = Record(**self._made, outputs=outputs, versions=versions_of(sys.modules))
+        record = Record(**self._facts, outputs=outputs, versions=versions_of(sys.modules))
         with whole_file(self._path) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")

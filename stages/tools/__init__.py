@@ -1,1 +1,1 @@
-"""Tools of the pipeline that are not stages: ``python -m stages TOOL``."""
+"""Tools of the pipeline that are not stages, run as ``python -m stages TOOL``."""

@@ -1,4 +1,4 @@
-"""Write the built-in data set in VOC layout, to look at it or to use it elsewhere."""
+"""Write the built-in data set in VOC's layout, for viewing or for use elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from stages.params.scenes import Scenes
 
 
 def run(*, out: Out, params: Scenes) -> None:
-    """Write all pictures, masks and lists of the section ``scenes`` under ``out``."""
+    """Write all pictures, masks and lists of the section ``scenes`` to the folder ``out``."""
     with whole_folder(out) as scratch:
         write_voc(scratch, params.to(SceneSettings), range(params.train + params.val))

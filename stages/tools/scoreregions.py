@@ -1,11 +1,13 @@
 """Compare the region hierarchy with other methods on BSDS500 (covering, PRI, VI, boundaries).
 
+This is not a pipeline stage. Run
+``python -m stages scoreregions --bsds DIR --split val --weights weights/…safetensors --out scores.tsv`` with weights
+that were not learned from that split.
+
 Reads
     BSDS500's images and human segmentations of one split, and a weight file of ``trainregions``.
 Writes
-    a table (TSV), a row a method, and beside it the same to read (Markdown). Not a pipeline stage. Run it with
-    ``python -m stages scoreregions --bsds DIR --split val --weights weights/…safetensors --out scores.tsv``, with
-    weights that were not learned from that split.
+    a table with one row per method, as TSV and, beside it, as Markdown.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ MEASURES = "docs/regions.md"
 
 
 def _figure(value: float) -> str:
-    """Three digits of a share, one of a count, a dash for what was not measured."""
+    """Format a share with three decimals, a count with one, and a missing value as a dash."""
     return "–" if pd.isna(value) else f"{value:.3f}" if value < 5 else f"{value:.1f}"
 
 
 def _page(table: pd.DataFrame, title: str, weights: Path) -> str:
-    """The table to read."""
+    """Return the table as a Markdown page."""
     head = [
         f"# {title}",
         "",
@@ -60,7 +62,7 @@ def run(
     tau: Annotated[float, Help("contour strength at which regions are counted, 0 to 1")] = 0.45,
     workers: WorkerCount = 0,
 ) -> None:
-    """Score all methods on the images of ``split``; ``tau`` is where the hierarchy is cut for the counts at τ."""
+    """Score all methods on the images of ``split``; ``tau`` is the cut at which regions are counted."""
     if out.suffix != ".tsv":
         raise InputError(f"--out is {out}; expected a name that ends in .tsv")
     if not 0 <= tau <= 1:

@@ -1,10 +1,12 @@
-"""One trained encoder under many test-time settings, on the same episodes: nothing is trained again but the classifier.
+"""Evaluate one trained encoder under many test-time settings on the same episodes.
+
+Only the online classifier is trained again. This is not a pipeline stage: ``python -m workflow study supports`` and
+``… thresholds`` run it for every fold and draw the curves.
 
 Reads
     ``index``, ``images`` (all shards), an encoder that ``train`` wrote.
 Writes
     a folder: ``rows.parquet`` (pixel counts), ``episodes.tsv`` (the episodes), ``about.json`` (settings, classes).
-    Not a pipeline stage: ``python -m workflow study supports`` and ``… thresholds`` run it for every fold and draw it.
 """
 
 from __future__ import annotations
@@ -40,19 +42,19 @@ from stages.provenance.digests import digest_once
 
 def _numbers(grid: str, study: str) -> list[float]:
     try:
-        found = [float(int(word) if study == "supports" else float(word)) for word in grid.split()]
+        numbers = [float(int(word) if study == "supports" else float(word)) for word in grid.split()]
     except ValueError:
-        found = []
-    limit, what = (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "shares from 0 to 1")
+        numbers = []
+    high, what = (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "shares from 0 to 1")
     low = 1 if study == "supports" else 0
-    if not found or any(not low <= value <= limit for value in found) or len(set(found)) < len(found):
+    if not numbers or any(not low <= value <= high for value in numbers) or len(set(numbers)) < len(numbers):
         raise InputError(f"--grid is '{grid}'; expected {what}, each once, separated by blanks")
-    return found
+    return numbers
 
 
 def run(
     *,
-    study: Annotated[str, Help("what varies", STUDIES)],
+    study: Annotated[str, Help("setting to vary", STUDIES)],
     grid: Annotated[str, Help("numbers of supports, or thresholds, separated by blanks")],
     index: IndexFile,
     images: ImageShards,
@@ -62,7 +64,7 @@ def run(
     srofb: SrofbParams,
     protocol: EpisodesParams,
     shot: Shot = 1,
-    episodes: Annotated[int, Help("episodes to draw")] = 200,
+    episodes: Annotated[int, Help("number of episodes to draw")] = 200,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
@@ -73,38 +75,36 @@ def run(
     if study not in STUDIES:
         raise InputError(f"--study is '{study}'; expected one of {', '.join(STUDIES)}")
     if min(shot, episodes) < 1:
-        raise InputError(f"--shot is {shot}, --episodes {episodes}; expected at least one of each")
+        raise InputError(f"--shot is {shot}, and --episodes {episodes}; expected both to be at least 1")
     if batch < 0:
-        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for a default")
+        raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for as many as fit")
     numbers = _numbers(grid, study)
     use_threads(threads)
     data = read_index(index)
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     most = int(max(numbers)) if study == "supports" else shot
     cases = draw_cases(data, fold, most, episodes, seed, protocol.exclude_classes)
-    found: list[pd.DataFrame] = []
+    frames: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
-        place = pick_device(device)
-        extract = FeatureExtractor(net, record.precision, place)
+        extract = FeatureExtractor(net, record.precision, pick_device(device))
         bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
-        for setting, mine, refiners in study_passes(
+        for setting, setting_cases, refiners in study_passes(
             study, numbers, cases, srofb.to(SrofbSettings), extract.half, batch
         ):
             predictor = MatchingPredictor(bank, record.scale, refiners)
-            scored = predict_and_score(predictor, mine, store, f"{study} {setting} fold {fold}", MATCHING)
-            rows = [rows_of(*found_and_counted, data) for found_and_counted in scored]
-            frame = pd.concat(rows)
-            # Thresholds are the names of their classifiers; matching has none.
+            scores = predict_and_score(predictor, setting_cases, store, f"{study} {setting} fold {fold}", MATCHING)
+            frame = pd.concat([rows_of(*score, data) for score in scores])
+            # A classifier is named after its thresholds; matching has none.
             refined = frame["variant"] != MATCHING
             frame.insert(0, "setting", setting or frame["variant"].where(refined, "none"))
-            found.append(frame.assign(variant=frame["variant"].where(~refined, SROFB)))
-    listed = {
+            frames.append(frame.assign(variant=frame["variant"].where(~refined, SROFB)))
+    episode_rows = {
         "episode": range(len(cases)),
         "query": [data.ids[case.query] for case in cases],
         "class": [case.label for case in cases],
         "supports": [" ".join(data.ids[image] for image in case.supports) for case in cases],
     }
-    told = {
+    about = {
         **{"study": study, "grid": numbers, "fold": fold, "supports": most, "episodes": episodes, "seed": seed},
         "classes": sorted({data.classes[case.label - 1] for case in cases}),
         "encoder": {"md5": digest_once(encoder), **to_json(record)},
@@ -112,6 +112,6 @@ def run(
     }
     with whole_folder(out) as scratch:
         order = ["setting", "variant", "episode"]
-        tables.write(scratch / ROWS, STUDY_ROWS, pd.concat(found).sort_values(order, kind="stable"))
-        tables.write(scratch / "episodes.tsv", EPISODES, pd.DataFrame(listed))
-        (scratch / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf8")
+        tables.write(scratch / ROWS, STUDY_ROWS, pd.concat(frames).sort_values(order, kind="stable"))
+        tables.write(scratch / "episodes.tsv", EPISODES, pd.DataFrame(episode_rows))
+        (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")

@@ -1,11 +1,12 @@
 """Learn the region hierarchy from BSDS500 (textons, arc networks, scale of the cuts).
 
+This is not a pipeline stage: the result is committed. Run
+``python -m stages trainregions --bsds DIR --splits train,val --out weights/…safetensors``.
+
 Reads
     BSDS500's images and human segmentations of some splits.
 Writes
-    a weight file (safetensors) for ``hierarchies.weights`` and, beside it, a JSON file that says how it was made. Not a
-    pipeline stage: the result is committed. Run it with
-    ``python -m stages trainregions --bsds DIR --splits train,val --out weights/…safetensors``.
+    a weight file (safetensors) for ``hierarchies.weights`` and, beside it, a JSON file with its origin.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ def run(
     *,
     bsds: Annotated[Path, Help("folder of BSDS500")],
     out: Out,
-    splits: Annotated[str, Help("what to learn from: train, val or train,val")] = "train",
+    splits: Annotated[str, Help("splits to learn from: train, val or train,val")] = "train",
     seed: Seed = 0,
     workers: WorkerCount = 0,
 ) -> None:
-    """Learn from the images of ``splits`` (``train``, or ``train,val``) in ``workers`` processes (0: one a core)."""
+    """Learn from the images of ``splits`` (``train``, ``val`` or ``train,val``) in ``workers`` processes."""
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; expected a name that ends in .safetensors")
     names = splits.split(",")
     unknown = [name for name in names if name not in MCG_LENGTH]
     if unknown or len(set(names)) < len(names):
-        raise InputError(f"--splits is '{splits}'; expected train, val or train,val: test is for judging alone")
+        raise InputError(f"--splits is '{splits}'; expected train, val or train,val; test is for scoring only")
     per_split = [find(bsds, name) for name in names]
     items = [item for part in per_split for item in part]
     use_threads(1)  # the order of summation is part of the result
@@ -52,11 +53,11 @@ def run(
         model = learn(items, *mcg_length(names, [len(part) for part in per_split]), seed, pool)
     with whole_file(out) as scratch:
         save_model(scratch, model)
-    listed = hashlib.md5("\n".join(item.name for item in items).encode(), usedforsecurity=False).hexdigest()
+    ids_md5 = hashlib.md5("\n".join(item.name for item in items).encode(), usedforsecurity=False).hexdigest()
     about = {
         "made by": f"python -m stages trainregions --bsds BSDS500 --splits {splits} --seed {seed}",
         "learned from": f"BSDS500 {splits}: {len(items)} images and their mirror images, human segmentations",
-        "md5 of the image ids": listed,
+        "md5 of the image ids": ids_md5,
         "scale": "mean boundary length of MCG at the same level, on the same splits",
         "versions": {name: version(name) for name in LIBRARIES},
         "md5": digest(out),
