@@ -39,11 +39,19 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
     summary = (inspect.getdoc(inspect.getmodule(stage.run)) or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages {stage.name}", description=summary)
     if stage.sections:
-        parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
+        parser.add_argument(
+            "--params",
+            type=Path,
+            default=Path("params.yaml"),
+            metavar="PATH",
+            help="parameter file (default: %(default)s)",
+        )
     for name, option in stage.options.items():
         add_option(parser, name, option)
     if "out" in stage.options:
-        parser.add_argument("--record", type=Path, help="provenance record to write; run in the project's folder")
+        parser.add_argument(
+            "--record", type=Path, metavar="PATH", help="provenance record to write; run in the project's folder"
+        )
     return parser
 
 
@@ -81,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if words else 2
     if words[0] not in STAGES + TOOLS:
         return commands.refuse(words[0], STAGES + TOOLS, "python -m stages")
-    return commands.run(words[0], lambda: _run(words[0], words[1:]))
+    return commands.run(f"stages {words[0]}", lambda: _run(words[0], words[1:]))
 
 
 if __name__ == "__main__":

@@ -336,7 +336,7 @@ def test_what_a_killed_run_left_is_removed(site: Site, tmp_path: Path, capsys: p
     for what, path in (("voc2012", left), ("resnet18", file)):
         assert fetch(what, tmp_path) == 0
         assert not path.exists()
-        assert "left by a run that was killed, removed" in capsys.readouterr().err
+        assert "removed, left by a run that was killed" in capsys.readouterr().err
 
 
 def test_what_is_there_needs_no_right_to_write(site: Site, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_an_unfinished_folder_is_not_taken_for_the_data(
 ) -> None:
     (tmp_path / "VOC2012").mkdir()
     assert fetch("voc2012", tmp_path) == 2
-    assert "VOC2012: is there, but not whole; move it away first" in capsys.readouterr().err
+    assert "VOC2012: is there, but incomplete; move it away first" in capsys.readouterr().err
     assert site.asked == []
 
 

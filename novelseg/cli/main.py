@@ -34,7 +34,7 @@ def _run(name: str, words: Sequence[str]) -> None:
     module = importlib.import_module(f"novelseg.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"novelseg {name}",
-        description=inspect.getdoc(module),
+        description=(inspect.getdoc(module) or "").replace("``", "`"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
