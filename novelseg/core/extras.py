@@ -13,7 +13,7 @@ EXTRAS = {
     **dict.fromkeys(("cv2", "higra", "scipy", "threadpoolctl"), "regions"),
     **dict.fromkeys(
         (
-            *("dvclive", "faiss", "h5py", "ijson", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
+            *("dvclive", "faiss", "h5py", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
             *("pandas", "pycocotools", "pydantic", "requests", "skimage", "urllib3", "yaml"),
         ),
         "pipeline",
