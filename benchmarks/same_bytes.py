@@ -7,6 +7,7 @@ only one run has are left out and counted.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,21 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+SUFFIXES = (".h5", ".safetensors", ".tsv", ".parquet")
+
 
 def _hdf5(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Numeric datasets of a file; the predictions of ``examples`` are taken apart by variant."""
+    arrays: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return {name: value for name, value in found.items() if value.dtype.kind in "iufb"}
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        variants = json.loads(file.attrs["variants"]) if file.attrs["artifact"] == "examples" else []
+    if variants:
+        flat, offset = arrays.pop("predictions"), arrays.pop("predictions_offset")
+        for row in range(len(offset) - 1):
+            masks = flat[offset[row] : offset[row + 1]].reshape(len(variants), -1)
+            arrays |= {f"predictions/{row}/{name}": mask for name, mask in zip(variants, masks, strict=True)}
+    return {name: value for name, value in arrays.items() if value.dtype.kind in "iufb"}
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -63,15 +73,24 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
-    """Name of each array, whether it is the same, and rows left out of its file (told once)."""
+    """Yield the name of each array, whether it is the same, and, once per file, the number of rows left out."""
+    for path in sorted(after.rglob("*")):
+        if path.suffix in SUFFIXES and not (before / path.relative_to(after)).exists():
+            yield f"{path.relative_to(after)}: only in {after}", False, 0
     for path in sorted(before.rglob("*")):
-        if path.suffix not in (".h5", ".safetensors", ".tsv", ".parquet"):
+        if path.suffix not in SUFFIXES:
             continue
         other, left_out = after / path.relative_to(before), 0
+        if not other.exists():
+            yield f"{path.relative_to(before)}: only in {before}", False, 0
+            continue
         if path.suffix in (".tsv", ".parquet"):
             first, second, left_out = _shared_rows(path, other)
         else:
             first, second = _arrays(path), _arrays(other)
+            new = {name for name in first.keys() ^ second.keys() if name.startswith("predictions/")}
+            first, second = ({name: arrays[name] for name in arrays.keys() - new} for arrays in (first, second))
+            left_out = len(new)
         for name in sorted(first.keys() | second.keys()):
             a, b = first.get(name), second.get(name)
             yield f"{path.relative_to(before)}:{name}", _equal(a, b), left_out

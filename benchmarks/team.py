@@ -119,7 +119,7 @@ def lay_out(project: Path) -> int:
                 Path(name).parent.mkdir(parents=True, exist_ok=True)
                 Path(name).write_text(f"{name}\n" * 20, encoding="utf8")
             reads = {name: name for name in inputs.split(", ") if not name.startswith(".cache")}
-            reads |= judge.given(stage)
+            reads |= judge.external(stage)
             record = Record(
                 stage=stage,
                 options={},

@@ -26,6 +26,6 @@ def test_records_are_adopted_where_the_present_code_gives_the_same(mate: Path) -
     assert {path: path.read_bytes() for path in lists} == lists
     set_values(mate, episodes={"count": 5})
     printed = workflow(mate, "adopt", "episodes")
-    assert "episodes: 2 of 2 stale jobs have other inputs or parameters" in printed
+    assert "episodes: 2 of 2 stale jobs stay stale" in printed
     assert "episodes" in planned(mate)
     assert "error: there is no stage 'episode'" in workflow(mate, "adopt", "episode", rc=2)

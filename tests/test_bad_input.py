@@ -70,9 +70,7 @@ def test_a_sound_folder_is_taken(raw: Raw) -> None:
 
 def test_missing_mask(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     raw.mask(2).unlink()
-    refused(
-        raw, capsys, "SegmentationClass/scene00002.png", "no such file", "name the id, in quotes, in images.exclude"
-    )
+    refused(raw, capsys, "SegmentationClass/scene00002.png", "no such file", "list the id in images.exclude, in quotes")
 
 
 def test_missing_image(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,20 +94,20 @@ def test_rgb_mask(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(raw.mask(4)) as mask:
         rgb = mask.convert("RGB")
     rgb.save(raw.mask(4))
-    refused(raw, capsys, "scene00004.png", "the mask is RGB; expected one class number a pixel")
+    refused(raw, capsys, "scene00004.png", "the mask is RGB; expected one class number per pixel")
 
 
 def test_label_out_of_range(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(raw.image(0)) as image:
         size = (image.height, image.width)
     Image.fromarray(np.full(size, 21, np.uint8)).save(raw.mask(0))
-    refused(raw, capsys, "label 21 found; expected 0…20 and 255")
+    refused(raw, capsys, "contains the label 21; expected 0…20 and 255")
 
 
 def test_several_faults_are_counted(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     raw.mask(0).unlink()
     raw.image(1).unlink()
-    refused(raw, capsys, "scene00000.png", "1 more of the shard's 6 images are bad too")
+    refused(raw, capsys, "scene00000.png", "1 more of the shard's 6 images are faulty too")
 
 
 def test_an_id_in_both_lists(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +163,7 @@ def test_an_unknown_class_to_exclude(images_only: Project, tmp_path: Path, capsy
     index = images_only.path("index/index.h5")
     words = ["--index", index, "--fold", 0, "--shot", 1, "--seed", 0]
     told = ends(images_only, capsys, tmp_path / "e.tsv", "episodes", *words)
-    assert "names 'melom', which is no class; the nearest known key is 'melon'" in told
+    assert "names 'melom', which is not a class; the nearest known key is 'melon'" in told
 
 
 def test_weights_of_another_architecture(
@@ -215,7 +213,7 @@ def test_too_few_shards(project: Project, tmp_path: Path, capsys: pytest.Capture
         project.weights,
         *"--fold 0 --shot 1".split(),
     )
-    assert "1 shards given, the index was made from 2" in told
+    assert "got 1 shards, but the index was made from 2" in told
 
 
 def test_an_unknown_stage_and_an_unknown_device(
@@ -239,7 +237,7 @@ def test_an_unknown_stage_and_an_unknown_device(
     [
         ("16-bit", "the image is I;16; expected 8-bit"),
         ("alpha", "the image is RGBA"),
-        ("rotated", "carries a rotation tag"),
+        ("rotated", "has an EXIF rotation tag"),
     ],
 )
 def test_images_that_would_be_misread(raw: Raw, capsys: pytest.CaptureFixture[str], change: str, sentence: str) -> None:
@@ -266,7 +264,7 @@ def test_grey_and_cmyk_images_are_taken(raw: Raw, mode: str) -> None:
 
 def test_an_id_with_a_space(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     raw.list("val").write_text("my photo\n")
-    refused(raw, capsys, "the id 'my photo' holds a space")
+    refused(raw, capsys, "the id 'my photo' contains a space")
 
 
 def test_shards_in_another_order(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

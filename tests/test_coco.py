@@ -239,14 +239,14 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content["annotations"][0].update(image_id=99), "1 annotations are of images that are not listed"),
     (lambda content: content["annotations"][0].pop("image_id"), "annotations, entry 100: image_id is None"),
     (lambda content: content["images"][0].update(id=2), "two images have the id 2; keep one"),
-    (lambda content: content["images"][0].update(file_name="../x.jpg"), "expected one inside its folder"),
-    (lambda content: content["images"][0].update(file_name="none.jpg"), "none.jpg: no such file, though its id is"),
+    (lambda content: content["images"][0].update(file_name="../x.jpg"), "expected a path inside the image folder"),
+    (lambda content: content["images"][0].update(file_name="none.jpg"), "none.jpg: no such file, although its id is"),
     (lambda content: content["images"][0].update(height="48"), "image 1: height is '48'; expected a whole number"),
     (lambda content: content["images"].append(7), "image 7: id is None"),
     (lambda content: content.pop("annotations"), "the list 'annotations' is missing"),
     (lambda content: content["categories"].pop(), "its categories differ from those of instances_train2014.json"),
-    (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, as another's"),
-    (lambda content: content["categories"].append({"id": 9, "name": "car"}), "name is 'car'; expected a text that no"),
+    (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, which another category has"),
+    (lambda content: content["categories"].append({"id": 9, "name": "car"}), "name is 'car'; expected a unique text"),
     (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
     (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
     (lambda content: content["images"][0].update(file_name="."), "cannot be read ("),
@@ -276,7 +276,7 @@ def test_faults_of_several_images_are_counted(coco: Path, tmp_path: Path, capsys
         annotation["segmentation"] = [[1, 2]]
     content["annotations"][-1]["category_id"] = 2  # a second fault of the last image
     path.write_text(json.dumps(content))
-    assert "(2 more of the shard's 6 images are bad too)" in refused(coco, tmp_path, capsys)
+    assert "(2 more of the shard's 6 images are faulty too)" in refused(coco, tmp_path, capsys)
 
 
 def test_an_image_of_another_size_than_its_annotations(
@@ -301,7 +301,7 @@ def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys
     project = Project(tmp_path, tmp_path / "none")
     write_values(project.params, tiny_values(images=images))
     assert project.run("images", "--root", coco, "--shard", 0, "--out", tmp_path / "0.h5") == 0
-    assert "images 0: 1 objects leave no pixel" in capsys.readouterr().err
+    assert "images 0: 1 objects have no visible pixel" in capsys.readouterr().err
 
 
 def test_missing_annotations(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

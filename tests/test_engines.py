@@ -49,7 +49,7 @@ def test_snakemakes_own_report_lists_the_results_with_captions(by_snakemake: Pat
     page = (tmp_path / "made.html").read_text(encoding="utf8")
     for name in ("index.html", "results.tsv", "comparisons.tsv", "train-fold-0-1-shot-hierarchical.tsv"):
         assert f'"{name}"' in page
-    assert "What each component adds, and the methods against each other" in page
+    assert "Effect of each component, and comparison of the methods" in page
     assert all(f'"{category}"' in page for category in ("Page", "Tables", "Losses"))
 
 
@@ -147,7 +147,7 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
             "hierarchies.maps",
             "set NOVELSEG_DATA to the folder",
         ),
-        ("report", {"studies": "none"}, "report.studies", "empty it, run the pipeline, then"),
+        ("report", {"studies": "none"}, "report.studies", "set it to '', run the pipeline and"),
     ],
 )
 def test_missing_data_is_named_before_the_first_job(

@@ -42,7 +42,7 @@ def index(pixels: list[list[int]], split: list[int] | None = None, novel_images:
 def test_folds_are_contiguous_or_modulo() -> None:
     assert class_folds(20, 4, "contiguous").tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
     assert class_folds(8, 4, "fwb").tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
-    with pytest.raises(InputError, match=r"index\.folds is 3, but 20 classes do not divide into it evenly"):
+    with pytest.raises(InputError, match=r"index\.folds is 3, but 20 classes do not divide evenly into 3 folds"):
         class_folds(20, 3, "contiguous")
 
 

@@ -56,7 +56,7 @@ def test_tables_are_filtered(page: Any) -> None:
     select.select_option(REFINED)
     assert column(page, "scores", 1) == [REFINED]
     select.select_option("")
-    assert len(column(page, "scores", 1)) == 7
+    assert len(column(page, "scores", 1)) == 9
 
 
 def test_episodes_are_sorted_and_the_worst_is_first(page: Any) -> None:

@@ -10,9 +10,13 @@ import pytest
 import yaml
 
 from novelseg.core.errors import InputError
+from novelseg.methods.self_support.settings import SelfSupportSettings
+from novelseg.methods.srofb.settings import SrofbSettings
 from stages.params import prototypes
 from stages.params.images import MOST_SHARDS
 from stages.params.schema import load_sections, read_yaml
+from stages.params.self_support import SelfSupportParams
+from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load
@@ -31,7 +35,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("encoder.arch", "resnet19", "encoder.arch is 'resnet19'; expected one of resnet18, resnet34, resnet50, resnet101"),
     ("prototypes.clusters", [4, 9, 2], "clusters is [4, 9, 2]; expected numbers that do not grow from fine to"),
     ("plan.folds", [4], "plan.folds names fold 4; expected 0…3, since index.folds is 4"),
-    ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that plan.folds does not name"),
+    ("index.held_out", 0, "index.held_out is 0; expected −1, or one of 0…3 that is not in plan.folds"),
     ("index.held_out", 4, "index.held_out is 4; expected −1"),
     ("plan.folds", [], "plan.folds is []; expected list of 1 or more (integer ≥ 0)"),
     ("plan.seeds", [1, 1], "seeds is [1, 1]; expected each entry once"),
@@ -42,6 +46,11 @@ CASES: list[tuple[str, Any, str]] = [
     ("hierarchies.method", "mcg", "hierarchies.method is 'mcg'; expected one of ucm, felzenszwalb, slic, precomputed"),
     ("hierarchies.method", "precomputed", "hierarchies.maps is empty; the method precomputed needs it"),
     ("hierarchies.weights", "", "hierarchies.weights is empty; the method ucm needs it"),
+    ("augmentation.scales", [2.0, 0.5], "scales is [2.0, 0.5]; expected the lower end first"),
+    ("augmentation.hue", 0.6, "augmentation.hue is 0.6; expected number ≥ 0 and ≤ 0.5"),
+    ("augmentation.cutout_area", [0.1, 1.1], "augmentation.cutout_area[1] is 1.1; expected list of 2"),
+    ("self_support.weight", -0.1, "self_support.weight is -0.1; expected number ≥ 0 and ≤ 1"),
+    ("self_suport.weight", 0.5, "unknown section 'self_suport'; the nearest known key is 'self_support'"),
     ("trian.iterations", 5, "unknown section 'trian'; the nearest known key is 'train'"),
 ]
 
@@ -102,6 +111,18 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
         read_yaml(tmp_path / "params.yaml")
 
 
+def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_base_preset() -> None:
+    values = read_yaml(presets.FOLDER / "base.yaml")
+    assert SrofbParams.model_validate(values["srofb"]).to(SrofbSettings) == SrofbSettings()
+    assert SelfSupportParams.model_validate(values["self_support"]).to(SelfSupportSettings) == SelfSupportSettings()
+
+
+def test_a_value_that_the_library_refuses_is_told_in_one_sentence() -> None:
+    params = SrofbParams.model_validate({**tiny_values()["srofb"], "dropout": 0.9999})
+    with pytest.raises(InputError, match=r"^section 'srofb': dropout is 0\.9999; expected 0 to 0\.999$"):
+        params.to(SrofbSettings)
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_resolves_and_says_only_what_differs(name: str) -> None:
     resolved = presets.resolve_preset(name)
@@ -130,7 +151,7 @@ def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     for like, nearest in (("pascal5", "pascal5i"), ("coco20i-fwb", "coco20i-contiguous"), ("own", "")):
         (tmp_path / "own.yaml").write_text(f"like: {like}\n")
-        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that is like no other.*{nearest}"):
+        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that has no key like.*{nearest}"):
             presets.resolve_preset("own")
 
 
@@ -144,7 +165,7 @@ def test_an_id_that_yaml_takes_for_a_number_is_told_so(tmp_path: Path) -> None:
 
 def test_folds_that_do_not_divide_the_classes_are_refused_at_once(tmp_path: Path) -> None:
     values = tiny_values(images={"source": "voc", "root": "x", "classes": ["a", "b", "c", "d", "e", "f", "g"]})
-    with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide into it evenly"):
+    with pytest.raises(InputError, match=r"index\.folds is 4, but 7 classes do not divide evenly into 4 folds"):
         check(values, tmp_path)
 
 

@@ -170,5 +170,5 @@ def test_the_lock_is_read_as_dvc_writes_it(here: Path) -> None:
     assert remote.locked_stages()["a"]["params"]["params.yaml"]["srofb"]["rate"] == 5e-05
     for text in ("", "[]", "stages: 3", "<<<<<<< HEAD\nstages: {}\n", "stages:\n  a: {outs: [3]}"):
         written(here / "dvc.lock", text)
-        with pytest.raises(InputError, match=r"dvc\.lock: not what DVC writes"):
+        with pytest.raises(InputError, match=r"dvc\.lock: not a valid lock file"):
             remote.locked_stages()

@@ -67,7 +67,7 @@ def test_the_digest_log_is_read_once_for_many_files(tmp_path: Path, monkeypatch:
 def test_another_snakemake_is_refused_at_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking._require_known_snakemake()
     monkeypatch.setattr(_IOFile, name, lambda self, one, two: None)
-    with pytest.raises(SystemExit, match=rf"has no method `_IOFile\.{name}\(self, .*install the version of req"):
+    with pytest.raises(SystemExit, match=rf"has no method `_IOFile\.{name}\(self, .*install the version in req"):
         tracking._require_known_snakemake()
     monkeypatch.delattr(_IOFile, name)
     with pytest.raises(SystemExit, match=name):

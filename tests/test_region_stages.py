@@ -109,14 +109,14 @@ def save_archive(path: Path, labels: np.ndarray) -> None:
     [
         (lambda path, labels: None, "no such file, nor"),
         (lambda path, labels: np.save(path, labels[:-1]), "make them equal"),
-        (lambda path, labels: np.save(path, labels / 3), "expected one integer a pixel"),
-        (lambda path, labels: np.save(path, labels[None]), "expected one integer a pixel"),
+        (lambda path, labels: np.save(path, labels / 3), "expected one integer per pixel"),
+        (lambda path, labels: np.save(path, labels[None]), "expected one integer per pixel"),
         (lambda path, labels: path.write_bytes(b"no"), "not a readable label map"),
         (lambda path, labels: path.write_bytes(b"PK\x03\x04 and more"), "not a readable label map"),
         (lambda path, labels: save_archive(path, labels), "not a readable label map"),
         (
             lambda path, labels: Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".png"), format="JPEG"),
-            "a JPEG file, whose numbers are not exact",
+            "a JPEG file; expected a PNG, which keeps exact labels",
         ),
         (
             lambda path, labels: Image.fromarray(np.stack([labels] * 3, -1).astype(np.uint8)).save(

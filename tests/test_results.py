@@ -68,4 +68,4 @@ def test_a_study_needs_its_encoder(own: Project, capsys: pytest.CaptureFixture[s
     assert "there is no study 'support'; the nearest known key is 'supports'" in capsys.readouterr().err
     shutil.rmtree(own.path("train/fold0/1shot/hierarchical"))
     assert main(["study", "supports"]) == 2
-    assert "no such file; `snakemake train_all` first" in capsys.readouterr().err
+    assert "no such file; run `snakemake train_all` first" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from novelseg.core.errors import InputError
 from novelseg.data.pairs import decode_mask
-from novelseg.data.voc import WHOLE, Voc, generated_list
+from novelseg.data.voc import COMPLETE, Voc, generated_list
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
 from tests.makers import Project, tiny_values, write_values
@@ -47,7 +47,7 @@ def test_lists_are_generated_by_hand(voc: tuple[Path, Path]) -> None:
 
 def test_counts_of_the_whole_data_sets_are_held(voc: tuple[Path, Path]) -> None:
     root, sbd = voc
-    train, val, more = WHOLE
+    train, val, more = COMPLETE
     (root / "ImageSets/Segmentation/train.txt").write_text("".join(f"t{n}\n" for n in range(train)))
     (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"v{n}\n" for n in range(val)))
     # 1,134 of train and 1,103 of val are in SBD; the counts then follow.
@@ -75,7 +75,7 @@ def test_voc_s_own_mask_is_preferred_and_sbd_s_has_no_void(voc: tuple[Path, Path
 def test_lists_with_more_than_ids_are_refused(voc: tuple[Path, Path], place: str) -> None:
     lines = (voc[0] / place).read_text().splitlines()
     (voc[0] / place).write_text("".join(f"{line}  1\n" for line in lines))
-    with pytest.raises(InputError, match=r"holds a space; expected one image id a line"):
+    with pytest.raises(InputError, match=r"contains a space; expected one image id per line"):
         generated_list(*voc, "voc_sbd_noval" if "Main" in place else "trainaug")
 
 
@@ -91,12 +91,12 @@ def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -
         ("empty", "scene00007.mat: not a readable annotation file"),
         ("foreign", "scene00007.mat: not a readable annotation file ('GTcls')"),
         ("nothing", "scene00007.mat: the mask is 0×0 px, its image scene00007.jpg"),
-        ("flat", "scene00007.mat: holds float64 of shape (1, 1); expected one class number a pixel"),
+        ("flat", "scene00007.mat: contains float64 of shape (1, 1); expected one class number per pixel"),
         ("size", "scene00007.mat: the mask is 5×4 px, its image scene00007.jpg"),
-        ("label", "scene00007.mat: label 21 found; expected 0…20 and 255"),
+        ("label", "scene00007.mat: contains the label 21; expected 0…20 and 255"),
         ("missing", "scene00007.mat: no such file; restore the data set"),
         ("no list", "val.txt: no such list; restore SBD"),
-        ("no folder", "holds no folder cls; set images.sbd"),
+        ("no folder", "contains no folder cls; set images.sbd"),
     ],
 )
 def test_malformed_sbd(
@@ -156,9 +156,9 @@ def test_an_image_that_cannot_be_mended_is_left_out_by_name(
         return [project.run("images", "--root", root, "--shard", n, "--out", out) for n, out in enumerate(outs)]
 
     assert run([]) == [2, 0]
-    assert "or name its id, in quotes, in images.exclude" in capsys.readouterr().err
+    assert "or list its id in images.exclude, in quotes" in capsys.readouterr().err
     assert run([broken.stem]) == [0, 0]
-    assert f"images: 1 of images.exclude left out: {broken.stem}" in capsys.readouterr().err
+    assert f"images: 1 left out (images.exclude): {broken.stem}" in capsys.readouterr().err
     ids = []
     for out in outs:
         with hdf5.opened(out, IMAGES) as file:

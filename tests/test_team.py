@@ -92,7 +92,7 @@ def test_s3_a_partial_run_is_not_recorded_and_says_so(mate: Path) -> None:
     set_values(mate, episodes={"count": 5})
     printed = snakemake(mate, "episodes_all")
     assert jobs(printed) == {"episodes": 2, "episodes_all": 1}
-    assert "not recorded, dvc.lock is as it was:" in printed
+    assert "nothing was recorded, and dvc.lock is unchanged:" in printed
     assert "artifacts/evaluate/fold0/1shot/rows.parquet: input artifacts/episodes/fold0/1shot/seed0.tsv" in printed
     assert (mate / "dvc.lock").read_text() == locked
     assert "artifacts/episodes" in str(changed_for_dvc(mate)["episodes"])

@@ -20,7 +20,6 @@ import pytest
 
 from stages.__main__ import STAGES
 from tests.engines import (
-    CLEAN,
     NOTHING,
     at_rest,
     call,
@@ -35,6 +34,7 @@ from tests.engines import (
     snakemake,
     workflow,
 )
+from tests.inprocess import changed_for_dvc, command, resting
 from tests.test_house import edit
 
 pytestmark = pytest.mark.engines
@@ -49,26 +49,26 @@ def flip_a_byte(mate: Path) -> str:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    return "artifacts/features/fold0/1.h5: content is not what its record says"
+    return "artifacts/features/fold0/1.h5: content differs from its record"
 
 
 def stale_parameters(mate: Path) -> str:
     """The first bullet: pulled artifacts, an edited parameter, no run."""
     set_values(mate, regions={"tau": 0.5})
-    return "artifacts/regions/0.h5: made with other parameters than dvc.lock says"
+    return "artifacts/regions/0.h5: made with other parameters than those in dvc.lock"
 
 
 def half_a_run(mate: Path) -> str:
     """A new stage, its successors of before."""
     set_values(mate, episodes={"count": 5})
     snakemake(mate, "episodes_all")
-    return "made from another artifacts/episodes/fold0/1shot/seed0.tsv"
+    return "made from another version of artifacts/episodes/fold0/1shot/seed0.tsv"
 
 
 def other_code(mate: Path) -> str:
     """Code that was edited and never run."""
     edit(mate / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-4")
-    return "artifacts/features/fold0/0.h5: made by other code than dvc.lock says"
+    return "artifacts/features/fold0/0.h5: made by other code than that in dvc.lock"
 
 
 def forged_record(mate: Path) -> str:
@@ -79,7 +79,7 @@ def forged_record(mate: Path) -> str:
     content["outputs"] = json.loads((mate / "provenance/index/index.json").read_text())["outputs"]
     content["outputs"] = {"artifacts/prototypes/fold0.h5": next(iter(content["outputs"].values()))}
     record.write_text(json.dumps(content))
-    return "artifacts/pseudolabels/fold0/0.h5: made from another artifacts/prototypes/fold0.h5"
+    return "artifacts/pseudolabels/fold0/0.h5: made from another version of artifacts/prototypes/fold0.h5"
 
 
 def foreign_file(mate: Path) -> str:
@@ -93,13 +93,13 @@ def test_s9_poison_is_refused_and_named(mate: Path, poison: object) -> None:
     assert callable(poison)
     locked = (mate / "dvc.lock").read_text()
     fault = poison(mate)
-    assert "not recorded, dvc.lock is as it was:" in workflow(mate, "record", rc=2)
+    assert "nothing was recorded, and dvc.lock is unchanged:" in command(mate, "record", rc=2)
     assert (mate / "dvc.lock").read_text() == locked
-    # Behind the house's back: DVC believes it, the audit does not.
+    # Behind the project's back: DVC believes it, the audit does not.
     dvc(mate, "commit", "-f", "-q")
-    assert CLEAN in dvc(mate, "status")
-    printed = workflow(mate, "push", rc=2)
-    assert "error: not pushed:" in printed
+    assert changed_for_dvc(mate) == {}
+    printed = command(mate, "push", rc=2)
+    assert "error: dvc.lock and the provenance records disagree" in printed
     assert fault in printed
 
 
@@ -112,7 +112,7 @@ def test_s10_times_mean_nothing(mate: Path) -> None:
     assert at_rest(mate)
     set_values(mate, report={"bootstrap": 130})
     snakemake(mate)
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 def test_s11_two_people_and_both_engines(origin: Path, pulled: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_s11_two_people_and_both_engines(origin: Path, pulled: Path, tmp_path: P
     publish(first, "by A")
     git(second, "pull", "-q")
     workflow(second, "pull")
-    assert at_rest(second)
+    assert resting(second)
     set_values(second, report={"bootstrap": 141})
     dvc(second, "repro")
     publish(second, "by B")
@@ -150,10 +150,10 @@ def test_s12_a_cluster_executor_does_the_same(mate: Path, tmp_path: Path) -> Non
     printed = snakemake(mate, "--profile", str(profile))
     assert jobs(printed) == {"episodes": 2, "evaluate": 1, "report": 1}
     assert {path: path.read_bytes() for path in before} == before
-    assert at_rest(mate)
+    assert resting(mate)
     set_values(mate, report={"bootstrap": 126})
     assert "Submitted" in dvc(mate, "repro", SNAKEMAKE_PROFILE=str(profile))
-    assert at_rest(mate)
+    assert resting(mate)
 
 
 def test_the_audit_needs_the_records_alone(origin: Path, mate: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_audit_needs_the_records_alone(origin: Path, mate: Path, tmp_path: P
         dvc(tmp_path / name, "fetch", "-q", *(f"provenance/{stage}" for stage in STAGES if stage != "report"))
         dvc(tmp_path / name, "fetch", "-q", "provenance/report.json")
         assert not (tmp_path / name / "artifacts").exists()
-        return workflow(tmp_path / name, "audit", rc=rc)
+        return command(tmp_path / name, "audit", rc=rc)
 
     assert "agree" in audit("sound", 0)
     flip_a_byte(mate)
@@ -170,7 +170,7 @@ def test_the_audit_needs_the_records_alone(origin: Path, mate: Path, tmp_path: P
     dvc(mate, "remote", "add", "-d", "-f", "shared", str(tmp_path / "poisoned"))
     dvc(mate, "push", "-q")
     commit(mate, "poison")
-    assert "artifacts/features: holds other files than its records say" in audit("poisoned_clone", 2)
+    assert "artifacts/features: its files differ from its records" in audit("poisoned_clone", 2)
 
 
 # ---- what users get besides
@@ -186,8 +186,8 @@ def test_pull_of_a_stage_brings_what_is_needed_to_use_it(origin: Path, tmp_path:
     # A comment's edit can be recorded and published from here.
     page = mate / "novelseg/report/page.py"
     page.write_text("# A comment.\n" + page.read_text())
-    assert "not here, as they were: hierarchies" in workflow(mate, "record")
-    assert "pushed" in workflow(mate, "push")
+    assert "unchanged, since not on this machine: hierarchies" in command(mate, "record")
+    assert "pushed" in command(mate, "push")
     # The next stage can be made from what is here, and nothing before it.
     assert jobs(snakemake(mate, "-n", "pseudolabels_all")) == {"pseudolabels": 2, "pseudolabels_all": 1}
 
@@ -214,20 +214,20 @@ def test_without_the_raw_images_everything_from_the_shards_on_can_be_made(mate: 
 
 
 def test_explain_says_what_and_why(mate: Path) -> None:
-    page = workflow(mate, "explain", "artifacts/features/fold0/1.h5")
+    page = command(mate, "explain", "artifacts/features/fold0/1.h5")
     assert "current: the present parameters, code and inputs would make the same" in page
     assert "stage features, fold 0" in page
     assert "  features.min_region_area: 16" in page
     assert "artifacts/baseline/fold0/1shot/weights.safetensors" in page
     assert "torch 2." in page
     set_values(mate, regions={"tau": 0.5})
-    page = workflow(mate, "explain", "artifacts/prototypes")
-    assert "STALE: what it was made from is stale" in page
+    page = command(mate, "explain", "artifacts/prototypes")
+    assert "STALE: an artifact that it was made from is stale" in page
     assert "because of artifacts/regions/0.h5: parameter regions.tau" in page
-    page = workflow(mate, "explain", "provenance/regions/0.json")
+    page = command(mate, "explain", "provenance/regions/0.json")
     assert "STALE: parameter regions.tau" in page
     assert "regions.tau: 0.45   now 0.5" in page
-    assert "error: artifacts/none: no stage makes it" in workflow(mate, "explain", "artifacts/none", rc=2)
+    assert "error: artifacts/none: no stage makes it" in command(mate, "explain", "artifacts/none", rc=2)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_an_s3_remote_gets_and_gives_only_what_changed(mate: Path, tmp_path: Pat
     git(mate.parent, "clone", "-q", "mate", "other")
     other = tmp_path / "other"
     assert f"fetched {everything} files" in workflow(other, "pull", **keys)
-    assert at_rest(other)
+    assert resting(other)
     set_values(mate, plan={"seeds": [0, 1, 2]})
     snakemake(mate)
     commit(mate, "one more list")
@@ -279,7 +279,7 @@ def test_an_s3_remote_gets_and_gives_only_what_changed(mate: Path, tmp_path: Pat
     assert 4 < changed < 16
     git(other, "pull", "-q")
     assert f"fetched {changed} files" in workflow(other, "pull", **keys)
-    assert at_rest(other)
+    assert resting(other)
     # Nothing secret is in git.
     assert "not-in-git" not in git(mate, "grep", "-h", "", "--", ".dvc")
 
@@ -299,4 +299,4 @@ def test_an_experiment_in_a_folder_of_its_own_finds_what_it_needs(mate: Path, tm
     dvc(mate, "exp", "run", "--temp", "-n", "more", "-S", "hierarchies.longest_side=48", "hierarchies")
     shown = dvc(mate, "exp", "show", "--csv")
     assert "more" in shown
-    assert at_rest(mate)
+    assert resting(mate)

@@ -1,1 +1,1 @@
-"""Everything that knows a workflow engine."""
+"""Workflow of the pipeline: all code that depends on Snakemake or DVC."""

@@ -1,4 +1,4 @@
-"""``python -m workflow COMMAND``: the everyday commands; ``--help`` lists them."""
+"""Command line of the workflow, ``python -m workflow COMMAND``; ``--help`` lists the commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _use(options: argparse.Namespace) -> str:
     from workflow.plan import READS, folder
 
     changed = presets.use(options.name, force=options.force)
-    for stage in READS:  # `dvc repro --dry` digests what a stage reads, and fails where there is no folder
+    for stage in READS:  # `dvc repro --dry` digests the folders that a stage reads, and fails if one is missing
         Path(folder(stage)).mkdir(parents=True, exist_ok=True)
     return f"params.yaml: {'now' if changed else 'already'} {options.name}"
 
@@ -49,7 +49,7 @@ def _record(options: argparse.Namespace) -> str:
     from workflow.records import record
     from workflow.tracking import alone
 
-    # After a run Snakemake still holds the folder.
+    # After a run, Snakemake still holds the lock of the folder.
     with nullcontext() if options.after_run else alone():
         return record()
 
@@ -115,37 +115,39 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, action: Callable[[argparse.Namespace], str], text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=text, description=text)
-        found.set_defaults(action=action)
-        return found
+        subparser = commands.add_parser(name, help=text, description=text)
+        subparser.set_defaults(action=action)
+        return subparser
 
     use = command("use", _use, "write params.yaml from a preset")
     use.add_argument("name", help=f"one of {', '.join(presets.names())}")
     use.add_argument("--force", action="store_true", help="overwrite edited values")
     command("run", _run, "bring everything up to date and record it; further options go to snakemake: run --cores 4")
-    record = command("record", _record, "write dvc.lock, if every artifact is current")
+    record = command("record", _record, "write dvc.lock if every artifact is current")
     record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
     adopt = command(
-        "adopt", _adopt, "keep artifacts of earlier code: run one job of each stage again, compare, rewrite the records"
+        "adopt", _adopt, "keep artifacts of earlier code if a job of each stage, run again, gives the same content"
     )
-    adopt.add_argument("stages", nargs="*", help="only these stages; all otherwise")
-    adopt.add_argument("--every-job", action="store_true", help="run all jobs of a stage again, not the first alone")
+    adopt.add_argument("stages", nargs="*", help="stages to adopt (default: all)")
+    adopt.add_argument("--every-job", action="store_true", help="run all jobs of a stage again, not only the first")
     prune = command("prune", _prune, "remove shards, folds and scratch files that the parameters do not name")
-    prune.add_argument("stages", nargs="*", help="only of these stages")
-    finish = command("finish", _finish, "what `dvc repro` does after a stage: prune it, and tell DVC known digests")
+    prune.add_argument("stages", nargs="*", help="stages to prune (default: all)")
+    finish = command("finish", _finish, "prune a stage and pass its digests to DVC; `dvc repro` runs this itself")
     finish.add_argument("stage")
     push = command("push", _push, "publish what dvc.lock names, after an audit")
-    push.add_argument("--remote", help="name of the DVC remote; the default one else")
+    push.add_argument("--remote", help="name of the DVC remote (default: DVC's own default)")
     command("audit", _audit, "compare dvc.lock with the provenance records; reads no large file")
     pull = command("pull", _pull, "fetch what dvc.lock names")
     pull.add_argument("stages", nargs="*", help="only what is needed to use these stages' outputs")
-    pull.add_argument("--remote", help="name of the DVC remote; the default one else")
-    explain = command("explain", _explain, "what an artifact was made from and, if it is stale, why")
+    pull.add_argument("--remote", help="name of the DVC remote (default: DVC's own default)")
+    explain = command("explain", _explain, "print what an artifact was made from and, if it is stale, why")
     explain.add_argument("path", help="an artifact, a folder of artifacts, or a provenance record")
     study = command(
-        "study", _study, "one trained encoder under many test-time settings; further options go to the stage studies"
+        "study",
+        _study,
+        "evaluate trained encoders under many test-time settings; further options go to `python -m stages studies`",
     )
-    study.add_argument("name", help="supports or thresholds: Fig. 8, or Fig. 7 of the paper")
+    study.add_argument("name", help="supports (Fig. 8 of the paper) or thresholds (Fig. 7)")
     study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
     check = command("check", _check, "consistency checks: generated files, presets, imports, rules and signatures")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
@@ -156,19 +158,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; give the exit code."""
+    """Run a command and return the exit code."""
     parser = _parser()
     options, words = parser.parse_known_args(argv)
     if words and options.command not in ("run", "study"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     options.words = words
     try:
-        printed = options.action(options)
+        output = options.action(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if printed:
-        print(printed)
+    if output:
+        print(output)
     return 0
 
 

@@ -1,8 +1,8 @@
-"""``python -m workflow adopt``: keep artifacts of earlier code whose content the present code is shown to give again.
+"""``python -m workflow adopt``: keep artifacts of earlier code if the present code gives the same content.
 
-A record names the code that made an artifact, so that any change of code makes it stale. Where the change was a
-rearrangement, one job of each stage is run again, beside the artifacts, and its outputs are compared with those that
-are there. Where they are the same, the stage's records are rewritten for the present code; nothing else is touched.
+A record holds the digest of the code that made an artifact, so that any change of code makes the artifact stale. After
+a refactoring, ``adopt`` runs one job of each stage again in a scratch folder and compares its outputs with the
+artifacts. If they are the same, it rewrites the stage's records for the present code; nothing else changes.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ COMMAND = re.compile(r"^Shell command: python -m (stages .*)$", re.MULTILINE)
 
 
 def _only_code_is_new(judge: Judge, outputs: tuple[str, ...]) -> bool:
-    """Whether outputs are stale for no other reason than code, and parameters that their record does not know."""
-    made = judge.record(outputs[0])
-    if made is None or sorted(made.outputs) != sorted(outputs):
+    """Return whether outputs are stale only because of code, or of parameters that are newer than their record."""
+    record = judge.record(outputs[0])
+    if record is None or sorted(record.outputs) != sorted(outputs):
         return False
-    now = judge.parameters(made.stage)
-    for section, values in made.parameters.items():
+    now = judge.parameters(record.stage)
+    for section, values in record.parameters.items():
         if any(now.get(section, {}).get(key, value) != value for key, value in values.items()):
             return False
-    here = all(Path(path).exists() and judge.now(path) == md5 for path, md5 in made.outputs.items())
-    return here and all(judge.digest(name, made) == md5 for name, md5 in made.inputs.items())
+    unchanged = all(Path(path).exists() and judge.now(path) == md5 for path, md5 in record.outputs.items())
+    return unchanged and all(judge.digest(name, record) == md5 for name, md5 in record.inputs.items())
 
 
 def _command(stage: str, output: str) -> list[str]:
-    """The command by which Snakemake would make an output, as words.
+    """Return the words of the command with which Snakemake would make an output.
 
     Raises
     ------
     InputError
-        If Snakemake would not run this one job.
+        If Snakemake plans another number of jobs than one.
     """
     words = ["-n", "-p", "--allowed-rules", stage, "--", output]
     planned = subprocess.run([sys.executable, "-m", "snakemake", *words], capture_output=True, text=True, check=False)
@@ -57,45 +57,45 @@ def _command(stage: str, output: str) -> list[str]:
     if len(commands) != 1:
         printed = (planned.stdout + planned.stderr).strip().splitlines()
         raise InputError(f"{output}: Snakemake plans {len(commands)} jobs for it, expected one: {printed[-1]}")
-    found = commands[0].replace(f"$(dirname {output})", shlex.quote(str(Path(output).parent)))
-    return shlex.split(found)
+    command = commands[0].replace(f"$(dirname {output})", shlex.quote(str(Path(output).parent)))
+    return shlex.split(command)
 
 
 def _run_again(stage: str, outputs: tuple[str, ...], folder: Path) -> str:
-    """Run the job of some outputs into a folder; give the first difference, empty where there is none."""
+    """Run the job of some outputs again in a folder, and return their first difference, empty if they are the same."""
     words = _command(stage, outputs[0])
     out = words.index("--out") + 1
     target = folder / Path(words[out]).name
     words[out] = str(target)
     for option in ("--record", "--live"):
         if option in words:
-            place = words.index(option)
-            del words[place : place + 2]
+            position = words.index(option)
+            del words[position : position + 2]
     if subprocess.run([sys.executable, "-m", *words], check=False).returncode:
-        raise InputError(f"{outputs[0]}: the stage {stage} did not finish; its message stands above")
+        raise InputError(f"{outputs[0]}: the stage {stage} did not finish; its message is above")
     for output in outputs:
-        made = target / Path(output).relative_to(Path(outputs[0]).parent) if stage in FOLDERED else target
-        if where := difference(Path(output), made):
+        rerun = target / Path(output).relative_to(Path(outputs[0]).parent) if stage in FOLDERED else target
+        if where := difference(Path(output), rerun):
             return f"{output} differs in {where}"
     return ""
 
 
-def _rewrite(made: Record, output: str, judge: Judge) -> None:
-    """Write a record for the present code and parameters; inputs and outputs are those that were checked."""
-    now = replace(made, code=code_digest(made.stage), parameters=judge.parameters(made.stage))
+def _rewrite(record: Record, output: str, judge: Judge) -> None:
+    """Write a record anew for the present code and parameters; its inputs and outputs stay."""
+    now = replace(record, code=code_digest(record.stage), parameters=judge.parameters(record.stage))
     with whole_file(Path(record_of(output))) as scratch:
         scratch.write_text(json.dumps(asdict(now), indent=1, sort_keys=True) + "\n", encoding="utf8")
 
 
 def adopt(stages: list[str], *, every_job: bool) -> str:
-    """Adopt what can be shown to be the same, stage by stage; give a line for each stage that was looked at.
+    """Adopt, stage by stage, what the present code reproduces, and return one line for each stage with stale jobs.
 
     Parameters
     ----------
     stages
-        Stages to look at; all if empty.
+        Stages to adopt; all if empty.
     every_job
-        Run all jobs of a stage again, not the first alone.
+        Run all jobs of a stage again, not only the first.
 
     Raises
     ------
@@ -114,11 +114,12 @@ def adopt(stages: list[str], *, every_job: bool) -> str:
         jobs = [outputs for outputs in stale if _only_code_is_new(judge, outputs)]
         if len(jobs) < len(stale):
             lines.append(
-                f"{stage}: {len(stale) - len(jobs)} of {len(stale)} stale jobs have other inputs or parameters"
+                f"{stage}: {len(stale) - len(jobs)} of {len(stale)} stale jobs stay stale, since their inputs or "
+                "parameters changed too"
             )
-        tried = jobs if every_job else jobs[:1]
+        samples = jobs if every_job else jobs[:1]
         faults = []
-        for outputs in tried:
+        for outputs in samples:
             with tempfile.TemporaryDirectory(dir=".cache") as folder:
                 if fault := _run_again(stage, outputs, Path(folder)):
                     faults.append(fault)
@@ -127,9 +128,9 @@ def adopt(stages: list[str], *, every_job: bool) -> str:
             lines.append(f"{stage}: not adopted, {faults[0]}")
             continue
         for outputs in jobs:
-            made = judge.record(outputs[0])
-            assert made is not None
-            _rewrite(made, outputs[0], judge)
+            record = judge.record(outputs[0])
+            assert record is not None
+            _rewrite(record, outputs[0], judge)
         if jobs:
-            lines.append(f"{stage}: {len(jobs)} records adopted; {len(tried)} jobs were run again and gave the same")
-    return "\n".join(lines) or "nothing to adopt: no record is of other code"
+            lines.append(f"{stage}: {len(jobs)} records adopted; {len(samples)} jobs were run again and gave the same")
+    return "\n".join(lines) or "nothing to adopt: no job is stale"

@@ -20,8 +20,8 @@ from workflow.presets import names, resolve_preset
 from workflow.recipe import section_arguments, sections
 
 ENGINES = ("snakemake", "dvc", "dvclive", "workflow")
-DVCLIVE = ("stages/live.py", "dvclive")  # on demand alone: a training without curves does without
-# Layers of the library from the bottom; a package imports itself and those of lower layers.
+DVCLIVE = ("stages/live.py", "dvclive")  # imported on demand, for trainings with live curves
+# Layers of the library from the bottom; a package may import itself and packages of lower layers.
 LAYERS = (
     ("core",),
     ("ops", "formats"),
@@ -33,7 +33,7 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
-# Packages of stages/ that are imported by the stage modules and never import one.
+# Packages of stages/ that the stage modules import and that never import a stage module.
 BELOW_STAGES = ("params", "provenance")
 GENERATED: dict[Path, Callable[[], str]] = {
     dvcfile.PATH: dvcfile.render,
@@ -44,14 +44,14 @@ GENERATED: dict[Path, Callable[[], str]] = {
 
 
 def generated_files() -> Iterator[str]:
-    """Generated files are what would be generated now."""
+    """Check that generated files are up to date."""
     for path, render in GENERATED.items():
         if not path.exists() or path.read_text(encoding="utf8") != render():
             yield f"{path}: out of date; run `python -m workflow check --fix`"
 
 
 def presets_validate() -> Iterator[str]:
-    """Every preset resolves and validates, and so does the active experiment."""
+    """Check that every preset, and the active experiment, resolves and validates."""
     for name in names():
         try:
             resolve_preset(name)
@@ -64,53 +64,53 @@ def presets_validate() -> Iterator[str]:
 
 
 def imported_names(path: Path) -> set[str]:
-    """Dotted names that a file imports, wherever it does; of ``from novelseg.x import y`` both ``x`` and ``x.y``."""
-    found = set()
+    """Return the dotted names that a file imports anywhere; ``from novelseg.x import y`` gives ``novelseg.x.y``."""
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                found.add("relative import")
+                imported.add("relative import")
             elif node.module:
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+                imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported
 
 
-def _wrong_arrow(path: Path, name: str) -> str:
-    """Why a file must not import a name; empty if it may."""
+def _import_fault(path: Path, name: str) -> str:
+    """Return why a file must not import a name; empty if it may."""
     own, target = path.parts, name.split(".")
     if name == "relative import":
-        return "imports are absolute"
+        return "imports must be absolute"
     if own[0] != "workflow" and target[0] in ENGINES and (path.as_posix(), target[0]) != DVCLIVE:
-        return f"nothing under {own[0]}/ knows an engine"
+        return f"nothing under {own[0]}/ may import an engine"
     if own[0] == "novelseg":
         if target[0] == "stages":
-            return "nothing under novelseg/ knows a stage or a parameter section"
+            return "nothing under novelseg/ may import a stage or a parameter section"
         if target[0] == "novelseg" and len(own) > 2:
             if target[1] in LEVEL and own[1] != target[1] and LEVEL[target[1]] >= LEVEL[own[1]]:
                 return f"novelseg/{own[1]} may import only itself and the layers below it"
             if target[1] not in LEVEL and target[1] != "__version__":
-                return "the front of the library is for its users"
+                return "import it from the module that defines it; the top-level names are for users of the library"
     if own[:2] in [("stages", name) for name in BELOW_STAGES] and target[0] == "stages" and target[1] != own[1]:
         return f"stages/{own[1]} may import only itself and novelseg"
     return ""
 
 
 def walked_files() -> list[Path]:
-    """Every file that the import check looks at."""
+    """Return every file that the import check covers."""
     return sorted(path for top in ("novelseg", "stages", "workflow") for path in Path(top).rglob("*.py"))
 
 
 def imports_point_one_way() -> Iterator[str]:
-    """Every import of every file points down: layers of the library, then stages, then engines; without circles."""
+    """Check that every import points down, from engines to stages to layers of the library, without circles."""
     edges: dict[str, set[str]] = {}
     for path in walked_files():
         if path.parts[0] == "novelseg" and len(path.parts) > 2 and path.parts[1] not in LEVEL:
-            yield f"{path}: novelseg/{path.parts[1]} is in no layer; name it in workflow/checks.py"
+            yield f"{path}: novelseg/{path.parts[1]} is in no layer; add it to LAYERS in workflow/checks.py"
             continue
         for name in sorted(imported_names(path)):
-            if reason := _wrong_arrow(path, name):
+            if reason := _import_fault(path, name):
                 yield f"{path}: imports {name}; {reason}"
         edges[path.as_posix()] = {target.as_posix() for target in _first_party(path)}
     for circle in _circles(edges):
@@ -118,8 +118,8 @@ def imports_point_one_way() -> Iterator[str]:
 
 
 def _first_party(path: Path) -> set[Path]:
-    """Files that a file imports when it is loaded, or on demand."""
-    found = set()
+    """Return the first-party files that a file imports, at load time or on demand."""
+    files = set()
     for name in imported_names(path):
         if name.partition(".")[0] in ("novelseg", "stages", "workflow"):
             module = Path(*name.split("."))
@@ -130,12 +130,12 @@ def _first_party(path: Path) -> set[Path]:
                 whole.with_suffix(".py"),
                 whole / "__init__.py",
             )
-            found |= {next((option for option in options if option.exists()), path)}
-    return found - {path}
+            files |= {next((option for option in options if option.exists()), path)}
+    return files - {path}
 
 
 def _circles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
-    """One circle for each way back that a depth-first walk meets."""
+    """Yield one circle for each import that leads a depth-first walk back to a file on its trail."""
     done: set[str] = set()
 
     def visit(file: str, trail: list[str]) -> Iterator[list[str]]:
@@ -153,35 +153,35 @@ def _circles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
 
 
 def imports_page() -> str:
-    """Every import between first-party files, as text: layer by layer, and what the walk covered."""
+    """Return every import between first-party files as text, with counts and faults at the end."""
     files = walked_files()
     lines = []
     for path in files:
         targets = sorted(target.as_posix() for target in _first_party(path))
         lines.append(f"{path}" + "".join(f"\n  → {target}" for target in targets))
     faults = list(imports_point_one_way())
-    arrows = sum(len(_first_party(path)) for path in files)
-    return "\n".join([*lines, f"{len(files)} files, {arrows} imports, {len(faults)} of them wrong", *faults])
+    count = sum(len(_first_party(path)) for path in files)
+    return "\n".join([*lines, f"{len(files)} files, {count} imports; faults: {len(faults)}", *faults])
 
 
 def _rule_shells() -> dict[str, str]:
-    """Shell command of each rule, joined."""
-    found = {}
+    """Return the shell command of each rule as one line."""
+    shells = {}
     for path in sorted(Path("workflow/rules").glob("*.smk")):
         for match in re.finditer(r"^rule (\w+):\n((?:[ \n].*\n?)*)", path.read_text(encoding="utf8"), re.M):
             _, _, shell = match[2].partition("    shell:\n")
-            found[match[1]] = "".join(re.findall(r'"([^"]*)"', shell))
-    return found
+            shells[match[1]] = "".join(re.findall(r'"([^"]*)"', shell))
+    return shells
 
 
 def _signature(stage: str) -> tuple[set[str], set[str]]:
-    """Options of a stage's ``run`` without its sections: all, and those that must be given."""
+    """Return the options of a stage's ``run`` without its parameter sections: all options, and the required ones."""
     tree = ast.parse(Path(f"stages/{stage}.py").read_text(encoding="utf8"))
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
-    skipped = section_arguments(stage)
+    section_names = section_arguments(stage)
     options, required = set(), set()
     for argument, default in zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True):
-        if argument.arg in skipped:
+        if argument.arg in section_names:
             continue
         options.add(argument.arg)
         if default is None:
@@ -190,7 +190,7 @@ def _signature(stage: str) -> tuple[set[str], set[str]]:
 
 
 def commands_fit_signatures() -> Iterator[str]:
-    """Each rule runs its own stage, with flags that ``run`` knows, all that it needs, and no constant."""
+    """Check that each rule runs its own stage with options of ``run``, all required ones, and no constant."""
     shells = _rule_shells()
     if set(shells) != set(READS):
         yield f"rules and stages differ: {', '.join(sorted(set(shells) ^ set(READS)))}"
@@ -204,47 +204,47 @@ def commands_fit_signatures() -> Iterator[str]:
         if f"--record provenance/{stage}" not in shell:
             yield f"rule {stage}: must write its provenance record, --record provenance/{stage}…"
         for name in sorted(flags - options - {"record"}):
-            yield f"rule {stage}: --{name} is no keyword of run"
+            yield f"rule {stage}: --{name} is not a keyword of run"
         for name in sorted(required - flags - optional):
             yield f"rule {stage}: run needs --{name}"
         for name, value in pairs:
-            # What can change a result comes from files, parameters or the output's name; `--out report` is a path.
+            # Values that can change a result come from files, parameters or the output's name; `report` is a path.
             if "{" not in value and not (name == "record" or (name == "out" and value in ("report", "$(dirname"))):
-                yield f"rule {stage}: --{name} {value} is a constant that no engine would see"
+                yield f"rule {stage}: --{name} {value} is a constant, so that no engine would notice its change"
 
 
 def snakemake_agrees() -> Iterator[str]:
-    """Snakemake's own graph of rules has exactly the edges of the plan, and its outputs are the plan's."""
+    """Check that Snakemake's graph of rules has exactly the edges of the plan."""
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "--forceall", "--quiet", "all"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode:
-        yield f"snakemake --rulegraph fails: {found.stderr.strip().splitlines()[-1]}"
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        yield f"snakemake --rulegraph fails: {process.stderr.strip().splitlines()[-1]}"
         return
-    labels = dict(re.findall(r'(\d+)\[label = "(\w+)"', found.stdout))
-    edges = {(labels[a], labels[b]) for a, b in re.findall(r"(\d+) -> (\d+)", found.stdout)}
+    labels = dict(re.findall(r'(\d+)\[label = "(\w+)"', process.stdout))
+    edges = {(labels[a], labels[b]) for a, b in re.findall(r"(\d+) -> (\d+)", process.stdout)}
     targets = load().targets
-    asked = {stage for stage in READS if targets.of(stage)}
-    planned = {(read, stage) for stage in asked for read in READS[stage] if read in asked} | {("report", "all")}
+    stages = {stage for stage in READS if targets.of(stage)}
+    planned = {(read, stage) for stage in stages for read in READS[stage] if read in stages} | {("report", "all")}
     for read, stage in sorted(edges ^ planned):
-        where = "the Snakefile, not the plan," if (read, stage) in edges else "the plan, not the Snakefile,"
-        yield f"{where} has {stage} read {read}"
+        where = "the Snakefile but not in the plan" if (read, stage) in edges else "the plan but not in the Snakefile"
+        yield f"in {where}, {stage} reads {read}"
 
 
 def artifacts_have_specs() -> Iterator[str]:
-    """Every stage that writes arrays or tables has a spec, and specs name existing stages."""
+    """Check that every stage has a spec of its artifacts, and that specs name existing stages."""
     owners = {name for spec in (*HDF5_SPECS, *TABLE_SPECS) for name in spec.stage.split(", ")}
     for stage in READS:
         if stage not in owners:
-            yield f"stage {stage} writes no artifact that novelseg/formats knows"
+            yield f"stage {stage}: its artifacts have no spec in novelseg/formats"
     for owner in sorted(owners - set(READS)):
         yield f"novelseg/formats names the stage {owner}, which does not exist"
 
 
 def sections_are_used() -> Iterator[str]:
-    """Every section of params.yaml is read by a stage."""
+    """Check that a stage reads each section of ``params.yaml``."""
     used = {name for stage in READS for name in sections(stage)}
     for name in sorted(set(section_classes()) - used - {"plan"}):
-        yield f"section {name} is read by no stage"
+        yield f"section {name}: no stage reads it"
 
 
 CHECKS = (
@@ -259,12 +259,12 @@ CHECKS = (
 
 
 def fix() -> None:
-    """Write the generated files anew."""
+    """Rewrite the generated files."""
     for path, render in GENERATED.items():
         with whole_file(path) as scratch:
             scratch.write_text(render(), encoding="utf8")
 
 
 def run_checks() -> list[str]:
-    """All disagreements, one sentence each."""
+    """Run all checks and return their faults, one sentence each."""
     return [fault for check in CHECKS for fault in check()]

@@ -1,4 +1,4 @@
-"""The whole of ``params.yaml``, checked before the first job of either engine."""
+"""Configuration: the whole of ``params.yaml``, checked before the first job of either engine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ FORMER_REGION_WEIGHTS = "weights/regions-bsds500.safetensors"
 
 @cache
 def section_classes() -> dict[str, type[Section]]:
-    """Class of every section, the plan first, in the order of ``base.yaml``.
+    """Return the class of every section, the plan first, in the order of ``base.yaml``.
 
-    The section NAME is the one class of parameters that the module ``stages.params.NAME`` defines.
+    The class of section NAME is the only parameter class that the module ``stages.params.NAME`` defines.
     """
-    found: dict[str, type[Section]] = {"plan": Plan}
+    classes: dict[str, type[Section]] = {"plan": Plan}
     for name in read_yaml(BASE):
         if name != "plan":
             module = importlib.import_module(f"stages.params.{name}")
             own = [kind for kind in vars(module).values() if _is_section(kind) and kind.__module__ == module.__name__]
-            (found[name],) = own
-    return found
+            (classes[name],) = own
+    return classes
 
 
 def _is_section(value: object) -> bool:
@@ -42,19 +42,19 @@ def _is_section(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Config:
-    """Checked parameters and what follows from them."""
+    """Checked parameters, and the files that follow from them."""
 
     sections: dict[str, Section]
 
     @property
     def targets(self) -> Targets:
-        """Files that the parameters ask for."""
+        """Output files that the parameters ask for."""
         plan = self.sections["plan"]
         assert isinstance(plan, Plan)
         return Targets(plan, int(self.values("images")["shards"]))
 
     def values(self, section: str) -> dict[str, Any]:
-        """One section as plain values."""
+        """Return one section as plain values."""
         return self.sections[section].model_dump()
 
     @property
@@ -64,7 +64,7 @@ class Config:
 
     @property
     def region_weights(self) -> str:
-        """Path of the region hierarchy's weights; empty where the method has none."""
+        """Path of the region hierarchy's weights; empty if the method has none."""
         hierarchies = self.values("hierarchies")
         path = resolve(hierarchies["weights"]) if hierarchies["method"] == "ucm" else ""
         return REGION_WEIGHTS if path == FORMER_REGION_WEIGHTS and not Path(path).exists() else path
@@ -83,7 +83,7 @@ class Config:
 
     @property
     def sbd(self) -> str:
-        """SBD's folder; empty where it is not used."""
+        """Folder of SBD; empty if it is not used."""
         return resolve(self.values("images")["sbd"])
 
     @property
@@ -91,27 +91,27 @@ class Config:
         """Folder of studies that the report shows; empty for none."""
         return resolve(self.values("report")["studies"])
 
-    def given(self, stage: str) -> dict[str, str]:
-        """What a stage reads from outside the pipeline: parameter that says where → path.
+    def external(self, stage: str) -> dict[str, str]:
+        """Return the files and folders that a stage reads from outside the pipeline: parameter → path.
 
-        The parameter's last part is the stage's option.
+        The last part of the parameter's name is the stage's option.
         """
-        found = {
+        paths = {
             "images": {"images.root": self.raw, "images.sbd": self.sbd},
             "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
             "report": {"report.studies": self.studies},
             **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "cam", "evaluate")},
         }.get(stage, {})
-        return {key: path for key, path in found.items() if path}
+        return {key: path for key, path in paths.items() if path}
 
 
 def check(values: dict[str, Any], source: Path) -> Config:
-    """Check nested values of a parameter file.
+    """Check the values of a parameter file.
 
     Raises
     ------
     InputError
-        For an unknown or missing section, and for every fault inside one.
+        If a section is unknown, missing or faulty, or two sections contradict each other.
     """
     kinds = section_classes()
     for name in values:
@@ -126,25 +126,27 @@ def check(values: dict[str, Any], source: Path) -> Config:
 
 
 def _check_across(config: Config, source: Path) -> None:
-    folds, asked = config.values("index")["folds"], config.values("plan")["folds"]
-    if max(asked) >= folds:
+    """Check values that depend on other sections."""
+    folds, planned = config.values("index")["folds"], config.values("plan")["folds"]
+    if max(planned) >= folds:
         raise InputError(
-            f"{source}: plan.folds names fold {max(asked)}; expected 0…{folds - 1}, since index.folds is {folds}"
+            f"{source}: plan.folds names fold {max(planned)}; expected 0…{folds - 1}, since index.folds is {folds}"
         )
-    held = config.values("index")["held_out"]
-    if held >= folds or held in asked:
+    held_out = config.values("index")["held_out"]
+    if held_out >= folds or held_out in planned:
         raise InputError(
-            f"{source}: index.held_out is {held}; expected −1, or one of 0…{folds - 1} that plan.folds does not name"
+            f"{source}: index.held_out is {held_out}; expected −1, or one of 0…{folds - 1} that is not in plan.folds"
         )
     _check_unseen(config, source)
     images, scenes = config.values("images"), config.values("scenes")
     if images["source"] != "scenes" and not images["root"]:
         raise InputError(f"{source}: images.root is empty; expected the folder that holds the {images['source']} data")
-    # COCO's categories are known to its annotations alone, which the stage `index` hears of.
+    # The number of COCO's categories is in its annotations; the stage `index` checks it.
     count = len(images["classes"]) or (len(VOC) if images["source"] == "voc" else 0)
     if count % folds:
         raise InputError(
-            f"{source}: index.folds is {folds}, but {count} classes do not divide into it evenly; choose a divisor"
+            f"{source}: index.folds is {folds}, but {count} classes do not divide evenly into {folds} folds; "
+            f"choose a divisor of {count}"
         )
     hierarchies = config.values("hierarchies")
     for method, key in (("ucm", "weights"), ("precomputed", "maps")):

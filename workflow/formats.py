@@ -1,4 +1,4 @@
-"""All artifact formats, for the reference page and the checks."""
+"""All specs of artifacts, for the reference page and the checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Is an artifact what the present parameters, code and inputs would make? Its record is compared, never its time."""
+"""Decision whether an artifact is current: its record is compared with the present parameters, code and inputs.
+
+The times of files play no part.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ from workflow.recipe import sections
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is about to make, as its rule says.
+    """A planned job, as the engine's rule describes it.
 
     Attributes
     ----------
     options
-        The wildcards of its outputs; a record names those that the stage is told.
+        Wildcards of the outputs; a record holds those that are options of the stage.
     inputs
-        Every artifact that it reads.
+        All artifacts that the job reads.
     """
 
     options: dict[str, str]
@@ -34,47 +37,52 @@ class Job:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an artifact is stale: the kind (``parameter``, ``code``, ``input``, …) and what it is about."""
+    """Reason why an artifact is stale: its kind (``parameter``, ``code``, ``input``, …) and the details."""
 
     kind: str
-    what: str
+    details: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.what}".strip()
+        return f"{self.kind} {self.details}".strip()
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """First key, in the order of the alphabet, whose values differ; empty if none."""
+    """Return the alphabetically first key whose values differ; empty if there is none."""
     return min((key for key in {*old, *new} if old.get(key) != new.get(key)), default="")
 
 
 class Judge:
-    """Compares records with the present.
+    """Comparison of records with the present parameters, code and inputs.
 
     Parameters
     ----------
     config
         The present parameters.
     digests
-        Memory of digests.
+        Cached digests.
+
+    Attributes
+    ----------
+    seen
+        Digests of the files and folders that were asked for so far.
     """
 
     def __init__(self, config: Config, digests: Digests) -> None:
         self.config, self.digests = config, digests
         self._records: dict[str, Record | None] = {}
         self._parameters: dict[str, dict[str, dict[str, Any]]] = {}
-        self._given: dict[str, dict[str, str]] = {}
+        self._external: dict[str, dict[str, str]] = {}
         self.seen: dict[str, str | None] = {}
 
     def record(self, output: str) -> Record | None:
-        """Record of the job that made an output."""
+        """Return the record of the job that made an output; None if there is none."""
         path = record_of(output)
         if path not in self._records:
             self._records[path] = read_record(Path(path))
         return self._records[path]
 
     def parameters(self, stage: str) -> dict[str, dict[str, Any]]:
-        """Present values of the sections that a stage reads, as a record holds them."""
+        """Return the present values of the sections that a stage reads, in the form of a record."""
         if stage not in self._parameters:
             values = {name: self.config.values(name) for name in sections(stage)}
             self._parameters[stage] = json.loads(json.dumps(values))
@@ -82,101 +90,105 @@ class Judge:
 
     @cached_property
     def fetched(self) -> frozenset[str]:
-        """Stages of which at least one planned output lies here; the others were never made here, or not pulled."""
+        """Stages with at least one planned output on this machine; others were neither made here nor pulled."""
         return frozenset(
             stage for stage in READS if any(Path(output).exists() for output in self.config.targets.of(stage))
         )
 
     def now(self, path: str) -> str | None:
-        """Digest of a file or folder as it is; asked once, however many jobs read it."""
+        """Return the present digest of a file or folder, determined once however many jobs read it."""
         if path not in self.seen:
             self.seen[path] = self.digests.of(path)
         return self.seen[path]
 
-    def given(self, stage: str) -> dict[str, str]:
-        """What a stage is given from outside: option → path."""
-        if stage not in self._given:
-            found = self.config.given(stage)
-            self._given[stage] = {key.rpartition(".")[2]: path for key, path in found.items()}
-        return self._given[stage]
+    def external(self, stage: str) -> dict[str, str]:
+        """Return the files and folders that a stage reads from outside the pipeline: option → path."""
+        if stage not in self._external:
+            paths = self.config.external(stage)
+            self._external[stage] = {key.rpartition(".")[2]: path for key, path in paths.items()}
+        return self._external[stage]
 
-    def digest(self, name: str, made: Record) -> str:
-        """Digest of an input now. What is not here counts as what it was: an artifact's record tells, or ``made``."""
+    def digest(self, name: str, record: Record) -> str:
+        """Return the present digest of an input that a record names.
+
+        An input that is not on this machine counts as unchanged: for an artifact, its own record holds the digest, and
+        for anything else ``record``.
+        """
         if not name.startswith(("artifacts/", "report/")):
-            path = self.given(made.stage).get(name)
-            return (self.now(path) if path else None) or made.inputs[name]
+            path = self.external(record.stage).get(name)
+            return (self.now(path) if path else None) or record.inputs[name]
         if (now := self.now(name)) is not None:
             return now
         upstream = self.record(name)
-        return upstream.outputs.get(name, "") if upstream else made.inputs[name]
+        return upstream.outputs.get(name, "") if upstream else record.inputs[name]
 
-    def _inputs(self, made: Record, job: Job | None) -> Reason | None:
+    def _inputs(self, record: Record, job: Job | None) -> Reason | None:
         if job is not None:
-            names = {*job.inputs, *self.given(made.stage)}
-            if names != made.inputs.keys():
-                first = min(names ^ made.inputs.keys())
-                return Reason("input", f"{first} {'is new' if first in names else 'no longer counts'}")
-        for name, recorded in made.inputs.items():
-            if self.digest(name, made) != recorded:
+            names = {*job.inputs, *self.external(record.stage)}
+            if names != record.inputs.keys():
+                first = min(names ^ record.inputs.keys())
+                return Reason("input", f"{first} {'is new' if first in names else 'is no longer read'}")
+        for name, md5 in record.inputs.items():
+            if self.digest(name, record) != md5:
                 return Reason("input", name)
         return None
 
-    def _content(self, made: Record, outputs: tuple[str, ...]) -> Reason | None:
-        if sorted(made.outputs) != sorted(outputs):
-            return Reason("record", "is of other files")
+    def _content(self, record: Record, outputs: tuple[str, ...]) -> Reason | None:
+        if sorted(record.outputs) != sorted(outputs):
+            return Reason("record", "names other files")
         for path in outputs:
-            found = self.now(path)
-            if found is None and stage_of(path) in self.fetched:
+            now = self.now(path)
+            if now is None and stage_of(path) in self.fetched:
                 return Reason("missing", path)
-            if found is not None and found != made.outputs[path]:
-                return Reason("content", f"of {path} is not what its record says")
+            if now is not None and now != record.outputs[path]:
+                return Reason("content", f"of {path} differs from its record")
         return None
 
     def why(self, outputs: tuple[str, ...], job: Job | None = None) -> Reason | None:
-        """Why outputs of one job are not what the present would make; None when they are.
+        """Return why the outputs of one job are stale; None if they are current.
 
-        Without ``job``, the inputs are those of the record: only Snakemake knows which a rule asks for now.
+        Without ``job``, the inputs are those of the record: only Snakemake knows which inputs a rule has now.
         """
-        made = self.record(outputs[0])
+        record = self.record(outputs[0])
         stage = stage_of(outputs[0])
-        if made is None:
+        if record is None:
             return Reason("record", "is missing")
-        if made.stage != stage or (job is not None and not made.options.items() <= job.options.items()):
-            return Reason("record", "is of another job")
+        if record.stage != stage or (job is not None and not record.options.items() <= job.options.items()):
+            return Reason("record", "describes another job")
         now = self.parameters(stage)
-        if made.parameters != now:
-            section = _differing(made.parameters, now)
-            key = _differing(made.parameters.get(section, {}), now.get(section, {}))
+        if record.parameters != now:
+            section = _differing(record.parameters, now)
+            key = _differing(record.parameters.get(section, {}), now.get(section, {}))
             return Reason("parameter", f"{section}.{key}" if key else section)
-        if made.code != code_digest(stage):
+        if record.code != code_digest(stage):
             return Reason("code", f"of {stage}")
-        return self._inputs(made, job) or self._content(made, outputs)
+        return self._inputs(record, job) or self._content(record, outputs)
 
     def jobs(self, stage: str) -> list[tuple[str, ...]]:
-        """Outputs of each job of a stage, by the plan."""
+        """Return the planned outputs of each job of a stage."""
         grouped: dict[str, list[str]] = {}
         for output in self.config.targets.of(stage):
             grouped.setdefault(record_of(output), []).append(output)
         return [tuple(outputs) for outputs in grouped.values()]
 
     def chain(self, output: str) -> list[tuple[str, Reason]]:
-        """Stale artifacts among an output and all that it was made from, the earliest first."""
-        found: dict[str, tuple[str, Reason]] = {}
-        seen: set[str] = set()
+        """Return the stale artifacts among an output and all that it was made from, upstream ones first."""
+        stale: dict[str, tuple[str, Reason]] = {}
+        visited: set[str] = set()
 
         def visit(path: str) -> None:
-            record = record_of(path)
-            if record in seen:
+            record_path = record_of(path)
+            if record_path in visited:
                 return
-            seen.add(record)
-            made = self.record(path)
-            for name in made.inputs if made else ():
+            visited.add(record_path)
+            record = self.record(path)
+            for name in record.inputs if record else ():
                 if name.startswith("artifacts/"):
                     visit(name)
-            outputs = tuple(made.outputs) if made else (path,)
+            outputs = tuple(record.outputs) if record else (path,)
             reason = self.why(outputs)
             if reason:
-                found[record] = (path, reason)
+                stale[record_path] = (path, reason)
 
         visit(output)
-        return list(found.values())
+        return list(stale.values())

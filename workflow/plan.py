@@ -1,4 +1,4 @@
-"""What the present parameters ask for: stages, their outputs, and which stage reads which."""
+"""Plan of the pipeline: its stages, which stage reads which, and the outputs that the present parameters ask for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Plan(Section):
         return self
 
 
-# Stage → the stages it reads, in the order of the pipeline.
+# Stage → the stages whose outputs it reads, in the order of the pipeline.
 READS: dict[str, tuple[str, ...]] = {
     "images": (),
     "index": ("images",),
@@ -69,7 +69,7 @@ WEIGHTED = {
     "hierarchies": REGION_WEIGHTS,
     **dict.fromkeys(("baseline", "train", "cam", "evaluate"), "weights"),
 }
-# Stage → entries of the plan that its outputs multiply by.
+# Stage → entries of the plan on which its number of jobs depends.
 SCOPE: dict[str, tuple[str, ...]] = {
     "baseline": ("folds", "shots"),
     "features": ("folds",),
@@ -86,18 +86,18 @@ EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
 REPORTED = ("index.html", "results.tsv", "classes.tsv", "comparisons.tsv", "metrics.json")
 
 
-# Stages that write a folder a job, not a file a job.
+# Stages whose jobs write a folder each, instead of a file.
 FOLDERED = ("baseline", "train", "cam", "evaluate", "report")
 
 
 def stage_of(output: str) -> str:
-    """Stage that makes an output of the plan."""
+    """Return the stage that makes an output of the plan."""
     top, _, rest = output.partition("/")
     return top if top == "report" else rest.partition("/")[0]
 
 
 def record_of(output: str) -> str:
-    """Provenance record of the job that makes an output."""
+    """Return the provenance record of the job that makes an output."""
     stage = stage_of(output)
     if stage == "report":
         return "provenance/report.json"
@@ -106,29 +106,29 @@ def record_of(output: str) -> str:
 
 
 def records(stage: str) -> str:
-    """Folder, or the one file, of a stage's provenance records."""
+    """Return the folder of a stage's provenance records, or the only record of the report."""
     return "provenance/report.json" if stage == "report" else f"provenance/{stage}"
 
 
 def resolve(path: str) -> str:
-    """Replace ``$NOVELSEG_DATA``, or ``../shared/data`` beside the project where the variable is unset.
+    """Expand ``$NOVELSEG_DATA``, whose default is ``../shared/data`` beside the project.
 
-    A queued DVC experiment runs in ``.dvc/tmp/exps/NAME`` of the project; its data is the project's.
+    A queued DVC experiment runs in ``.dvc/tmp/exps/NAME`` of the project and uses the project's data.
     """
     here = Path.cwd()
-    home = next((up.parents[2] for up in here.parents if up.parts[-3:] == (".dvc", "tmp", "exps")), None)
-    beside = f"{home}/../shared/data" if home else "../shared/data"
-    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", beside))
+    project = next((up.parents[2] for up in here.parents if up.parts[-3:] == (".dvc", "tmp", "exps")), None)
+    default = f"{project}/../shared/data" if project else "../shared/data"
+    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", default))
 
 
 def folder(stage: str) -> str:
-    """Folder of a stage's outputs."""
+    """Return the folder of a stage's outputs."""
     return "report" if stage == "report" else f"artifacts/{stage}"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Files that the parameters ask for."""
+    """Output files that the parameters ask for."""
 
     plan: Plan
     shards: int
@@ -139,33 +139,33 @@ class Targets:
         return sorted({F_P_SHOT, *self.plan.shots})
 
     def trainings(self) -> list[str]:
-        """Folders of all trained networks."""
-        found = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
+        """Return the folders of all trained networks."""
+        folders = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
         scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
-        found += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
-        return found + [f"artifacts/cam/fold{f}" for f in self.plan.folds if self.plan.cam]
+        folders += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
+        return folders + [f"artifacts/cam/fold{f}" for f in self.plan.folds if self.plan.cam]
 
     def evaluations(self) -> list[str]:
-        """Folders of all evaluations."""
+        """Return the folders of all evaluations."""
         return [f"artifacts/evaluate/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.plan.shots)]
 
     def episodes(self, fold: int | str, shot: int | str) -> list[str]:
-        """Episode lists of a fold and shot, one a seed."""
+        """Return the episode lists of a fold and shot, one per seed."""
         return [f"artifacts/episodes/fold{fold}/{shot}shot/seed{seed}.tsv" for seed in self.plan.seeds]
 
     def sharded(self, pattern: str) -> list[str]:
-        """A pattern with ``{shard}`` for every shard, in order."""
+        """Return one path per shard, in order, from a pattern with ``{shard}``."""
         return [pattern.replace("{shard}", str(shard)) for shard in range(self.shards)]
 
     def plots(self) -> list[str]:
-        """Loss tables of the report, named after the trainings."""
+        """Return the report's loss tables, which are named after the trainings."""
         names = [
             "-".join(path.replace("fold", "fold-").replace("shot", "-shot").split("/")[1:]) for path in self.trainings()
         ]
         return [f"report/plots/{name}.tsv" for name in names]
 
     def of(self, stage: str) -> list[str]:
-        """Every output of a stage."""
+        """Return all outputs of a stage."""
         folds = self.plan.folds
         per_fold = [f"artifacts/{stage}/fold{f}" for f in folds]
         if stage in ("images", "hierarchies", "regions"):

@@ -1,4 +1,4 @@
-"""Presets: what differs from ``base.yaml``, resolved to a whole ``params.yaml``."""
+"""Presets: changes to ``base.yaml`` that give a complete ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from workflow.config import PARAMS, check, section_classes
 
 FOLDER = Path(__file__).parent / "presets"
 HEADER = """\
-# The active experiment; every value stands here and none has a default elsewhere. Reference: docs/params.md.
+# The active experiment. All values are in this file; none has a default elsewhere. Reference: docs/params.md.
 # Written by `python -m workflow use {name}`; edit freely.
 """
 
 
 def names() -> list[str]:
-    """Names of all presets."""
+    """Return the names of all presets."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "base")
 
 
-def _line(path: Path) -> list[dict[str, Any]]:
-    """Changes of the preset that a preset is ``like``, if any, and its own."""
+def _changes(path: Path) -> list[dict[str, Any]]:
+    """Return the changes of a preset, after those of the preset that its key ``like`` names, if any."""
     own = read_yaml(path)
     like = own.pop("like", None)
     if like is None:
@@ -34,13 +34,13 @@ def _line(path: Path) -> list[dict[str, Any]]:
     plain = [name for name in names() if "like" not in read_yaml(FOLDER / f"{name}.yaml")]
     if like not in plain:
         raise InputError(
-            f"{path}: like is '{like}'; expected a preset that is like no other ({nearest(str(like), plain)})"
+            f"{path}: like is '{like}'; expected a preset that has no key like itself ({nearest(str(like), plain)})"
         )
     return [read_yaml(FOLDER / f"{like}.yaml"), own]
 
 
 def resolve_preset(name: str) -> dict[str, Any]:
-    """Values of a preset: the base, section by section overridden, in the order of the schema.
+    """Return the values of a preset: those of the base with the preset's changes, in the order of the schema.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def resolve_preset(name: str) -> dict[str, Any]:
         )
     path = FOLDER / f"{name}.yaml"
     merged = read_yaml(FOLDER / "base.yaml")
-    for changes in _line(path):
-        for section, values in changes.items():  # an unknown section is for the check to refuse
+    for changes in _changes(path):
+        for section, values in changes.items():  # `check` refuses unknown sections
             merged[section] = {**merged.get(section, {}), **values} if isinstance(values, dict) else values
     check(merged, path)
     kinds = section_classes()
@@ -62,7 +62,7 @@ def resolve_preset(name: str) -> dict[str, Any]:
 
 
 def render(name: str) -> str:
-    """Text of ``params.yaml`` for a preset."""
+    """Return the text of ``params.yaml`` for a preset."""
     sections = [
         yaml.safe_dump({section: values}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
         for section, values in resolve_preset(name).items()
@@ -71,7 +71,7 @@ def render(name: str) -> str:
 
 
 def use(name: str, *, force: bool, path: Path = PARAMS) -> bool:
-    """Write ``params.yaml``; give whether it changed. Values that no preset has are overwritten only with ``force``.
+    """Write ``params.yaml`` and return whether it changed; edited values are overwritten only with ``force``.
 
     Raises
     ------

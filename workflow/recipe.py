@@ -1,4 +1,4 @@
-"""Parameter sections that a stage reads, by the annotations of its ``run``."""
+"""Parameter sections of a stage, from the annotations of its ``run``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECTIONS = "stages.params."
 
 @cache
 def _by_argument(stage: str) -> dict[str, str]:
-    """Section of each keyword of a stage's ``run`` that holds one."""
+    """Return the section of each keyword of a stage's ``run`` that is a parameter section."""
     path = Path(f"stages/{stage}.py")
     tree, imports = ast.parse(locate(path).read_text(encoding="utf8")), source(path).imports
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
@@ -27,15 +27,15 @@ def _by_argument(stage: str) -> dict[str, str]:
 
 
 def sections(stage: str) -> tuple[str, ...]:
-    """Parameter sections of a stage, from its syntax tree: importing it could take seconds."""
+    """Return the parameter sections of a stage, read from its syntax tree because an import could take seconds."""
     return tuple(_by_argument(stage).values())
 
 
 def section_arguments(stage: str) -> set[str]:
-    """Keywords of a stage's ``run`` that are parameter sections."""
+    """Return the keywords of a stage's ``run`` that are parameter sections."""
     return set(_by_argument(stage))
 
 
 def forget() -> None:
-    """Read all stages anew: for a process that lives while code is edited."""
+    """Clear the cache, in a process that outlives edits of the code."""
     _by_argument.cache_clear()

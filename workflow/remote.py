@@ -1,4 +1,4 @@
-"""What is asked of DVC, through its Python interface; nothing else imports it."""
+"""Access to DVC through its Python interface; no other module imports DVC."""
 
 from __future__ import annotations
 
@@ -28,57 +28,58 @@ def _repository() -> Iterator[Any]:
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps objects on this machine."""
+    """Return the folder in which DVC keeps objects on this machine."""
     with _repository() as repo:
         return Path(repo.cache.local.path)
 
 
-def _known(repo: Any, path: Path, digests: Digests) -> None:
-    """Learn from DVC the digest of a file that it has just put in place."""
-    _, found = repo.state.get(str(path.absolute()), repo.fs)
-    if found is not None:
-        digests.learn(path, found.value)
+def _learn_digest(repo: Any, path: Path, digests: Digests) -> None:
+    """Take over DVC's digest of a file that DVC has just put in place."""
+    _, entry = repo.state.get(str(path.absolute()), repo.fs)
+    if entry is not None:
+        digests.learn(path, entry.value)
 
 
 def _outputs() -> Iterator[Path]:
     return (path for top in ("artifacts", "report") for path in Path(top).rglob("*") if path.is_file())
 
 
-def _teach(repo: Any, paths: Iterable[Path], digests: Digests) -> None:
+def _pass_digests(repo: Any, paths: Iterable[Path], digests: Digests) -> None:
     known = ((str(path.absolute()), digests.known(path)) for path in paths)
     repo.state.save_many(((path, HashInfo("md5", md5), None) for path, md5 in known if md5), repo.fs)
 
 
-def teach(paths: Iterable[Path], digests: Digests) -> None:
-    """Tell DVC the digests of files that a stage has just written, so that no large file is read twice."""
+def pass_digests(paths: Iterable[Path], digests: Digests) -> None:
+    """Pass the digests of files that a stage has just written to DVC, so that no large file is read twice."""
     with _repository() as repo:
-        _teach(repo, paths, digests)
+        _pass_digests(repo, paths, digests)
 
 
 def commit(digests: Digests) -> None:
-    """Record the present outputs of all stages in ``dvc.lock``, and keep them in the cache.
+    """Record the present outputs of all stages in ``dvc.lock`` and keep them in the cache.
 
-    What is not here, in a clone that has fetched some stages only, stays as ``dvc.lock`` has it.
+    Outputs that are not on this machine, as in a clone that fetched only some stages, keep their entries in
+    ``dvc.lock``.
     """
     with _repository() as repo:
-        _teach(repo, _outputs(), digests)
+        _pass_digests(repo, _outputs(), digests)
         with repo.lock:
             for stage in repo.index.stages:
-                # DVC's own commit asks for absent inputs to key its run cache, which persistent outputs do not use.
+                # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)
                 stage.commit(allow_missing=True)
                 stage.dump(update_pipeline=False)
         for path in _outputs():
-            _known(repo, path, digests)
+            _learn_digest(repo, path, digests)
 
 
 def locked_stages() -> dict[str, Any]:
-    """Stages of ``dvc.lock``, as DVC reads them.
+    """Read the stages of ``dvc.lock`` as DVC does.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         stages = dict(load_yaml("dvc.lock")["stages"].items())
@@ -86,12 +87,12 @@ def locked_stages() -> dict[str, Any]:
     except (DvcException, AttributeError, KeyError, TypeError):
         paths = [None]
     if not all(isinstance(path, str) for path in paths):
-        raise InputError("dvc.lock: not what DVC writes; `git checkout dvc.lock` or resolve its conflicts")
+        raise InputError("dvc.lock: not a valid lock file; resolve its conflicts, or run `git checkout dvc.lock`")
     return stages
 
 
 def listing_digest(files: dict[str, str]) -> str:
-    """Digest by which ``dvc.lock`` names a folder of these files: relative path → MD5."""
+    """Return the digest by which ``dvc.lock`` names a folder with these files: relative path → MD5."""
     tree = Tree()
     for path, md5 in files.items():
         tree.add(tuple(path.split("/")), None, HashInfo("md5", md5))
@@ -100,15 +101,15 @@ def listing_digest(files: dict[str, str]) -> str:
 
 
 def push(remote: str | None) -> int:
-    """Send what the remote lacks; give the number of files."""
+    """Send the files that the remote lacks and return their number."""
     with _repository() as repo:
         return int(repo.push(remote=remote))
 
 
 def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int:
-    """Fetch outputs and put them in place; give the number of fetched files."""
+    """Fetch outputs, put them in place and return the number of fetched files."""
     with _repository() as repo:
         stats = repo.pull(targets=targets, remote=remote)["stats"]
         for path in _outputs():
-            _known(repo, path, digests)
+            _learn_digest(repo, path, digests)
         return int(stats.get("fetched", 0))

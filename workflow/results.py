@@ -1,4 +1,4 @@
-"""The result tables for people: on a terminal, and as Markdown for a document."""
+"""Result tables as text for a terminal and as Markdown for a document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPORT = Path("report")
 
 
 def table() -> str:
-    """The result table for a terminal."""
+    """Return the result table for a terminal."""
     frame = tables.read(REPORT / "results.tsv", SCORES)
     head = f"{'shot':>4} {'fold':>5} {'variant':<26} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"
     lines = [frame["protocol"].iloc[0], head]
@@ -47,17 +47,17 @@ def _gained(row: dict[Any, Any]) -> str:
 
 
 def _wide(frame: pd.DataFrame, keys: list[str], column: str, cell: Any) -> tuple[list[str], list[list[str]]]:
-    """Rows by some keys, a column for every value of another."""
+    """Return head and rows of a wide table, with one row per combination of keys and one column per value."""
     names = list(dict.fromkeys(frame[column].astype(str)))
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    cells_of: dict[tuple[str, ...], dict[str, str]] = {}
     for row in frame.to_dict("records"):
-        found.setdefault(tuple(str(row[key]) for key in keys), {})[str(row[column])] = cell(row)
-    rows = [[*key, *(cells.get(name, "–") for name in names)] for key, cells in found.items()]
+        cells_of.setdefault(tuple(str(row[key]) for key in keys), {})[str(row[column])] = cell(row)
+    rows = [[*key, *(cells.get(name, "–") for name in names)] for key, cells in cells_of.items()]
     return [*keys, *(f"{column} {name}" if column == "fold" else name for name in names)], rows
 
 
 def markdown() -> str:
-    """All tables of the report as Markdown, with their protocol."""
+    """Return all tables of the report as Markdown, with their protocol."""
     scores = tables.read(REPORT / "results.tsv", SCORES)
     gains = tables.read(REPORT / "comparisons.tsv", COMPARISONS)
     classes = tables.read(REPORT / "classes.tsv", CLASS_SCORES)
@@ -65,13 +65,13 @@ def markdown() -> str:
     facts = ("source", "train_list", "val_list", "novel_images", "folds", "min_object_pixels", "resolution", "weights")
     counted = scores[scores["fold"] != MEAN].groupby("shot")[["episodes", "seeds"]].first()
     episodes = [
-        f"* {shot}-shot: {row.episodes} episodes a fold, {row.seeds} seed(s)" for shot, row in counted.iterrows()
+        f"* {shot}-shot: {row.episodes} episodes per fold, {row.seeds} seed(s)" for shot, row in counted.iterrows()
     ]
-    own = scores.loc[scores["variant"].str.startswith("cam"), "resolution"].unique()
+    cam_resolutions = scores.loc[scores["variant"].str.startswith("cam"), "resolution"].unique()
     lines = [f"# {first['protocol']}", "", "Written by `python -m workflow table --markdown`.", ""]
     lines += [
         *(f"* {name}: {first[name]}" for name in facts),
-        *(f"* CAM prior: {words}" for words in own),
+        *(f"* CAM prior: {resolution}" for resolution in cam_resolutions),
         *episodes,
         "",
     ]
@@ -80,9 +80,9 @@ def markdown() -> str:
     lines += ["## FB-IoU, %", ""]
     lines += _grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
     lines += [
-        "## What each component adds, and the methods against each other, points of mIoU",
+        "## Effect of each component, and comparison of the methods, points of mIoU",
         "",
-        "Paired: the same resampled query images.",
+        "Paired over the same resampled query images.",
         "",
     ]
     lines += _grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))

@@ -1,4 +1,4 @@
-"""``python -m workflow study NAME``: one encoder a fold under many test-time settings, as a table and a picture."""
+"""``python -m workflow study NAME``: one encoder per fold under many test-time settings, as a table and a figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from novelseg.formats.study_results import STUDY_CURVE, STUDY_ROWS
 from workflow.config import load
 
 FOLDER = Path("studies")
-# Fig. 8: supports, of models that were trained with the most shots that the plan has; Fig. 7: thresholds, with one.
+# Fig. 8: supports, with the encoder of the most shots in the plan; Fig. 7: thresholds, with that of the fewest.
 GRIDS = {"supports": "1 2 3 5 7 10 15", "thresholds": "0.5 0.6 0.7 0.8 0.9"}
 
 
@@ -35,23 +35,23 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
     config = load()
     plan = config.targets.plan
     shot = max(plan.shots) if name == "supports" else min(plan.shots)
-    for old in ("curve.tsv", "curve.svg"):  # what they show is about to change
+    for old in ("curve.tsv", "curve.svg"):  # out of date from now on
         (FOLDER / name / old).unlink(missing_ok=True)
-    done: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     for fold in plan.folds:
         encoder = Path(f"artifacts/train/fold{fold}/{shot}shot/hierarchical") / WEIGHTS
         if not encoder.exists():
-            raise InputError(f"{encoder}: no such file; `snakemake train_all` first")
+            raise InputError(f"{encoder}: no such file; run `snakemake train_all` first")
         out = FOLDER / name / f"fold{fold}"
         data = ["--index", *config.targets.of("index"), "--images", *config.targets.of("images")]
         options = ["--study", name, "--grid", grid or GRIDS[name], "--fold", str(fold), "--shot", str(min(plan.shots))]
         command = [*data, *options, "--encoder", str(encoder), "--out", str(out), *words]
         if subprocess.run([sys.executable, "-m", "stages", "studies", *command], check=False).returncode:
-            raise InputError(f"the study of fold {fold} did not finish; its message stands above")
-        done[fold] = out
-    table = curve({fold: tables.read(out / ROWS, STUDY_ROWS) for fold, out in done.items()})
+            raise InputError(f"the study of fold {fold} did not finish; its message is above")
+        folders[fold] = out
+    table = curve({fold: tables.read(out / ROWS, STUDY_ROWS) for fold, out in folders.items()})
     tables.write(FOLDER / name / "curve.tsv", STUDY_CURVE, table)
-    about = json.loads((done[plan.folds[0]] / ABOUT).read_text(encoding="utf8"))
+    about = json.loads((folders[plan.folds[0]] / ABOUT).read_text(encoding="utf8"))
     picture = FOLDER / name / "curve.svg"
     with whole_file(picture) as scratch:
         scratch.write_bytes(PICTURES[name](table, title_of(about, plan.folds)))

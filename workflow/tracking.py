@@ -1,7 +1,7 @@
-"""Tells Snakemake, which judges by time, what the records say.
+"""Make Snakemake, which decides by time, follow the provenance records.
 
-A stale job has one more input, a file whose name says why it is stale. Of each input Snakemake asks whether it is newer
-than the job's outputs: that file is, and no other, whatever the times.
+A stale job gets one more input, a file whose name is the reason. Snakemake checks whether an input is newer than the
+job's outputs; here, that file always is, and no other input ever is.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from workflow.judge import Job, Judge, Reason
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
-# What to do where something that is given from outside is not there.
+# What to do if a file or folder from outside the pipeline does not exist.
 PUT_THERE = "put the data there, set NOVELSEG_DATA to the folder that holds it, or change the path in params.yaml"
 REMEDIES = {
-    "report.studies": "empty it, run the pipeline, then `python -m workflow study supports`, and set it again",
+    "report.studies": "set it to '', run the pipeline and `python -m workflow study supports`, and set it again",
 }
 # Private methods of Snakemake that are replaced, with their parameters.
 REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
@@ -39,28 +39,29 @@ YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
 def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
-    """Paths of a rule's inputs: patterns, lists of them, and functions of the wildcards."""
-    found: list[str] = []
+    """Expand the inputs of a rule, which are patterns, lists of patterns or functions of the wildcards, to paths."""
+    paths: list[str] = []
     for value in values:
-        given = value(wildcards) if callable(value) else value
-        found += [path.format(**dict(wildcards.items())) for path in ([given] if isinstance(given, str) else given)]
-    return tuple(found)
+        patterns = value(wildcards) if callable(value) else value
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        paths += [pattern.format(**dict(wildcards.items())) for pattern in patterns]
+    return tuple(paths)
 
 
 def _mark(reason: Reason) -> str:
-    """File that makes a job stale; unlike any earlier one, since Snakemake may compare contents."""
+    """Write the file that makes a job stale; its content is new each time, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
     path.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
     return path.as_posix()
 
 
 class Tracking:
-    """Inputs of the rules of one run of Snakemake.
+    """Inputs of the rules in one run of Snakemake.
 
     Parameters
     ----------
     workflow
-        Snakemake's.
+        Snakemake's workflow object.
     config
         The checked parameters.
     """
@@ -71,7 +72,7 @@ class Tracking:
         STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
         _override(digests)
-        # The process of a single cluster job is told what to do; only the main one decides.
+        # Only the main process decides what is stale, not that of a single job on a cluster.
         if workflow.is_main_process:
             self._judge = Judge(config, digests)
             atexit.register(digests.compact)
@@ -84,25 +85,25 @@ class Tracking:
             raise SystemExit(f"error: {error}") from None
 
     def _digest_first(self, path: str) -> None:
-        """Read what lies outside once, here, rather than in every job that starts with it."""
+        """Digest an outside file or folder once here, rather than in every job that reads it."""
         if self._judge is None or path in self._judge.seen:
             return
         if Path(path).is_dir() and self._judge.digests.known(path) is None:
-            print(f"reading {path}, to notice later whether it has changed", file=sys.stderr, flush=True)
+            print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
         self._judge.now(path)
 
     def inputs(self, stage: str, **inputs: Any) -> dict[str, Any]:
-        """Inputs of a stage's rule: the artifacts given here, and what makes it stale if it is.
+        """Return the inputs of a stage's rule: the artifacts ``inputs`` and, for a stale job, the file that marks it.
 
-        What the stage reads from outside the pipeline is no input of Snakemake's, which would ask for it even where
-        nothing has to run.
+        Files from outside the pipeline are not among them, since Snakemake would require them even if no job has to
+        run.
         """
 
         def stale(wildcards: Any) -> list[str]:
             try:
                 return self._stale(stage, dict(wildcards.items()), _expanded(inputs.values(), wildcards))
             except Exception as error:
-                # Snakemake takes a failing input function for one that has nothing to add: it must not go on.
+                # Snakemake treats a failing input function like one without inputs, so that the run must end here.
                 raise SystemExit(f"error: {type(error).__name__}: {error}") from error
 
         return {**inputs, "stale": stale}
@@ -111,31 +112,31 @@ class Tracking:
         if self._judge is None:
             return []
         outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(wildcards)[0])
-        for path in self._judge.given(stage).values():
+        for path in self._judge.external(stage).values():
             self._digest_first(path)
         reason = self._judge.why(outputs, Job(wildcards, inputs))
         _refuse_missing(self._judge, stage, reason, outputs[0])
         for path in outputs:
-            _mend_date(Path(path), self._judge.digests)
+            _fix_time(Path(path), self._judge.digests)
         return [_mark(reason)] if reason else []
 
 
 def _require_known_snakemake() -> None:
-    """Refuse a Snakemake whose two replaced methods are not what they were when they were replaced.
+    """Refuse a version of Snakemake without the two methods that are replaced here.
 
     Raises
     ------
     SystemExit
-        With one sentence.
+        If a method is missing or has other parameters.
     """
     for name, parameters in REPLACED.items():
         method = getattr(_IOFile, name, None)
         if getattr(method, "__module__", "") == __name__:
-            continue  # replaced before, in this process
+            continue  # already replaced in this process
         if not callable(method) or tuple(inspect.signature(inspect.unwrap(method)).parameters) != parameters:
             raise SystemExit(
                 f"error: Snakemake {snakemake.__version__} has no method `_IOFile.{name}({', '.join(parameters)})`, "
-                "which decides what is stale here; install the version of requirements.lock"
+                "which decides what is stale here; install the version in requirements.lock"
             )
 
 
@@ -148,7 +149,7 @@ def _override(digests: Digests) -> None:
         return str(file).startswith(f"{STALE.as_posix()}/")
 
     def touch_and_keep(file: Any, times: tuple[float, float] | None = None) -> None:
-        # An output gets a new time when its job is done; without this it would have to be digested again.
+        # Snakemake gives an output a new time when its job is done; without this, it would be digested again.
         digests.catch_up()
         known = digests.known(str(file))
         touch(file, times)
@@ -159,17 +160,17 @@ def _override(digests: Digests) -> None:
 
 
 def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str) -> None:
-    """Stop before the first job where one has to run, now or after those before it, and lacks what it reads."""
+    """Stop before the first job if a job that has to run, now or after upstream jobs, lacks an outside file."""
     images = judge.config.values("images")
-    for key, path in judge.config.given(stage).items():
+    for key, path in judge.config.external(stage).items():
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
-            said = f": {lack}" if lack else f", which does not exist; {REMEDIES.get(key, PUT_THERE)}"
-            raise SystemExit(f"error: {key} points to {path}{said}")
+            details = f": {lack}" if lack else f", which does not exist; {REMEDIES.get(key, PUT_THERE)}"
+            raise SystemExit(f"error: {key} points to {path}{details}")
 
 
-def _mend_date(path: Path, digests: Digests) -> None:
-    """Bring a date in the future (another machine's clock) or before 1971 to now: Snakemake stumbles over both."""
+def _fix_time(path: Path, digests: Digests) -> None:
+    """Set a time in the future (another machine's clock) or before 1971 to now; Snakemake fails on both."""
     now = time.time_ns()
     if path.exists() and not YEAR_NS < path.stat().st_mtime_ns <= now:
         digests.redate(path, now)

@@ -1,1 +1,1 @@
-"""Backbones: the contract, the networks that fulfil it, their weight files, and features of images."""
+"""Backbones: the contract, the networks that implement it, their weight files, and feature extraction."""

@@ -8,7 +8,7 @@ from novelseg.core.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the torch device of the name ``auto``, ``cpu`` or ``cuda``.
+    """Return the torch device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def memory_budget(device: torch.device, requested_mb: int) -> int:
         If the requested size is negative.
     """
     if requested_mb < 0:
-        raise InputError(f"--memory-mb is {requested_mb}; expected MiB, or 0 for the default")
+        raise InputError(f"--memory-mb is {requested_mb}; expected a size in MiB, or 0 for the default")
     if requested_mb or device.type != "cuda":
         return requested_mb << 20 or 4 << 30
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by PyTorch, free for reuse

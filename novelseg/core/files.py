@@ -133,5 +133,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
             raise
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: contains {type(values).__name__}; expected a mapping of names to values")
+        raise InputError(
+            f"{path}: contains data of type {type(values).__name__}; expected a mapping of names to values"
+        )
     return values

@@ -39,7 +39,7 @@ def torch_generator(*key: Key, device: str | torch.device = "cpu") -> torch.Gene
 
 @contextmanager
 def new_layers(*key: Key) -> Iterator[None]:
-    """Draw the initial weights of layers that the block creates from a key; the global generator is restored."""
+    """Initialise the layers that are created in the block from a key, then restore the global generator."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known key that is closest to an unknown name."""
+    """Return a hint that names the known key closest to an unknown name."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
     return f"the nearest known key is '{close[0]}'" if close else "no key is known here"
 
@@ -18,7 +18,7 @@ def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) ->
     Raises
     ------
     ValueError
-        If one is not; the message names the first.
+        If an attribute is not; the message names the first such attribute.
     """
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)

@@ -43,7 +43,7 @@ class Sample:
 
 
 class BatchSource(Protocol):
-    """Batches of one process, on the device."""
+    """Source of the batches of one process."""
 
     bank: Bank
 
@@ -59,7 +59,7 @@ BatchMaker = Callable[[torch.device], BatchSource]
 
 @dataclass(frozen=True)
 class ViewGeometry:
-    """How a training image becomes a square.
+    """Settings that turn a training image into a square view.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class EpisodeBatches:
     sampler
         Sampler of the episodes.
     geometry
-        How an image becomes a square.
+        Settings of the views.
     count
         Episodes per iteration.
     key
@@ -99,7 +99,7 @@ class EpisodeBatches:
         self.bank, self._sampler, self._geometry, self.count, self._key = bank, sampler, geometry, count, key
 
     def draw(self, iteration: int, rank: int, world: int) -> Sample:
-        """Draw the episodes rank, rank + world, … of an iteration; in each, supports come first and the query last."""
+        """Draw the episodes number rank, rank + world, … of an iteration; the query follows the supports of each."""
         images: list[int] = []
         labels: list[int] = []
         draws = []

@@ -1,6 +1,7 @@
-"""Reader of COCO: ``annotations/instances_LIST.json`` and the images in ``LIST/``; no file of masks is needed.
+"""Reader of COCO: ``annotations/instances_LIST.json`` and the images in ``LIST/``.
 
-Semantic masks are painted from the instances (`novelseg.ops.rasterise`): all polygons and run lengths, crowds are void.
+Semantic masks are painted from the polygons and run lengths of the instances (`novelseg.ops.rasterise`); crowds become
+void. No mask files are needed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
 from novelseg.core.text import nearest
 from novelseg.data.jsonstream import elements
-from novelseg.data.pairs import Entry, Pair, in_order, pair_from_labels, read_picture
+from novelseg.data.pairs import Entry, Pair, make_entries, pair_from_labels, read_image
 from novelseg.ops.rasterise import Instance, encode, paint
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """An image as the annotations know it."""
+class _ListedImage:
+    """An image as listed in the annotations."""
 
     number: int
     file: str
@@ -29,7 +30,7 @@ class _Picture:
     width: int
 
 
-def _whole(entry: Any, key: str, low: int = 0) -> int:
+def _integer(entry: Any, key: str, low: int = 0) -> int:
     value = entry.get(key) if isinstance(entry, dict) else None
     if type(value) is not int or value < low:
         raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}")
@@ -37,7 +38,7 @@ def _whole(entry: Any, key: str, low: int = 0) -> int:
 
 
 def _name(entry: Any) -> str:
-    """How a message calls an entry: by its id, whatever that is."""
+    """Name an entry in messages by its id, whatever the type of the id."""
     return repr(entry.get("id") if isinstance(entry, dict) else entry)[:40]
 
 
@@ -48,45 +49,45 @@ def _file_name(entry: Any) -> str:
     return name
 
 
-def _pictures(path: Path) -> list[_Picture]:
-    """All images of a list, by number."""
-    found: dict[int, _Picture] = {}
+def _listed_images(path: Path) -> list[_ListedImage]:
+    """Read the images of a list, ordered by number."""
+    images: dict[int, _ListedImage] = {}
     for _, entry in elements(path, "images"):
         try:
-            picture = _Picture(
-                number=_whole(entry, "id"),
+            image = _ListedImage(
+                number=_integer(entry, "id"),
                 file=_file_name(entry),
-                height=_whole(entry, "height", 1),
-                width=_whole(entry, "width", 1),
+                height=_integer(entry, "height", 1),
+                width=_integer(entry, "width", 1),
             )
         except ValueError as error:
-            raise InputError(f"{path}: image {_name(entry)}: {error}; mend the annotations") from None
-        place = Path(picture.file)
-        if place.is_absolute() or ".." in place.parts:
+            raise InputError(f"{path}: image {_name(entry)}: {error}; fix the annotations") from None
+        file = Path(image.file)
+        if file.is_absolute() or ".." in file.parts:
             raise InputError(
-                f"{path}: image {picture.number} has the file name '{place}'; expected one inside its folder"
+                f"{path}: image {image.number} has the file name '{file}'; expected a path inside the image folder"
             )
-        if picture.number in found:
-            raise InputError(f"{path}: two images have the id {picture.number}; keep one")
-        found[picture.number] = picture
-    return [found[number] for number in sorted(found)]
+        if image.number in images:
+            raise InputError(f"{path}: two images have the id {image.number}; keep one")
+        images[image.number] = image
+    return [images[number] for number in sorted(images)]
 
 
 class Coco:
-    """A folder in COCO's layout; only one shard's annotations are in memory.
+    """Reader of a folder in COCO's layout; only the annotations of one shard are in memory.
 
     Parameters
     ----------
     root
         The folder.
     lists
-        Names of the training and the validation list, as ``train2014``.
+        Names of the training and the validation list, such as ``train2014``.
     chosen
-        Categories to be read, in label order; empty for all, by their number. Others count as background.
+        Names of the categories to read, in label order; empty for all, by number. Others count as background.
     shard, shards
-        Every ``shards``-th image from number ``shard`` on is read.
+        Every ``shards``-th image is read, starting with number ``shard``.
     exclude
-        Ids of images that are left out.
+        Ids of images to leave out.
     """
 
     def __init__(
@@ -100,101 +101,100 @@ class Coco:
     ) -> None:
         self._root, self._lists = root, lists
         self._paths = [root / "annotations" / f"instances_{name}.json" for name in lists]
-        pictures = [_pictures(path) for path in self._paths]
-        names = [[Path(picture.file).stem for picture in part] for part in pictures]
-        self.entries = in_order(list(zip(map(str, self._paths), names, strict=True)), exclude)
-        self._pictures = {
-            name: picture
-            for part, ids in zip(pictures, names, strict=True)
-            for picture, name in zip(part, ids, strict=True)
+        listed = [_listed_images(path) for path in self._paths]
+        names = [[Path(image.file).stem for image in part] for part in listed]
+        self.entries = make_entries(list(zip(map(str, self._paths), names, strict=True)), exclude)
+        self._images = {
+            name: image for part, ids in zip(listed, names, strict=True) for image, name in zip(part, ids, strict=True)
         }
-        wanted = [(entry.split, self._pictures[entry.name].number) for entry in self.entries[shard::shards]]
-        known = [{picture.number for picture in part} for part in pictures]
-        self._annotations: dict[tuple[int, int], list[dict[str, Any]]] = {key: [] for key in wanted}
-        categories = [self._gather(split, known[split]) for split in range(len(lists))]
+        members = [(entry.split, self._images[entry.name].number) for entry in self.entries[shard::shards]]
+        known = [{image.number for image in part} for part in listed]
+        self._annotations: dict[tuple[int, int], list[dict[str, Any]]] = {key: [] for key in members}
+        categories = [self._collect(split, known[split]) for split in range(len(lists))]
         if categories[0] != categories[1]:
             raise InputError(
-                f"{self._paths[1]}: its categories differ from those of {self._paths[0].name}; make them one"
+                f"{self._paths[1]}: its categories differ from those of {self._paths[0].name}; make them equal"
             )
         self._label = self._labels(categories[0], chosen)
         self.names = chosen or list(categories[0].values())
         self.hidden = 0
 
-    def _gather(self, split: int, known: set[int]) -> dict[int, str]:
-        """Keep the annotations of this shard's images; give the categories, by number."""
-        path, strange = self._paths[split], Counter[int]()
+    def _collect(self, split: int, known: set[int]) -> dict[int, str]:
+        """Collect the annotations of this shard's images; return the categories, by number."""
+        path, unlisted = self._paths[split], Counter[int]()
         categories: dict[int, str] = {}
         for key, entry in elements(path, "annotations", "categories"):
             try:
                 if key == "categories":
-                    number = _whole(entry, "id", 1)
+                    number = _integer(entry, "id", 1)
                     if number in categories:
-                        raise ValueError(f"id is {number}, as another's; expected each once")
+                        raise ValueError(f"id is {number}, which another category has; expected unique ids")
                     name = entry.get("name")
                     if not isinstance(name, str) or not name or name in categories.values():
-                        raise ValueError(f"name is {name!r}; expected a text that no other has")
+                        raise ValueError(f"name is {name!r}; expected a unique text")
                     categories[number] = name
                     continue
-                image = _whole(entry, "image_id")
+                image = _integer(entry, "image_id")
             except ValueError as error:
-                raise InputError(f"{path}: {key}, entry {_name(entry)}: {error}; mend the annotations") from None
+                raise InputError(f"{path}: {key}, entry {_name(entry)}: {error}; fix the annotations") from None
             if (split, image) in self._annotations:
                 self._annotations[split, image].append(entry)
             elif image not in known:
-                strange[image] += 1
-        if strange:
+                unlisted[image] += 1
+        if unlisted:
             raise InputError(
-                f"{path}: {strange.total()} annotations are of images that are not listed (first: image "
-                f"{min(strange)}); take them out, or add the images"
+                f"{path}: {unlisted.total()} annotations are of images that are not listed (first: image "
+                f"{min(unlisted)}); remove them, or add the images"
             )
         return dict(sorted(categories.items()))
 
     def _labels(self, categories: dict[int, str], chosen: list[str]) -> dict[int, int]:
-        """Label of each category number."""
+        """Return the label of each category, by number."""
         names = list(categories.values())
         unknown = [name for name in chosen if name not in names]
         if unknown:
             raise InputError(
-                f"images.classes names '{unknown[0]}', which {self._paths[0]} has not; {nearest(unknown[0], names)}"
+                f"images.classes names '{unknown[0]}', which is not a category of {self._paths[0]}; "
+                f"{nearest(unknown[0], names)}"
             )
         labels = {name: label for label, name in enumerate(chosen or names, 1)}
         if not 0 < len(labels) < VOID:
             raise InputError(
-                f"{self._paths[0]}: {len(labels)} categories; expected 1…{VOID - 1}; name those to be read in "
+                f"{self._paths[0]}: has {len(labels)} categories; expected 1…{VOID - 1}; list those to read in "
                 "images.classes"
             )
         return {number: labels.get(name, 0) for number, name in categories.items()}
 
-    def _instances(self, where: str, picture: _Picture, entries: list[dict[str, Any]]) -> Iterator[Instance]:
-        """Objects of an image, by number, so that the order in the file does not matter."""
+    def _instances(self, where: str, image: _ListedImage, entries: list[dict[str, Any]]) -> Iterator[Instance]:
+        """Yield the objects of an image by number, so that the order in the file does not matter."""
         seen: set[int] = set()
         try:
-            ordered = sorted(entries, key=lambda entry: _whole(entry, "id"))
+            ordered = sorted(entries, key=lambda entry: _integer(entry, "id"))
         except ValueError as error:
-            raise InputError(f"{where}: an annotation: {error}; mend it") from None
+            raise InputError(f"{where}: an annotation: {error}; fix it") from None
         for entry in ordered:
             try:
                 if entry["id"] in seen:
                     raise ValueError("shares its id with another")
                 seen.add(entry["id"])
-                category, crowd = _whole(entry, "category_id"), entry.get("iscrowd", 0)
+                category, crowd = _integer(entry, "category_id"), entry.get("iscrowd", 0)
                 if category not in self._label:
                     raise ValueError(f"has category {category}, which is not listed")
                 if crowd not in (0, 1):
                     raise ValueError(f"has iscrowd {crowd!r}; expected 0 or 1")
-                rle = encode(entry.get("segmentation"), picture.height, picture.width)
+                rle = encode(entry.get("segmentation"), image.height, image.width)
             except ValueError as error:
-                raise InputError(f"{where}: annotation {entry['id']}: {error}; mend it or take it out") from None
+                raise InputError(f"{where}: annotation {entry['id']}: {error}; fix or remove it") from None
             if label := self._label[category]:
                 yield Instance(VOID if crowd else label, rle)
 
     def read(self, entry: Entry) -> Pair:
-        """Image and painted mask."""
-        split, picture = entry.split, self._pictures[entry.name]
-        where = f"{self._paths[split]}, image {picture.number}"
-        file = read_picture(self._root / self._lists[split] / picture.file)
-        file.must_be(picture.height, picture.width, where)  # before anything of that size is painted
-        instances = list(self._instances(where, picture, self._annotations[split, picture.number]))
-        labels, hidden = paint(instances, picture.height, picture.width)
+        """Read an image and paint its mask."""
+        split, listed = entry.split, self._images[entry.name]
+        where = f"{self._paths[split]}, image {listed.number}"
+        image = read_image(self._root / self._lists[split] / listed.file)
+        image.check_size(listed.height, listed.width, where)  # before a mask of that size is painted
+        instances = list(self._instances(where, listed, self._annotations[split, listed.number]))
+        labels, hidden = paint(instances, listed.height, listed.width)
         self.hidden += hidden
-        return pair_from_labels(entry, file, labels, where, len(self.names))
+        return pair_from_labels(entry, image, labels, where, len(self.names))

@@ -1,4 +1,4 @@
-"""The index in memory: which images hold which class, and what is base and novel in a fold."""
+"""The index in memory: the classes of each image, and the base and novel classes of each fold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Index:
-    """What every stage may know of the data set without reading a pixel; arrays over N images."""
+    """Description of a data set without its pixels; arrays have one row per image, N in all, unless noted."""
 
     ids: list[str]
     split: NDArray[np.uint8]
@@ -49,12 +49,12 @@ class Index:
     held_out: int
 
     def novel(self, fold: int) -> NDArray[np.int64]:
-        """Novel classes of a fold, as labels 1…C.
+        """Return the novel classes of a fold, as labels 1…C.
 
         Raises
         ------
         InputError
-            If there is no such fold, or it is held out.
+            If the fold does not exist or is held out.
         """
         if not 0 <= fold < self.folds:
             raise InputError(
@@ -62,48 +62,48 @@ class Index:
             )
         if fold == self.held_out:
             raise InputError(
-                f"fold {fold} is held out (index.held_out); take it out of plan.folds, or hold out another"
+                f"fold {fold} is held out (index.held_out); remove it from plan.folds, or hold out another"
             )
         return np.flatnonzero(self.class_fold == fold) + 1
 
     def base(self, fold: int) -> NDArray[np.int64]:
-        """Base classes of a fold, as labels 1…C."""
+        """Return the base classes of a fold, as labels 1…C."""
         return np.setdiff1d(np.arange(1, len(self.classes) + 1), self.unknown(fold))
 
     def unknown(self, fold: int) -> NDArray[np.int64]:
-        """Classes that training knows nothing of: the novel ones, and those of the fold that is held out."""
+        """Return the classes hidden from training: the novel classes, and those of the held-out fold."""
         return np.union1d(self.novel(fold), np.flatnonzero(self.class_fold == self.held_out) + 1)
 
     def training_images(self, fold: int) -> NDArray[np.int64]:
-        """Images of the training list that hold a base class; without novel ones under ``novel_images: drop``."""
+        """Return the training images with a base class and, under ``novel_images: drop``, without a hidden class."""
         base = self.pixels[:, self.base(fold)].any(axis=1)
         unknown = self.pixels[:, self.unknown(fold)].any(axis=1)
-        wanted = (self.split == TRAIN) & base & ~(unknown & (self.novel_images == "drop"))
-        return np.flatnonzero(wanted)
+        selected = (self.split == TRAIN) & base & ~(unknown & (self.novel_images == "drop"))
+        return np.flatnonzero(selected)
 
     def names(self, labels: NDArray[np.int64]) -> list[str]:
-        """Names of classes."""
+        """Return the names of classes."""
         return [self.classes[label - 1] for label in labels]
 
     def base_names(self, fold: int) -> list[str]:
-        """Names of the base classes of a fold, as they are noted beside what has learned from them."""
+        """Return the names of the base classes of a fold, as stored in the records of trained networks."""
         return self.names(self.base(fold))
 
     def size(self, image: int) -> tuple[int, int]:
-        """Height and width of an image, px."""
+        """Return the height and width of an image, px."""
         return int(self.height[image]), int(self.width[image])
 
     def validation_images(self) -> NDArray[np.int64]:
-        """Images of the validation list."""
+        """Return the images of the validation list."""
         return np.flatnonzero(self.split == VAL)
 
     def holds(self, images: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-        """Those of ``images`` that hold at least ``min_object_pixels`` of a class."""
-        held: NDArray[np.int64] = images[self.pixels[images, label] >= self.min_object_pixels]
-        return held
+        """Return those of ``images`` that contain at least ``min_object_pixels`` of a class."""
+        matching: NDArray[np.int64] = images[self.pixels[images, label] >= self.min_object_pixels]
+        return matching
 
     def base_labels(self, mask: NDArray[np.uint8], fold: int) -> NDArray[np.uint8]:
-        """Map a mask to what is known in a fold: base labels and 255 stay, everything else is background (0)."""
+        """Reduce a mask to the base labels of a fold and 255; all other labels become background (0)."""
         table = np.zeros(256, np.uint8)
         known = np.append(self.base(fold), VOID)
         table[known] = known
@@ -111,7 +111,7 @@ class Index:
 
 
 def read_index(path: Path) -> Index:
-    """Open an index artifact."""
+    """Read an index artifact."""
     with hdf5.opened(path, INDEX) as file:
         return Index(
             ids=hdf5.texts(file, "id"),

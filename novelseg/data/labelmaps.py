@@ -1,4 +1,4 @@
-"""Reader of label maps that somebody made elsewhere (MCG, SAM, by hand): one file an image, one number a pixel."""
+"""Reader of label maps made elsewhere (MCG, SAM, by hand): one file per image, one number per pixel."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GREY_MODES = ("L", "P", "I;16", "I")
 
 
 def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArray[Any]:
-    """Read ``ID.png`` or ``ID.npy``.
+    """Read the label map of an image, ``ID.png`` or ``ID.npy``.
 
     Parameters
     ----------
     folder
-        Where the maps lie.
+        Folder of the maps.
     image_id
-        Of the image.
+        Id of the image.
     size
         Height and width of the image, px.
 
@@ -34,7 +34,7 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read, is no map of integers, or has another size than its image.
+        If there is no such file, or it cannot be read, is not a map of integers, or differs in size from its image.
     """
     png, npy = folder / f"{image_id}.png", folder / f"{image_id}.npy"
     path = png if png.exists() else npy
@@ -44,7 +44,9 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
                 if image.mode not in GREY_MODES:
                     raise InputError(f"{path}: the map is {image.mode}; expected an 8- or 16-bit grey or palette PNG")
                 if image.format != "PNG":
-                    raise InputError(f"{path}: a {image.format} file, whose numbers are not exact; save it as PNG")
+                    raise InputError(
+                        f"{path}: a {image.format} file; expected a PNG, which keeps exact labels; save it as PNG"
+                    )
                 labels: NDArray[Any] = np.array(image)
         else:
             labels = np.lib.format.open_memmap(path, mode="r")
@@ -55,7 +57,7 @@ def read_label_map(folder: Path, image_id: str, size: tuple[int, int]) -> NDArra
     except (OSError, SyntaxError, ValueError, EOFError, TokenError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable label map ({error}); make it again") from None
     if labels.dtype.kind not in "iu" or labels.ndim != 2:
-        raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}; expected one integer a pixel")
+        raise InputError(f"{path}: contains {labels.dtype} of shape {labels.shape}; expected one integer per pixel")
     if labels.shape != size:
         raise InputError(
             f"{path}: the map is {labels.shape[1]}×{labels.shape[0]} px, its image {size[1]}×{size[0]}; make them equal"

@@ -1,4 +1,4 @@
-"""MATLAB files, as BSDS500 and SBD are distributed in."""
+"""Error handling for MATLAB files, the format of the annotations of BSDS500 and SBD."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from novelseg.core.errors import InputError
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what scipy and numpy raise for a damaged or foreign annotation file into one sentence.
+    """Raise one :class:`InputError` for the various errors of scipy and numpy on a damaged or foreign file.
 
     Raises
     ------
     InputError
-        If the block cannot read the file.
+        If the block fails to read the file.
     """
     try:
         yield
@@ -29,6 +29,6 @@ def readable(path: Path) -> Iterator[None]:
     except (
         *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, NotImplementedError),
         *(zipfile.BadZipFile, zlib.error, MatReadError),
-        *(UnboundLocalError, MemoryError),  # what scipy comes to when the bytes say nonsense
+        *(UnboundLocalError, MemoryError),  # raised by scipy for invalid bytes
     ) as error:
         raise InputError(f"{path}: not a readable annotation file ({error}); restore the file") from None

@@ -1,4 +1,4 @@
-"""Drawing episodes: a query, a class in it, and supports of that class (A9)."""
+"""Sampling of episodes: a query, a class in it, and supports of that class (A9)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from novelseg.data.index import Index
 
 @dataclass(frozen=True)
 class Episode:
-    """A query image, the class to segment in it, and support images; numbers of the index."""
+    """A query image, the class to segment in it, and support images; images are given by number in the index."""
 
     query: int
     label: int
@@ -22,26 +22,26 @@ class Episode:
 
 
 def scored_classes(index: Index, fold: int, excluded: list[str]) -> NDArray[np.int64]:
-    """Novel classes of a fold without the excluded ones (``episodes.exclude_classes``).
+    """Return the novel classes of a fold without the excluded ones (``episodes.exclude_classes``).
 
     Raises
     ------
     InputError
-        If a name is no class, or no class is left.
+        If an excluded name is not a class, or no class is left.
     """
     unknown = [name for name in excluded if name not in index.classes]
     if unknown:
         raise InputError(
-            f"episodes.exclude_classes names '{unknown[0]}', which is no class; {nearest(unknown[0], index.classes)}"
+            f"episodes.exclude_classes names '{unknown[0]}', which is not a class; {nearest(unknown[0], index.classes)}"
         )
-    kept = [label for label in index.novel(fold).tolist() if index.classes[label - 1] not in excluded]
-    if not kept:
-        raise InputError(f"episodes.exclude_classes leaves no novel class in fold {fold}; take one out of the list")
-    return np.array(kept, np.int64)
+    labels = [label for label in index.novel(fold).tolist() if index.classes[label - 1] not in excluded]
+    if not labels:
+        raise InputError(f"episodes.exclude_classes leaves no novel class in fold {fold}; remove one from the list")
+    return np.array(labels, np.int64)
 
 
 class EpisodeSampler:
-    """Draw episodes: query uniform over the images, class uniform among those present, distinct supports.
+    """Sampler of episodes with a uniform query, a uniform class among those present in it, and distinct supports.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ class EpisodeSampler:
     classes
         Classes to draw, labels 1…C.
     shot
-        Supports of an episode.
+        Number of supports per episode.
     where
         Name of the list, for messages.
 
     Raises
     ------
     InputError
-        If a class has too few images for the shots.
+        If a class has too few images for the number of supports.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EpisodeSampler:
                 self._present[image].append(label)
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode."""
+        """Draw one episode."""
         query = int(self._queries[rng.integers(len(self._queries))])
         present = self._present[query]
         label = present[int(rng.integers(len(present)))]

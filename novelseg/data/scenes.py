@@ -1,8 +1,8 @@
-"""The built-in data: small pictures of textured objects on textured ground, written in VOC layout.
+"""The built-in data: small generated images of textured objects on textured ground, written in VOC layout.
 
-Every picture holds 2–5 objects of different classes, so that a picture of base classes also holds novel objects which
-nobody has labelled: the situation the method is about. Only additions, products, quotients, roots and comparisons are
-used, which IEEE 754 rounds alike everywhere, so that the same seed gives the same pixels on every machine.
+Every image contains 2–5 objects of different classes, so that an image of base classes also contains novel objects
+without a label, the situation that the methods address. Only additions, products, quotients, roots and comparisons
+are used, which IEEE 754 rounds identically everywhere, so that a seed gives the same pixels on every machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Settings of the built-in data: seed, pictures in the training and validation list, longest side in px."""
+    """Settings of the built-in data: seed, numbers of training and validation images, longest side in px."""
 
     seed: int
     train: int
@@ -132,7 +132,7 @@ def _wedge(x: Array, y: Array) -> Mask:
 
 
 def _saw(value: Array) -> Array:
-    """Triangle wave of period 1 in [0, 1]."""
+    """Return a triangle wave of period 1, in [0, 1]."""
     part = value - np.floor(value)
     return 1 - np.abs(2 * part - 1)
 
@@ -193,7 +193,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of objects: its shape, texture and two colours; pictures vary scale, angle, light and tint."""
+    """A class of objects: its shape, texture and two colours; scale, angle, light and tint vary between images."""
 
     name: str
     shape: Callable[[Array, Array], Mask]
@@ -203,7 +203,7 @@ class Kind:
     second: Colour
 
 
-# Colours and textures recur across classes, so that neither alone tells a class.
+# Colours and textures recur across classes, so that neither alone identifies a class.
 KINDS = (
     Kind("melon", _ellipse, _stripes, 2.6, (0.16, 0.50, 0.20), (0.62, 0.80, 0.36)),
     Kind("sail", _triangle, _plain, 1.0, (0.90, 0.88, 0.80), (0.90, 0.88, 0.80)),
@@ -218,7 +218,7 @@ CLASSES = tuple(kind.name for kind in KINDS)
 
 
 def other_kinds(seed: int, count: int) -> tuple[Kind, ...]:
-    """Classes for pretraining: other shapes than those of :data:`KINDS`, random texture and colours."""
+    """Make classes for pretraining: shapes other than those of :data:`KINDS`, with random textures and colours."""
     rng = numpy_generator(seed, "other kinds")
     kinds = []
     for number in range(count):
@@ -234,7 +234,7 @@ def other_kinds(seed: int, count: int) -> tuple[Kind, ...]:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, cell: int) -> Array:
-    """Value noise in [0, 1]: random values on a grid, bilinear between."""
+    """Draw value noise in [0, 1]: random values on a grid, interpolated bilinearly."""
     rows, columns = height // cell + 2, width // cell + 2
     grid = rng.random((rows, columns))
     y, x = np.arange(height) / cell, np.arange(width) / cell
@@ -259,7 +259,7 @@ GROUNDS: tuple[tuple[str, Colour, Colour], ...] = (
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> Array:
-    """One of eight textured grounds, (H, W, 3) in [0, 1]."""
+    """Draw one of eight textured grounds, (H, W, 3) in [0, 1]."""
     name, first, second = GROUNDS[int(rng.integers(len(GROUNDS)))]
     y, x = np.mgrid[0:height, 0:width].astype(float)
     fine, coarse = _noise(rng, height, width, 3), _noise(rng, height, width, 24)
@@ -281,11 +281,11 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Array:
     return mixed
 
 
-# --- objects and pictures
+# --- objects and images
 
 
 def _paint(rng: np.random.Generator, kind: Kind, height: int, width: int, radius: float) -> tuple[Mask, Array]:
-    """Where an object of a class lies, and its colours, (H, W) and (H, W, 3)."""
+    """Draw an object of a class: its mask, (H, W), and its colours, (H, W, 3)."""
     t = 2 * float(rng.random()) - 1  # tan of half the angle: rotation without sine and cosine
     c, s = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     flip = 1.0 if rng.random() < 0.5 else -1.0
@@ -311,16 +311,16 @@ def draw(
     width: int,
     radii: tuple[float, float],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one picture.
+    """Draw one image and its label map.
 
     Parameters
     ----------
     rng
         Source of all variation.
     kinds
-        Classes.
+        Classes of objects.
     chosen
-        Positions in ``kinds`` of the objects, drawn one over the other.
+        Position in ``kinds`` of each object; later objects are drawn over earlier ones.
     height, width
         Size, px.
     radii
@@ -334,7 +334,7 @@ def draw(
     """
     picture, label = _ground(rng, height, width), np.zeros((height, width), np.uint8)
     for number in chosen:
-        for _ in range(20):  # until it leaves a good part of every other object visible
+        for _ in range(20):  # retry until enough of every other object stays visible
             radius = radii[0] + (radii[1] - radii[0]) * float(rng.random())
             inside, colour = _paint(rng, kinds[number], height, width, radius)
             if _hides_little(label, inside):
@@ -356,7 +356,7 @@ def _hides_little(label: NDArray[np.uint8], inside: Mask) -> bool:
 
 
 def _with_border(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Label 255 where a pixel's right or lower neighbour has another label."""
+    """Set label 255 where the right or lower neighbour of a pixel has another label."""
     edge = np.zeros(label.shape, bool)
     edge[:-1] |= label[:-1] != label[1:]
     edge[:, :-1] |= label[:, :-1] != label[:, 1:]
@@ -364,7 +364,7 @@ def _with_border(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def scene(settings: SceneSettings, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Picture ``number`` of the built-in data and its labels."""
+    """Draw image ``number`` of the built-in data and its label map."""
     rng = numpy_generator(settings.seed, "scene", number)
     short = settings.size * 3 // 4
     height, width = ((settings.size, settings.size), (short, settings.size), (settings.size, short))[
@@ -375,13 +375,13 @@ def scene(settings: SceneSettings, number: int) -> tuple[NDArray[np.uint8], NDAr
 
 
 def scene_ids(settings: SceneSettings) -> tuple[list[str], list[str]]:
-    """Ids of the training and of the validation list."""
+    """Return the ids of the training list and those of the validation list."""
     names = [f"scene{number:05d}" for number in range(settings.train + settings.val)]
     return names[: settings.train], names[settings.train :]
 
 
 def _palette() -> list[int]:
-    """VOC's colour map: three interleaved bits a channel."""
+    """Return VOC's colour map, in which three bits per channel are interleaved."""
     colours = []
     for label in range(256):
         channels = [sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
@@ -390,7 +390,7 @@ def _palette() -> list[int]:
 
 
 def write_voc(root: Path, settings: SceneSettings, numbers: Sequence[int]) -> None:
-    """Write the lists and the given pictures in VOC layout under ``root``."""
+    """Write the lists, and the images of the given numbers, in VOC layout under ``root``."""
     train, val = scene_ids(settings)
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True, exist_ok=True)

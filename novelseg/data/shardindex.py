@@ -1,4 +1,4 @@
-"""From image shards to the arrays of the index: joined in the order of the lists, with the folds of the classes."""
+"""Construction of the index: image shards joined in the order of the lists, and the folds of the classes."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from novelseg.formats.images import IMAGES
 
 
 def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
-    """Fold in which each class is novel, (C,).
+    """Return the fold in which each class is novel, (C,).
 
     Raises
     ------
     InputError
-        If the classes do not divide evenly.
+        If the number of classes is not a multiple of the number of folds.
     """
     if classes % folds:
         raise InputError(
-            f"index.folds is {folds}, but {classes} classes do not divide into it evenly; choose a divisor"
+            f"index.folds is {folds}, but {classes} classes do not divide evenly into {folds} folds; "
+            f"choose a divisor of {classes}"
         )
     numbers = np.arange(classes, dtype=np.int32)
     return numbers // np.int32(classes // folds) if layout == "contiguous" else numbers % np.int32(folds)
 
 
 def join_shards(images: list[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]]]:
-    """Join what image shards know, in the order of the lists.
+    """Join the contents of image shards, in the order of the lists.
 
     Returns
     -------
     arrays, attributes
-        Datasets of the artifact ``index`` without ``fold``, and what the shards say of the whole data set.
+        Datasets of the artifact ``index`` without ``fold``, and the attributes that all shards share.
 
     Raises
     ------
@@ -71,14 +72,15 @@ def join_shards(images: list[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, 
 
 
 def describe_folds(data: Index) -> None:
-    """Say what each fold trains on, and what either rule for images with novel objects does to it."""
+    """Print the number of training images of each fold, and how many of them also contain novel classes."""
     for fold in range(data.folds):
         if fold == data.held_out:
             say(f"fold {fold}: held out")
             continue
-        kept, dropped = (len(replace(data, novel_images=rule).training_images(fold)) for rule in ("keep", "drop"))
+        rules = (replace(data, novel_images=rule) for rule in ("keep", "drop"))
+        with_novel, without_novel = (len(variant.training_images(fold)) for variant in rules)
         names = ", ".join(data.classes[label - 1] for label in data.novel(fold))
         say(
-            f"fold {fold}: {kept} of {(data.split == TRAIN).sum()} training images hold base classes, {kept - dropped} "
-            f"of them novel ones too ({data.novel_images}); novel: {names}"
+            f"fold {fold}: {with_novel} of {(data.split == TRAIN).sum()} training images contain base classes, "
+            f"{with_novel - without_novel} of them also novel ones (novel_images: {data.novel_images}); novel: {names}"
         )

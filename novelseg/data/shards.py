@@ -1,4 +1,4 @@
-"""One shard of a data set: its images read, checked, counted and written."""
+"""Writing of one shard of a data set: its images are read, checked, counted and stored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
 
 
-def _pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
-    """All pairs of a shard; or the first fault, and how many more there are."""
+def _read_pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
+    """Read all pairs of a shard; the error for faulty pairs states the first fault and the number of others."""
     entries = reader.entries[shard::shards]
     if not entries:
         raise InputError(f"{where}: shard {shard} of {shards} is empty; lower images.shards")
@@ -27,13 +27,13 @@ def _pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
         except InputError as fault:
             faults.append(str(fault))
     if faults:
-        more = f" ({len(faults) - 1} more of the shard's {len(entries)} images are bad too)" if len(faults) > 1 else ""
-        raise InputError(faults[0] + more)
+        others = f" ({len(faults) - 1} more of the shard's {len(entries)} images are faulty too)"
+        raise InputError(faults[0] + (others if len(faults) > 1 else ""))
     return pairs
 
 
 def _list_digests(reader: Reader) -> list[str]:
-    """MD5 of the ids of the training and of the validation list, one per line, in order."""
+    """Return the MD5 of the ids of each list, one id per line, in order."""
     texts = ["".join(f"{entry.name}\n" for entry in reader.entries if entry.split == split) for split in (TRAIN, VAL)]
     return [hashlib.md5(text.encode()).hexdigest() for text in texts]
 
@@ -49,33 +49,33 @@ def write_shard(
     lists: tuple[str, str],
     excluded: list[str],
 ) -> None:
-    """Write every ``shards``-th image of a data set, from number ``shard`` on.
+    """Write a shard of a data set: every ``shards``-th image, starting with number ``shard``.
 
     Parameters
     ----------
     out
-        The artifact ``images``.
+        Path of the artifact ``images``.
     reader
-        Of the data set.
+        Reader of the data set.
     where
-        The data set's folder, for messages.
+        Folder of the data set, for messages.
     shard, shards
-        Number of the shard, and of all.
+        Number of the shard, and the number of shards.
     source
-        Name of the kind of data set.
+        Kind of the data set.
     lists
         Names of the training and the validation list.
     excluded
-        Ids that the reader left out; the first shard says so.
+        Ids that the reader left out; the first shard prints them.
 
     Raises
     ------
     InputError
-        If the shard is empty or an image is bad.
+        If the shard is empty or an image is faulty.
     """
     if excluded and shard == 0:
-        say(f"images: {len(excluded)} of images.exclude left out: {', '.join(excluded)}")
-    pairs = _pairs(reader, where, shard, shards)
+        say(f"images: {len(excluded)} left out (images.exclude): {', '.join(excluded)}")
+    pairs = _read_pairs(reader, where, shard, shards)
     arrays = {
         "id": np.array([pair.entry.name for pair in pairs], object),
         "position": np.array([pair.entry.position for pair in pairs], np.int32),

@@ -1,4 +1,4 @@
-"""Random access to images, masks and label maps across shards, one item in memory at a time."""
+"""Random access to images, masks and label maps across shards, with one item in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from novelseg.formats.pseudolabels import PSEUDOLABELS
 
 
 class _Shards:
-    """Open HDF5 shards, closed together."""
+    """Open HDF5 shards that are closed together."""
 
     def __init__(self, paths: list[Path], spec: hdf5.Spec) -> None:
         self._stack = ExitStack()
@@ -38,7 +38,7 @@ class _Shards:
         self._stack.close()
 
 
-def _decoded(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
+def _decode(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
     try:
         data = hdf5.Ragged.get(file, name, row)
         return decode_rgb(data) if name == "image" else decode_mask(data)
@@ -50,75 +50,75 @@ def _decoded(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
 
 
 def read_rgb(file: h5py.File, row: int) -> NDArray[np.uint8]:
-    """Image of a row of a shard, (H, W, 3) uint8 RGB.
+    """Read the image in a row of a shard, (H, W, 3) uint8 RGB.
 
     Raises
     ------
     InputError
-        Naming shard and image, if its bytes are damaged.
+        If its bytes are damaged; the message names shard and image.
     """
-    return _decoded(file, "image", row)
+    return _decode(file, "image", row)
 
 
 def read_mask(file: h5py.File, row: int) -> NDArray[np.uint8]:
-    """Mask of a row of a shard, (H, W) uint8; the same errors."""
-    return _decoded(file, "mask", row)
+    """Read the mask in a row of a shard, (H, W) uint8; errors are those of :func:`read_rgb`."""
+    return _decode(file, "mask", row)
 
 
 class ImageStore(_Shards):
-    """Images and masks by their number in the index."""
+    """Images and masks, by their number in the index."""
 
     def __init__(self, paths: list[Path], index: Index) -> None:
-        wanted = int(index.shard.max()) + 1
-        if len(paths) != wanted:
+        shard_count = int(index.shard.max()) + 1
+        if len(paths) != shard_count:
             raise InputError(
-                f"--images: {len(paths)} shards given, the index was made from {wanted}; give all, in order"
+                f"--images: got {len(paths)} shards, but the index was made from {shard_count}; give all, in order"
             )
         super().__init__(paths, IMAGES)
         self._index = index
         for number, (path, file) in enumerate(zip(paths, self.files, strict=True)):
-            mine = np.flatnonzero(index.shard == number)
-            ordered = mine[np.argsort(index.row[mine])]
+            members = np.flatnonzero(index.shard == number)
+            ordered = members[np.argsort(index.row[members])]
             if hdf5.texts(file, "id") != [index.ids[image] for image in ordered]:
                 raise InputError(f"{path}: not shard {number} of the index; give the shards in order, or rerun `index`")
 
     def image(self, image: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB."""
+        """Return an image, (H, W, 3) uint8 RGB."""
         return read_rgb(self.files[self._index.shard[image]], int(self._index.row[image]))
 
     def mask(self, image: int) -> NDArray[np.uint8]:
-        """(H, W) uint8 labels as annotated: 0 background, 1…C, 255 void."""
+        """Return the labels of an image as annotated, (H, W) uint8: 0 background, 1…C, 255 void."""
         return read_mask(self.files[self._index.shard[image]], int(self._index.row[image]))
 
     def with_mask(self, image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """An image and its mask as the one label map (1, H, W) that goes with it."""
+        """Return an image, and its mask as a stack of one label map, (1, H, W)."""
         return self.image(image), self.mask(image)[None]
 
 
 class PseudoLabelStore(_Shards):
-    """Pseudo-label maps by image id."""
+    """Pseudo-label maps, by image id."""
 
     def __init__(self, paths: list[Path], fold: int) -> None:
         super().__init__(paths, PSEUDOLABELS)
-        made_by = hdf5.attribute(self.files[0], "encoder")
+        encoder = hdf5.attribute(self.files[0], "encoder")
         for path, file in zip(paths, self.files, strict=True):
             hdf5.require(path, file, "fold", fold)
-            hdf5.require(path, file, "encoder", made_by)
+            hdf5.require(path, file, "encoder", encoder)
         self.clusters: list[int] = hdf5.attribute(self.files[0], "clusters")
-        self._places = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
+        self._rows = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._places
+        return image_id in self._rows
 
     def require(self, ids: list[str]) -> None:
-        """Refuse shards that lack an image.
+        """Check that every image has pseudo labels.
 
         Raises
         ------
         InputError
-            Naming the first of them.
+            If an image has none; the message names the first.
         """
-        absent = [name for name in ids if name not in self._places]
+        absent = [name for name in ids if name not in self._rows]
         if absent:
             raise InputError(
                 f"{len(absent)} training images have no pseudo labels in the given shards, '{absent[0]}' among them; "
@@ -126,7 +126,7 @@ class PseudoLabelStore(_Shards):
             )
 
     def labels(self, image_id: str) -> NDArray[np.uint8]:
-        """(3, H, W) uint8 labels of an image."""
-        file, row = self._places[image_id]
+        """Return the labels of an image at the three levels, (3, H, W) uint8."""
+        file, row = self._rows[image_id]
         flat = hdf5.Ragged.get(file, "labels", row)
         return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))

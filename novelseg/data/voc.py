@@ -1,6 +1,6 @@
 """Reader of the VOC layout: ``JPEGImages``, ``SegmentationClass`` (index PNG, 255 void), ``ImageSets/Segmentation``.
 
-With SBD beside it, its masks stand in where VOC has none, and the field's two larger training lists are generated.
+If SBD is given, images without a mask in VOC get that of SBD, and the two usual larger training lists are generated.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from novelseg.core.errors import InputError
 from novelseg.data import sbd
-from novelseg.data.pairs import Entry, Pair, in_order, pair_from_file, pair_from_labels, read_ids, read_picture
+from novelseg.data.pairs import Entry, Pair, make_entries, pair_from_file, pair_from_labels, read_ids, read_image
 
-# Lists that are generated where SBD is given, and their sizes on the whole of VOC 2012 and SBD.
+# Lists that are generated if SBD is given, with their sizes for the complete VOC 2012 and SBD.
 GENERATED = {"trainaug": 10_582, "voc_sbd_noval": 5_953}
-WHOLE = (1_464, 1_449, 11_355)  # VOC's train and val, SBD
+COMPLETE = (1_464, 1_449, 11_355)  # sizes of VOC's train and val, and of SBD
 
 
 def read_list(root: Path, name: str, task: str = "Segmentation") -> list[str]:
-    """Ids of a list, in its order.
+    """Read the ids of a list, in its order.
 
     Raises
     ------
     InputError
-        If there is no such list, or it holds more than ids.
+        If the list does not exist, or a line has more than an id.
     """
     path = _list_path(root, name, task)
     try:
@@ -38,42 +38,42 @@ def _list_path(root: Path, name: str, task: str = "Segmentation") -> Path:
 
 
 def generated_list(root: Path, sbd_root: Path, name: str) -> list[str]:
-    """``trainaug`` or ``voc_sbd_noval``, sorted.
+    """Generate the list ``trainaug`` or ``voc_sbd_noval``, sorted.
 
-    ``trainaug`` is all of VOC's train and of SBD without VOC's val. ``voc_sbd_noval`` is VOC's train and those of SBD
-    that VOC's main task trains on: SBD's authors' own list ``train_noval`` (5,623 images; the 5,732 others of SBD are
-    the ones that they test on).
+    ``trainaug`` contains VOC's train and SBD, without VOC's val. ``voc_sbd_noval`` contains VOC's train and those
+    images of SBD that VOC's main task trains on, which are the list ``train_noval`` of SBD's authors (5,623 images;
+    they test on the other 5,732).
 
     Raises
     ------
     InputError
-        If a list is missing, or the whole data sets give another number of images than they should.
+        If a list is missing, or the complete data sets give an unexpected number of images.
     """
-    train, val, more = set(read_list(root, "train")), set(read_list(root, "val")), sbd.listed(sbd_root)
-    found = train | ((more - val) if name == "trainaug" else (more & set(read_list(root, "train", "Main"))))
-    if (len(train), len(val), len(more)) == WHOLE and len(found) != GENERATED[name]:
+    train, val, more = set(read_list(root, "train")), set(read_list(root, "val")), sbd.listed_ids(sbd_root)
+    ids = train | ((more - val) if name == "trainaug" else (more & set(read_list(root, "train", "Main"))))
+    if (len(train), len(val), len(more)) == COMPLETE and len(ids) != GENERATED[name]:
         raise InputError(
-            f"{root}: the list {name} has {len(found)} images; expected {GENERATED[name]} of the whole of VOC 2012 and "
-            "SBD; fetch both anew"
+            f"{root}: the list {name} has {len(ids)} images; expected {GENERATED[name]} for the complete VOC 2012 and "
+            "SBD; fetch both again"
         )
-    return sorted(found)
+    return sorted(ids)
 
 
 class Voc:
-    """A folder in VOC layout, with SBD's masks or without.
+    """Reader of a folder in VOC layout, with or without SBD.
 
     Parameters
     ----------
     root
         The folder.
     sbd_root
-        SBD's, or None.
+        Folder of SBD, or None.
     lists
         Names of the training and the validation list.
     names
-        Classes 1…C.
+        Names of the classes 1…C.
     exclude
-        Ids of images that are left out.
+        Ids of images to leave out.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class Voc:
     ) -> None:
         self._root, self.names = root, names
         self._sbd = sbd.home_of(sbd_root) if sbd_root else None
-        found = []
+        listings = []
         for name in lists:
             ids = generated_list(root, sbd_root, name) if sbd_root and name in GENERATED else read_list(root, name)
-            found.append((str(_list_path(root, name)), ids))
-        self.entries = in_order(found, exclude)
+            listings.append((str(_list_path(root, name)), ids))
+        self.entries = make_entries(listings, exclude)
 
     def read(self, entry: Entry) -> Pair:
-        """VOC's own mask where there is one, else SBD's."""
-        picture = read_picture(self._root / "JPEGImages" / f"{entry.name}.jpg")
+        """Read an image with VOC's mask if there is one, else with SBD's."""
+        image = read_image(self._root / "JPEGImages" / f"{entry.name}.jpg")
         mask = self._root / "SegmentationClass" / f"{entry.name}.png"
         if self._sbd and not mask.exists():
             where = self._sbd / "cls" / f"{entry.name}.mat"
-            return pair_from_labels(entry, picture, sbd.read_mask(where), str(where), len(self.names))
-        return pair_from_file(entry, picture, mask, len(self.names))
+            return pair_from_labels(entry, image, sbd.read_mask(where), str(where), len(self.names))
+        return pair_from_file(entry, image, mask, len(self.names))

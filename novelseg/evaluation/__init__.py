@@ -1,1 +1,1 @@
-"""From episode lists and predictions to pixel counts, scores and comparisons."""
+"""Evaluation: episode lists, pixel counts of predictions, scores and comparisons."""

@@ -97,7 +97,7 @@ def protocol_columns(evaluations: list[Evaluation], name: str) -> dict[str, str 
 
 
 def _variant_columns(columns: dict[str, str | int], variant: str) -> dict[str, str | int]:
-    """Return the protocol of one variant; the CAM prior has a resolution of its own."""
+    """Return the protocol columns of a variant; the CAM prior has a resolution of its own."""
     return {**columns, "resolution": columns["cam"]} if variant.startswith("cam") else columns
 
 
@@ -130,7 +130,7 @@ def score_table(evaluations: list[Evaluation], protocol: str, samples: int, seed
 
 
 def _means(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Average over folds, which are independent: deviations and half intervals add in squares."""
+    """Average over folds, which are independent: deviations and half intervals add in quadrature."""
     parts = []
     for (shot, variant), part in frame.groupby(["shot", "variant"], sort=False):
         if len(part) == 1:

@@ -1,4 +1,4 @@
-"""The networks that are evaluated in a fold, by their names in the table of variants, and their predictors."""
+"""Networks of a fold, named as in the table of variants, and their predictors."""
 
 from __future__ import annotations
 

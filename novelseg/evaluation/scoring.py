@@ -1,4 +1,4 @@
-"""Pixel counts of predictions; the only module that reads a query's mask."""
+"""Pixel counts of predictions; no other module of an evaluation reads a query's mask."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
     return torch.cat(counts)
 
 
-def _group_key(prediction: Prediction) -> tuple[int, ...]:
-    """Return the key of predictions that are scored together: query image and resolution."""
-    return prediction.case.query, *prediction.logits.shape
+def _group_key(prediction: Prediction) -> tuple[int, tuple[int, ...], str]:
+    """Return the key of predictions that are scored together: query image, resolution and grid."""
+    return prediction.case.query, tuple(prediction.logits.shape), repr(prediction.grid)
 
 
 def predict_and_score(

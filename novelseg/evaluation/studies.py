@@ -20,7 +20,7 @@ MATCHING, SROFB = "matching", "srofb"
 
 
 def draw_cases(data: Index, fold: int, most: int, count: int, seed: int, excluded: list[str]) -> list[Case]:
-    """Draw episodes with ``most`` supports, of the novel classes that have enough images; report these classes.
+    """Draw episodes with ``most`` supports, of the novel classes that have enough images; print these classes.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def draw_cases(data: Index, fold: int, most: int, count: int, seed: int, exclude
     enough = [label for label, number in usable.items() if number > most]
     named = ", ".join(f"{data.classes[label - 1]} ({number})" for label, number in usable.items())
     if not enough:
-        raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images ({named}); lower --grid")
+        raise InputError(f"fold {fold}: no novel class has {most + 1} usable validation images: {named}; lower --grid")
     say(f"fold {fold}: {len(enough)} of {len(usable)} novel classes have {most + 1} usable validation images: {named}")
     sampler = EpisodeSampler(data, images, novel[[label in enough for label in usable]], most, "validation")
     rng = numpy_generator(seed, "study", fold, most)

@@ -1,4 +1,4 @@
-"""Format ``class_results``."""
+"""Format ``class_results``: scores per class, a table."""
 
 from __future__ import annotations
 

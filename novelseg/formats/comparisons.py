@@ -1,4 +1,4 @@
-"""Format ``comparisons``."""
+"""Format ``comparisons``: gains between variants, a table."""
 
 from __future__ import annotations
 

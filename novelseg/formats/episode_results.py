@@ -1,4 +1,4 @@
-"""Format ``episode_results``."""
+"""Format ``episode_results``: pixel counts per episode, a table."""
 
 from __future__ import annotations
 

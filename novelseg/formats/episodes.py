@@ -1,4 +1,4 @@
-"""Format ``episodes``."""
+"""Format ``episodes``: an episode list, a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``examples``."""
+"""Format ``examples``: predictions for the report."""
 
 from __future__ import annotations
 

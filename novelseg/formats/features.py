@@ -1,4 +1,4 @@
-"""Format ``features``."""
+"""Format ``features``: corpora of pooled features."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def texts(file: h5py.File, name: str) -> list[str]:
 
 
 class Ragged:
-    """Arrays of different lengths in one flat dataset, ``<name>`` with ``<name>_offset`` (N + 1 int64 positions)."""
+    """N arrays of different lengths, end to end in a dataset ``<name>``, with N + 1 positions in ``<name>_offset``."""
 
     @staticmethod
     def pack(name: str, parts: list[NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:

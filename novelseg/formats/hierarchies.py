@@ -1,4 +1,4 @@
-"""Format ``hierarchies``."""
+"""Format ``hierarchies``: region hierarchies."""
 
 from __future__ import annotations
 

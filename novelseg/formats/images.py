@@ -1,4 +1,4 @@
-"""Format ``images``."""
+"""Format ``images``: encoded images and masks."""
 
 from __future__ import annotations
 

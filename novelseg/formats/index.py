@@ -1,4 +1,4 @@
-"""Format ``index``."""
+"""Format ``index``: the data set without its pixels."""
 
 from __future__ import annotations
 

@@ -54,12 +54,12 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], kind: Kind, about: dict
 
 
 def read_header(path: Path, kind: Kind) -> dict[str, Any]:
-    """Read the description in a file's header, without its tensors.
+    """Read the description of a weight file from its header, without reading tensors.
 
     Raises
     ------
     InputError
-        If the file is absent, damaged, of another kind or version.
+        If the file is absent, damaged, or of another kind or version.
     """
     try:
         with safe_open(path, framework="np") as file:

@@ -1,4 +1,4 @@
-"""Format ``prototypes``."""
+"""Format ``prototypes``: prototypes of a fold."""
 
 from __future__ import annotations
 

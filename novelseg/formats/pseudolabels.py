@@ -1,4 +1,4 @@
-"""Format ``pseudolabels``."""
+"""Format ``pseudolabels``: pseudo-label maps."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ class BackboneSpec:
     arch
         Name of the architecture.
     stem, width
-        For a ResNet, its stem and the channels of the 3×3 convolutions of its first stage; others ignore both.
+        For a ResNet, its stem and the channels of the 3×3 convolutions of its first stage. Other
+        families ignore both.
     """
 
     arch: str

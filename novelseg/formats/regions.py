@@ -1,4 +1,4 @@
-"""Format ``regions``."""
+"""Format ``regions``: region label maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``results``."""
+"""Format ``results``: scores per variant, a table."""
 
 from __future__ import annotations
 

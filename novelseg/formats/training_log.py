@@ -1,4 +1,4 @@
-"""Format ``training_log``."""
+"""Format ``training_log``: the losses of a training, a table."""
 
 from __future__ import annotations
 

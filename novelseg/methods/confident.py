@@ -24,12 +24,12 @@ def confident_cells(logits: Tensor, *, tau_fg: float, tau_bg: float, fallback_ce
         0 not chosen, 1 background, 2 foreground.
     """
     confidence = logits.softmax(1).flatten(2)
-    chosen = torch.zeros_like(confidence[:, 0], dtype=torch.uint8)
-    # Foreground last: where both fall back to their best cells, a scarce positive is worth more.
+    marks = torch.zeros_like(confidence[:, 0], dtype=torch.uint8)
+    # Foreground is marked last, so that it wins where both sides fall back to the same cells: positives are scarcer.
     for side, tau, mark in ((0, tau_bg, 1), (1, tau_fg, 2)):
         sure = confidence[:, side]
         passed = sure > tau
         best = sure.topk(min(fallback_cells, sure.shape[1])).indices
         fallback = torch.zeros_like(passed).scatter_(1, best, True)
-        chosen[torch.where(passed.any(1, keepdim=True), passed, fallback)] = mark
-    return chosen.view(len(logits), *logits.shape[2:])
+        marks[torch.where(passed.any(1, keepdim=True), passed, fallback)] = mark
+    return marks.view(len(logits), *logits.shape[2:])

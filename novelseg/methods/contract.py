@@ -102,7 +102,7 @@ class RefinementTask:
 
 @dataclass(frozen=True)
 class RefinedResult:
-    """A refined result.
+    """The refined result of an episode.
 
     Attributes
     ----------

@@ -83,7 +83,7 @@ REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of every table.
+    """One variant, a row of every result table.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def to_keys(seeds: list[int], device: torch.device) -> Tensor:
 
 
 def branch(keys: Tensor, number: int) -> Tensor:
-    """Derive the keys of a further purpose or step, (B,)."""
+    """Derive from each key that of purpose or step ``number``, (B,)."""
     return mix(keys + mix(torch.full_like(keys, number)))
 
 

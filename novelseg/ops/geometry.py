@@ -114,7 +114,7 @@ class Views:
 
 
 def window_start(length: Tensor, size: int, draw: Tensor, containing: Tensor | None = None) -> Tensor:
-    """Choose the start of a window by a draw in [0, 1); the window contains the pixel ``containing`` if given."""
+    """Choose a random start of a window, by a draw in [0, 1); it contains the pixel ``containing`` if given."""
     lowest, highest = torch.zeros_like(length), (length - size).clamp(min=0)
     if containing is not None:
         lowest, highest = (containing - size + 1).clamp(min=0), torch.minimum(highest, containing)
@@ -122,7 +122,7 @@ def window_start(length: Tensor, size: int, draw: Tensor, containing: Tensor | N
 
 
 def random_pixel(pictures: PackedImages, number: int, label: int, draw: Tensor) -> Tensor:
-    """Choose a pixel with a label on the first map by a draw in [0, 1); return row and column, (2,)."""
+    """Choose a random pixel of a label on the first map, by a draw in [0, 1); return its row and column, (2,)."""
     start = pictures.starts[number]
     count = pictures.heights[number] * pictures.widths[number]
     rank = (_as_bytes(pictures.labels[start : start + count])[:, 0] == label).cumsum(0)
@@ -131,7 +131,7 @@ def random_pixel(pictures: PackedImages, number: int, label: int, draw: Tensor) 
 
 
 def squares(pictures: PackedImages, numbers: list[int], mirrored: Tensor, size: int) -> Views:
-    """Return views of whole images, resized to a square."""
+    """Return views that resize whole images to a square."""
     side, zero = (torch.full_like(mirrored, value, dtype=torch.int64) for value in (size, 0))
     start, height, width = _extents(pictures, numbers)
     return Views(start, height, width, mirrored, side, side, zero, zero)

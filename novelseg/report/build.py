@@ -1,4 +1,4 @@
-"""The report: what a page says about evaluations, trainings and studies."""
+"""Texts and figures of the report page about evaluations, trainings and studies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from novelseg.formats.files import WEIGHTS
 from novelseg.formats.network import read_record
 from novelseg.formats.record import NetworkRecord
 from novelseg.report import pictures
-from novelseg.report.page import only_fold
+from novelseg.report.page import summary_fold
 
 
 def run_name(folder: Path) -> str:
-    """Name of a training from the record that lies beside its weights."""
+    """Return the name of a training, from the record stored beside its weights."""
     record = read_record(folder / WEIGHTS, NetworkRecord)
     shot = f" {record.shot}-shot" if record.shot else ""
     variant = f" {record.variant}" if record.variant else ""
@@ -24,37 +24,37 @@ def run_name(folder: Path) -> str:
 
 
 def protocol_note(evaluations: list[Evaluation]) -> str:
-    """What the page says of the protocol under its title."""
+    """Describe the protocol in one paragraph."""
     protocol = evaluations[0].about["protocol"]
     unscored = sorted({name for evaluation in evaluations for name in evaluation.about["unscored"]})
     return (
         f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
         f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
-        f"Small-object rule: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
+        f"Minimum size of an object: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
         f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
         + (f"CAM prior: {protocol['cam']} (the paper: the last features, at 320 px). " if protocol["cam"] else "")
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
-        + "The last iterate of every training is scored; none was chosen."
+        + "Every network is scored with the weights after its last iteration; no checkpoint was selected."
     )
 
 
 def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | None) -> list[tuple[str, str]]:
-    """Figures with their titles: over supports, of the studies that were run, of the losses.
+    """Make the figures with their titles: mIoU against supports, curves of the studies, and losses.
 
     Raises
     ------
     InputError
-        If there is a folder of studies without one in it.
+        If the folder ``studies`` holds no study.
     """
-    found = []
+    titled = []
     if len(set(table["shot"])) > 1:
-        fold = only_fold(table)
-        title = f"mIoU against supports, fold {fold}, with 95 % intervals"
-        found.append((title, pictures.shots_curve(table, fold)))
-    figures = sorted(studies.glob("*/curve.svg")) if studies else []
-    if studies and not figures:
+        fold = summary_fold(table)
+        title = f"mIoU against the number of supports, fold {fold}, with 95 % intervals"
+        titled.append((title, pictures.shots_curve(table, fold)))
+    curves = sorted(studies.glob("*/curve.svg")) if studies else []
+    if studies and not curves:
         raise InputError(
-            f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or empty report.studies"
+            f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or leave report.studies empty"
         )
-    found += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in figures]
-    return [*found, *pictures.loss_curves(logs)]
+    titled += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in curves]
+    return [*titled, *pictures.loss_curves(logs)]

@@ -1,7 +1,7 @@
-"""Prototypes as what they stand for: their nearest regions, their kin, and which classes their members belong to.
+"""Gallery of prototypes: their nearest regions, parents and children, and the classes of their members.
 
-What members belong to is told by the masks, novel classes included: the gallery shows what the clustering has found
-of classes that nobody had labelled (A, Fig. 4). It is looked at, and never trained or chosen on.
+The classes come from the masks, those of novel classes included: the gallery shows how the clustering groups classes
+that have no labels in training (A, Fig. 4). It is for inspection only; nothing is trained or selected with it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from novelseg.ops.drawing import BORDER, mix, outline
 from novelseg.report.pictures import tile
 
 CROP_PX = 72
-AROUND = 0.15  # of a box' sides, shown around it
+MARGIN = 0.15  # shown around a box, as a share of its sides
 Box = tuple[int, int, int, int]
 
 
 @dataclass(order=True, frozen=True)
 class Member:
-    """A region or object that belongs to a prototype; nearer ones are larger, so that a heap drops the farthest."""
+    """A region or object of a prototype; nearer members compare as larger, so that a heap drops the farthest."""
 
     nearness: float  # negative squared distance
     image: int
@@ -45,12 +45,12 @@ class Member:
 
 @dataclass
 class Tally:
-    """What is known of the prototypes of the finest level of a side.
+    """Statistics of the prototypes of one side at the finest level.
 
     Attributes
     ----------
     area : (K, C + 1)
-        Pixels of the members by class; 0 where no class is annotated.
+        Pixels of the members by class; column 0 counts those without a class.
     nearest
         Members nearest to each centre.
     """
@@ -60,37 +60,37 @@ class Tally:
 
     @staticmethod
     def of(count: int, classes: int) -> Tally:
-        """Of no member yet."""
+        """Make the statistics of prototypes without members."""
         return Tally(np.zeros((count, classes + 1), np.int64), [[] for _ in range(count)])
 
     def add(self, prototype: int, area: NDArray[np.int64], member: Member, crops: int) -> None:
-        """Count a member."""
+        """Add a member, and keep it if it is among the ``crops`` nearest."""
         self.area[prototype] += area
-        kept = self.nearest[prototype]
-        heapq.heappush(kept, member)
-        if len(kept) > crops:
-            heapq.heappop(kept)
+        heap = self.nearest[prototype]
+        heapq.heappush(heap, member)
+        if len(heap) > crops:
+            heapq.heappop(heap)
 
 
 def _composition(store: ImageStore, index: Index, image: int, regions: NDArray[Any]) -> NDArray[np.int64]:
-    """(regions, C + 1) pixels of every class in every region; void is left out."""
+    """Count the pixels of every class in every region, (regions, C + 1), without void pixels."""
     mask, classes = store.mask(image), len(index.classes)
-    known = mask != VOID
-    flat = regions[known].astype(np.int64) * (classes + 1) + mask[known]
+    valid = mask != VOID
+    flat = regions[valid].astype(np.int64) * (classes + 1) + mask[valid]
     return np.bincount(flat, minlength=(int(regions.max()) + 1) * (classes + 1)).reshape(-1, classes + 1)
 
 
 class Gallery:
-    """Gathers what the page shows of the prototypes of one fold.
+    """Collector of the page's data about the prototypes of one fold.
 
     Parameters
     ----------
     prototypes
-        The artifact.
+        File of prototypes.
     index, store
         The data set.
     crops
-        Nearest members that are kept of each.
+        Number of nearest members that are kept for each prototype.
     """
 
     def __init__(self, prototypes: Path, index: Index, store: ImageStore, crops: int) -> None:
@@ -107,67 +107,69 @@ class Gallery:
         self.images: set[int] = set()
 
     def gather(self, features: list[Path], regions: list[Path], most: int) -> None:
-        """Read shards one after another until ``most`` images have been seen."""
-        for pooled, cut in zip(features, regions, strict=True):
+        """Read shards one after another until ``most`` images have been read."""
+        for feature_path, region_path in zip(features, regions, strict=True):
             if len(self.images) >= most:
                 return
-            with hdf5.opened(pooled, FEATURES) as file, hdf5.opened(cut, REGIONS) as cuts:
-                hdf5.require(pooled, file, "fold", self.fold)
-                self._shard(file, cuts, most)
+            with hdf5.opened(feature_path, FEATURES) as file, hdf5.opened(region_path, REGIONS) as region_file:
+                hdf5.require(feature_path, file, "fold", self.fold)
+                self._read_shard(file, region_file, most)
 
-    def _shard(self, file: h5py.File, cuts: h5py.File, most: int) -> None:
+    def _read_shard(self, file: h5py.File, region_file: h5py.File, most: int) -> None:
         names = {side: [self._numbers[name] for name in hdf5.texts(file, f"{side}/image")] for side in SIDES}
-        chosen = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
-        self.images |= chosen
-        cut = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(cuts, "id"))}
-        if lost := chosen - cut.keys():
+        new_images = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
+        self.images |= new_images
+        rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(region_file, "id"))}
+        if missing := new_images - rows.keys():
             raise InputError(
-                f"{cuts.filename}: has no regions of '{self._index.ids[min(lost)]}', whose features {file.filename} "
-                "holds; give the shards in one order"
+                f"{region_file.filename}: no regions of '{self._index.ids[min(missing)]}', whose features are in "
+                f"{file.filename}; give the shards of regions and features in the same order"
             )
         areas: dict[int, NDArray[np.int64]] = {}
         for side in SIDES:
-            wanted = np.array([image in chosen for image in names[side]], bool)
-            count = len(wanted) - int(wanted[::-1].argmax()) if wanted.any() else 0  # images follow one another
-            named = ("vectors", "region" if side == "bg" else "class", "box", "area")
-            vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in named)
+            selected = np.array([image in new_images for image in names[side]], bool)
+            # The rows of an image are consecutive: nothing behind the last selected row is read.
+            count = len(selected) - int(selected[::-1].argmax()) if selected.any() else 0
+            columns = ("vectors", "region" if side == "bg" else "class", "box", "area")
+            vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in columns)
             labels, distances = nearest(scaled(vectors, self._metric), self._levels[side][0]["centres"])
-            for row in np.flatnonzero(wanted).tolist():
+            for row in np.flatnonzero(selected).tolist():
                 image, part = names[side][row], int(parts[row])
                 if side == "bg":
-                    if image not in areas:  # images follow one another
-                        areas = {image: _composition(self._store, self._index, image, _labels(cuts, cut[image]))}
-                    found = self._unlabelled(areas[image][part])
+                    if image not in areas:  # one image at a time: its rows are consecutive
+                        label_map = _labels(region_file, rows[image])
+                        areas = {image: _composition(self._store, self._index, image, label_map)}
+                    pixels = self._without_base(areas[image][part])
                 else:
-                    found = np.zeros(len(self._index.classes) + 1, np.int64)
-                    found[part] = area[row]
+                    pixels = np.zeros(len(self._index.classes) + 1, np.int64)
+                    pixels[part] = area[row]
                 top, left, bottom, right = boxes[row].tolist()
                 member = Member(-float(distances[row]), image, part, (top, left, bottom, right))
-                self._tallies[side].add(int(labels[row]), found, member, self._crops)
+                self._tallies[side].add(int(labels[row]), pixels, member, self._crops)
 
-    def _unlabelled(self, area: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Without base classes, which are cut out of background regions before they are pooled."""
-        kept = area.copy()
-        kept[self._index.base(self.fold)] = 0
-        return kept
+    def _without_base(self, area: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the pixels without those of base classes, which are cut out of background regions before pooling."""
+        rest = area.copy()
+        rest[self._index.base(self.fold)] = 0
+        return rest
 
     def prototypes(self, regions: list[Path]) -> list[dict[str, Any]]:
-        """All prototypes of both sides, with crops, as plain values for the page."""
-        pictures = self._pictures(regions)
-        found = []
+        """Return all prototypes of both sides, with crops, as plain values for the page."""
+        crops = self._crops_of_members(regions)
+        items = []
         for side in reversed(SIDES):
             area = self._tallies[side].area
-            every = area.sum(0)
+            totals = area.sum(0)
             children: list[list[int]] = [[] for _ in area]
             for level, entries in enumerate(self._levels[side], 1):
                 parents = entries["parent"].tolist()
                 for number, members in enumerate(entries["members"].tolist()):
-                    found.append(
+                    items.append(
                         {
                             **{"side": side, "level": level, "number": number, "members": members},
                             **{"parent": parents[number], "children": children[number]},
-                            **self._described(area[number], every),
-                            "crops": pictures.get((side, number), []) if level == 1 else [],
+                            **self._describe(area[number], totals),
+                            "crops": crops.get((side, number), []) if level == 1 else [],
                         }
                     )
                 if level < len(LEVELS):
@@ -176,17 +178,17 @@ class Gallery:
                     np.add.at(sums, entries["parent"], area)
                     children = [np.flatnonzero(entries["parent"] == number).tolist() for number in range(coarser)]
                     area = sums
-        return found
+        return items
 
-    def _described(self, area: NDArray[np.int64], every: NDArray[np.int64]) -> dict[str, Any]:
-        """What the members' pixels are, largest first: share of them, and of all pixels of the class.
+    def _describe(self, area: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Any]:
+        """Describe the classes of the members' pixels, largest first: share of the pixels, and share of the class.
 
-        ``every`` counts the pixels of each class in all prototypes of the side. ``annotated`` is the share that has a
-        class at all, ``purity`` that of the largest among these.
+        ``totals`` counts the pixels of each class in all prototypes of the side. ``annotated`` is the share of pixels
+        with a class, ``purity`` the share of the largest class among these.
         """
         total, labelled = int(area.sum()), int(area[1:].sum())
         shares = [
-            (self._index.classes[label - 1], round(area[label] / total, 4), round(area[label] / every[label], 4))
+            (self._index.classes[label - 1], round(area[label] / total, 4), round(area[label] / totals[label], 4))
             for label in (np.argsort(-area[1:], kind="stable") + 1).tolist()
             if area[label]
         ]
@@ -196,41 +198,41 @@ class Gallery:
             "classes": shares,
         }
 
-    def _pictures(self, regions: list[Path]) -> dict[tuple[str, int], list[str]]:
-        """Crops of the nearest members, by side and prototype; every image is decoded once."""
-        wanted: dict[int, list[tuple[str, int, int, Member]]] = {}
+    def _crops_of_members(self, regions: list[Path]) -> dict[tuple[str, int], list[str]]:
+        """Render crops of the nearest members, by side and prototype; every image is decoded once."""
+        by_image: dict[int, list[tuple[str, int, int, Member]]] = {}
         for side in SIDES:
             for number, members in enumerate(self._tallies[side].nearest):
-                for place, member in enumerate(sorted(members, reverse=True)):
-                    wanted.setdefault(member.image, []).append((side, number, place, member))
-        found: dict[tuple[str, int], dict[int, str]] = {}
-        for image, cut in self._cuts(regions, sorted(wanted)):
+                for rank, member in enumerate(sorted(members, reverse=True)):
+                    by_image.setdefault(member.image, []).append((side, number, rank, member))
+        crops: dict[tuple[str, int], dict[int, str]] = {}
+        for image, labels in self._label_maps(regions, sorted(by_image)):
             colours, mask = self._store.image(image), self._store.mask(image)
-            background = self._index.base_labels(mask, self.fold) == 0  # all that was pooled of a region
-            for side, number, place, member in wanted[image]:
-                where = (cut == member.part) & background if side == "bg" else mask == member.part
-                found.setdefault((side, number), {})[place] = _crop(colours, where, member.box)
-        return {key: [crops[place] for place in sorted(crops)] for key, crops in found.items()}
+            background = self._index.base_labels(mask, self.fold) == 0  # the part of a region that was pooled
+            for side, number, rank, member in by_image[image]:
+                inside = (labels == member.part) & background if side == "bg" else mask == member.part
+                crops.setdefault((side, number), {})[rank] = _crop(colours, inside, member.box)
+        return {key: [by_rank[rank] for rank in sorted(by_rank)] for key, by_rank in crops.items()}
 
-    def _cuts(self, regions: list[Path], images: list[int]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Label maps of images, shard by shard."""
+    def _label_maps(self, regions: list[Path], images: list[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the label maps of images, shard by shard."""
         for path in regions:
-            with hdf5.opened(path, REGIONS) as cuts:
-                rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(cuts, "id"))}
-                yield from ((image, _labels(cuts, rows[image])) for image in images if image in rows)
+            with hdf5.opened(path, REGIONS) as file:
+                rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(file, "id"))}
+                yield from ((image, _labels(file, rows[image])) for image in images if image in rows)
 
 
-def _labels(cuts: h5py.File, row: int) -> NDArray[Any]:
-    size = int(cuts["height"][row]), int(cuts["width"][row])
-    return hdf5.Ragged.get(cuts, "labels", row).reshape(size)
+def _labels(file: h5py.File, row: int) -> NDArray[Any]:
+    size = int(file["height"][row]), int(file["width"][row])
+    return hdf5.Ragged.get(file, "labels", row).reshape(size)
 
 
-def _crop(image: NDArray[np.uint8], where: NDArray[np.bool_], box: Box) -> str:
-    """The box with a little around it, the region's outline drawn."""
+def _crop(image: NDArray[np.uint8], region: NDArray[np.bool_], box: Box) -> str:
+    """Render a box with a margin and the outline of the region."""
     top, left, bottom, right = box
-    tall, wide = round(AROUND * (bottom - top)) + 2, round(AROUND * (right - left)) + 2
+    tall, wide = round(MARGIN * (bottom - top)) + 2, round(MARGIN * (right - left)) + 2
     rows = slice(max(0, top - tall), bottom + tall)
     columns = slice(max(0, left - wide), right + wide)
-    part, inside = image[rows, columns], where[rows, columns]
+    part, inside = image[rows, columns], region[rows, columns]
     width = max(1, round(max(inside.shape) / CROP_PX))
     return tile(mix(part, outline(inside, width), BORDER, 1.0), CROP_PX)

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file, no network, readable in light and dark, on a phone and by keyboard."""
+"""The report page: one self-contained HTML file, for light and dark mode, phones and keyboards."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Browser:
     Attributes
     ----------
     name, title, text
-        Anchor, heading, what is shown.
+        Anchor, heading and description.
     items
-        One a card: ``title``, ``facts`` (what is filtered by), ``scores`` (what is sorted by), and pictures.
+        One per card, with ``title``, ``facts`` (for filters), ``scores`` (for sorting) and pictures.
     filters
-        Names of facts.
+        Names of the facts that cards can be filtered by.
     orders
-        Names of scores.
+        Names of the scores that cards can be sorted by.
     worst
-        Score whose lowest a button jumps to; empty for no button.
+        Score by which a button finds the worst card; empty for no button.
     unit
-        What the scores are, as cards tell them; empty where they are not told.
+        Unit of the scores that cards list; empty if cards list none.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Head:
     """Head of a column."""
 
     name: str
-    text: bool = False
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, and what it is sorted by if that is another."""
+    """Text of a cell, and the number that it is sorted by if that differs from the text."""
 
-    shown: str
+    text: str
     key: float | None = None
 
 
@@ -77,15 +77,15 @@ def _interval(low: float, high: float, form: str = ".1f") -> Cell:
 
 
 def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the result table; the best mIoU of each fold and shot is marked."""
+    """Build the rows of the result table; the best mIoU of each fold and shot is marked."""
     best = table.groupby(["shot", "fold"])["miou"].transform("max") == table["miou"]
     rows = []
-    for row, first in zip(table.to_dict("records"), best, strict=True):
+    for row, is_best in zip(table.to_dict("records"), best, strict=True):
         cells = [Cell(row["variant"]), Cell(str(row["shot"])), Cell(str(row["fold"])), _number(row["miou"])]
         cells += [_number(row["miou_std"]), _interval(row["miou_low"], row["miou_high"]), _number(row["fb_iou"])]
         cells += [_number(row["fb_iou_std"]), _number(row["episodes"], "d"), _number(row["seeds"], "d")]
         cells += [Cell(f"{row['parameters'] / 1e6:.3f} M", float(row["parameters"]))]
-        rows.append({"best": bool(first), "cells": [*cells, Cell(f"{row['protocol']}; {row['resolution']}")]})
+        rows.append({"best": bool(is_best), "cells": [*cells, Cell(f"{row['protocol']}; {row['resolution']}")]})
     return rows
 
 
@@ -99,18 +99,18 @@ def _gains(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _classes(table: pd.DataFrame) -> tuple[list[Head], list[dict[str, Any]]]:
-    """A row a variant and shot, a column a class."""
+    """Build the table of classes: one row per variant and shot, one column per class."""
     names = list(dict.fromkeys(table["class"]))
     rows = []
     for (variant, shot), part in table.groupby(["variant", "shot"], sort=False):
-        found = dict(zip(part["class"], part["iou"], strict=True))
-        values = [_number(found[name]) if name in found else Cell("–", -1.0) for name in names]
+        ious = dict(zip(part["class"], part["iou"], strict=True))
+        values = [_number(ious[name]) if name in ious else Cell("–", -1.0) for name in names]
         rows.append({"best": False, "cells": [Cell(str(variant)), Cell(str(shot)), *values]})
     return [Head("variant", True), Head("shot"), *map(Head, names)], rows
 
 
-def only_fold(table: pd.DataFrame) -> str:
-    """The fold that stands for all: their mean, or the one there is."""
+def summary_fold(table: pd.DataFrame) -> str:
+    """Return the fold that represents the table: the mean over folds, or the only fold."""
     return MEAN if (table["fold"] == MEAN).any() else str(table["fold"].iloc[0])
 
 
@@ -124,12 +124,12 @@ def render(
     curves: list[tuple[str, str]],
     browsers: list[Browser],
 ) -> str:
-    """Fill the template; text is escaped.
+    """Render the page; all text is escaped.
 
     Parameters
     ----------
     protocol, note
-        Name of the protocol, and what it says.
+        Name and description of the protocol.
     table, classes, comparisons
         The tables of the report.
     curves
@@ -140,21 +140,21 @@ def render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # variants have an order, and so have shares
-    sheet = environment.get_template("table.html")
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # keeps the order of variants and of shares
+    template = environment.get_template("table.html")
 
-    def filled(name: str, heads: list[Head], rows: list[dict[str, Any]], filters: list[str]) -> Markup:
-        return Markup(sheet.render(name=name, heads=heads, rows=rows, filters=filters))
+    def render_table(name: str, heads: list[Head], rows: list[dict[str, Any]], filters: list[str]) -> Markup:
+        return Markup(template.render(name=name, heads=heads, rows=rows, filters=filters))
 
     class_heads, class_rows = _classes(classes)
-    shown = [browser for browser in browsers if browser.items]
+    nonempty = [browser for browser in browsers if browser.items]
     sections = [("results", "Results"), ("components", "Components"), ("per-class", "Per class"), ("curves", "Curves")]
     return environment.get_template("page.html").render(
         protocol=protocol,
         note=note,
         classes=list(dict.fromkeys(classes["class"])),
-        sections=[*sections, *((browser.name, browser.title) for browser in shown)],
-        table=filled,
+        sections=[*sections, *((browser.name, browser.title) for browser in nonempty)],
+        table=render_table,
         score_head=SCORE_HEADS,
         score_rows=_scores(table),
         gain_head=GAIN_HEADS,
@@ -162,5 +162,5 @@ def render(
         class_head=class_heads,
         class_rows=class_rows,
         curves=curves,
-        browsers=shown,
+        browsers=nonempty,
     )

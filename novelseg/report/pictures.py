@@ -1,4 +1,4 @@
-"""Pictures of the report, as data URIs: photographs, layers to lay over them, curves."""
+"""Pictures of the report as data URIs: photographs, layers over them, and curves."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def _uri(data: bytes, kind: str) -> str:
 
 
 def _size(height: int, width: int, side: int) -> tuple[int, int]:
-    """Width and height of a picture that is made ``side`` long."""
+    """Return the width and height of a picture whose longer side is scaled to ``side``."""
     scale = side / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def tile(image: RGB, side: int = SIDE_PX) -> str:
-    """A picture, made ``side`` px long, as JPEG."""
+    """Encode a picture as JPEG, with the longer side scaled to ``side`` px."""
     size = _size(image.shape[0], image.shape[1], side)
-    way = Image.Resampling.BICUBIC if size[0] > image.shape[1] else Image.Resampling.LANCZOS
+    method = Image.Resampling.BICUBIC if size[0] > image.shape[1] else Image.Resampling.LANCZOS
     buffer = io.BytesIO()
-    Image.fromarray(image).resize(size, way).save(buffer, "JPEG", quality=85)
+    Image.fromarray(image).resize(size, method).save(buffer, "JPEG", quality=85)
     return _uri(buffer.getvalue(), "jpeg")
 
 
 def layer(values: NDArray[np.uint8], colours: dict[int, tuple[int, int, int, int]], side: int = SIDE_PX) -> str:
-    """A map as a transparent picture to lay over another, (red, green, blue, opacity) a value; others are clear."""
+    """Encode a map as a PNG layer, with (red, green, blue, opacity) per value; other values are transparent."""
     size = _size(values.shape[0], values.shape[1], side)
     picture = Image.fromarray(values).resize(size, Image.Resampling.NEAREST)
     table = np.zeros((256, 4), np.uint8)
@@ -63,40 +63,40 @@ CELL_COLOURS = {0: (255, 255, 255, 140), 1: (*BACKGROUND, 115), 2: (*FOREGROUND,
 
 
 def mask_layer(mask: NDArray[np.uint8]) -> str:
-    """Foreground (mask 1) tinted, its outline drawn; void (255) grey."""
+    """Tint the foreground (mask 1), draw its outline, and grey out void (255)."""
     height, width = mask.shape
-    drawn = mask.copy()
-    # Two pixels of the page, however large the picture.
-    drawn[outline(mask == 1, max(1, round(max(height, width) / SIDE_PX)))] = EDGE
-    return layer(drawn, MASK_COLOURS)
+    values = mask.copy()
+    # The outline has the same width on the page for pictures of any size.
+    values[outline(mask == 1, max(1, round(max(height, width) / SIDE_PX)))] = EDGE
+    return layer(values, MASK_COLOURS)
 
 
 def borders_layer(labels: NDArray[np.integer]) -> str:
-    """Borders of regions."""
+    """Draw the borders of regions."""
     edge = np.zeros(labels.shape, np.uint8)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    grown = edge.copy()  # made smaller, a line of one pixel would break
+    grown = edge.copy()  # a line of one pixel would break when scaled down
     grown[1:] |= edge[:-1]
     grown[:, 1:] |= edge[:, :-1]
     return layer(EDGE * grown, MASK_COLOURS)
 
 
 def labels_layer(labels: NDArray[np.uint8]) -> str:
-    """A label map in fixed random colours; void black."""
+    """Draw a label map in fixed random colours, and void in black."""
     colours = numpy_generator("label colours").integers(40, 256, (256, 3)).tolist()
-    found = {int(label): (*map(int, colours[label]), 235) for label in np.unique(labels) if label != VOID}
-    return layer(labels, {**found, VOID: (0, 0, 0, 235)})  # type: ignore[dict-item]
+    table = {int(label): (*map(int, colours[label]), 235) for label in np.unique(labels) if label != VOID}
+    return layer(labels, {**table, VOID: (0, 0, 0, 235)})  # type: ignore[dict-item]
 
 
 def cells_layer(cells: NDArray[np.uint8], size: tuple[int, int]) -> str:
-    """Query cells that refine the classifier: red foreground, blue background, the rest dimmed; at a picture's size."""
+    """Draw confident query cells at a picture's size: red foreground, blue background, the rest dimmed."""
     rows, columns = ((np.arange(length) * count) // length for length, count in zip(size, cells.shape, strict=True))
     return layer(cells[rows][:, columns], CELL_COLOURS)
 
 
 def heat(image: RGB, values: NDArray[np.uint8]) -> str:
-    """A map of 0–255 in colours over the picture, bilinear, corners on corners."""
+    """Blend a colour-mapped map of 0–255 with a picture; upsampling is bilinear with aligned corners."""
     rows, columns = (
         np.linspace(0, cells - 1, length) for cells, length in zip(values.shape, image.shape[:2], strict=True)
     )
@@ -106,31 +106,31 @@ def heat(image: RGB, values: NDArray[np.uint8]) -> str:
 
 
 def loss_curves(logs: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """Whole loss of every training against iterations, a figure a stage, with titles; names start with the stage's."""
-    found = []
+    """Plot the total loss of every training, one titled figure per stage; a training's name starts with its stage."""
+    titled = []
     for stage in dict.fromkeys(name.split()[0] for name in logs):
         figure, axes = _axes("iteration", "loss")
         axes.set(yscale="log")
         for name, log in logs.items():
             if name.split()[0] == stage:
                 axes.plot(log["iteration"], log["loss"], label=name.removeprefix(f"{stage} "), linewidth=1.2)
-        found.append((f"Loss of stage {stage}", _finished(figure)))
-    return found
+        titled.append((f"Loss of stage {stage}", _encode(figure)))
+    return titled
 
 
 def shots_curve(table: pd.DataFrame, fold: str) -> str:
-    """MIoU of every variant against the number of supports, with its interval, as SVG."""
+    """Plot mIoU of every variant against the number of supports, with its interval, as SVG."""
     figure, axes = _axes("supports", "mIoU, %")
     for variant, part in table[table["fold"] == fold].groupby("variant", sort=False):
         part = part.sort_values("shot")
         axes.plot(part["shot"], part["miou"], marker="o", label=variant)
         axes.fill_between(part["shot"], part["miou_low"], part["miou_high"], alpha=0.12)
     axes.set(xticks=sorted(table["shot"].unique()))
-    return _finished(figure)
+    return _encode(figure)
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    """A figure of a size that is readable on a phone, and two side by side on a desk."""
+    """Make a figure that is readable on a phone, and of which two fit side by side on a wide screen."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
@@ -138,18 +138,19 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _finished(figure: Figure) -> str:
+def _encode(figure: Figure) -> str:
+    """Add the legend and encode a figure as data URI."""
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return _uri(svg(figure), "svg+xml")
 
 
 def svg_uri(path: Path) -> str:
-    """A figure that lies on disk."""
+    """Encode an SVG file as data URI."""
     return _uri(path.read_bytes(), "svg+xml")
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as SVG, the same bytes each time."""
+    """Render a figure as SVG, reproducibly to the byte."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "novelseg"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""From the rows of a study to its curve or heat map."""
+"""Curves and heat maps of studies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SAMPLES = 1000
 
 
 def _rank(pair: tuple[str, str]) -> tuple[list[float], str]:
-    """Settings as numbers, those without any first."""
+    """Return the sort key of a setting and variant: settings by their numbers, those without numbers first."""
     setting, variant = pair
     return [] if setting == "none" else [float(number) for number in setting.split("/")], variant
 
 
 def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Mean over folds of every setting and variant, with bootstrap intervals over query images."""
+    """Average every setting and variant over folds, with bootstrap intervals over query images."""
     rows = []
     first = next(iter(folds.values()))
     pairs = first[["setting", "variant"]].drop_duplicates().itertuples(index=False)
@@ -40,7 +40,7 @@ def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
 
 
 def supports_picture(table: pd.DataFrame, title: str) -> bytes:
-    """MIoU against the number of supports, as SVG (A, Fig. 8)."""
+    """Plot mIoU against the number of supports, as SVG (A, Fig. 8)."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for variant, part in table.groupby("variant"):
@@ -55,13 +55,13 @@ def supports_picture(table: pd.DataFrame, title: str) -> bytes:
 
 
 def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
-    """MIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
+    """Plot mIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
     refined = table[table["setting"] != "none"]
     pairs = refined["setting"].str.split("/", expand=True).astype(float)
     grid = refined.assign(fg=pairs[0], bg=pairs[1]).pivot_table(index="fg", columns="bg", values="miou")
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(grid, origin="lower", cmap="viridis", aspect="auto")
+    image = axes.imshow(grid, origin="lower", cmap="viridis", aspect="auto")
     middle = (grid.to_numpy().min() + grid.to_numpy().max()) / 2
     for (row, column), value in np.ndenumerate(grid.to_numpy()):
         colour = "white" if value < middle else "black"
@@ -71,7 +71,7 @@ def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
     axes.set(xlabel="τ_bg", ylabel="τ_fg")
     alone = table.loc[table["setting"] == "none", "miou"].iloc[0]
     axes.set_title(f"{title}\nmatching alone: {alone:.1f}", fontsize=9)
-    figure.colorbar(shown, label="mIoU, %")
+    figure.colorbar(image, label="mIoU, %")
     return svg(figure)
 
 
@@ -79,10 +79,10 @@ PICTURES = {"supports": supports_picture, "thresholds": thresholds_picture}
 
 
 def title_of(about: dict[str, object], folds: list[int]) -> str:
-    """What a picture is of, in two lines."""
-    trained = about["encoder"]
-    assert isinstance(trained, dict)
+    """Return a title of two lines: the folds, and the training of the encoder."""
+    encoder = about["encoder"]
+    assert isinstance(encoder, dict)
     return (
-        f"folds {', '.join(map(str, folds))}; {trained['arch']}, trained with {trained['shot']} support(s),\n"
-        f"{trained['iterations']} iterations at {trained['resolution']}"
+        f"folds {', '.join(map(str, folds))}; {encoder['arch']}, trained with {encoder['shot']} support(s),\n"
+        f"{encoder['iterations']} iterations at {encoder['resolution']}"
     )

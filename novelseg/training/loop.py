@@ -54,7 +54,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Device and options of execution; only ``precision``, a parameter of the encoder, changes more than rounding.
+    """Device and execution options, of which only ``precision``, set in the section ``encoder``, changes results.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
         raise InputError(f"{path}: the checkpoint cannot be read; delete it to train from the start")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != recipe:
-        say(f"{path}: made with other parameters or inputs; training from the start")
+        say(f"{path}: this checkpoint was made with other parameters or inputs; training from the start")
         return 0, []
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])

@@ -23,9 +23,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     def to(self, kind: type[T]) -> T:
-        """Return a settings dataclass of the library whose fields are keys of this section."""
+        """Return a settings dataclass of the library whose fields are keys of this section.
+
+        Raises
+        ------
+        InputError
+            If the library allows less than the section and refuses a value.
+        """
         assert is_dataclass(kind)
-        settings: T = kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+        try:
+            settings: T = kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+        except ValueError as error:
+            section = type(self).__module__.rpartition(".")[2]
+            raise InputError(f"section '{section}': {error}") from None
         return settings
 
 

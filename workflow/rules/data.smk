@@ -17,7 +17,7 @@ rule images:
 
 
 rule index:
-    """Join what the shards know, and lay down folds and protocol."""
+    """Join the shards into the index, and assign the classes to folds."""
     input:
         **TRACKING.inputs(
             "index",

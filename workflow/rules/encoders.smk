@@ -54,7 +54,7 @@ rule features:
 
 
 rule prototypes:
-    """Cluster the corpora at three levels."""
+    """Cluster the region corpora of a fold at three levels."""
     input:
         **TRACKING.inputs(
             "prototypes",

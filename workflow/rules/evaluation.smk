@@ -21,7 +21,7 @@ SINGLE_LEVEL = "single-level" in TARGETS.plan.training_variants
 
 
 rule evaluate:
-    """Score all variants on the same episodes."""
+    """Score all variants on the same episodes of a fold and shot."""
     input:
         **TRACKING.inputs(
             "evaluate",
@@ -73,8 +73,8 @@ rule evaluate:
         " --record provenance/evaluate/fold{wildcards.fold}/{wildcards.shot}shot.json"
 
 
-def flagged(path):
-    """An output of the report for `snakemake --report`: its caption, and where it is listed."""
+def report_output(path):
+    """Mark an output of the report for `snakemake --report`, with its caption and category."""
     name = "plots" if path.startswith("report/plots/") else Path(path).stem
     name = "page" if name == "index" else name
     category = {"page": "Page", "plots": "Losses"}.get(name, "Tables")
@@ -99,7 +99,7 @@ rule report:
             evaluations=TARGETS.of("evaluate"),
         ),
     output:
-        [flagged(path) for path in TARGETS.of("report")],
+        [report_output(path) for path in TARGETS.of("report")],
     params:
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),

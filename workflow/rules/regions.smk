@@ -22,7 +22,7 @@ rule hierarchies:
 
 
 rule regions:
-    """Cut the hierarchies at one contour threshold."""
+    """Cut the hierarchies of a shard at one contour threshold."""
     input:
         **TRACKING.inputs(
             "regions",

@@ -1,4 +1,4 @@
-# One target per stage, which `dvc repro` and people ask for: `snakemake features_all`.
+# One target per stage, for `dvc repro` and for people: `snakemake features_all`.
 for stage in READS:
 
     rule:

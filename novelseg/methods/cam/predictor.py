@@ -89,8 +89,8 @@ class CamPredictor:
         picture, labels = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
         if not (labels == label).any():
             raise InputError(
-                f"support {self._index.ids[image]}: at {self._side} px no pixel of its "
-                f"'{self._index.classes[label - 1]}' is left; raise cam.size or index.min_object_pixels"
+                f"support {self._index.ids[image]}: no pixel of its '{self._index.classes[label - 1]}' is left at "
+                f"{self._side} px; raise cam.size or index.min_object_pixels"
             )
         picture[labels != label] = 0
         return picture

@@ -93,10 +93,10 @@ class CamLearner(nn.Module):
         inputs = [black_out(batch["objects"][:, 0], batch["object_masks"][:, 0])]
         if "images" in batch:
             inputs += [black_out(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
-        # One pass for all: frozen BatchNorm does not mix images.
+        # One pass for all inputs: frozen BatchNorm does not mix images.
         features = network.encoder(torch.cat(inputs)).float()
         objects, *pair = features.split([len(images) for images in inputs])
-        with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as in tests
+        with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as at test time
             classification = classification_loss(network.scores(objects), batch["object_labels"])
             if not pair:
                 return stack_losses(classification, loss_class=classification)

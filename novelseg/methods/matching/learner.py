@@ -33,7 +33,7 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
 
 
 class MatchingLearner(nn.Module):
-    """Learner of the Baseline, which matches and nothing else."""
+    """Learner of the Baseline: the matching loss alone."""
 
     def __init__(self, encoder: Backbone, scale: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Prototype matching: pooled support prototypes, cosine similarity with the query (A2)."""
+"""Prototype matching: pooled support prototypes, and their cosine similarity with the query (A2)."""
 
 from __future__ import annotations
 

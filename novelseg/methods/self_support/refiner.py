@@ -32,22 +32,22 @@ class SelfSupportRefiner:
 
     def _refine(self, task: RefinementTask) -> RefinedResult:
         settings = self._settings
-        chosen = confident_cells(
+        confident = confident_cells(
             task.rough[None],
             tau_fg=settings.tau_fg,
             tau_bg=settings.tau_bg,
             fallback_cells=settings.fallback_cells,
         )[0]
         supports = torch.stack([support.prototypes for support in task.supports]).mean(0)  # (2, C)
-        own = _own_prototypes(task.query, chosen, supports)
+        own = _own_prototypes(task.query, confident, supports)
         joined = (1 - settings.weight) * F.normalize(supports, dim=1) + settings.weight * own
         logits = match_many(task.query, joined[None], task.scale)[0]
-        return RefinedResult(logits[1] - logits[0], chosen)
+        return RefinedResult(logits[1] - logits[0], confident)
 
 
-def _own_prototypes(query: Tensor, chosen: Tensor, supports: Tensor) -> Tensor:
+def _own_prototypes(query: Tensor, confident: Tensor, supports: Tensor) -> Tensor:
     """Return the unit-length mean of each side's confident cells, (2, C), or the supports' where a side has none."""
     cells = query.flatten(1)  # (C, hw)
-    sides = torch.stack([chosen.flatten() == 1, chosen.flatten() == 2]).to(cells)  # (2, hw)
+    sides = torch.stack([confident.flatten() == 1, confident.flatten() == 2]).to(cells)  # (2, hw)
     own = F.normalize(sides @ cells.T, dim=1)
     return torch.where(sides.any(1, keepdim=True), own, F.normalize(supports, dim=1))

@@ -38,14 +38,14 @@ class PseudoLabelBatches:
 
     def draw(self, iteration: int, rank: int, world: int) -> Sample:
         """Draw the images number rank, rank + world, … of an iteration."""
-        chosen, draws = [], []
+        images, draws = [], []
         for number in range(rank, self._count, world):
             rng = numpy_generator(self._seed, "extra", iteration, number)
-            chosen.append(self._images[int(rng.integers(len(self._images)))])
+            images.append(self._images[int(rng.integers(len(self._images)))])
             draws.append(rng.random(5))
         strong = torch.rand((self._count, augment.DRAWS), generator=torch_generator(self._seed, "strong", iteration))
         numbers = np.concatenate([np.stack(draws), strong[rank::world].double().numpy()], axis=1)
-        return Sample(*self.bank.take(chosen), numbers, [])
+        return Sample(*self.bank.take(images), numbers, [])
 
     def render(self, sample: Sample) -> Batch:
         """Make the extra images (B, 3, S, S) and their labels (B, 3, S, S)."""

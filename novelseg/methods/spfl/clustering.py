@@ -92,12 +92,12 @@ class Corpus:
     def sample(self, size: int, seed: int) -> NDArray[np.float32]:
         """Draw ``size`` vectors uniformly, in the order of the corpus; all vectors if the corpus has no more."""
         rng = np.random.Generator(np.random.PCG64(seed))
-        chosen = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
+        indices = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
         sample: NDArray[np.float32] | None = None
         start = done = 0
         for block in self.blocks():
-            sample = np.empty((len(chosen), block.shape[1]), np.float32) if sample is None else sample
-            rows = chosen[done : np.searchsorted(chosen, start + len(block))] - start
+            sample = np.empty((len(indices), block.shape[1]), np.float32) if sample is None else sample
+            rows = indices[done : np.searchsorted(indices, start + len(block))] - start
             sample[done : done + len(rows)] = block[rows]
             start, done = start + len(block), done + len(rows)
         return np.zeros((0, 1), np.float32) if sample is None else sample
@@ -122,9 +122,10 @@ def three_levels(
     clusters
         Number of clusters K of each level, decreasing.
     metric
-        ``cosine``: vectors, and centres before they are clustered again, are scaled to unit length; ``euclidean``: not.
+        ``cosine``: vectors, and centres before they are clustered again, are scaled to unit length; ``euclidean``: they
+        are used as they are.
     restarts, iterations, seed
-        Restarts, iterations and seed of each k-means; the restart of least inertia is kept.
+        Restarts, iterations and seed of every k-means run; the restart of least inertia is kept.
     most
         Maximum number of vectors for k-means; a larger corpus is sampled uniformly. Members and inertia refer to the
         whole corpus.

@@ -47,10 +47,10 @@ def support_cells(features: list[Tensor], labels: list[Tensor]) -> Cells:
     )
 
 
-def query_cells(features: Tensor, chosen: Tensor) -> Cells:
-    """Collect the chosen cells of the query, from (C, h, w) features and a map (h, w) of 0, 1 and 2."""
-    cells = chosen.flatten() > 0
-    return Cells(features.flatten(1).T[cells], chosen.flatten()[cells].long() - 1)
+def query_cells(features: Tensor, confident: Tensor) -> Cells:
+    """Collect the confident cells of the query, from (C, h, w) features and a map (h, w) of 0, 1 and 2."""
+    cells = confident.flatten() > 0
+    return Cells(features.flatten(1).T[cells], confident.flatten()[cells].long() - 1)
 
 
 @dataclass(frozen=True)

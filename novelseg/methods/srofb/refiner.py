@@ -24,7 +24,7 @@ class _Pending:
 
     number: int
     task: RefinementTask
-    chosen: Tensor | None
+    confident: Tensor | None
     count: int
     steps: int
 
@@ -63,31 +63,31 @@ class SrofbRefiner:
                 del waiting[: len(batch)]
                 logits = classify([self._task(entry) for entry in batch], steps, self._settings, half=self._half)
                 for entry, difference in zip(batch, logits, strict=True):
-                    refined[entry.number] = RefinedResult(difference, entry.chosen)
+                    refined[entry.number] = RefinedResult(difference, entry.confident)
         return [refined[number] for number in range(len(tasks))]
 
     def _pending(self, number: int, task: RefinementTask) -> _Pending:
-        settings, chosen = self._settings, None
+        settings, confident = self._settings, None
         if self._with_query:
-            chosen = confident_cells(
+            confident = confident_cells(
                 task.rough[None],
                 tau_fg=settings.tau_fg,
                 tau_bg=settings.tau_bg,
                 fallback_cells=settings.fallback_cells,
             )[0]
         count = sum(support.labelled for support in task.supports)
-        count += 0 if chosen is None else int((chosen > 0).sum())
+        count += 0 if confident is None else int((confident > 0).sum())
         steps = settings.steps_one_shot if len(task.supports) == 1 else settings.steps_many_shots
-        return _Pending(number, task, chosen, count, steps)
+        return _Pending(number, task, confident, count, steps)
 
     def _task(self, pending: _Pending) -> Task:
         task = pending.task
         cells = support_cells(
             [support.features for support in task.supports], [support.labels for support in task.supports]
         )
-        if pending.chosen is not None:
-            chosen = query_cells(task.query, pending.chosen)
-            cells = Cells(torch.cat([cells.features, chosen.features]), torch.cat([cells.labels, chosen.labels]))
+        if pending.confident is not None:
+            confident = query_cells(task.query, pending.confident)
+            cells = Cells(torch.cat([cells.features, confident.features]), torch.cat([cells.labels, confident.labels]))
         key = key_to_seed(self._settings.seed, "srofb", task.case.seed, task.case.episode)
         return Task(cells, task.query, key)
 

@@ -10,7 +10,7 @@ const percent = share => (100 * share).toFixed(0) + " %";
 const fill = (select, values) => values.forEach(value => select.append(make("option", {}, value)));
 const distinct = values => [...new Set(values)].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true }));
 
-/* Tables: a click on a head sorts by it, another turns the order; selects filter. */
+/* Tables: a click on a column head sorts by it, another click reverses the order; selects filter the rows. */
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const key = (row, column) => {
@@ -19,11 +19,11 @@ for (const table of document.querySelectorAll("table")) {
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const first = head.classList.contains("text") ? "ascending" : "descending";  // from A, or from the highest
-    const other = first === "ascending" ? "descending" : "ascending";
-    const turn = head.getAttribute("aria-sort") === first ? other : first;
+    const second = first === "ascending" ? "descending" : "ascending";
+    const direction = head.getAttribute("aria-sort") === first ? second : first;
     heads.forEach(other => other.setAttribute("aria-sort", "none"));
-    head.setAttribute("aria-sort", turn);
-    const sign = turn === "ascending" ? 1 : -1;
+    head.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
     rows.sort((a, b) => {
       const [x, y] = [key(a, column), key(b, column)];
       const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
@@ -43,7 +43,7 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-/* Pictures: a photograph, and over it a layer. */
+/* Pictures: a photograph, with a layer over it if there is one. */
 const dialog = document.querySelector("dialog");
 const stack = (base, layer, caption, kind = "button") => {
   const box = make(kind, { class: "stack", ...(kind === "button" ? { type: "button" } : {}) }, make("img", { src: base, alt: caption }));
@@ -54,10 +54,10 @@ const enlarge = (base, layer, caption) => {
   dialog.lastElementChild.replaceChildren(stack(base, layer, caption, "div"), make("p", {}, caption));
   dialog.showModal();
 };
-const figure = (base, layer, caption, quiet = false) => {
+const figure = (base, layer, caption, uncaptioned = false) => {
   const box = stack(base, layer, caption);
   box.addEventListener("click", () => enlarge(base, layer, caption));
-  return make("figure", {}, box, ...(quiet ? [] : [make("figcaption", {}, caption)]));
+  return make("figure", {}, box, ...(uncaptioned ? [] : [make("figcaption", {}, caption)]));
 };
 
 const strip = item => make("div", { class: "strip" }, ...item.views.map(
@@ -72,19 +72,20 @@ const prototype = (item, browser) => {
   const bar = make("div", { class: "bar", role: "img", "aria-label": listed.join(", ") || "no annotated class" });
   shares.forEach(([name, share]) =>
     bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
-  const annotated = (item.annotated === null ? "?" : percent(item.annotated)) + " of their pixels annotated";
-  const caught = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
-  const said = caught.length ? "holds " + caught.map(([name, , part]) => `${percent(part)} of all ${name}`).join(", ") : "holds less than 1 % of any class";
+  const annotated = (item.annotated === null ? "an unknown share" : percent(item.annotated)) + " of their pixels annotated";
+  const largest = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
+  const parts = largest.map(([name, , part]) => `${percent(part)} of all ${name} pixels`);
+  const contents = parts.length ? `contains ${parts.join(", ")}` : "contains less than 1 % of every class";
   const kin = make("p", { class: "kin" });
-  const jump = (level, number) => {
+  const link = (level, number) => {
     const button = make("button", { type: "button" }, `level ${level} #${number}`);
     button.addEventListener("click", () => browser.show(item, level, number));
     return button;
   };
-  if (item.parent >= 0) kin.append("parent ", jump(item.level + 1, item.parent));
-  if (item.children.length) kin.append(" children ", ...item.children.map(number => jump(item.level - 1, number)));
-  const text = `${item.members} members; ${annotated}${listed.length ? `: ${listed.slice(0, 3).join(", ")}` : ""}; ${said}`;
-  const crops = make("div", { class: "strip" }, ...browser.crops(item).map((uri, place) => figure(uri, "", `${item.title}: nearest ${place + 1}`, true)));
+  if (item.parent >= 0) kin.append("parent ", link(item.level + 1, item.parent));
+  if (item.children.length) kin.append(" children ", ...item.children.map(number => link(item.level - 1, number)));
+  const text = `${item.members} members; ${annotated}${listed.length ? `: ${listed.slice(0, 3).join(", ")}` : ""}; ${contents}`;
+  const crops = make("div", { class: "strip" }, ...browser.crops(item).map((uri, rank) => figure(uri, "", `${item.title}: nearest member ${rank + 1}`, true)));
   return [make("p", {}, text), bar, crops, kin];
 };
 
@@ -103,47 +104,48 @@ class Browser {
       fill(select, distinct(values));
     }
     this.back = section.querySelector("[data-back]");
-    const again = () => { this.only = null; this.render(); };  // a filter, or the way back, ends a look at one card
-    this.selects.forEach(select => select.addEventListener("change", again));
-    this.back.addEventListener("click", () => { again(); this.cards.firstElementChild?.focus(); });
+    const reset = () => { this.only = null; this.render(); };  // filters and the back button leave the view of a single card
+    this.selects.forEach(select => select.addEventListener("change", reset));
+    this.back.addEventListener("click", () => { reset(); this.cards.firstElementChild?.focus(); });
     [this.order, this.descending].forEach(control => control?.addEventListener("change", () => this.render()));
     section.querySelector("form").addEventListener("submit", event => event.preventDefault());
     section.querySelector("[data-worst]")?.addEventListener("click", () => this.worst());
     this.more.addEventListener("click", () => this.extend());
     this.cards.addEventListener("keydown", event => this.key(event));
-    again();
+    reset();
   }
-  chosen() {
-    let found = this.items.filter(item => this.selects.every(select =>
+  selected() {
+    let items = this.items.filter(item => this.selects.every(select =>
       !select.value || [item.facts[select.dataset.filter] ?? []].flat().map(String).includes(select.value)));
-    if (this.only) found = this.items.filter(this.only);
+    if (this.only) items = this.items.filter(this.only);
     const order = this.order?.value;
     if (order) {
       const sign = this.descending.checked ? -1 : 1;
       const value = item => item.scores[order] ?? (sign > 0 ? Infinity : -Infinity);
-      found = [...found].sort((a, b) => sign * (value(a) - value(b)));
+      items = [...items].sort((a, b) => sign * (value(a) - value(b)));
     }
-    return found;
+    return items;
   }
   render() {
-    this.found = this.chosen();
+    this.matches = this.selected();
     this.back.hidden = !this.only;
-    this.shown = 0;
+    this.visible = 0;
     this.cards.replaceChildren();
-    this.section.querySelector("[data-count]").textContent = `${this.found.length} of ${this.items.length}`;
+    this.section.querySelector("[data-count]").textContent = `${this.matches.length} of ${this.items.length}`;
     this.extend();
   }
   extend() {
-    const next = this.found.slice(this.shown, this.shown + PAGE);
+    const next = this.matches.slice(this.visible, this.visible + PAGE);
     this.cards.append(...next.map(item => this.card(item)));
-    this.shown += next.length;
-    this.more.hidden = this.shown >= this.found.length;
+    this.visible += next.length;
+    this.more.hidden = this.visible >= this.matches.length;
   }
   card(item) {
     const scores = Object.entries(item.scores).filter(([, score]) => score !== null);
-    const said = this.section.dataset.unit && scores.length ? [make("p", {}, this.section.dataset.unit + ": " + scores.map(([name, score]) => `${name} ${score.toFixed(1)}`).join(", "))] : [];
+    const listed = scores.map(([name, score]) => `${name} ${score.toFixed(1)}`).join(", ");
+    const line = this.section.dataset.unit && listed ? [make("p", {}, `${this.section.dataset.unit}: ${listed}`)] : [];
     const inside = item.views ? [strip(item)] : prototype(item, this);
-    return make("article", { class: "card", tabindex: "0", "aria-label": item.title }, make("h3", {}, item.title), ...said, ...inside);
+    return make("article", { class: "card", tabindex: "0", "aria-label": item.title }, make("h3", {}, item.title), ...line, ...inside);
   }
   worst() {
     this.order.value = this.section.querySelector("[data-worst]").dataset.worst;
@@ -155,7 +157,7 @@ class Browser {
   kin(item, level, number) {
     return this.items.find(other => other.fold === item.fold && other.side === item.side && other.level === level && other.number === number);
   }
-  crops(item) {  // the nearest of each child where it has none of its own
+  crops(item) {  // at coarser levels: the nearest crop of each child
     return item.level === 1 ? item.crops : item.children.flatMap(number => this.crops(this.kin(item, item.level - 1, number)).slice(0, 1));
   }
   show(item, level, number) {
@@ -174,13 +176,13 @@ class Browser {
       next?.focus();
       next?.scrollIntoView({ block: "nearest" });
     } else if (event.key === "Enter" && event.target === card) {
-      event.preventDefault();  // or the same key would press the dialog's button
+      event.preventDefault();  // otherwise the same key press would activate the dialog's button
       card.querySelector(".stack")?.click();
     }
   }
 }
 document.querySelectorAll("[data-browser]").forEach(section => new Browser(section));
-/* Where nothing has the focus, j and k begin at the first card in sight. */
+/* If no element has the focus, j and k start at the first visible card. */
 document.addEventListener("keydown", event => {
   if (event.target !== document.body || !["j", "k"].includes(event.key)) return;
   const top = document.querySelector("header").getBoundingClientRect().bottom;
