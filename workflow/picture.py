@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from workflow.plan import READS
 
-WIDTH, HEIGHT, BOX_W, BOX_H = 1060, 392, 124, 44
+WIDTH, HEIGHT, BOX_W, BOX_H = 1060, 412, 124, 44
 # Column and row of each stage; that none is missing is checked when drawing.
 PLACES: dict[str, tuple[float, float]] = {
     "images": (0, 1.5),
@@ -36,11 +38,12 @@ NOTES = {
     "evaluate": "every variant",
     "report": "tables, page",
 }
-# What every stage after them reads is drawn as no arrow: the picture would be all arrows.
-UNDRAWN = {("images", stage) for stage in READS if stage not in ("index", "hierarchies")} | {
-    ("index", stage) for stage in ("features", "pseudolabels", "train", "evaluate", "report")
+# Arrows that a sentence names: drawn too, they would hide the order of the stages.
+BOTH = [stage for stage in READS if stage != "report" and {"images", "index"} <= set(READS[stage])]
+UNDRAWN = {("images", stage) for stage in BOTH} | {
+    ("index", stage) for stage in BOTH if stage not in ("baseline", "cam")
 }
-SIDE_READS = {(stage, "report") for stage in ("regions", "pseudolabels", "baseline", "train", "cam")}
+SIDE_READS = {(stage, "report") for stage in READS if stage != "evaluate"}
 
 
 def _centre(stage: str) -> tuple[float, float]:
@@ -50,13 +53,28 @@ def _centre(stage: str) -> tuple[float, float]:
 
 def _arrow(read: str, stage: str) -> str:
     (x0, y0), (x1, y1) = _centre(read), _centre(stage)
-    if abs(x1 - x0) < 1:
-        start, end = (x0, y0 + BOX_H / 2), (x1, y1 - BOX_H / 2 - 4)
+    if x0 == x1:
+        path = f"M{x0:g},{y0 + BOX_H / 2:g} V{y1 - BOX_H / 2 - 4:g}"
     else:
-        start, end = (x0 + BOX_W / 2, y0), (x1 - BOX_W / 2 - 4, y1)
-    middle = (start[0] + end[0]) / 2
-    path = f"M{start[0]:g},{start[1]:g} C{middle:g},{start[1]:g} {middle:g},{end[1]:g} {end[0]:g},{end[1]:g}"
+        start, end = x0 + BOX_W / 2, x1 - BOX_W / 2 - 4
+        middle = (start + end) / 2
+        path = f"M{start:g},{y0:g} C{middle:g},{y0:g} {middle:g},{y1:g} {end:g},{y1:g}"
     return f'<path d="{path}" class="arrow" marker-end="url(#tip)"/>'
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def legend() -> list[str]:
+    """State in sentences what the picture shows, and which arrows it leaves out."""
+    unread = [stage for stage in READS if stage != "report" and stage not in READS["report"]]
+    return [
+        f"{len(READS)} stages, from images to the report; an arrow leads from a stage to one that reads its output.",
+        f"Not all arrows are drawn: {_listed(BOTH)} read both images and index; "
+        f"report reads all but {_listed(unread)}.",
+    ]
 
 
 def _box(stage: str) -> str:
@@ -83,7 +101,8 @@ def dag_picture() -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="#57606a"/></marker></defs>'
     )
-    title = "Thirteen stages from images to the report; every stage after index reads images and index too"
+    lines = legend()
+    title = " ".join(lines)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',
@@ -91,7 +110,10 @@ def dag_picture() -> str:
             f'<rect width="{WIDTH}" height="{HEIGHT}" style="fill:#fff;stroke:none"/>',
             *arrows,
             *boxes,
-            f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 8:g}" class="note">{title}.</text>',
+            *(
+                f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 28 + 18 * number:g}" class="note">{line}</text>'
+                for number, line in enumerate(lines)
+            ),
             "</svg>\n",
         ]
     )

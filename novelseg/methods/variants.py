@@ -7,9 +7,9 @@ listing names does not load torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from novelseg.core.errors import InputError
 from novelseg.core.files import read_mapping
@@ -41,22 +41,46 @@ class RefinerSettings:
     batch: int = 0
 
 
+# Section of a file of settings → class of the settings.
+SETTINGS: Mapping[str, type[Any]] = {"srofb": SrofbSettings, "self_support": SelfSupportSettings}
+
+
+def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
+    """Build the settings of the refinements from plain values, one section for each; the papers' values fill gaps.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown, of another type or out of range.
+    """
+    built = {}
+    for section, kind in SETTINGS.items():
+        own = values.get(section, {})
+        unknown = sorted(set(own) - {entry.name for entry in fields(kind)})
+        if unknown:
+            raise ValueError(f"'{section}' contains the unknown setting '{unknown[0]}'")
+        built[section] = from_json(kind, own)
+    return RefinerSettings(**built)
+
+
+def settings_to_json(settings: RefinerSettings) -> dict[str, dict[str, Any]]:
+    """Give the settings of the refinements as plain values, one section for each."""
+    return {section: asdict(getattr(settings, section)) for section in SETTINGS}
+
+
 def read_settings(path: Path | None) -> RefinerSettings:
     """Read the settings of the refinements from a YAML or JSON file with one section for each, like ``params.yaml``.
 
-    Other keys of the file are ignored. Without a file, or without a section, the papers' values apply.
+    Other sections of the file are ignored. Without a file, or where it has gaps, the papers' values apply.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or a setting is missing, unknown or out of range.
+        If the file cannot be read, or a setting is unknown, of another type or out of range.
     """
     values = read_mapping(path) if path else {}
     try:
-        return RefinerSettings(
-            from_json(SrofbSettings, values.get("srofb", {})),
-            from_json(SelfSupportSettings, values.get("self_support", {})),
-        )
+        return settings_from(values)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: {error}; correct the settings") from None
 
