@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import felzenszwalb, find_boundaries, slic
 
-from benchmarks.regions import SHAPE, WEIGHTS, photographs
+from benchmarks.regions import SHAPE, photographs
 from novelseg.core.threads import one_thread
 from novelseg.regions import ucm
 from novelseg.regions.hierarchy import cut
-from novelseg.regions.weights import load_model
+from novelseg.regions.weights import BSDS500, load_model
 
 TAUS = (0.25, 0.45, 0.7)
 OUT = Path("docs/regions.png")
@@ -44,7 +44,7 @@ def painted(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Imag
 
 def main() -> None:
     """Segment and draw."""
-    model = load_model(WEIGHTS)
+    model = load_model(BSDS500)
     titles = ["photograph", *(f"ucm, τ = {tau}" for tau in TAUS), "felzenszwalb, scale 800", "slic, 30 segments"]
     photos = photographs(SHAPE)
     sheet = Image.new(

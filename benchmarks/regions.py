@@ -27,10 +27,9 @@ from skimage.segmentation import felzenszwalb
 
 from novelseg.core.threads import one_thread
 from novelseg.regions import ucm
-from novelseg.regions.weights import load_model
+from novelseg.regions.weights import BSDS500, load_model
 from workflow.presets import resolve_preset
 
-WEIGHTS = Path("weights/regions-bsds500.safetensors")
 SHAPE = (321, 481)
 SCALES = (0.5, 2**-0.5, 1.0, 2**0.5)  # of the side: 0.25, 0.5, 1, 2 of the pixels
 SHARDS = (5, 10, 20, 40)
@@ -51,7 +50,7 @@ def photographs(shape: tuple[int, int]) -> list[Picture]:
 
 
 def _segment_ucm() -> Callable[[Picture], object]:
-    model = load_model(WEIGHTS)
+    model = load_model(BSDS500)
     return lambda image: ucm.build(image, model)
 
 
@@ -120,7 +119,7 @@ def stage(count: int) -> tuple[float, float]:
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        words = [*params, "--images", images, "--weights", str(WEIGHTS), "--out", str(root / "trees.h5")]
+        words = [*params, "--images", images, "--weights", str(BSDS500), "--out", str(root / "trees.h5")]
         process = subprocess.Popen([*command, "hierarchies", *words], stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

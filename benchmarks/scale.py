@@ -42,7 +42,7 @@ from novelseg.methods.spfl.clustering import Corpus, three_levels
 from workflow.presets import resolve_preset
 
 ROOT = Path(__file__).parent.parent
-REGION_WEIGHTS = ROOT / "weights/regions-bsds500.safetensors"
+REGION_WEIGHTS = ROOT / "novelseg/regions/bsds500.safetensors"
 SCENE_WEIGHTS = ROOT / "weights/scenes-resnet18-w16.safetensors"
 SIZES = (5_000, 10_000, 20_000, 100_000)
 PER_SHARD = 2_500

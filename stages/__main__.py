@@ -10,11 +10,9 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
-from typing import Any
 
-from novelseg.core.errors import InputError
+from novelseg.core import commands
 from novelseg.core.options import add_option
-from novelseg.core.progress import say
 from stages.interface import TOOLS, Interface, interface
 from stages.params.schema import load_sections
 from stages.provenance.digests import Digests
@@ -41,15 +39,25 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
     summary = (inspect.getdoc(inspect.getmodule(stage.run)) or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages {stage.name}", description=summary)
     if stage.sections:
-        parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
+        parser.add_argument(
+            "--params",
+            type=Path,
+            default=Path("params.yaml"),
+            metavar="PATH",
+            help="parameter file (default: %(default)s)",
+        )
     for name, option in stage.options.items():
         add_option(parser, name, option)
     if "out" in stage.options:
-        parser.add_argument("--record", type=Path, help="provenance record to write; run in the project's folder")
+        parser.add_argument(
+            "--record", type=Path, metavar="PATH", help="provenance record to write; run in the project's folder"
+        )
     return parser
 
 
-def _run(stage: Interface, options: dict[str, Any]) -> None:
+def _run(name: str, words: list[str]) -> None:
+    stage = interface(name)
+    options = vars(_parser(stage).parse_args(words))
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
     record = options.pop("record", None)
     recorder = None
@@ -61,24 +69,27 @@ def _run(stage: Interface, options: dict[str, Any]) -> None:
         recorder.write()
 
 
+def _overview() -> str:
+    folder = Path(__file__).parent
+    return commands.overview(
+        "python -m stages STAGE --option VALUE …",
+        "Stages of the pipeline and its tools. `python -m stages STAGE --help` describes the options of a stage.",
+        {
+            "stages, in the order of the pipeline": {name: commands.summary(folder / f"{name}.py") for name in STAGES},
+            "tools": {name: commands.summary(folder / "tools" / f"{name}.py") for name in TOOLS},
+        },
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a stage from command-line words and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    names = STAGES + TOOLS
-    if not words or words[0] not in names:
-        say(f"usage: python -m stages STAGE [--help] …, where STAGE is one of: {', '.join(names)}")
-        return 0 if words in (["-h"], ["--help"]) else 2
-    stage = interface(words[0])
-    options = vars(_parser(stage).parse_args(words[1:]))
-    try:
-        _run(stage, options)
-    except InputError as error:
-        say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        say(f"{stage.name}: interrupted; no partial output was kept, run it again to continue")
-        return 130
-    return 0
+    if not words or words[0] in ("-h", "--help"):
+        commands.show(_overview())
+        return 0 if words else 2
+    if words[0] not in STAGES + TOOLS:
+        return commands.refuse(words[0], STAGES + TOOLS, "python -m stages")
+    return commands.run(f"stages {words[0]}", lambda: _run(words[0], words[1:]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training images → region hierarchies, one shard (A3).
+"""Build the region hierarchies of one shard of training images (A3).
 
 Reads
     ``images`` (one shard), the learned weights of the region hierarchy, or a folder of label maps.
@@ -9,57 +9,24 @@ Writes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from skimage.segmentation import felzenszwalb, slic
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import TRAIN
 from novelseg.core.options import Help
 from novelseg.core.progress import track
 from novelseg.core.threads import one_thread
-from novelseg.data.labelmaps import read_label_map
 from novelseg.data.store import read_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.hierarchies import HIERARCHIES
 from novelseg.formats.images import IMAGES
-from novelseg.regions import ucm
-from novelseg.regions.hierarchy import Hierarchy, TooManyRegionsError, fit_size, flat
-from novelseg.regions.weights import load_model
+from novelseg.regions.builders import HierarchySettings, new_builder
+from novelseg.regions.hierarchy import TooManyRegionsError
 from stages.options import ImageShard, Out
 from stages.params.hierarchies import Params
-from stages.provenance.digests import digest_once
-
-# Image id and image → hierarchy.
-Builder = Callable[[str, NDArray[np.uint8]], Hierarchy]
-
-
-def _builder(params: Params, weights: Path | None, maps: Path | None) -> tuple[Builder, dict[str, Any]]:
-    """The method's function, and what else its result depends on."""
-    if params.method == "precomputed":
-        if maps is None or not maps.is_dir():
-            raise InputError(f"--maps is {maps}; expected the folder of hierarchies.maps, with one label map an image")
-        return lambda name, image: flat(read_label_map(maps, name, (image.shape[0], image.shape[1]))), {}
-    if params.method == "felzenszwalb":
-        return lambda _, image: flat(felzenszwalb(image, scale=params.scale)), {"scale": params.scale}
-    if params.method == "slic":
-        return lambda _, image: flat(slic(image, n_segments=params.segments)), {"segments": params.segments}
-    if weights is None:
-        raise InputError("--weights is missing; give the file of hierarchies.weights")
-    model = load_model(weights)
-    return lambda _, image: ucm.build(image, model), {"weights": digest_once(weights)}
-
-
-def _fitted(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    height, width = fit_size(image.shape[0], image.shape[1], longest)
-    if (height, width) == image.shape[:2]:
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def run(
@@ -71,29 +38,30 @@ def run(
     params: Params,
 ) -> None:
     """Build the hierarchy of every training image of a shard."""
+    for method, option, path in (("ucm", "weights", weights), ("precomputed", "maps", maps)):
+        if params.method == method and path is None:
+            raise InputError(f"--{option} is missing; give the path of hierarchies.{option}")
+    builder = new_builder(params.to(HierarchySettings), weights, maps)
     ids, rows, sizes, trees, faults = [], [], [], [], []
-    build, settings = _builder(params, weights, maps)
-    if params.method != "precomputed":
-        settings["longest_side"] = params.longest_side
     with hdf5.opened(images, IMAGES) as file, one_thread():
         names = hdf5.texts(file, "id")
         training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
         for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
-            image = read_rgb(file, row)
-            if params.method != "precomputed":
-                image = _fitted(image, params.longest_side)
             try:
-                trees.append(build(names[row], image))
+                tree = builder.build(names[row], read_rgb(file, row))
             except InputError as fault:
                 faults.append(str(fault))
+                continue
             except TooManyRegionsError as fault:
                 remedy = "make its label map coarser" if maps else "lower hierarchies.longest_side"
                 faults.append(f"{images}: image '{names[row]}' has {fault}; {remedy}")
+                continue
+            trees.append(tree)
             ids.append(names[row])
             rows.append(row)
-            sizes.append((int(file["height"][row]), int(file["width"][row]), *image.shape[:2]))
+            sizes.append((int(file["height"][row]), int(file["width"][row]), *tree.basins.shape))
     if faults:
-        more = f" ({len(faults) - 1} more of the shard's {len(ids)} training images are bad too)"
+        more = f" ({len(faults) - 1} more of the shard's {len(training)} training images are bad too)"
         raise InputError(faults[0] + (more if len(faults) > 1 else ""))
     size = np.array(sizes, np.int32).reshape(-1, 4)
     arrays = {
@@ -104,4 +72,4 @@ def run(
         **hdf5.Ragged.pack("parents", [tree.parents for tree in trees], "int32"),
         **hdf5.Ragged.pack("heights", [tree.heights for tree in trees], "float32"),
     }
-    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method, "settings": settings})
+    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method, "settings": builder.settings})

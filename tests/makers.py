@@ -13,7 +13,7 @@ import yaml
 from stages.__main__ import main
 from workflow.presets import resolve_preset
 
-REGION_WEIGHTS = Path(__file__).parent.parent / "weights" / "regions-bsds500.safetensors"
+REGION_WEIGHTS = Path(__file__).parent.parent / "novelseg/regions/bsds500.safetensors"
 Values = dict[str, dict[str, Any]]
 
 

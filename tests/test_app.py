@@ -148,9 +148,9 @@ def test_a_port_in_use_is_told(bundle: Path, capsys: pytest.CaptureFixture[str])
         assert main(["app", "--bundle", str(bundle), "--port", str(server.server_port)]) == 2
     finally:
         server.server_close()
-    assert f"{LOCAL}:{server.server_port} cannot be had" in capsys.readouterr().err
+    assert f"{LOCAL}:{server.server_port} cannot be opened" in capsys.readouterr().err
     assert main(["app", "--bundle", str(bundle), "--port", "70000"]) == 2
-    assert "--port is 70000; expected 0 (any free one) to 65535" in capsys.readouterr().err
+    assert "--port is 70000; expected 0 (any free port) to 65535" in capsys.readouterr().err
 
 
 @pytest.fixture

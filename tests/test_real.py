@@ -30,7 +30,7 @@ from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
 pytestmark = pytest.mark.real
 SHARDS = 96
-TRAIN_ONLY = REGION_WEIGHTS.with_name("regions-bsds500-train.safetensors")
+TRAIN_ONLY = Path(__file__).parent.parent / "weights/regions-bsds500-train.safetensors"
 
 
 @pytest.fixture(scope="module")

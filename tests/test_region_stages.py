@@ -154,8 +154,8 @@ def test_bad_maps_are_named_and_counted(
     [
         ("ucm", [], "--weights is missing"),
         ("ucm", ["--weights", "absent.safetensors"], "absent.safetensors: no such file"),
-        ("precomputed", [], "--maps is None; expected the folder of hierarchies.maps"),
-        ("precomputed", ["--maps", "absent"], "--maps is absent"),
+        ("precomputed", [], "--maps is missing; give the path of hierarchies.maps"),
+        ("precomputed", ["--maps", "absent"], "absent: no such folder; expected one with a label map for each image"),
     ],
 )
 def test_what_a_method_needs_is_asked_for(

@@ -292,7 +292,7 @@ def pushed(printed: str) -> int:
 def test_an_experiment_in_a_folder_of_its_own_finds_what_it_needs(mate: Path, tmp_path: Path) -> None:
     # Weights outside the repository, beside it: `../shared/data`, where NOVELSEG_DATA is unset.
     (tmp_path / "shared/data").mkdir(parents=True)
-    shutil.copy(mate / "weights/regions-bsds500.safetensors", tmp_path / "shared/data/regions.safetensors")
+    shutil.copy(mate / "novelseg/regions/bsds500.safetensors", tmp_path / "shared/data/regions.safetensors")
     set_values(mate, hierarchies={"weights": "$NOVELSEG_DATA/regions.safetensors"})
     assert "recorded in dvc.lock" in snakemake(mate, "hierarchies_all")  # the same bytes
     commit(mate, "weights outside")

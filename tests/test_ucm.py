@@ -24,10 +24,10 @@ from novelseg.regions import regiongraph, ucm
 from novelseg.regions.contours import CUES, Contours
 from novelseg.regions.hierarchy import Hierarchy, cut
 from novelseg.regions.regiongraph import RegionGraph, features, measure, merged, spectral, with_strength
-from novelseg.regions.weights import load_model, save_model
+from novelseg.regions.weights import BSDS500, load_model, save_model
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "regions-bsds500.safetensors"
-MODEL = load_model(WEIGHTS)
+ROOT = Path(__file__).parent.parent
+MODEL = load_model(BSDS500)
 
 
 def random_basins(rng: np.random.Generator, shape: tuple[int, int], seeds: int) -> np.ndarray:
@@ -284,7 +284,7 @@ import cv2
 from pathlib import Path
 from skimage import data
 from novelseg.core.threads import one_thread
-from novelseg.regions.weights import load_model
+from novelseg.regions.weights import BSDS500, load_model
 from novelseg.regions import ucm
 model = load_model(Path(sys.argv[1]))
 digest = hashlib.sha256()
@@ -302,7 +302,7 @@ def test_the_same_image_gives_the_same_bytes_in_any_process_with_any_threads() -
     for threads in ("1", "2"):
         for _ in range(2):
             run = subprocess.run(
-                [sys.executable, "-c", ONE_IMAGE, str(WEIGHTS)],
+                [sys.executable, "-c", ONE_IMAGE, str(BSDS500)],
                 env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
                 capture_output=True,
                 text=True,
@@ -320,7 +320,7 @@ def test_the_same_image_gives_the_same_bytes_in_any_process_with_any_threads() -
 
 def test_weights_survive_the_file(tmp_path: Path) -> None:
     save_model(tmp_path / "again.safetensors", MODEL)
-    assert (tmp_path / "again.safetensors").read_bytes() == WEIGHTS.read_bytes()
+    assert (tmp_path / "again.safetensors").read_bytes() == BSDS500.read_bytes()
     image = picture(5, 64)
     here, there = (ucm.build(image, model) for model in (MODEL, load_model(tmp_path / "again.safetensors")))
     assert np.array_equal(here.heights, there.heights)
@@ -346,7 +346,7 @@ def test_weights_survive_the_file(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_together_are_refused(
     name: str, change: Callable[[np.ndarray], np.ndarray] | None, tmp_path: Path
 ) -> None:
-    arrays = load_file(WEIGHTS)
+    arrays = load_file(BSDS500)
     if change:
         arrays[name] = np.asarray(change(arrays[name]))
     else:
@@ -361,11 +361,11 @@ def test_weights_that_do_not_fit_together_are_refused(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "no such file; set hierarchies.weights"),
+        (None, "no such file; expected weights of the region hierarchy"),
         (b"", "not a readable weight file"),
         (b"\x00" * 100, "not a readable weight file"),
-        (WEIGHTS.read_bytes()[:5000], "not a readable weight file"),
-        ((WEIGHTS.parent / "scenes-resnet18-w16.safetensors").read_bytes(), "expected a 'novelseg-regions' file"),
+        (BSDS500.read_bytes()[:5000], "not a readable weight file"),
+        ((ROOT / "weights/scenes-resnet18-w16.safetensors").read_bytes(), "expected a 'novelseg-regions' file"),
     ],
 )
 def test_bad_weights_are_refused_in_one_sentence(content: bytes | None, told: str, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from novelseg.core.text import nearest
 from novelseg.data.classes import VOC
 from stages.params.cam import Params as Cam
 from stages.params.schema import Section, check_section, read_yaml
-from workflow.plan import Plan, Targets, resolve
+from workflow.plan import REGION_WEIGHTS, Plan, Targets, resolve
 
 PARAMS = Path("params.yaml")
 BASE = Path(__file__).parent / "presets" / "base.yaml"
+# Where parameter files of earlier versions have the region weights that are part of the library now.
+FORMER_REGION_WEIGHTS = "weights/regions-bsds500.safetensors"
 
 
 @cache
@@ -64,7 +66,8 @@ class Config:
     def region_weights(self) -> str:
         """Path of the region hierarchy's weights; empty if the method has none."""
         hierarchies = self.values("hierarchies")
-        return resolve(hierarchies["weights"]) if hierarchies["method"] == "ucm" else ""
+        path = resolve(hierarchies["weights"]) if hierarchies["method"] == "ucm" else ""
+        return REGION_WEIGHTS if path == FORMER_REGION_WEIGHTS and not Path(path).exists() else path
 
     @property
     def maps(self) -> str:

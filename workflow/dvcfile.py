@@ -25,7 +25,7 @@ def _stage(name: str) -> dict[str, Any]:
     code = [str(path) for path in closure(name) if not source(path).empty]
     deps = [folder(read) for read in READS[name]] + code
     if name in WEIGHTED:
-        deps.append("weights")
+        deps.append(WEIGHTED[name])
     params = [f"plan.{entry}" for entry in SCOPE.get(name, ())] + list(sections(name))
     stage: dict[str, Any] = {
         "cmd": [

@@ -63,7 +63,12 @@ READS: dict[str, tuple[str, ...]] = {
         *("baseline", "train", "cam", "evaluate"),
     ),
 }
-WEIGHTED = ("hierarchies", "baseline", "train", "cam", "evaluate")  # stages that read a weight file in ``weights``
+REGION_WEIGHTS = "novelseg/regions/bsds500.safetensors"
+# Stage → file or folder of the project with the weights that it reads, unless a parameter names others.
+WEIGHTED = {
+    "hierarchies": REGION_WEIGHTS,
+    **dict.fromkeys(("baseline", "train", "cam", "evaluate"), "weights"),
+}
 # Stage → entries of the plan on which its number of jobs depends.
 SCOPE: dict[str, tuple[str, ...]] = {
     "baseline": ("folds", "shots"),

@@ -7,13 +7,12 @@ job's outputs; here, that file always is, and no other input ever is.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import inspect
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import snakemake
 from snakemake.io import _IOFile
 
 from novelseg.core.errors import InputError
+from novelseg.core.lock import exclusive
 from novelseg.fetch.catalogue import lacking
 from stages.provenance.digests import Digests
 from workflow.config import Config
@@ -176,19 +176,12 @@ def _fix_time(path: Path, digests: Digests) -> None:
         digests.redate(path, now)
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold the folder for one run; the kernel lets go of it however the process ends.
+def alone() -> AbstractContextManager[None]:
+    """Hold the folder for one run.
 
     Raises
     ------
     InputError
-        If another run is at work.
+        On entering, if another run is at work.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError("another run is at work in this folder; wait for it, or end it") from None
-        yield
+    return exclusive(LOCK, "another run is at work in this folder; wait until it ends, or stop it")

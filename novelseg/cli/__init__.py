@@ -1,1 +1,1 @@
-"""The command ``novelseg``: one small module per subcommand."""
+"""The command ``novelseg``, one module per command."""

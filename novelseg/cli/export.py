@@ -1,11 +1,11 @@
-"""A trained encoder and what belongs to it → one bundle, which segments pictures without the pipeline.
+"""Pack a trained encoder into a bundle, one file that segments pictures without the pipeline.
 
 Reads
-    an encoder that ``train`` or ``baseline`` wrote, ``index``, and if given ``prototypes``, the provenance records and
-    a file with settings of the refinements.
+    an encoder of the stage ``train`` or ``baseline`` and the ``index`` of its data set; optionally ``prototypes``,
+    provenance records, and a file with settings of the refinements.
 Writes
-    one file (safetensors, described in its head): encoder, settings of the refinements, prototypes, provenance.
-    ``novelseg segment`` and ``novelseg.Segmenter`` read it.
+    a safetensors file with all of these, which its header describes. ``novelseg segment`` and ``novelseg.Segmenter``
+    read it.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from novelseg.inference.bundle import Bundle, save_bundle
 from novelseg.methods.variants import read_settings
 
 
-def lineage(folder: Path, files: list[str]) -> list[Record]:
-    """Records of the jobs that made files (by MD5), and of all that these were made from, the last first.
+def lineage_of(folder: Path, files: list[str]) -> list[Record]:
+    """Return the records of the jobs that wrote some files (by MD5) and all that these were made from, the last first.
 
     Raises
     ------
     InputError
-        If no record knows one of the files.
+        If a file is the output of no record.
     """
     records = [record for path in sorted(folder.rglob("*.json")) if (record := read_record(path))]
     makers = {md5: record for record in records for md5 in record.outputs.values()}
-    found: list[Record] = []
+    lineage: list[Record] = []
     for md5 in files:
         if md5 not in makers:
-            raise InputError(f"{folder}: no record there has made the file with MD5 {md5}; give the project's records")
-    waiting = list(files)
-    while waiting:
-        record = makers.get(waiting.pop(0))
-        if record and record not in found:
-            found.append(record)
-            waiting += record.inputs.values()
-    return found
+            raise InputError(f"{folder}: no record there has the output with MD5 {md5}; give the project's records")
+    pending = list(files)
+    while pending:
+        record = makers.get(pending.pop(0))
+        if record and record not in lineage:
+            lineage.append(record)
+            pending += record.inputs.values()
+    return lineage
 
 
 def _prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -58,7 +58,7 @@ def _prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any
         attributes = {name: hdf5.attribute(file, name) for name in PROTOTYPES.attrs}
         if attributes["fold"] != fold:
             raise InputError(
-                f"{path}: prototypes of fold {attributes['fold']}, but the encoder is of fold {fold}; give those"
+                f"{path}: prototypes of fold {attributes['fold']}; expected those of the encoder's fold {fold}"
             )
         return {name: torch.from_numpy(file[name][:]) for name in PROTOTYPES.fields}, attributes
 
@@ -66,31 +66,33 @@ def _prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any
 def run(
     *,
     encoder: Annotated[Path, Help("weights of the encoder to pack")],
-    index: Annotated[Path, Help("index of the data set that it was trained on")],
+    index: Annotated[Path, Help("index of the data set that the encoder was trained on")],
     out: Annotated[Path, Help("bundle to write")],
     params: Annotated[
-        Path | None, Help("file with settings of the refinements, such as params.yaml; without it the papers' values")
+        Path | None, Help("file with settings of the refinements, such as params.yaml; by default the papers' values")
     ] = None,
-    prototypes: Annotated[Path | None, Help("prototypes to pack too")] = None,
-    provenance: Annotated[Path | None, Help("folder of provenance records; those of the packed files are kept")] = None,
+    prototypes: Annotated[Path | None, Help("prototypes to pack as well")] = None,
+    provenance: Annotated[
+        Path | None, Help("folder of provenance records; those of the packed files are added")
+    ] = None,
 ) -> None:
-    """Pack a bundle."""
+    """Write the bundle."""
     data = read_index(index)
     network, record = load_encoder(encoder)
     load_encoder(encoder, record.fold, data.base_names(record.fold))
     tensors, attributes = _prototypes(prototypes, record.fold) if prototypes else ({}, {})
-    given = {"encoder": encoder, "index": index, **({"prototypes": prototypes} if prototypes else {})}
-    sources = {name: digest(path) for name, path in given.items()}
-    records = lineage(provenance, list(sources.values())) if provenance else []
-    for made in records:
-        if sources["encoder"] in made.outputs.values() and sources["index"] not in made.inputs.values():
-            raise InputError(f"{index}: not the index that {encoder} was trained with; give that one")
+    files = {"encoder": encoder, "index": index, **({"prototypes": prototypes} if prototypes else {})}
+    sources = {name: digest(path) for name, path in files.items()}
+    records = lineage_of(provenance, list(sources.values())) if provenance else []
+    for job in records:
+        if sources["encoder"] in job.outputs.values() and sources["index"] not in job.inputs.values():
+            raise InputError(f"{index}: not the index that {encoder} was trained with; give that index")
     about = {
         "classes": record.classes,
         "lists": dict(zip(data.lists, data.list_digests, strict=True)),
         "sources": sources,
         "prototypes": attributes,
-        "provenance": [asdict(made) for made in records],
+        "provenance": [asdict(job) for job in records],
     }
     with whole_file(out) as scratch:
         save_bundle(scratch, Bundle(network, record, read_settings(params), about, tensors))

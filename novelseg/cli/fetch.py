@@ -1,16 +1,14 @@
-"""Official archives → raw data and pretrained weights, checked and unpacked.
+"""Download official data sets and pretrained weights, verify them by checksum, and unpack them.
 
 Writes
-    below the data folder ``--out``: ``VOC2012``, ``SBD``, ``COCO2014`` (as the stage `images` reads them) or
-    ``weights/NAME.safetensors``; the archives stay in ``archives``. Not a pipeline stage: what it brings is an input.
+    into the data folder ``--out``: ``VOC2012``, ``SBD``, ``COCO2014``, as the stage ``images`` reads them, or
+    ``weights/NAME.safetensors``. The downloaded archives are kept in ``archives``.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,40 +17,33 @@ from safetensors.torch import save_file
 from novelseg.backbones.weights import cut_after_layer3, read_state
 from novelseg.core.errors import InputError
 from novelseg.core.files import remove_scratch, whole_file
+from novelseg.core.lock import exclusive
 from novelseg.core.options import Help
 from novelseg.core.progress import say
-from novelseg.core.text import nearest
 from novelseg.fetch.catalogue import CATALOGUE, Archive
 from novelseg.fetch.download import digest_fits, download
 from novelseg.fetch.unpack import unpack
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the data folder for one fetch; the kernel lets go of it however the process ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".fetch.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another process is fetching into it; wait for it, or end it") from None
-        yield
+def _alone(out: Path) -> AbstractContextManager[None]:
+    """Hold the data folder for one fetch."""
+    return exclusive(out / ".fetch.lock", f"{out}: another process is fetching into it; wait until it ends, or stop it")
 
 
 def _checked(path: Path, archive: Archive) -> Path:
-    """A file that is here, if it is the official one."""
+    """Return a file that is here already, if it is the official one."""
     try:
-        found = digest_fits(path, archive.check)
+        other = digest_fits(path, archive.check)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend it, or take it away") from None
-    if found:
-        raise InputError(f"{path}: is another file ({found}, expected {archive.check}); replace it, or take it away")
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fix or remove it") from None
+    if other:
+        raise InputError(f"{path}: is another file ({other}, expected {archive.check}); replace or remove it")
     return path
 
 
-def _archive(archive: Archive, folder: Path, given: Path | None) -> Path:
-    """The user's own copy of an archive, or a fetched one; both checked."""
-    for own in (given, folder):
+def _archive(archive: Archive, folder: Path, archives: Path | None) -> Path:
+    """Return the user's own copy of an archive, or a downloaded one; both are verified."""
+    for own in (archives, folder):
         if own and ((own / archive.name).exists() or (own / archive.name).is_symlink()):
             return _checked(own / archive.name, archive)
     download(archive.url, folder / archive.name, archive.check)
@@ -60,7 +51,7 @@ def _archive(archive: Archive, folder: Path, given: Path | None) -> Path:
 
 
 def _convert(source: Path, archive: Archive, target: Path) -> None:
-    """Keep what the encoder uses of a weight file."""
+    """Write those weights of a file that the encoder uses."""
     state = {name: value.contiguous() for name, value in cut_after_layer3(read_state(source)).items()}
     about = {"source": archive.url, "check": archive.check, "cut": "after layer3"}
     with whole_file(target) as scratch:
@@ -70,39 +61,37 @@ def _convert(source: Path, archive: Archive, target: Path) -> None:
 
 def run(
     *,
-    what: Annotated[str, Help("what to fetch: a data set or a weight file", tuple(CATALOGUE))],
+    what: Annotated[str, Help("data set or weight file to fetch", tuple(CATALOGUE))],
     out: Annotated[Path, Help("data folder to fetch into")],
-    archives: Annotated[Path | None, Help("folder with official files that you already have")] = None,
+    archives: Annotated[Path | None, Help("folder of official files that you already have")] = None,
 ) -> None:
-    """Fetch and unpack what is not there yet; ``archives`` is a folder of files that the user already has."""
+    """Fetch and unpack what is not in the data folder yet."""
     if what not in CATALOGUE:
-        raise InputError(
-            f"--what is '{what}'; expected one of {', '.join(CATALOGUE)} ({nearest(what, list(CATALOGUE))})"
-        )
+        raise InputError(f"--what is '{what}'; expected one of {', '.join(CATALOGUE)}")
     if archives and not archives.is_dir():
-        raise InputError(f"--archives is {archives}, which is no folder; give the one that holds the official files")
+        raise InputError(f"--archives is {archives}, which is no folder; give the folder of the official files")
     missing = [archive for archive in CATALOGUE[what] if not archive.there(out / archive.target)]
     for archive in CATALOGUE[what]:
         if archive not in missing:
             say(f"{out / archive.target}: is there already")
         elif (out / archive.target).exists():
-            raise InputError(f"{out / archive.target}: is there, but not whole; move it away first")
+            raise InputError(f"{out / archive.target}: is there, but incomplete; move it away first")
     if not missing:
         return
     try:
         with _alone(out):
             for archive in missing:
-                _bring(archive, out / archive.target, out / "archives", archives)
+                _fetch(archive, out / archive.target, out / "archives", archives)
     except OSError as error:
-        where, why = error.filename or out, error.strerror or error
-        raise InputError(f"{where}: cannot be used ({why}); mend that, or give another folder as --out") from None
+        path, why = error.filename or out, error.strerror or error
+        raise InputError(f"{path}: cannot be used ({why}); fix that, or give another folder as --out") from None
 
 
-def _bring(archive: Archive, target: Path, folder: Path, given: Path | None) -> None:
-    """Make one target."""
+def _fetch(archive: Archive, target: Path, folder: Path, archives: Path | None) -> None:
+    """Download an archive, if need be, and unpack or convert it."""
     for path in remove_scratch(target):
-        say(f"{path}: left by a run that was killed, removed")
-    source = _archive(archive, folder, given)
+        say(f"{path}: removed, left by a run that was killed")
+    source = _archive(archive, folder, archives)
     if archive.places:
         say(f"{target}: {unpack(source, target, archive.places)} files")
     else:

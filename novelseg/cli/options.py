@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from novelseg.methods.variants import SPFL, refined_names
 
 Device = Annotated[str, Help("device to compute on", ("auto", "cpu", "cuda"))]
 Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses")]
-Bundle = Annotated[Path, Help("bundle that `novelseg export` wrote")]
-Variant = Annotated[str, Help("how to predict: matching alone, or with a refinement", (SPFL, *refined_names(SPFL)))]
-Side = Annotated[int, Help("longest side at which the network sees a picture, px")]
+Bundle = Annotated[Path, Help("bundle of `novelseg export`")]
+Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", (SPFL, *refined_names(SPFL)))]
+Side = Annotated[int, Help("longest side to which a larger picture is reduced for the network, px")]

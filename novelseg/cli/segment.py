@@ -1,11 +1,12 @@
-"""A bundle + a few pictures with masks → masks of the same thing in other pictures.
+"""Segment pictures, given a few pictures with masks of what to look for.
 
 Reads
-    a bundle of ``export``; supports, ``images/NAME.*`` with ``masks/NAME.*``; a folder of queries, or one picture.
+    a bundle of ``novelseg export``; supports, which are ``images/NAME.*`` with ``masks/NAME.*``; one picture to
+    segment, or a folder of them.
 Writes
-    a folder, new, empty or of an earlier run: ``masks/`` (PNG, 255 object), ``overlays/``, ``results.tsv`` (areas,
-    confidences), ``settings.json``. Not a pipeline stage. Run again after a kill or with more pictures it goes on; what
-    it cannot use is named, and stops nothing else.
+    a folder with ``masks/`` (PNG, 255 is the object), ``overlays/``, ``results.tsv`` (areas and confidences) and
+    ``settings.json``. Another run into this folder continues after an interruption, or adds new pictures. A file that
+    cannot be used is named at the end, and the others are segmented all the same.
 """
 
 from __future__ import annotations
@@ -43,19 +44,18 @@ from novelseg.methods.variants import REFINED
 def run(
     *,
     bundle: Bundle,
-    support: Annotated[Path, Help("folder with images/NAME.* and masks/NAME.* of what to look for")],
-    query: Annotated[Path, Help("folder of pictures to segment, or one picture")],
-    out: Annotated[Path, Help("folder to write masks to: new, empty, or of an earlier run")],
-    label: Annotated[int, Help("number of the object in masks that hold several; 0: masks hold 0 and one value")] = 0,
+    support: Annotated[Path, Help("folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*")],
+    query: Annotated[Path, Help("picture to segment, or folder of pictures")],
+    out: Annotated[Path, Help("folder for the masks: new, empty, or of an earlier run")],
+    label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
     variant: Variant = REFINED,
     side: Side = SIDE_PX,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Segment every picture of ``query``.
+    """Segment every picture of ``query``; masks have the size of their picture.
 
-    ``label`` is the object's number in masks that hold several (255 is void then); 0: masks hold 0 and one other value.
-    ``side`` is the longest side at which the network sees a picture, px; masks have the pictures' own size.
+    Where ``label`` is given, the value 255 of a support's mask is void.
     """
     use_threads(threads)
     segmenter = Segmenter.load(bundle, variant=variant, side=side, device=device)
@@ -72,31 +72,31 @@ def run(
         "side": side,
     }
     results = Results(out, settings)
-    waiting: deque[Query] = deque()
+    pending: deque[Query] = deque()
     missing = [path for path in queries if not _is_done(path, results)]
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         for path in missing:
             try:
                 md5, data = read_query(path)
-                waiting.append(Query(path, md5, photo_of(data, path)))
+                pending.append(Query(path, md5, photo_of(data, path)))
             except InputError as error:
                 refused.append(str(error))
                 continue
-            yield waiting[-1].image
+            yield pending[-1].image
 
     done = len(queries) - len(missing)
     for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", done):
-        results.add(waiting.popleft(), logits)
+        results.add(pending.popleft(), logits)
     results.finish()
     if refused:
         for reason in refused:
             say(f"refused: {reason}")
-        raise InputError(f"{len(refused)} of the files given could not be used; the others' masks are in {out}")
+        raise InputError(f"{len(refused)} files could not be used, see above; the masks of the others are in {out}")
 
 
 def _is_done(path: Path, results: Results) -> bool:
-    """Whether an earlier run has segmented this very picture; what cannot be read is told when its turn comes."""
+    """Whether an earlier run has segmented this very picture; one that cannot be read is refused later."""
     if not results.knows(path):
         return False
     try:
@@ -107,10 +107,10 @@ def _is_done(path: Path, results: Results) -> bool:
 
 def _refuse_inside(out: Path, support: Path, query: Path) -> None:
     """Refuse to write among the pictures and masks that are read."""
-    target, read = out.resolve(), [support.resolve(), query.resolve()]
-    for folder in read if query.is_dir() else read[:1]:
+    target, inputs = out.resolve(), [support.resolve(), query.resolve()]
+    for folder in inputs if query.is_dir() else inputs[:1]:
         if target == folder or target in (folder / IMAGES, folder / MASKS):
-            raise InputError(f"{out}: holds what is read; give another folder for --out")
+            raise InputError(f"{out}: contains the pictures or masks to read; give another folder as --out")
 
 
 def _digest(support: Support) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from novelseg.core.errors import InputError
+from novelseg.core.extras import needs_extras
 
 DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
@@ -35,7 +36,7 @@ def disk_full_as_input_error(target: Path) -> Iterator[None]:
 
 def _sync(path: Path) -> None:
     """Wait until a file is on the disk; network file systems report a full disk only then."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 
@@ -109,7 +110,7 @@ def digest(path: Path) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping of names to values from a JSON file, or from a YAML file where PyYAML is installed.
+    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs PyYAML.
 
     Raises
     ------
@@ -121,11 +122,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         if path.suffix == ".json":
             values = json.loads(text)
         else:
-            import yaml  # a dependency of the pipeline; without it, only JSON is read
+            with needs_extras(f"{path}: a YAML file"):
+                import yaml
 
             values = yaml.safe_load(text)
-    except ModuleNotFoundError:
-        raise InputError(f"{path}: reading YAML needs PyYAML; run `pip install pyyaml`, or give a .json file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Archives: chosen files, to chosen places, whole or not at all; no path leaves the target, no file is replaced."""
+"""Chosen files of an archive, unpacked to chosen paths, all or none; no path leaves the target, no file is replaced.
+
+The extraction filters of :mod:`tarfile` do not fit: they check members under their own names, and not those of a zip.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +32,38 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class _Member:
+    """A member of an archive.
+
+    Attributes
+    ----------
+    name
+        Path in the archive.
+    plain
+        Whether it is a file, not a link or a device.
+    folder
+        Whether it is a folder.
+    open
+        Opens its content.
+    """
+
     name: str
-    plain: bool  # a file, not a link or a device
+    plain: bool
     folder: bool
     open: Callable[[], IO[bytes]]
 
 
 class _Stream:
-    """Pieces as a file that is read forward."""
+    """A file, read forward, of which the pieces come from an iterator."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._left = pieces, b""
 
     def read(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer at the end."""
+        """Return the next ``size`` bytes, fewer at the end."""
         while len(self._left) < size and (piece := next(self._pieces, b"")):
             self._left += piece
-        given, self._left = self._left[:size], self._left[size:]
-        return given
+        data, self._left = self._left[:size], self._left[size:]
+        return data
 
 
 def _of_zip(archive: zipfile.ZipFile, label: str) -> Iterator[_Member]:
@@ -62,15 +79,15 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[_Member]:
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    found = archive.extractfile(info)
-    if found is None:
+    content = archive.extractfile(info)
+    if content is None:
         raise tarfile.ReadError(f"'{info.name}' has no content")
-    return found
+    return content
 
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
-    """Members of a zip or a tar, in its order, with progress."""
+    """Open a zip or a tar and yield its members in their order; progress is shown."""
     label = f"unpacking {archive.name}"
     with archive.open("rb") as file:
         if zipfile.is_zipfile(file):
@@ -83,8 +100,13 @@ def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
             yield _of_tar(opened_tar)
 
 
+def _could_leave(name: str, place: str | None) -> bool:
+    """Whether a member could be written outside the target on any system: Windows has drives and another separator."""
+    return name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or ":" in (place or "")
+
+
 def _place(name: str, places: Mapping[str, str]) -> str | None:
-    """Where a member goes below the target; None for one that is not wanted."""
+    """Return the path of a member below the target; None for a member that is not chosen."""
     for prefix, place in places.items():
         if name == prefix or (prefix.endswith("/") and name.startswith(prefix)):
             return place + name.removeprefix(prefix)
@@ -92,7 +114,7 @@ def _place(name: str, places: Mapping[str, str]) -> str | None:
 
 
 def unpack(archive: Path, target: Path, places: Mapping[str, str]) -> int:
-    """Unpack chosen members of a zip or (compressed) tar into a new folder.
+    """Unpack chosen members of a zip or tar, compressed or not, into a new folder.
 
     Parameters
     ----------
@@ -101,54 +123,54 @@ def unpack(archive: Path, target: Path, places: Mapping[str, str]) -> int:
     target
         The folder; must not exist.
     places
-        Member, or folder of members (ending in ``/``) → its place below the target.
+        Member, or folder of members (ending in ``/``) → its path below the target.
 
     Returns
     -------
     int
-        Files written.
+        Number of files written.
 
     Raises
     ------
     InputError
-        If the target exists; if the archive is damaged, lacks one of the places, holds a path that leads outside, a
-        link where a file should be, or a name twice; if the disk is too small. Nothing is left then. A tar that ends
-        early between two members looks whole: its digest is the caller's to check.
+        If the target exists, the disk is full, or the archive is damaged, lacks one of the members, or contains a path
+        that could leave the target, a link instead of a file, or a name twice. Nothing is left then. A tar that ends
+        early between two members cannot be told from a whole one; the caller checks its digest.
     """
     if target.exists():
         raise InputError(f"{target}: is there already and is not overwritten; move it away first")
-    seen: set[str] = set()
-    found: set[str] = set()
+    written: set[str] = set()
+    used: set[str] = set()  # keys of ``places`` that the archive has
     try:
         with whole_folder(target, sync=False) as scratch, _opened(archive) as members:
             for member in members:
-                parts = PurePosixPath(member.name).parts
-                if member.name.startswith("/") or ".." in parts or "\\" in member.name:
+                name = PurePosixPath(member.name).as_posix()
+                place = None if member.folder else _place(name, places)
+                if _could_leave(member.name, place):
                     raise InputError(
-                        f"{archive}: holds '{member.name}', which would land outside; nothing was unpacked"
+                        f"{archive}: contains '{member.name}', which could leave the folder; nothing was unpacked"
                     )
-                place = None if member.folder else _place("/".join(parts), places)
                 if place is None:
                     continue
                 if not member.plain:
                     raise InputError(f"{archive}: '{member.name}' is no plain file; nothing was unpacked")
-                if place in seen:
-                    raise InputError(f"{archive}: holds '{member.name}' twice; nothing was unpacked")
-                seen.add(place)
-                found |= {prefix for prefix in places if "/".join(parts).startswith(prefix)}
+                if place in written:
+                    raise InputError(f"{archive}: contains '{member.name}' twice; nothing was unpacked")
+                written.add(place)
+                used |= {prefix for prefix in places if name.startswith(prefix)}
                 path = scratch / place
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     file = path.open("xb")
                 except (FileExistsError, NotADirectoryError, IsADirectoryError):
                     raise InputError(
-                        f"{archive}: holds '{member.name}' as file and as folder; nothing was unpacked"
+                        f"{archive}: contains '{member.name}' as file and as folder; nothing was unpacked"
                     ) from None
                 with file, member.open() as source:
                     shutil.copyfileobj(source, file, CHUNK)
-            lacking = [prefix for prefix in places if prefix not in found]
-            if lacking:
-                raise InputError(f"{archive}: holds no '{lacking[0]}'; expected the official archive")
+            missing = [prefix for prefix in places if prefix not in used]
+            if missing:
+                raise InputError(f"{archive}: lacks '{missing[0]}'; expected the official archive")
     except DAMAGED as error:
         raise InputError(f"{archive}: is damaged ({error}); fetch it again; nothing was unpacked") from None
-    return len(seen)
+    return len(written)

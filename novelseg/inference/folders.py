@@ -162,7 +162,7 @@ class Results:
             raise InputError(f"{folder}: contains other files; give a new or empty folder for --out")
         try:
             with whole_file(settings_file) as scratch:  # first, since it marks the folder as one of results
-                scratch.write_text(text, encoding="utf8")
+                scratch.write_bytes(text.encode())
             for name in (MASKS, OVERLAYS):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:

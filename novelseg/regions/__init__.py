@@ -1,1 +1,27 @@
-"""Region hierarchies: contours, region graph, ultrametric contour map, learned weights, scores."""
+"""Region hierarchies: contours, region graph, ultrametric contour map, learned weights, scores.
+
+>>> from novelseg.regions import segment_regions  # doctest: +SKIP
+>>> labels = segment_regions(image, tau=0.45)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from novelseg.core.extras import needs_extras
+
+if TYPE_CHECKING:
+    from novelseg.regions.builders import build_hierarchy, segment_regions
+    from novelseg.regions.hierarchy import cut
+
+__all__ = ["build_hierarchy", "cut", "segment_regions"]
+_MODULES = {"build_hierarchy": "builders", "cut": "hierarchy", "segment_regions": "builders"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is needed: a cut needs NumPy alone, a hierarchy the extra ``[regions]``."""
+    if name in _MODULES:
+        with needs_extras(f"novelseg.regions.{name}"):
+            return getattr(importlib.import_module(f"novelseg.regions.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'novelseg.regions' has no attribute '{name}'")

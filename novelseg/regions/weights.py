@@ -15,6 +15,7 @@ from novelseg.regions.contours import RESPONSES, WORDS
 from novelseg.regions.ucm import ArcNetwork, Model, features_of
 
 FORMAT, VERSION = "novelseg-regions", 1
+BSDS500 = Path(__file__).with_name("bsds500.safetensors")  # learned from BSDS500's training and validation images
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -46,13 +47,12 @@ def load_model(path: Path) -> Model:
             meta = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; set hierarchies.weights to one made by `trainregions`") from None
+        raise InputError(f"{path}: no such file; expected weights of the region hierarchy") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable weight file ({error}); restore it") from None
     if meta.get(FORMAT) != str(VERSION):
         raise InputError(
-            f"{path}: expected a '{FORMAT}' file of version {VERSION}; set hierarchies.weights to one made by "
-            "`trainregions`"
+            f"{path}: expected a '{FORMAT}' file of version {VERSION}; `python -m stages trainregions` writes one"
         )
     try:
         return _model(arrays)

@@ -1,0 +1,79 @@
+"""Programs of several commands: the overview of the commands, and how a command ends."""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from novelseg.core.errors import InputError
+from novelseg.core.extras import needs_extras
+from novelseg.core.progress import say
+from novelseg.core.text import nearest
+
+
+def summary(module: Path) -> str:
+    """Return the first line of a module's docstring; the module is not imported, which could take seconds."""
+    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf8"))) or "").partition("\n")[0]
+
+
+def overview(usage: str, description: str, groups: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the text of a program's ``--help``.
+
+    Parameters
+    ----------
+    usage
+        How the program is called.
+    description
+        What the program is for.
+    groups
+        Title of each group of commands or options → name → what it does.
+    """
+    width = max(len(name) for group in groups.values() for name in group) + 2
+    lines = [f"usage: {usage}", "", description]
+    for title, group in groups.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}{text}" for name, text in group.items())]
+    return "\n".join(lines)
+
+
+def show(text: str) -> None:
+    """Print a text that the user has asked for."""
+    _replace_unknown_characters()
+    sys.stdout.write(f"{text}\n")
+
+
+def _replace_unknown_characters() -> None:
+    """Print a ``?`` for a character that the terminal's encoding does not have, rather than fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def refuse(command: str, known: Iterable[str], program: str) -> int:
+    """Print that there is no such command, and return the exit code."""
+    say(f"error: there is no command '{command}'; {nearest(command, known)}; `{program} --help` lists all")
+    return 2
+
+
+def run(name: str, action: Callable[[], None]) -> int:
+    """Run a command and return its exit code; the user's mistakes and missing packages are printed as a sentence.
+
+    Parameters
+    ----------
+    name
+        Name of the command, for messages.
+    action
+        What it does, imports included.
+    """
+    _replace_unknown_characters()
+    try:
+        with needs_extras(name):
+            action()
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(f"{name}: interrupted; no partial output was kept, run it again to continue")
+        return 130
+    return 0
