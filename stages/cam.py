@@ -84,7 +84,7 @@ def run(
     memory_mb: MemoryMb = 0,
     live: Live = None,
 ) -> None:
-    """Train both branches on base classes alone."""
+    """Train both branches, using only base classes."""
     data = read_index(index)
     known, unseen = roles(data, params, fold)
     net = pretrained_backbone(encoder.spec, weights)

@@ -124,7 +124,7 @@ def run(
 
 
 def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
-    """Describe how the CAM prior was tested; empty where it was not."""
+    """Return a description of how the CAM prior was tested; empty if it was not."""
     if networks.cam is None:
         return ""
     network, record = networks.cam
@@ -134,7 +134,7 @@ def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
 def _about(
     data: Index, fold: int, result: EvaluationResult, networks: Networks, settings: EvaluationSettings
 ) -> dict[str, Any]:
-    """Describe the rows: their classes, the parameters, and how the networks were trained."""
+    """Return the facts about the rows: their classes, the parameters, and how the networks were trained."""
     labels = sorted({int(label) for label in result.rows["class"].unique()})
     records = {name: record for name, (_, record) in networks.encoders.items() if name != "pretrained"}
     training = {name: to_json(record) for name, record in records.items()}

@@ -57,11 +57,11 @@ def run(
         if setting and (folder is None or not folder.is_dir()):
             raise InputError(f"{folder or setting}: no such folder; set images.{key} in params.yaml to the raw data")
     if root is None:
-        raise InputError("--root is missing; give the folder of images.root")
+        raise InputError("--root is missing; give the folder that images.root in params.yaml names")
     if params.source == "voc":
         write(Voc(root, sbd, lists, params.classes or list(VOC), params.exclude), str(root))
         return
     reader = Coco(root, lists, params.classes, shard, params.shards, params.exclude)
     write(reader, str(root))
     if reader.hidden:
-        say(f"images {shard}: {reader.hidden} objects have no visible pixel: too small, or hidden by smaller objects")
+        say(f"images {shard}: {reader.hidden} objects have no visible pixel, since they are too small or hidden")

@@ -51,7 +51,7 @@ def stage_module(name: str) -> ModuleType:
 
 
 def interface(name: str) -> Interface:
-    """Read the signature of a stage's ``run``."""
+    """Return the interface of a stage or tool, from the signature of its ``run``."""
     run = stage_module(name).run
     sections: dict[str, type[Section]] = {}
     arguments: dict[str, str] = {}

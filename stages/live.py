@@ -40,7 +40,7 @@ class Curves:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--live is {folder}, a file; expected a folder for curves")
         self._folder, self._live_class = folder, Live
-        self._live: Any = None  # created with the first rows, hence in the first process alone
+        self._live: Any = None  # created with the first rows, hence only in the first process
 
     def add(self, log: pd.DataFrame) -> None:
         """Write the new rows of a log; a level without a loss (NaN) has no curve."""

@@ -63,7 +63,7 @@ def run(
     out: Out,
     fold: Fold,
     shot: Shot,
-    variant: Annotated[str, Help("all three levels of pseudo labels, or level 1 alone", VARIANTS)],
+    variant: Annotated[str, Help("all three levels of pseudo labels, or only level 1", VARIANTS)],
     params: Params,
     augmentation: AugmentationParams,
     encoder: EncoderParams,
@@ -75,7 +75,7 @@ def run(
     memory_mb: MemoryMb = 0,
     live: Live = None,
 ) -> None:
-    """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (level 1 alone)."""
+    """Train the variant ``hierarchical`` (all three levels) or ``single-level`` (only level 1)."""
     if variant not in VARIANTS:
         raise InputError(f"--variant is '{variant}'; expected one of {', '.join(VARIANTS)}")
     gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA

@@ -1,4 +1,4 @@
-"""Shared parts of the training stages around the training loop: recipe, checkpoint and output folder."""
+"""Parts that the training stages share around the training loop: recipe, checkpoint and output folder."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_a_preset_that_is_like_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     for like, nearest in (("pascal5", "pascal5i"), ("coco20i-fwb", "coco20i-contiguous"), ("own", "")):
         (tmp_path / "own.yaml").write_text(f"like: {like}\n")
-        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset that has no key like.*{nearest}"):
+        with pytest.raises(InputError, match=f"like is '{like}'; expected a preset without a key 'like'.*{nearest}"):
             presets.resolve_preset("own")
 
 

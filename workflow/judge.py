@@ -1,4 +1,4 @@
-"""Decision whether an artifact is current: its record is compared with the present parameters, code and inputs.
+"""Decide whether artifacts are current, by comparing their records with the present parameters, code and inputs.
 
 The times of files play no part.
 """
@@ -96,7 +96,7 @@ class Judge:
         )
 
     def now(self, path: str) -> str | None:
-        """Return the present digest of a file or folder, determined once however many jobs read it."""
+        """Return the present digest of a file or folder, which is determined only once however many jobs read it."""
         if path not in self.seen:
             self.seen[path] = self.digests.of(path)
         return self.seen[path]

@@ -34,7 +34,7 @@ def _changes(path: Path) -> list[dict[str, Any]]:
     plain = [name for name in names() if "like" not in read_yaml(FOLDER / f"{name}.yaml")]
     if like not in plain:
         raise InputError(
-            f"{path}: like is '{like}'; expected a preset that has no key like itself ({nearest(str(like), plain)})"
+            f"{path}: like is '{like}'; expected a preset without a key 'like' ({nearest(str(like), plain)})"
         )
     return [read_yaml(FOLDER / f"{like}.yaml"), own]
 

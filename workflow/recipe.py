@@ -37,5 +37,5 @@ def section_arguments(stage: str) -> set[str]:
 
 
 def forget() -> None:
-    """Clear the cache, in a process that outlives edits of the code."""
+    """Clear the cache, for a process that keeps running while code is edited."""
     _by_argument.cache_clear()

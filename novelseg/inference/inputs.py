@@ -93,7 +93,7 @@ def rgb_of(photo: Photo) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise InputError(f"a picture is {image.dtype} of shape {image.shape}; expected uint8, (H, W, 3) or (H, W)")
     if not image.size:
-        raise InputError(f"a picture of shape {image.shape} has no pixels; expected some")
+        raise InputError(f"a picture of shape {image.shape} has no pixels; expected at least one")
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 

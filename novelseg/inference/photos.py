@@ -148,8 +148,8 @@ def _decode(data: bytes, path: Path) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(
-                    f"{path}: has {image.width}×{image.height} px; expected at most {MOST_PIXELS / 1e6:.0f} million; "
-                    "make it smaller"
+                    f"{path}: has {image.width}×{image.height} px; expected at most {MOST_PIXELS / 1e6:.0f} million "
+                    "px; make it smaller"
                 )
             # The first picture in a phone's MPO file is the photograph; the others are derived from it.
             count = getattr(image, "n_frames", 1)

@@ -1,1 +1,1 @@
-"""Parameter schemas, one module per section of ``params.yaml``; the engines import them quickly at start."""
+"""Parameter schemas, one module per section of ``params.yaml``; they import quickly, as the engines need at start."""

@@ -1,4 +1,4 @@
-"""Section ``augmentation``."""
+"""Section ``augmentation`` of ``params.yaml``."""
 
 from __future__ import annotations
 

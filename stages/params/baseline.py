@@ -1,4 +1,4 @@
-"""Section ``baseline``."""
+"""Section ``baseline`` of ``params.yaml``."""
 
 from __future__ import annotations
 

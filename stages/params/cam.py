@@ -1,4 +1,4 @@
-"""Section ``cam``."""
+"""Section ``cam`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Params(ScheduleParams):
         int,
         Limit(
             ge=1,
-            description="Iterations, including those of the classifier alone. The paper gives no number; here, 10 "
-            "epochs of the classifier and 50 of both branches, with 1,000 pairs per epoch.",
+            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 10 epochs "
+            "of the classifier and 50 of both branches, with 1,000 pairs per epoch.",
         ),
     ]
     learning_rate: Annotated[float, Limit(gt=0, description="Initial learning rate of Adam (0.0001).")]
@@ -30,7 +30,7 @@ class Params(ScheduleParams):
         float, Limit(gt=0, le=1, description="Factor by which each step multiplies the learning rate (0.7).")
     ]
     classifier_iterations: Annotated[
-        int, Limit(ge=0, description="First iterations, which minimise the classification loss alone.")
+        int, Limit(ge=0, description="First iterations, which minimise only the classification loss.")
     ]
     episodes: Annotated[int, Limit(ge=1, description="Support–query pairs per iteration.")]
     objects: Annotated[int, Limit(ge=1, description="Masked objects to classify per iteration.")]

@@ -1,4 +1,4 @@
-"""Section ``encoder``."""
+"""Section ``encoder`` of ``params.yaml``."""
 
 from __future__ import annotations
 

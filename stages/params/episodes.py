@@ -1,4 +1,4 @@
-"""Section ``episodes``."""
+"""Section ``episodes`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``evaluate``."""
+"""Section ``evaluate`` of ``params.yaml``."""
 
 from __future__ import annotations
 

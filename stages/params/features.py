@@ -1,4 +1,4 @@
-"""Section ``features``."""
+"""Section ``features`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``hierarchies``."""
+"""Section ``hierarchies`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``images``."""
+"""Section ``images`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _fitting(self) -> Params:
         if self.sbd and self.source != "voc":
-            raise ValueError(f"sbd is '{self.sbd}', but source is {self.source}, not voc; expected '', that is no SBD")
+            raise ValueError(f"sbd is '{self.sbd}', but source is {self.source}; SBD needs source voc: set sbd to ''")
         if self.classes and self.source == "scenes":
             raise ValueError(f"classes is {self.classes}; expected [], since the built-in pictures have fixed classes")
         if self.exclude and self.source == "scenes":

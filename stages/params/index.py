@@ -1,4 +1,4 @@
-"""Section ``index``."""
+"""Section ``index`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class Params(Section):
         Limit(
             ge=-1,
             description="Fold whose classes are neither base nor novel in any other fold, so that settings chosen on "
-            "the other folds depend on its base classes alone; −1 for none.",
+            "the other folds depend only on its base classes; −1 for none.",
         ),
     ]

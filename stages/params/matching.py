@@ -1,4 +1,4 @@
-"""Section ``matching``."""
+"""Section ``matching`` of ``params.yaml``."""
 
 from __future__ import annotations
 

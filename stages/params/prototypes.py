@@ -1,4 +1,4 @@
-"""Section ``prototypes``."""
+"""Section ``prototypes`` of ``params.yaml``."""
 
 from __future__ import annotations
 

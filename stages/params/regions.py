@@ -1,4 +1,4 @@
-"""Section ``regions``."""
+"""Section ``regions`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``report``."""
+"""Section ``report`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``scenes``."""
+"""Section ``scenes`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ S = TypeVar("S", bound=Section)
 
 
 def one_of(known: Collection[str]) -> Callable[[str], str]:
-    """Return a validator that accepts the known names alone."""
+    """Return a validator that accepts only the known names."""
 
     def check(value: str) -> str:
         if value not in known:

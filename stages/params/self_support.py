@@ -1,4 +1,4 @@
-"""Section ``self_support``."""
+"""Section ``self_support`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``srofb``."""
+"""Section ``srofb`` of ``params.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``train``."""
+"""Section ``train`` of ``params.yaml``."""
 
 from __future__ import annotations
 

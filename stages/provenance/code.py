@@ -48,7 +48,7 @@ def _meaning(node: object) -> str:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a syntax tree, except code for type checkers alone."""
+    """Yield the nodes of a syntax tree, except code under ``TYPE_CHECKING``."""
     if isinstance(tree, ast.If) and isinstance(tree.test, ast.Name) and tree.test.id == "TYPE_CHECKING":
         return
     yield tree
@@ -126,6 +126,6 @@ def code_digest(stage: str) -> str:
 
 
 def forget() -> None:
-    """Clear the caches, in a process that outlives edits of the code."""
+    """Clear the caches, for a process that keeps running while code is edited."""
     for function in (source, closure, code_digest):
         function.cache_clear()
