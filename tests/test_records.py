@@ -51,11 +51,16 @@ def test_the_digest_log_is_read_once_for_many_files(tmp_path: Path, monkeypatch:
     files = [tmp_path / f"{n}.bin" for n in range(20)]
     for number, path in enumerate(files):
         path.write_bytes(bytes([number]))
-    made = []
-    plain = digests.Digests.__init__
-    monkeypatch.setattr(digests.Digests, "__init__", lambda self, *words: (made.append(self), plain(self, *words))[1])
+    created: list[digests.Digests] = []
+
+    class Counted(digests.Digests):
+        def __init__(self, memory: Path) -> None:
+            created.append(self)
+            super().__init__(memory)
+
+    monkeypatch.setattr(digests, "Digests", Counted)
     assert [digests.digest_once(path) for path in files] == [digest(path) for path in files]
-    assert len(made) == 1
+    assert len(created) == 1
     # What another process appends is seen: the file is not read again.
     log.write_text(log.read_text().replace(f"\t{digest(files[3])}\n", f"\t{'a' * 32}\n"))
     with log.open("a") as other:
