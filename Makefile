@@ -1,5 +1,7 @@
 # make demo   set everything up, run the whole pipeline on the built-in data, print the table
 # make test   set everything up, run the tests
+# make quick  the tests that start no engine, browser or other process
+# make coverage  the same and those of processes, with the lines that they leave out
 # make check  what pre-commit and CI check: lint, format, types, and the project's consistency checks
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test quick coverage check clean
 
 setup: $(READY)
 
@@ -25,6 +27,12 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile  # a process a core, a thread each
+
+quick: setup
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not engines and not processes"
+
+coverage: setup
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not engines" --cov --cov-report=term
 
 check: setup
 	ruff check .

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.test_house import copy_house
 
@@ -110,7 +111,7 @@ def clone(origin: Path, folder: Path, *stages: str) -> Path:
 def publish(folder: Path, message: str) -> None:
     """Commit, push the data, push the commit."""
     commit(folder, message)
-    workflow(folder, "push")
+    command(folder, "push")
     git(folder, "push", "-q")
 
 

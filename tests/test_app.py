@@ -22,6 +22,8 @@ from novelseg.inference.web import is_bound_to_loopback, is_loopback, new_app
 from tests.browser import browsed
 from tests.makers import disc
 
+pytestmark = pytest.mark.processes
+
 LOCAL = "127.0.0.1"
 
 

@@ -21,6 +21,8 @@ from stages.__main__ import STAGES
 from stages.__main__ import main as stages
 from stages.interface import TOOLS, interface
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 LEAN = {"PIL", "filelock", "numpy", "safetensors", "torch", "tqdm"}
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.test_house import ROOT, copy_house
+
+pytestmark = pytest.mark.processes
 
 PLACES = (
     "novelseg/backbones/patches.py",

@@ -13,6 +13,8 @@ import pytest
 from stages.provenance.code import closure
 from tests.makers import ENCODER, Project
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 ABSENT = "snakemake dvc dvclive faiss higra skimage pycocotools workflow"
 MODULES = {

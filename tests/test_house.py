@@ -16,6 +16,8 @@ from stages.interface import TOOLS
 from stages.provenance import code
 from workflow import checks, recipe
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 

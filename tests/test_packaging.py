@@ -18,6 +18,8 @@ import pytest
 from novelseg import __version__
 from novelseg.core.extras import EXTRAS
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 LEAN = {"filelock", "numpy", "pillow", "safetensors", "torch", "tqdm"}
 # Package of an extra → the package whose dependency it is.

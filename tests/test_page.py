@@ -13,6 +13,8 @@ from novelseg.methods.variants import REFINED
 from tests.browser import browsed
 from tests.makers import Project
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def page(project: Project) -> Iterator[Any]:

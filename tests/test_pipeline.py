@@ -261,7 +261,8 @@ def test_an_evaluation_that_cannot_be_read(
     shutil.copytree(project.path("evaluate/fold0/1shot"), tmp_path / "other")
     for text in ("{", "[]", "{}"):
         (tmp_path / "other/about.json").write_text(text)
-        with pytest.raises(InputError, match=r"about\.json: (the record cannot be read|made by older code).*rerun `evaluate`"):
+        expected = r"about\.json: (the record cannot be read|made by older code).*rerun `evaluate`"
+        with pytest.raises(InputError, match=expected):
             read_evaluation(tmp_path / "other")
 
 

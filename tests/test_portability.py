@@ -14,6 +14,8 @@ from novelseg.core.files import whole_file, whole_folder
 from novelseg.core.lock import exclusive
 from workflow.checks import imported_names
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 POSIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog")
 

@@ -28,7 +28,7 @@ from novelseg.regions.partitions import joined, region_scores, summarise
 from novelseg.regions.weights import load_model
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.processes]
 SHARDS = 96
 TRAIN_ONLY = Path(__file__).parent.parent / "weights/regions-bsds500-train.safetensors"
 

@@ -21,6 +21,8 @@ from novelseg.regions.learning import Arcs, fit_network, level_table, mcg_length
 from novelseg.regions.weights import load_model
 from stages.__main__ import main
 
+pytestmark = pytest.mark.processes
+
 PICTURES = SceneSettings(seed=3, train=1, val=1, size=64)
 
 
