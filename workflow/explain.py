@@ -77,7 +77,7 @@ def explain(path: str) -> str:
     Raises
     ------
     InputError
-        If no stage makes it.
+        If no stage makes such an artifact.
     """
     judge = Judge(load(), Digests())
     output = _output(path, judge)

@@ -14,5 +14,6 @@ class Params(Section):
 
     count: Annotated[int, Limit(ge=1, description="Episodes per seed (1,000; COCO 4,000).")]
     exclude_classes: Annotated[
-        list[str], Limit(description="Novel classes that are not scored, for too few images; the tables name them.")
+        list[str],
+        Limit(description="Novel classes left out because they have too few images; the tables name them."),
     ]

@@ -42,7 +42,7 @@ ARTIFACTS = frozenset({"artifacts", "report"})
 
 
 def artifact_files(path: Path | str) -> list[str]:
-    """Return the artifacts that a path names, relative to the project: one file, or all of a folder; else none."""
+    """Return the artifacts at a path: the file itself, or all files in a folder; none if the path is no artifact."""
     inside = os.path.relpath(path).replace(os.sep, "/")
     if inside.split("/")[0] not in ARTIFACTS:
         return []
