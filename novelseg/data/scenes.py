@@ -395,7 +395,7 @@ def write_voc(root: Path, settings: SceneSettings, numbers: Sequence[int]) -> No
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name, ids in (("train", train), ("val", val)):
-        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
+        (root / f"ImageSets/Segmentation/{name}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf8")
     for number in numbers:
         image, label = scene(settings, number)
         name = (train + val)[number]

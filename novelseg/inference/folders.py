@@ -162,7 +162,7 @@ class Results:
             raise InputError(f"{folder}: holds other files; give a folder for --out that is new or empty")
         try:
             with whole_file(place) as scratch:  # first of all: it says whose the folder is
-                scratch.write_text(text, encoding="utf8")
+                scratch.write_bytes(text.encode())
             for name in (MASKS, OVERLAYS):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
