@@ -70,7 +70,7 @@ def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
     second = fitted(client)  # other supports: the old masks are not theirs
     assert client.get(f"/{found['mask']}").status_code == 404
     late = post(client, "/segment", [("image", query, "q.png")], number=second - 1)
-    assert (late.status_code, "its supports are not held, or no longer" in late.json["error"]) == (422, True)
+    assert (late.status_code, "the server no longer has its supports" in late.json["error"]) == (422, True)
     for name in ("q#9.png", "what?.png", "100%25.png", "日本 'q\".png"):
         odd = post(client, "/segment", [("image", query, name)], number=second).json
         assert client.get(f"/{odd['mask']}").status_code == 200, name
@@ -80,8 +80,8 @@ def test_masks_are_the_segmenters(client: FlaskClient, bundle: Path) -> None:
     ("path", "fields", "told"),
     [
         ("/segment", [("image", b"no", "no.jpg")], "no.jpg: not a picture"),
-        ("/segment", [], "no picture came"),
-        ("/fit", [("image", disc()[0], "a.png")], "1 pictures and 0 masks came"),
+        ("/segment", [], "received no picture"),
+        ("/fit", [("image", disc()[0], "a.png")], "received 1 pictures and 0 masks"),
         ("/fit", [("image", disc()[0], "a.png"), ("mask", 0 * disc()[1], "m.png")], "a.png: the mask has no object"),
         ("/fit", [("image", disc()[0], "a.png"), ("mask", disc(40)[1], "m.png")], "the mask is 40×40 px, its picture"),
     ],
@@ -95,20 +95,20 @@ def test_what_cannot_be_used_is_told(client: FlaskClient, path: str, fields: Any
 def test_before_painting_there_is_nothing_to_find(client: FlaskClient) -> None:
     for number in (0, 1):  # 1: a page that was open while the server began anew
         found = post(client, "/segment", [("image", disc()[0], "a.png")], number=number)
-        assert "its supports are not held, or no longer; press Segment again" in found.json["error"]
+        assert "the server no longer has its supports; press Segment again" in found.json["error"]
 
 
 def test_too_much_at_once_is_told(client: FlaskClient) -> None:
     client.application.config["MAX_CONTENT_LENGTH"] = 100
     found = post(client, "/segment", [("image", disc()[0], "a.png")])
-    assert (found.status_code, "MB at once; give fewer" in found.json["error"]) == (413, True)
+    assert (found.status_code, "MB at once; choose fewer" in found.json["error"]) == (413, True)
 
 
 def test_masks_beyond_what_is_held_are_refused(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("novelseg.inference.web.MOST_MASKS", 1)
     fitted(client)
     assert post(client, "/segment", [("image", disc()[0], "a.png")]).status_code == 200
-    assert "1 masks are held, and no more" in post(client, "/segment", [("image", disc()[0], "b.png")]).json["error"]
+    assert "the server keeps at most 1 masks" in post(client, "/segment", [("image", disc()[0], "b.png")]).json["error"]
 
 
 def test_uploads_stay_in_memory(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,11 +107,11 @@ def _damaged(bundle: Path, path: Path, change: str) -> None:
     ("change", "told"),
     [
         ("version", "this code reads version 1"),
-        ("tensor", "not a whole bundle"),
-        ("arch", "not a whole bundle"),
-        ("precision", "not a whole bundle"),
-        ("head", "not a whole bundle"),
-        ("srofb", "not a whole bundle"),
+        ("tensor", "not a complete bundle"),
+        ("arch", "not a complete bundle"),
+        ("precision", "not a complete bundle"),
+        ("head", "not a complete bundle"),
+        ("srofb", "not a complete bundle"),
     ],
 )
 def test_a_bundle_that_is_not_whole_is_refused(bundle: Path, tmp_path: Path, change: str, told: str) -> None:

@@ -159,7 +159,7 @@ def test_large_pictures_are_seen_smaller_and_answered_at_their_size(bundle: Path
     [
         ([np.zeros((4, 4, 3), np.uint8)], [], "1 images, 0 masks; expected as many of both"),
         ([], [], "0 images, 0 masks"),
-        (np.zeros((4, 4, 3), np.uint8), [np.eye(4)], "images is a single one; expected a list"),
+        (np.zeros((4, 4, 3), np.uint8), [np.eye(4)], "images is a single picture or mask; expected a list"),
         ([np.zeros((4, 4, 3))], [np.eye(4, dtype=int)], "a picture is float64 of shape"),
         ([np.zeros((4, 4, 3), np.uint8)], [np.full((4, 4), 7)], "a mask is int64 of shape"),
         ([np.zeros((4, 4, 3), np.uint8)], [np.eye(3, dtype=int)], "mask 0: the mask is 3×3 px, its picture 4×4"),
@@ -180,7 +180,7 @@ def test_a_score_asks_for_masks_that_fit(bundle: Path) -> None:
     segmenter = Segmenter.load(bundle).fit([image], [mask])
     for images, masks, told in (
         ([image], [], "1 images, 0 masks"),
-        ([image], [mask[:9]], r"mask 0: of shape \(9, 64\), its picture \(64, 64\)"),
+        ([image], [mask[:9]], r"mask 0: the mask has the shape \(9, 64\), its picture \(64, 64\)"),
         ([image], [255 * mask], "holds 0 and 255"),
     ):
         with pytest.raises(InputError, match=told):
@@ -193,7 +193,7 @@ def test_what_lies_between_the_cells_is_told_and_can_be_matched(
 ) -> None:
     image, mask = np.zeros((96, 96, 3), np.uint8), np.full((96, 96), rest, np.uint8)
     mask[3, 3], mask[4, 4] = drawn, 0
-    told = f"at 500 px no mask shows {missing} in the middle of a cell.*or take the variant spfl"
+    told = f"at 500 px no mask has {missing} in the middle of a feature cell.*or choose the variant spfl"
     for variant in ("spfl+srofb-support-only", "spfl+srofb"):
         with pytest.raises(InputError, match=told):
             Segmenter(bundle, variant=variant, side=500).fit([image], [mask])
@@ -204,7 +204,7 @@ def test_what_lies_between_the_cells_is_told_and_can_be_matched(
 def test_an_object_that_vanishes_when_shrunk_is_told(bundle: Path) -> None:
     image, mask = np.zeros((500, 500, 3), np.uint8), np.zeros((500, 500), np.uint8)
     mask[3, 3] = 1
-    with pytest.raises(InputError, match="at 32 px nothing is left of the object; raise side"):
+    with pytest.raises(InputError, match="at 32 px no pixel of the object is left; raise side"):
         Segmenter(bundle, side=32).fit([image], [mask])
 
 

@@ -58,7 +58,7 @@ def test_pil_pictures_are_read_as_files_are(bundle: Path, tmp_path: Path) -> Non
 
 def test_a_part_of_16_bits_is_told(tmp_path: Path) -> None:
     grey = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # what a camera of twelve bits gives
-    with pytest.raises(InputError, match=r"values of 16 bits end at 4095, .* stretch them to 65535"):
+    with pytest.raises(InputError, match=r"largest value of its 16 bits is 4095, .* stretch its values to 65535"):
         read_photo(saved(tmp_path / "twelve.png", Image.fromarray(grey)))
     assert read_photo(saved(tmp_path / "full.png", Image.fromarray(grey * 16))).max() == 255
 
@@ -77,7 +77,7 @@ def test_a_label_is_looked_for_or_not_spoken_of(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(one_bit, label=1), mask)
     colours = saved(tmp_path / "rgb.png", Image.fromarray(np.stack([90 * mask, 60 * mask, 0 * mask + 9], 2)))
     for label in (0, 5):
-        with pytest.raises(InputError, match=r"the mask has colours; expected black and another$"):
+        with pytest.raises(InputError, match=r"the mask has colours; expected black and one other$"):
             read_mask(colours, label)
 
 
@@ -95,7 +95,7 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(keyed), mask)
     coloured = Image.fromarray(mask)
     coloured.putpalette([0, 90, 0, 90, 0, 0])
-    with pytest.raises(InputError, match="the mask has colours; expected black and another"):
+    with pytest.raises(InputError, match="the mask has colours; expected black and one other"):
         read_mask(saved(tmp_path / "c.png", coloured))
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "1.png", Image.fromarray(mask > 0))), mask)
     np.testing.assert_array_equal(
@@ -106,7 +106,7 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
     several = 5 * mask
     several[0], several[1] = 255, 2
     path = saved(tmp_path / "several.png", Image.fromarray(several))
-    with pytest.raises(InputError, match=r"holds 4 values \(0, 2, 5, 255\); expected 0 and another"):
+    with pytest.raises(InputError, match=r"holds 4 values \(0, 2, 5, 255\); expected 0 and one other"):
         read_mask(path)
     expected = mask.copy()
     expected[0] = 255

@@ -101,8 +101,8 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "absurd.png": (bytes(absurd), "too large to be a picture"),
         "animated.gif": (many, "holds 2 pictures"),
         "pages.tiff": (frames, "holds 2 pictures"),
-        "float.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.float32))), "32 bits a pixel"),
-        "long.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.int32))), "32 bits a pixel"),
+        "float.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.float32))), "32 bits per pixel"),
+        "long.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.int32))), "32 bits per pixel"),
     }
 
 
@@ -190,8 +190,8 @@ def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, 
     ("gone", "told"),
     [
         ("s/images", "--support expects one with pictures"),
-        ("s/masks/0.png s/masks/1.png", "holds no file; --support expects"),
-        ("s/images/0.png s/images/1.png", "holds no file; --support expects"),
+        ("s/masks/0.png s/masks/1.png", "contains no file; --support expects"),
+        ("s/images/0.png s/images/1.png", "contains no file; --support expects"),
         ("q", "--query expects one with pictures"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_file_is_no_place_for_results(bundle: Path, tmp_path: Path, capfd: Any
     support, query = folders(tmp_path)
     (tmp_path / "out").write_text("mine")
     assert segment(bundle, support, query, tmp_path / "out") == 2
-    assert f"{tmp_path / 'out'}: cannot be made (" in capfd.readouterr().err
+    assert f"{tmp_path / 'out'}: cannot be created (" in capfd.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -250,7 +250,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
         "picture 2.png",
     ]
     assert segment(bundle, support, query, tmp_path / "out", "--variant", SPFL) == 2
-    assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
+    assert "contains results of other pictures, supports or settings" in capfd.readouterr().err
 
 
 def test_a_killed_run_goes_on_where_it_was(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,12 +348,12 @@ def test_what_lies_there_is_never_written_over(bundle: Path, tmp_path: Path, cap
         assert f"{out}: contains the pictures or masks to read; give another folder" in capfd.readouterr().err
     (tmp_path / "mine/masks").mkdir(parents=True)
     assert segment(bundle, support, query, tmp_path / "mine") == 2
-    assert "holds other files; give a folder for --out that is new or empty" in capfd.readouterr().err
+    assert "contains other files; give a new or empty folder for --out" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in (support / "masks").iterdir()} == painted
     assert segment(bundle, support, query, tmp_path / "out") == 0
     shutil.copytree(query, tmp_path / "others")
     assert segment(bundle, support, tmp_path / "others", tmp_path / "out") == 2
-    assert "holds results of other pictures, supports or settings" in capfd.readouterr().err
+    assert "contains results of other pictures, supports or settings" in capfd.readouterr().err
     (tmp_path / "out/results.tsv").write_text("a\tb\n1\t2\n")
     assert segment(bundle, support, query, tmp_path / "out") == 2
     assert "not a table of this command" in capfd.readouterr().err

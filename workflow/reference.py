@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 
-from novelseg.inference.bundle import BUNDLE, ENCODER, HEAD, PROTOTYPES
+from novelseg.inference.bundle import BUNDLE, ENCODER, HEADER, PROTOTYPES
 from stages.params.schema import describe, read_yaml
 from workflow.config import section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
@@ -62,5 +62,5 @@ def artifacts_page() -> str:
         f"tensors are `{ENCODER}…` (the encoder's state) and `{PROTOTYPES}…` (as in `prototypes`). Its header holds "
         "JSON:\n"
     )
-    lines += ["| key | meaning |", "|---|---|", *(f"| `{key}` | {doc} |" for key, doc in HEAD.items()), ""]
+    lines += ["| key | meaning |", "|---|---|", *(f"| `{key}` | {doc} |" for key, doc in HEADER.items()), ""]
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""A trained encoder on one's own pictures, without the pipeline."""
+"""Segmentation of one's own pictures with a trained encoder, without the pipeline."""

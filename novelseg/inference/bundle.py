@@ -1,8 +1,8 @@
-"""A bundle: one file that holds what segmenting pictures needs, and where it came from; loading executes nothing."""
+"""Bundles: a bundle is one file with all that segmenting pictures needs, and its origin; loading executes no code."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,26 @@ from novelseg.backbones.registry import new_backbone
 from novelseg.core.errors import InputError
 from novelseg.formats.network import Kind, read_header, save_tensors
 from novelseg.formats.record import EncoderRecord, from_json, to_json
-from novelseg.methods.self_support.settings import SelfSupportSettings
-from novelseg.methods.srofb.settings import SrofbSettings
-from novelseg.methods.variants import RefinerSettings
+from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
 BUNDLE = Kind("novelseg-bundle", 1, "make it with `novelseg export`")
 ENCODER, PROTOTYPES = "encoder.", "prototypes."
-# What the head says, as JSON.
-HEAD = {
-    "encoder": "record that lies beside the encoder's weights: architecture, scale, precision, fold, training",
-    "srofb": "settings of the online classifier",
-    "self_support": "settings of self-support matching; the defaults where an earlier version left it out",
-    "classes": "base classes that the encoder has learned from",
+# Keys of the header, which is JSON, and their meanings.
+HEADER = {
+    "encoder": "record of the encoder: architecture, scale, precision, fold, training",
+    **{name: f"settings of the refinement, as in the section `{name}` of params.yaml" for name in SETTINGS},
+    "classes": "base classes on which the encoder was trained",
     "lists": "lists of images, by MD5",
-    "sources": "MD5 of the files that were packed",
-    "prototypes": "attributes of the prototypes' file; empty if none were packed",
-    "provenance": "records of the jobs that made encoder, index and prototypes, and of all before them",
+    "sources": "MD5 of the packed files",
+    "prototypes": "attributes of the prototypes' file; empty if no prototypes were packed",
+    "provenance": "records of the jobs that made encoder, index and prototypes, and of all jobs upstream",
 }
-LATER = {"self_support"}  # keys that bundles of earlier code lack
+OPTIONAL = SETTINGS.keys() - {"srofb"}  # refinements that bundles of earlier code do not have
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds.
+    """Content of a bundle.
 
     Attributes
     ----------
@@ -45,9 +42,9 @@ class Bundle:
     refiners
         Settings of the refinements.
     about
-        The head, see :data:`HEAD`.
+        The header, see :data:`HEADER`.
     prototypes
-        ``bg/level1/centres`` and so on, as in the artifact; empty if none were packed.
+        ``bg/level1/centres`` and so on, as in the artifact; empty if no prototypes were packed.
     """
 
     encoder: Backbone
@@ -58,11 +55,11 @@ class Bundle:
 
 
 def save_bundle(path: Path, bundle: Bundle) -> None:
-    """Write a bundle; the caller makes it appear whole."""
+    """Write a bundle; the caller provides a scratch path, so that the file appears whole."""
     state = {f"{ENCODER}{name}": value for name, value in bundle.encoder.state_dict().items()}
     state |= {f"{PROTOTYPES}{name}": value for name, value in bundle.prototypes.items()}
-    settings = {name: asdict(getattr(bundle.refiners, name)) for name in ("srofb", "self_support")}
-    save_tensors(path, state, BUNDLE, {**bundle.about, "encoder": to_json(bundle.record), **settings})
+    head = {**bundle.about, "encoder": to_json(bundle.record), **settings_to_json(bundle.refiners)}
+    save_tensors(path, state, BUNDLE, head)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -71,18 +68,16 @@ def load_bundle(path: Path) -> Bundle:
     Raises
     ------
     InputError
-        If the file is absent, damaged, of another kind or version, or not whole.
+        If the file is absent, damaged, incomplete, or of another kind or version.
     """
     about = read_header(path, BUNDLE)
     tensors = load_file(path)
     try:
-        absent = sorted(HEAD.keys() - LATER - about.keys())
+        absent = sorted(HEADER.keys() - OPTIONAL - about.keys())
         if absent:
             raise KeyError(absent[0])
         record = from_json(EncoderRecord, about["encoder"])
-        refiners = RefinerSettings(
-            from_json(SrofbSettings, about["srofb"]), from_json(SelfSupportSettings, about.get("self_support", {}))
-        )
+        refiners = settings_from(about)
         if record.precision not in ("fp32", "bf16") or not isinstance(about["classes"], list):
             raise ValueError("precision or classes")
         encoder = new_backbone(record.backbone)
@@ -90,7 +85,7 @@ def load_bundle(path: Path) -> Bundle:
         encoder.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, InputError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a whole bundle ({type(error).__name__}: {reason}); {BUNDLE.remedy}") from None
+        raise InputError(f"{path}: not a complete bundle ({type(error).__name__}: {reason}); {BUNDLE.remedy}") from None
     prototypes = {
         name.removeprefix(PROTOTYPES): value for name, value in tensors.items() if name.startswith(PROTOTYPES)
     }

@@ -1,4 +1,4 @@
-"""Supports and queries as files in folders, and the folder that masks are written to."""
+"""Folders of supports and queries, and the folder of results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.files import disk_full_as_input_error, whole_file
-from novelseg.inference.inputs import shown_pair
+from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import bytes_of, read_mask, read_photo
 from novelseg.inference.segmenter import probability
 from novelseg.ops.drawing import small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
-OVERLAY_PX = 2000  # longest side of the pictures that are looked at
+OVERLAY_PX = 2000  # longest side of an overlay
 COLUMNS = (
     "file",
     "md5",
@@ -36,12 +36,12 @@ COLUMNS = (
 )
 
 
-LONGEST_NAME = 230  # bytes of a picture's name: what is written under it has some more, and 255 at most
+LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to it, and file systems allow 255
 
 
 @dataclass(frozen=True)
 class Support:
-    """A picture with its mask (1 object, 0 rest, 255 neither), as the network sees them."""
+    """A picture with its mask (1 object, 0 rest, 255 neither) at the size that the network sees."""
 
     path: Path
     image: NDArray[np.uint8]
@@ -49,65 +49,65 @@ class Support:
 
 
 def pictures_in(folder: Path, option: str) -> list[Path]:
-    """Files of a folder, by name; hidden ones are left out.
+    """Return the files in a folder in the order of their names, without hidden ones.
 
     Raises
     ------
     InputError
-        If there is no such folder, or none in it.
+        If there is no such folder, or no file in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {option} expects one with pictures")
-    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not found:
-        raise InputError(f"{folder}: holds no file; {option} expects pictures in it")
-    return found
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise InputError(f"{folder}: contains no file; {option} expects pictures in it")
+    return paths
 
 
 def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> list[Support]:
-    """Pictures of ``images/`` with the mask of the same name (but for its ending) in ``masks/``.
+    """Read the pictures in ``images/``, each with the mask in ``masks/`` whose name differs at most in its suffix.
 
-    What cannot be used is left out, and a sentence for each added to ``refused``.
+    Files that cannot be used are left out, and one sentence about each is added to ``refused``.
 
     Raises
     ------
     InputError
-        If nothing is left.
+        If no support can be used.
     """
     option = "--support"
     images, masks = (pictures_in(folder / name, option) for name in (IMAGES, MASKS))
     by_name: dict[str, list[Path]] = {}
     for path in masks:
         by_name.setdefault(path.stem, []).append(path)
-    found = []
+    supports = []
     for path in images:
         try:
-            found.append(_support(path, by_name.pop(path.stem, []), label, side))
+            supports.append(_support(path, by_name.pop(path.stem, []), label, side))
         except InputError as error:
             refused.append(str(error))
     refused += [
-        f"{path}: no picture in {folder / IMAGES} is called {path.stem}; add it or take the mask out"
-        for path in sorted(path for left in by_name.values() for path in left)
+        f"{path}: no picture in {folder / IMAGES} has the name {path.stem}; add one, or remove the mask"
+        for path in sorted(path for unmatched in by_name.values() for path in unmatched)
     ]
-    if not found:
+    if not supports:
         raise InputError(f"{folder}: no support can be used: {'; '.join(refused)}")
-    return found
+    return supports
 
 
 def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
     if not masks:
         raise InputError(
-            f"{path}: no mask of this name in {path.parent.parent / MASKS} (or another picture has the same name); "
+            f"{path}: no mask of this name in {path.parent.parent / MASKS}, or another picture of this name uses it; "
             "add one"
         )
     if len(masks) > 1:
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
-    return Support(path, *shown_pair(read_photo(path), read_mask(masks[0], label), side, str(masks[0])))
+    return Support(path, *resize_pair(read_photo(path), read_mask(masks[0], label), side, str(masks[0])))
 
 
 @dataclass(frozen=True)
 class Query:
-    """A picture to segment, and the MD5 of the bytes that it was decoded from."""
+    """A picture to segment, and the MD5 of its file."""
 
     path: Path
     md5: str
@@ -115,12 +115,12 @@ class Query:
 
 
 def read_query(path: Path) -> tuple[str, bytes]:
-    """MD5 and bytes of a picture's file.
+    """Return the MD5 and the bytes of a picture's file.
 
     Raises
     ------
     InputError
-        If it cannot be read, or has a name that no table can hold, or no mask could bear.
+        If the file cannot be read, or its name is not UTF-8 (for the table) or too long (for its mask).
     """
     try:
         path.name.encode("utf8")
@@ -133,88 +133,88 @@ def read_query(path: Path) -> tuple[str, bytes]:
 
 
 class Results:
-    """The output folder: a mask, an overlay and a row for each picture, the row last.
+    """Folder of results: for each picture a mask, an overlay and, written last, a row of the table.
 
     Parameters
     ----------
     folder
-        Where; made if need be.
+        The folder, which is created if it does not exist.
     settings
-        What the results depend on beside the picture.
+        All that the results depend on beside the picture.
 
     Raises
     ------
     InputError
-        If the folder holds results of others, or files that are none, or cannot be made.
+        If the folder holds results with other settings, or other files, or cannot be created.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._table = folder, folder / TABLE
-        place = folder / SETTINGS
+        settings_file = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-        if place.exists() and place.read_bytes() != text.encode():
+        if settings_file.exists() and settings_file.read_bytes() != text.encode():
             raise InputError(
-                f"{folder}: holds results of other pictures, supports or settings ({place.name} says which); give "
-                "another folder"
+                f"{folder}: contains results of other pictures, supports or settings (see {settings_file.name}); give "
+                "another folder for --out"
             )
-        others = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-        if others and not place.exists():
-            raise InputError(f"{folder}: holds other files; give a folder for --out that is new or empty")
+        files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+        if files and not settings_file.exists():
+            raise InputError(f"{folder}: contains other files; give a new or empty folder for --out")
         try:
-            with whole_file(place) as scratch:  # first of all: it says whose the folder is
+            with whole_file(settings_file) as scratch:  # first, since it marks the folder as one of results
                 scratch.write_bytes(text.encode())
             for name in (MASKS, OVERLAYS):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror}); give another place for --out") from None
-        self._rows = self._done()
+            raise InputError(f"{folder}: cannot be created ({error.strerror}); give another folder for --out") from None
+        self._rows = self._read()
         self._write()
 
-    def _done(self) -> dict[str, dict[str, str]]:
-        """Rows of an earlier run whose pictures are there; a last line that a kill has torn is left out."""
+    def _read(self) -> dict[str, dict[str, str]]:
+        """Return the rows of an earlier run whose masks and overlays exist, without an incomplete last line."""
         if not self._table.exists():
             return {}
-        # What is no UTF-8 was torn, or saved by another program: such a row names no picture here, which is done again.
+        # A row that is not UTF-8 is incomplete or from another program; it matches no picture, which is done again.
         lines = self._table.read_text(encoding="utf8", errors="replace").splitlines(keepends=True)
-        whole = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
-        reader = csv.DictReader(whole, delimiter="\t")
-        if whole and tuple(reader.fieldnames or ()) != COLUMNS:
+        complete = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+        reader = csv.DictReader(complete, delimiter="\t")
+        if complete and tuple(reader.fieldnames or ()) != COLUMNS:
             raise InputError(f"{self._table}: not a table of this command; move it away, or give another folder")
         rows = [row for row in reader if None not in row and None not in row.values()]
-        return {row["file"]: row for row in rows if all(path.exists() for path in self._places(row["file"]))}
+        return {row["file"]: row for row in rows if all(path.exists() for path in self._paths(row["file"]))}
 
     def knows(self, path: Path) -> bool:
-        """Whether there are results of a picture of this name, be it another."""
+        """Return whether there are results of a picture of this name, even of another content."""
         return path.name in self._rows
 
-    def _places(self, name: str) -> tuple[Path, Path]:
-        """Mask and overlay of a picture; the whole name, or `a.png` and `a.jpg` would share theirs."""
+    def _paths(self, name: str) -> tuple[Path, Path]:
+        """Return the paths of mask and overlay; with the picture's suffix, `a.png` and `a.jpg` do not share them."""
         return self._folder / MASKS / f"{name}.png", self._folder / OVERLAYS / f"{name}.jpg"
 
     def has(self, path: Path, md5: str) -> bool:
-        """Whether the results of a picture are there, and it is still the same; those of another of its name go."""
+        """Return whether there are results of this very picture; results of another content are dropped."""
         row = self._rows.get(path.name)
         if row is not None and row["md5"] != md5:
             del self._rows[path.name]
         return path.name in self._rows
 
     def add(self, query: Query, logits: NDArray[np.float32]) -> None:
-        """Write what was found in a picture; its row last, so that one without a row is done again."""
-        mask, (place, overlay_place) = (logits > 0).astype(np.uint8), self._places(query.path.name)
-        with whole_file(place) as scratch:
+        """Write the results of a picture, with its row last, so that an interrupted picture is done again."""
+        mask, (mask_path, overlay_path) = (logits > 0).astype(np.uint8), self._paths(query.path.name)
+        with whole_file(mask_path) as scratch:
             Image.fromarray(255 * mask).save(scratch, "PNG")
-        with whole_file(overlay_place) as scratch:
+        with whole_file(overlay_path) as scratch:
             small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
-        sure = probability(np.abs(logits))
-        inside = f"{sure[mask > 0].mean():.4f}" if mask.any() else ""
-        facts = (query.path.name, query.md5, place.name, *mask.shape[::-1], mask.sum(), f"{mask.mean():.6f}")
-        row = dict(zip(COLUMNS, map(str, (*facts, f"{sure.mean():.4f}", inside)), strict=True))
+        confidence = probability(np.abs(logits))
+        inside = f"{confidence[mask > 0].mean():.4f}" if mask.any() else ""
+        facts = (query.path.name, query.md5, mask_path.name, *mask.shape[::-1], mask.sum(), f"{mask.mean():.6f}")
+        row = dict(zip(COLUMNS, map(str, (*facts, f"{confidence.mean():.4f}", inside)), strict=True))
         self._rows[query.path.name] = row
         with disk_full_as_input_error(self._table), self._table.open("a", encoding="utf8", newline="") as file:
             _writer(file).writerow(row)
 
     def finish(self) -> None:
-        """The table in the order of the names."""
+        """Rewrite the table in the order of the pictures' names."""
         self._rows = dict(sorted(self._rows.items()))
         self._write()
 

@@ -1,4 +1,4 @@
-"""A segmenter after scikit-learn: ``Segmenter.load(bundle).fit(images, masks).predict(images)``."""
+"""Segmenter with scikit-learn's interface: ``Segmenter.load(bundle).fit(images, masks).predict(images)``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
 from novelseg.inference.bundle import load_bundle
-from novelseg.inference.inputs import OBJECT, Mask, Photo, colours, listed, named, shown, shown_pair, values_of
+from novelseg.inference.inputs import OBJECT, Mask, Photo, labels_of, name_of, resize, resize_pair, rgb_of, several
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case
 from novelseg.methods.matching.predictor import MatchingPredictor
@@ -28,8 +28,8 @@ SIDE_PX = 512
 
 
 @dataclass
-class _Resized:
-    """Pictures as the network sees them, by number, and the masks of those that are supports."""
+class _ResizedImages:
+    """Pictures at the size that the network sees, by number, and the masks of the supports among them."""
 
     images: dict[int, NDArray[np.uint8]]
     masks: dict[int, NDArray[np.uint8]]
@@ -46,7 +46,7 @@ class _Resized:
 
 
 class Segmenter:
-    """Segments, in new pictures, what a few pictures with masks show.
+    """Segmenter of an object that a few pictures with masks show.
 
     Parameters
     ----------
@@ -55,27 +55,27 @@ class Segmenter:
     variant
         ``spfl``: matching with prototypes of the supports (A, Eq. 3). ``spfl+srofb-support-only``: a classifier trained
         on the supports. ``spfl+srofb``: the same, refined with confident pixels of each query (A, Sec. 3.4).
-        ``spfl+self-support``: matching again with prototypes that hold each query's confident pixels too.
+        ``spfl+self-support``: matching again with prototypes that include each query's confident pixels.
     side
-        Longest side at which the network sees a picture, px; larger ones are made smaller, masks come back at the
-        picture's own size.
+        Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
+        size.
     device
         ``auto``, ``cpu`` or ``cuda``.
     seed, episode
-        What the classifier's draws are keyed by, together with ``srofb.seed``. All queries share them, so that a mask
-        does not depend on which other pictures are asked; with those of an episode list, masks are the pipeline's.
+        Keys of the classifier's random draws, together with ``srofb.seed``. All queries share them, so that a mask does
+        not depend on the other queries; with the keys of an episode list, masks are the same as in the pipeline.
 
     Attributes
     ----------
     bundle_
-        What the bundle holds.
+        Content of the bundle.
     n_supports_
-        Pictures that it was fitted with.
+        Number of supports that it was fitted with.
 
     Raises
     ------
     InputError
-        By every method, for what it cannot use, in one sentence.
+        By every method, if an input cannot be used.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Segmenter:
 
     @classmethod
     def load(cls, bundle: Path | str, **params: Any) -> Self:
-        """A segmenter whose bundle has been read and found whole."""
-        made = cls(bundle, **params)
-        made._open()
-        return made
+        """Return a segmenter whose bundle has been read and checked."""
+        segmenter = cls(bundle, **params)
+        segmenter._open()
+        return segmenter
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
-        """Parameters of the constructor."""
+        """Return the parameters of the constructor."""
         return {name: getattr(self, name) for name in ("bundle", "variant", "side", "device", "seed", "episode")}
 
     def set_params(self, **params: Any) -> Self:
-        """Change parameters; they hold from the next ``fit`` on."""
+        """Change parameters, with effect from the next ``fit`` on."""
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
@@ -112,27 +112,27 @@ class Segmenter:
         return self
 
     def fit(self, images: Iterable[Photo], masks: Iterable[Mask]) -> Self:
-        """Learn what to look for.
+        """Learn the object from supports.
 
         Parameters
         ----------
         images
             Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths.
         masks
-            One each: (H, W) arrays of 1 (or true) the object, 0 the rest and 255 neither, or paths to such files
-            (:func:`novelseg.inference.photos.read_mask`).
+            One mask per support: (H, W) arrays of 1 (or true) for the object, 0 for the rest and 255 for neither, PIL
+            pictures, or paths (:func:`novelseg.inference.photos.read_mask`).
         """
-        photos, labels = list(listed(images, "images")), list(listed(masks, "masks"))
-        if len(photos) != len(labels) or not photos:
-            raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
+        pairs = _pairs(images, masks)
         self._open()
-        made = [
-            shown_pair(colours(photo), values_of(mask, number), self.side, named(mask, f"mask {number}"))
-            for number, (photo, mask) in enumerate(zip(photos, labels, strict=True))
+        supports = [
+            resize_pair(rgb_of(photo), labels_of(mask, number), self.side, name_of(mask, f"mask {number}"))
+            for number, (photo, mask) in enumerate(pairs)
         ]
-        self._resized = _Resized(dict(enumerate(image for image, _ in made)), dict(enumerate(mask for _, mask in made)))
-        self.n_supports_ = len(made)
-        # The budget holds the supports, which every episode asks for, and the queries at hand.
+        self._resized = _ResizedImages(
+            dict(enumerate(image for image, _ in supports)), dict(enumerate(mask for _, mask in supports))
+        )
+        self.n_supports_ = len(supports)
+        # The budget always keeps the supports, which every episode needs, and the present queries.
         self._bank = SupportBank(
             self._extract, self._resized.size, self._resized.image, self._resized.mask, budget_mb=1
         )
@@ -146,56 +146,62 @@ class Segmenter:
         return self
 
     def _check_cells(self) -> None:
-        """The classifier learns from cells, and a cell's label is that of its middle pixel: some of both are needed."""
-        held = {
+        """Check that the masks give cells of object and of background, from which the classifier learns.
+
+        The label of a cell is that of its middle pixel, so that a small object may have no cell.
+        """
+        labels = {
             int(label) for image in self._resized.images for label in self._bank.support(image, OBJECT).labels.unique()
         }
         for label, what in ((OBJECT, "object"), (0, "background")):
-            if label not in held:
+            if label not in labels:
                 raise InputError(
-                    f"at {self.side} px no mask shows {what} in the middle of a cell, from which the classifier "
-                    f"learns; raise side, mark more of it, or take the variant {SPFL}"
+                    f"at {self.side} px no mask has {what} in the middle of a feature cell, which the classifier "
+                    f"needs; raise side, mark more of it, or choose the variant {SPFL}"
                 )
 
     def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
-        """Logits of pictures, one after another, with a few of them held at a time: (H, W) float32, above zero object.
+        """Yield the logits of pictures one by one, (H, W) float32, with only a few pictures in memory.
 
-        See :meth:`decision_function`.
+        Logits above zero mean the object; see :meth:`decision_function`.
         """
         if not hasattr(self, "n_supports_"):
             raise InputError("the segmenter is not fitted; call fit(images, masks) first")
-        return self._each(iter(listed(images, "images")))
+        return self._each(iter(several(images, "images")))
 
     def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
         while chunk := list(islice(photos, self._extract.batch)):
-            yield from self._predicted([colours(photo) for photo in chunk])
+            yield from self._predict([rgb_of(photo) for photo in chunk])
 
     def decision_function(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
-        """Logits of the object minus those of the rest, one (H, W) float32 a picture."""
+        """Return the logits of the object minus those of the rest, one (H, W) float32 array per picture."""
         return list(self.each(images))
 
     def predict_proba(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
-        """Probabilities of the object, one (H, W) float32 in [0, 1] a picture; not calibrated."""
+        """Return the probabilities of the object, one (H, W) float32 array in [0, 1] per picture; not calibrated."""
         return [probability(logits) for logits in self.each(images)]
 
     def predict(self, images: Iterable[Photo]) -> list[NDArray[np.uint8]]:
-        """Masks, one (H, W) uint8 a picture: 1 the object."""
+        """Return the masks, one (H, W) uint8 array per picture, in which 1 is the object."""
         return [(logits > 0).astype(np.uint8) for logits in self.each(images)]
 
     def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
-        """Mean over pictures of the object's IoU; void pixels do not count, and 1 where there is nothing to find."""
-        photos, truths = list(listed(images, "images")), list(listed(masks, "masks"))
-        if len(photos) != len(truths) or not photos:
-            raise InputError(f"{len(photos)} images, {len(truths)} masks; expected as many of both, and at least one")
-        found = []
-        for number, (logits, truth) in enumerate(zip(self.each(photos), truths, strict=True)):
-            mask = values_of(truth, number)
+        """Return the object's IoU, averaged over pictures.
+
+        Void pixels do not count. A picture in which neither mask has the object counts as 1.
+        """
+        pairs = _pairs(images, masks)
+        scores = []
+        for number, (logits, (_, truth)) in enumerate(zip(self.each(photo for photo, _ in pairs), pairs, strict=True)):
+            mask = labels_of(truth, number)
             if mask.shape != logits.shape:
-                name = named(truth, f"mask {number}")
-                raise InputError(f"{name}: of shape {mask.shape}, its picture {logits.shape}; make them equal")
+                name = name_of(truth, f"mask {number}")
+                raise InputError(
+                    f"{name}: the mask has the shape {mask.shape}, its picture {logits.shape}; make them equal"
+                )
             iou = object_iou((logits > 0).astype(np.uint8), mask)
-            found.append(1.0 if iou is None else iou)
-        return float(np.mean(found))
+            scores.append(1.0 if iou is None else iou)
+        return float(np.mean(scores))
 
     def _open(self) -> None:
         """Read the bundle and check the parameters."""
@@ -210,24 +216,32 @@ class Segmenter:
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)
         self._opened = self.bundle, self.device
 
-    def _predicted(self, images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    def _predict(self, images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         variant, side, seed, episode = self._fitted
         supports = tuple(range(self.n_supports_))
-        queries = {self.n_supports_ + place: image for place, image in enumerate(images)}
-        self._resized.images |= {number: shown(image, side) for number, image in queries.items()}
+        queries = {self.n_supports_ + position: image for position, image in enumerate(images)}
+        self._resized.images |= {number: resize(image, side) for number, image in queries.items()}
         try:
             cases = [Case(seed, episode, number, OBJECT, supports) for number in queries]
-            made = self._predictor(cases, SPFL)
-            found = {one.case.query: one.logits for one in made if one.variant == variant}
+            predictions = self._predictor(cases, SPFL)
+            logits = {one.case.query: one.logits for one in predictions if one.variant == variant}
         finally:
             self._bank.forget(set(queries))
             for number in queries:
                 del self._resized.images[number]
         for number, image in queries.items():
             height, width = image.shape[:2]
-            yield self._bank.grid.upsample(found.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
+            yield self._bank.grid.upsample(logits.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
+
+
+def _pairs(images: Iterable[Photo], masks: Iterable[Mask]) -> list[tuple[Photo, Mask]]:
+    """Pair pictures with masks and refuse different numbers of both."""
+    photos, labels = list(several(images, "images")), list(several(masks, "masks"))
+    if len(photos) != len(labels) or not photos:
+        raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
+    return list(zip(photos, labels, strict=True))
 
 
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits to probabilities of the object."""
+    """Convert logits to probabilities of the object."""
     return torch.from_numpy(logits).sigmoid().numpy()

@@ -1,4 +1,4 @@
-"""The local page's server: pictures come in, masks go out, nothing is written."""
+"""Server of the local page, which receives pictures and sends masks; it writes nothing to the disk."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from PIL import Image
 from werkzeug.datastructures import FileStorage
 
 from novelseg.core.errors import InputError
-from novelseg.inference.inputs import shown_pair
+from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import mask_of, photo_of
 from novelseg.inference.segmenter import Segmenter, probability
 from novelseg.ops.drawing import small_overlay
 
-MOST_BYTES = 400 << 20  # of one request
-MOST_MASKS = 500  # that are kept for the archive
-OVERLAY_PX = 900
+MOST_BYTES = 400 << 20  # per request
+MOST_MASKS = 500  # kept for the archive
+OVERLAY_PX = 900  # longest side of an overlay
 
 
 def is_loopback(name: str | None) -> bool:
-    """Whether a host's name, as a browser sends it, means this machine and nobody else."""
+    """Return whether a host name, as sent by a browser, is a loopback name or address."""
     try:
         return name == "localhost" or ip_address(name or "").is_loopback
     except ValueError:
@@ -38,23 +38,23 @@ def is_loopback(name: str | None) -> bool:
 
 
 def is_bound_to_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches what listens there."""
+    """Return whether only this machine can reach a server that listens on ``host``."""
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return all(is_loopback(address) for address in found)
+    return all(is_loopback(address) for address in addresses)
 
 
 class InMemory(Request):
-    """A request whose files stay in memory: Werkzeug's own go to disk from half a megabyte on."""
+    """A request whose files stay in memory; Werkzeug writes files to the disk from half a megabyte on."""
 
     def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
         return io.BytesIO()
 
 
-class Desk:
-    """What the page works on: one fitted segmenter, and the masks that it has made."""
+class Session:
+    """State behind the page: one segmenter, the number of its present fit, and the masks of that fit."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter, self._lock = segmenter, threading.Lock()
@@ -62,12 +62,12 @@ class Desk:
         self.masks: dict[str, bytes] = {}
 
     def fit(self, images: list[FileStorage], masks: list[FileStorage]) -> int:
-        """Learn from pictures and their masks; the number of this round, which pictures are sent with."""
+        """Fit the segmenter and return the number of this round, which requests to segment must carry."""
         pairs = []
         for image, mask in zip(images, masks, strict=True):
             name = Path(image.filename or "picture")
             pair = photo_of(image.read(), name), mask_of(mask.read(), name)
-            shown_pair(*pair, self._segmenter.side, str(name))
+            resize_pair(*pair, self._segmenter.side, str(name))  # raises an error that names the picture
             pairs.append(pair)
         with self._lock:
             self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
@@ -76,41 +76,42 @@ class Desk:
             return self.round
 
     def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
-        """Mask, overlay, area and confidence of a picture.
+        """Segment a picture and return mask, overlay, area and confidence.
 
         Raises
         ------
         InputError
-            If the picture cannot be used, other supports have come meanwhile, or too many masks are held.
+            If the picture cannot be used, the segmenter was fitted anew meanwhile, or too many masks are kept.
         """
         name = Path(picture.filename or "picture")
         image = photo_of(picture.read(), name)
         with self._lock:
             if not self.round or number != self.round:
-                raise InputError(f"{name}: its supports are not held, or no longer; press Segment again")
+                raise InputError(f"{name}: the server no longer has its supports; press Segment again")
             if len(self.masks) >= MOST_MASKS:
                 raise InputError(
-                    f"{name}: {MOST_MASKS} masks are held, and no more; download them and begin again, or use the "
-                    "command `segment`"
+                    f"{name}: the server keeps at most {MOST_MASKS} masks; download them, choose the remaining "
+                    "pictures and press Segment again, or use the command `novelseg segment`"
                 )
             logits = self._segmenter.decision_function([image])[0]
             mask = (logits > 0).astype(np.uint8)
-            key = self._free(name.stem)
+            key = self._new_name(name.stem)
             self.masks[key] = _png(255 * mask)
-        inside = float(probability(logits)[mask > 0].mean()) if mask.any() else None
+        confidence = float(probability(logits)[mask > 0].mean()) if mask.any() else None
         return {
-            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean()), "confidence": inside},
+            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean()), "confidence": confidence},
             "overlay": f"data:image/jpeg;base64,{_jpeg(small_overlay(image, mask, OVERLAY_PX))}",
         }
 
-    def _free(self, stem: str) -> str:
+    def _new_name(self, stem: str) -> str:
+        """Return the first name for a mask that is not in use."""
         number = 1
         while (name := f"{stem}.png" if number == 1 else f"{stem} {number}.png") in self.masks:
             number += 1
         return name
 
     def archive(self) -> bytes:
-        """All masks."""
+        """Return all masks as a ZIP archive."""
         buffer = io.BytesIO()
         with self._lock, zipfile.ZipFile(buffer, "w") as file:
             for name, data in self.masks.items():
@@ -125,45 +126,45 @@ def _png(values: NDArray[np.uint8]) -> bytes:
 
 
 def _jpeg(picture: Image.Image) -> str:
-    """As base64."""
+    """Return a picture as JPEG in base64."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _guard(app: Flask, host: str) -> None:
-    """Refuse what other pages send and, where nobody but this machine reaches the page, what asks by another name."""
+    """Refuse requests from other pages and, if only this machine can reach the server, for other host names."""
     private = is_bound_to_loopback(host)
 
     @app.before_request
-    def _only_ours() -> None:
+    def _refuse_foreign() -> None:
         try:
             name, sender = urlsplit(f"//{request.host}").hostname, urlsplit(request.headers.get("Origin", "")).netloc
         except ValueError:
             abort(403)
-        if private and not is_loopback(name):  # another name that was made to point here
+        if private and not is_loopback(name):  # DNS rebinding: another name that resolves to this machine
             abort(403)
         if "Origin" in request.headers and sender != request.host:
             abort(403)
 
 
 def new_app(segmenter: Segmenter, host: str) -> Flask:
-    """The page's application; on a loopback address, requests that other pages send are refused."""
+    """Create the page's application, which refuses requests that other pages send."""
     app = Flask(__name__)
     app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    desk = Desk(segmenter)
+    session = Session(segmenter)
     classes = segmenter.bundle_.about["classes"]
 
     _guard(app, host)
 
     @app.errorhandler(InputError)
-    def _told(error: InputError) -> tuple[Response, int]:
+    def _input_error(error: InputError) -> tuple[Response, int]:
         return jsonify(error=str(error)), 422
 
     @app.errorhandler(413)
-    def _too_much(_: object) -> tuple[Response, int]:
-        return jsonify(error=f"more than {MOST_BYTES >> 20} MB at once; give fewer or smaller pictures"), 413
+    def _too_large(_: object) -> tuple[Response, int]:
+        return jsonify(error=f"more than {MOST_BYTES >> 20} MB at once; choose fewer or smaller pictures"), 413
 
     @app.get("/")
     def _page() -> str:
@@ -173,29 +174,29 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
     def _fit() -> Response:
         images, masks = request.files.getlist("image"), request.files.getlist("mask")
         if not images or len(images) != len(masks):
-            raise InputError(f"{len(images)} pictures and {len(masks)} masks came; expected as many of both")
-        return jsonify(supports=len(images), round=desk.fit(images, masks))
+            raise InputError(f"received {len(images)} pictures and {len(masks)} masks; expected as many of both")
+        return jsonify(supports=len(images), round=session.fit(images, masks))
 
     @app.post("/segment")
     def _segment() -> Response:
         picture = request.files.get("image")
         if picture is None:
-            raise InputError("no picture came; choose one")
-        return jsonify(desk.segment(picture, request.form.get("round", 0, int)))
+            raise InputError("received no picture; choose one")
+        return jsonify(session.segment(picture, request.form.get("round", 0, int)))
 
     @app.get("/masks/<name>")
     def _mask(name: str) -> Response:
-        data = desk.masks.get(name)
+        data = session.masks.get(name)
         return _file(data, name, "image/png") if data else abort(404)
 
     @app.get("/masks.zip")
     def _archive() -> Response:
-        return _file(desk.archive(), "masks.zip", "application/zip")
+        return _file(session.archive(), "masks.zip", "application/zip")
 
     return app
 
 
 def _file(data: bytes, name: str, kind: str) -> Response:
-    found = Response(data, mimetype=kind)
-    found.headers.set("Content-Disposition", "attachment", filename=PurePath(name).name)
-    return found
+    response = Response(data, mimetype=kind)
+    response.headers.set("Content-Disposition", "attachment", filename=PurePath(name).name)
+    return response
