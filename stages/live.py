@@ -1,4 +1,4 @@
-"""Live curves of a training, written by DVCLive for people to watch; no stage reads them."""
+"""Live curves of a training run, written by DVCLive for monitoring; no stage reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUIET = {"report": None, "save_dvc_exp": False, "dvcyaml": None, "cache_images":
 
 
 class Curves:
-    """Writer of a training's curves. It replaces DVCLive's earlier files in the folder and keeps all others.
+    """Writer of the curves of a training run; DVCLive's earlier files in the folder are replaced, all others are kept.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Curves:
     Raises
     ------
     InputError
-        If DVCLive is not installed, or this is no DVC project (DVCLive would create one).
+        If DVCLive is not installed, or the working directory is outside a DVC project (DVCLive would create one).
     """
 
     def __init__(self, folder: Path) -> None:

@@ -71,7 +71,7 @@ class Config:
 
     @property
     def maps(self) -> str:
-        """Folder of precomputed label maps; empty for every other method."""
+        """Folder of precomputed label maps; empty unless ``hierarchies.method`` is ``precomputed``."""
         hierarchies = self.values("hierarchies")
         return resolve(hierarchies["maps"]) if hierarchies["method"] == "precomputed" else ""
 
@@ -88,7 +88,7 @@ class Config:
 
     @property
     def studies(self) -> str:
-        """Folder of studies that the report shows; empty for none."""
+        """Folder of studies that the report shows; empty if it shows none."""
         return resolve(self.values("report")["studies"])
 
     def external(self, stage: str) -> dict[str, str]:

@@ -96,7 +96,7 @@ class Judge:
         )
 
     def now(self, path: str) -> str | None:
-        """Return the present digest of a file or folder, which is determined only once however many jobs read it."""
+        """Return the present digest of a file or folder; it is computed once and reused for all jobs that read it."""
         if path not in self.seen:
             self.seen[path] = self.digests.of(path)
         return self.seen[path]

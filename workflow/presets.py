@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def _changes(path: Path) -> list[dict[str, Any]]:
-    """Return the changes of a preset, after those of the preset that its key ``like`` names, if any."""
+    """Return a preset's changes to the base; those of the preset that its key ``like`` names come first."""
     own = read_yaml(path)
     like = own.pop("like", None)
     if like is None:

@@ -92,7 +92,7 @@ def locked_stages() -> dict[str, Any]:
 
 
 def listing_digest(files: dict[str, str]) -> str:
-    """Return the digest by which ``dvc.lock`` names a folder with these files: relative path → MD5."""
+    """Return the digest that ``dvc.lock`` records for a folder, given the MD5 of each file by relative path."""
     tree = Tree()
     for path, md5 in files.items():
         tree.add(tuple(path.split("/")), None, HashInfo("md5", md5))

@@ -194,7 +194,7 @@ class PatchGrid(Grid):
         return height, width
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """Return positions relative to the cells' centres, clipped at the outer ones."""
+        """Return positions measured from cell centre to cell centre, clipped to the first and last cell."""
         positions = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) / self.patch - 0.5)
         return np.clip(positions, 0, cells - 1)
 

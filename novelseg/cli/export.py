@@ -58,7 +58,8 @@ def _prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any
         attributes = {name: hdf5.attribute(file, name) for name in PROTOTYPES.attrs}
         if attributes["fold"] != fold:
             raise InputError(
-                f"{path}: prototypes of fold {attributes['fold']}; expected those of the encoder's fold {fold}"
+                f"{path}: holds the prototypes of fold {attributes['fold']}; expected those of fold {fold}, which the "
+                "encoder was trained on; give that file as --prototypes"
             )
         return {name: torch.from_numpy(file[name][:]) for name in PROTOTYPES.fields}, attributes
 

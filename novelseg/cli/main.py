@@ -1,4 +1,4 @@
-"""The command ``novelseg``: its commands, each a module of this package, and how they are called."""
+"""Entry point of the program ``novelseg``; each of its commands is a module of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of several commands: the overview of the commands, and how a command ends."""
+"""Shared parts of the command-line programs: the help overview, error messages and exit codes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Sample:
     Attributes
     ----------
     pictures, positions
-        Images, and for each view the position of its image among them.
+        Images of the batch, and the position of each view's image among them.
     draws : (..., N) float64
         Random numbers of each view, in [0, 1).
     labels
@@ -48,7 +48,7 @@ class BatchSource(Protocol):
     bank: Bank
 
     def draw(self, iteration: int, rank: int, world: int) -> Any:
-        """Draw the sample of process ``rank`` of ``world``; decode the images that are not resident."""
+        """Draw the sample of one of ``world`` processes, number ``rank``; decode the images that are not resident."""
 
     def render(self, sample: Any) -> Batch:
         """Render the views of a sample on the device."""

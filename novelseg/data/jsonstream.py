@@ -37,7 +37,7 @@ class _Text:
                 return self._text[self._at : self._at + 1]
 
     def take(self, wanted: str) -> bool:
-        """Step over a character, if it is the next."""
+        """Skip the next character if it is ``wanted``, and return whether it was."""
         found = self.peek() == wanted
         self._at += found
         return found

@@ -107,7 +107,7 @@ def predict_and_score(
 
 
 def rows_of(predictions: list[Prediction], counts: Tensor, index: Index) -> pd.DataFrame:
-    """Make the table of predictions: one row each of seed, episode, variant, query, class and counts."""
+    """Build a table with one row per prediction: seed, episode, variant, query, class and pixel counts."""
     names = [
         ((case := prediction.case).seed, case.episode, prediction.variant, index.ids[case.query], case.label)
         for prediction in predictions

@@ -31,7 +31,7 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """File name of the download, the last part of its URL."""
         return self.url.rpartition("/")[2]
 
     def there(self, target: Path) -> bool:

@@ -131,7 +131,7 @@ def _elsewhere(url: str, why: str) -> InputError:
 
 
 def _reason(error: Exception) -> str:
-    """Why a try failed, in a few words; the libraries wrap the cause several times."""
+    """Return why an attempt failed, in a few words; the libraries wrap the original error several times."""
     if isinstance(error, _CutError):
         return str(error)
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):

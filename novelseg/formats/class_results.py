@@ -1,4 +1,4 @@
-"""Format ``class_results``: scores per class, a table."""
+"""Format ``class_results``: the table of scores per class."""
 
 from __future__ import annotations
 

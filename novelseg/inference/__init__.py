@@ -1,1 +1,1 @@
-"""Segmentation of one's own pictures with a trained encoder, without the pipeline."""
+"""Segmentation of the user's own pictures with a trained encoder, outside the pipeline."""

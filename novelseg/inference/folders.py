@@ -41,7 +41,7 @@ LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to 
 
 @dataclass(frozen=True)
 class Support:
-    """A picture with its mask (1 object, 0 rest, 255 neither) at the size that the network sees."""
+    """A picture with its mask (1 object, 0 rest, 255 void) at the size that the network sees."""
 
     path: Path
     image: NDArray[np.uint8]

@@ -31,7 +31,7 @@ def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def resize_pair(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], side: int, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reduce a support and its mask (1 object, 0 rest, 255 neither) to at most ``side`` px.
+    """Reduce a support and its mask (1 object, 0 rest, 255 void) to at most ``side`` px.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def rgb_of(photo: Photo) -> NDArray[np.uint8]:
 
 
 def labels_of(mask: Mask, number: int) -> NDArray[np.uint8]:
-    """Return a mask as (H, W) uint8: 1 the object, 0 the rest, 255 neither.
+    """Return a mask as (H, W) uint8: 1 the object, 0 the rest, 255 void.
 
     Raises
     ------

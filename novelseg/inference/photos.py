@@ -71,20 +71,20 @@ def rgb_values(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
-    """Read a mask, (H, W): 1 the object, 0 the rest, 255 neither.
+    """Read a mask, (H, W) uint8: 1 for the object, 0 for the rest, and 255 for void pixels.
 
     Parameters
     ----------
     path
         A file with one channel, or with three equal ones.
     label
-        Number of the object in the file, in which 255 is then void. With 0, the file must hold 0 and one other value,
-        which is the object.
+        Number of the object in the file; 255 then marks void pixels. With 0, the file must hold 0 and one other
+        value, which is the object.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has colours, or holds other values.
+        If the file cannot be read, is in colour, or holds other values.
     """
     return mask_of(bytes_of(path), path, label)
 

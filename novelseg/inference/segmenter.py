@@ -119,8 +119,8 @@ class Segmenter:
         images
             Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths.
         masks
-            One mask per support: (H, W) arrays of 1 (or true) for the object, 0 for the rest and 255 for neither, PIL
-            pictures, or paths (:func:`novelseg.inference.photos.read_mask`).
+            One mask per support: (H, W) arrays of 1 (or true) for the object, 0 for the rest and 255 for void pixels,
+            PIL pictures, or paths (:func:`novelseg.inference.photos.read_mask`).
         """
         pairs = _pairs(images, masks)
         self._open()

@@ -149,7 +149,7 @@ def _guard(app: Flask, host: str) -> None:
 
 
 def new_app(segmenter: Segmenter, host: str) -> Flask:
-    """Create the page's application, which refuses requests that other pages send."""
+    """Create the Flask application of the page; it rejects requests from other sites."""
     app = Flask(__name__)
     app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES

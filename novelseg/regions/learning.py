@@ -38,7 +38,7 @@ MCG_LENGTH = {
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image's regions, and how many of their pixels lie in each region that an annotator drew."""
+    """Regions of an image, and the number of pixels that they share with the regions that each annotator drew."""
 
     graph: RegionGraph
     tables: tuple[NDArray[np.int32], ...]

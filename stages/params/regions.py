@@ -10,6 +10,6 @@ from stages.params.schema import Section
 
 
 class Params(Section):
-    """Cut through the region hierarchies."""
+    """Threshold at which the region hierarchies are cut into regions."""
 
     tau: Annotated[float, Limit(ge=0, le=1, description="Contour strength of the cut (τ; the paper's MCG: 0.45).")]

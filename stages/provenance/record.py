@@ -72,7 +72,7 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def files_of(out: Path) -> dict[str, tuple[int, int]]:
-    """Return the inode and time of an output file, or of every file in an output folder."""
+    """Return the inode and modification time (ns) of an output file, or of every file in an output folder."""
     files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out] if out.exists() else []
     return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 

@@ -114,14 +114,22 @@ class CamNetwork(nn.Module):
         return self.maps(features).mean((2, 3))
 
     def priors(self, features: Tensor, scores: Tensor) -> Tensor:
-        """Compute normalised maps of unseen classes in queries: (E, C, h, w) or (C, h, w) and (E, n) to (E, h, w)."""
+        """Compute the normalised maps of unseen classes in queries, (E, h, w).
+
+        Parameters
+        ----------
+        features : (E, C, h, w) or (C, h, w)
+            Features of one query per episode, or of one query that all episodes share.
+        scores : (E, n)
+            Scores of the supports, from :meth:`scores`.
+        """
         maps = self.maps(features) if features.dim() == 4 else self.maps(features[None])[0]
         return normalise(prior_map(maps, map_weights(scores, self.weighting)))
 
     def segment(self, features: Tensor, priors: Tensor, keys: Tensor) -> Tensor:
         """Segment queries into background and foreground by their priors (B, Eq. 4).
 
-        In an ablation, the priors are replaced.
+        In ablations, the priors are replaced by a constant or shuffled.
 
         Parameters
         ----------
@@ -130,7 +138,7 @@ class CamNetwork(nn.Module):
         priors : (E, h, w)
             Normalised maps, in [0, 1].
         keys : (E,) int32
-            Random keys of shuffled maps.
+            Random keys by which the priors are shuffled.
 
         Returns
         -------

@@ -110,7 +110,7 @@ class CamPredictor:
 
     @torch.inference_mode()
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
-        """Predict a block of episodes: the network's predictions, and those of its map alone."""
+        """Predict a block of episodes with the whole network, and with its normalised map alone."""
         self._bank.load({case.query for case in block})
         for query, group in groupby(block, key=lambda case: case.query):
             cases = list(group)

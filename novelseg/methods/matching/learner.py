@@ -20,7 +20,7 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
     features : (E·(K + 1), C, h, w)
         Features of the images of E episodes: supports first, the query last.
     masks : (E, K + 1, H, W) uint8
-        1 foreground, 0 background, 255 neither.
+        1 foreground, 0 background, 255 void.
     scale
         Factor of the cosine.
     grid

@@ -26,7 +26,7 @@ def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
     features : (B, K, C, h, w)
         Support features.
     masks : (B, K, H, W) integer
-        1 foreground, 0 background, 255 neither.
+        1 foreground, 0 background, 255 void.
     grid
         Positions of the cells of the features.
 

@@ -89,12 +89,12 @@ def _initial_weights(keys: Tensor, inputs: int, outputs: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tasks of one batch, padded to the longest.
+    """Batch of tasks, padded to the number of cells of the largest.
 
     Attributes
     ----------
     cells : (B, N, 8 + C)
-        A one, by which the bias is multiplied, seven zeros, and the features.
+        Constant 1 for the bias, seven zeros for alignment, and the features.
     is_fg : (B, N, 1) float
         1 for foreground.
     weights : (B, N, 1)
