@@ -222,7 +222,7 @@ def test_an_unknown_stage_and_an_unknown_device(
     from stages.__main__ import main
 
     assert main(["feature"]) == 2
-    assert "STAGE is one of: images, index" in capsys.readouterr().err
+    assert "there is no command 'feature'; the nearest known key is 'features'" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
     with pytest.raises(SystemExit, match="2"):
         project.run("baseline", *words, "--out", tmp_path / "run")
