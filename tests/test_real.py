@@ -149,6 +149,6 @@ def test_dropping_images_with_novel_objects_changes_the_real_training_list(
         lost = np.setdiff1d(kept, dropped)
         assert found["keep"].pixels[lost][:, found["keep"].novel(fold)].any(axis=1).all()
         assert (
-            f"fold {fold}: {len(kept)} of {listed} training images contain base classes, {len(lost)} of them novel"
+            f"fold {fold}: {len(kept)} of {listed} training images contain base classes, {len(lost)} of them also novel ones"
             in told
         )
