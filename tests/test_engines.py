@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -36,12 +37,13 @@ REMADE = ("index", "regions", "prototypes", "episodes", "evaluate", "report")
 def by_dvc(team: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment of which DVC has made some stages again, from nothing."""
     folder = shutil.copytree(team / "first", tmp_path_factory.mktemp("engines") / "dvc", symlinks=True)
-    shutil.rmtree(folder / ".dvc/cache")  # else DVC would bring the outputs back
     for stage in REMADE:
-        for path in (Path(outputs(stage)), Path(records(stage))):
-            (folder / path).unlink() if (folder / path).is_file() else shutil.rmtree(folder / path)
-    printed = dvc(folder, "repro")
+        for path in (folder / outputs(stage), folder / records(stage)):
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+    # Forced, or DVC would bring the outputs back from its cache.
+    printed = dvc(folder, "repro", "--force", "--single-item", *REMADE)
     assert [stage for stage in READS if f"Running stage '{stage}'" in printed] == list(REMADE)
+    assert {rule for rule in re.findall(r"^(?:local)?rule (\w+):", printed, re.M) if rule in READS} == set(REMADE)
     return folder
 
 
