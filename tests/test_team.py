@@ -182,8 +182,8 @@ def test_s7_a_killed_dvc_leaves_its_snakemake_at_work_and_the_next_says_so(mate:
 
 
 def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path) -> None:
-    # The regions do not fit: their folders move to the small disk, with no room left.
-    for top in ("artifacts/regions", "provenance/regions"):
+    # The features do not fit: their folders move to the small disk, with no room left.
+    for top in ("artifacts/features", "provenance/features"):
         (small_disk / top).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(mate / top, small_disk / top)
         (mate / top).symlink_to(small_disk / top)
@@ -197,14 +197,14 @@ def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path
                     file.write(bytes(size))
             except OSError:
                 continue
-    printed = snakemake(mate, "regions_all", rc=1)
-    assert "artifacts/regions/0.h5: no space left on device" in printed
+    printed = snakemake(mate, "features_all", rc=1)
+    assert "artifacts/features/fold0/0.h5: no space left on device" in printed
     assert "Traceback" not in printed
-    assert not [path for path in (mate / "artifacts/regions").rglob("*") if path.is_file()]
-    assert "artifacts/regions/0.h5: record is missing" in command(mate, "record", rc=2)
+    assert not [path for path in (mate / "artifacts/features").rglob("*") if path.is_file()]
+    assert "artifacts/features/fold0/0.h5: record is missing" in command(mate, "record", rc=2)
     filler.unlink()
     # The same bytes as before: nothing follows.
-    assert "recorded in dvc.lock" in snakemake(mate, "regions_all")
+    assert "recorded in dvc.lock" in snakemake(mate, "features_all")
     assert resting(mate)
 
 
