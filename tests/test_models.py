@@ -193,6 +193,7 @@ def test_encoder_files_go_round(tmp_path: Path) -> None:
     assert torch.equal(again(images), net.eval()(images))
 
 
+@pytest.mark.processes
 def test_encoder_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path\n"

@@ -49,6 +49,7 @@ def test_settings_are_ordered_as_numbers() -> None:
     assert [setting for setting, _ in sorted(pairs, key=_rank)] == ["none", "0.6/0.8", "2", "10", "10"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["supports", "thresholds"])
 def test_a_study_runs_every_fold_and_draws_a_curve(own: Project, capsys: pytest.CaptureFixture[str], name: str) -> None:
     grid = {"supports": "1 2", "thresholds": "0.6 0.8"}[name]

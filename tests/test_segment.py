@@ -51,6 +51,7 @@ ALLOWED |= {"typing_extensions"}
 ALLOWED |= {"pydot", "pynvml"}  # what torch takes where it is there
 
 
+@pytest.mark.processes
 def test_it_needs_few_packages(bundle: Path, tmp_path: Path) -> None:
     """Torch and a few small packages are all that a process loads that segments pictures."""
     support, query = folders(tmp_path)
@@ -215,6 +216,7 @@ def test_a_file_is_no_place_for_results(bundle: Path, tmp_path: Path, capfd: Any
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_told_and_nothing_is_torn(bundle: Path, tmp_path: Path, small_disk: Path, capfd: Any) -> None:
     support, query = folders(tmp_path, queries=1)
     big = np.random.default_rng(0).integers(0, 256, (2600, 2400, 3), np.uint8)

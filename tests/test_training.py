@@ -56,6 +56,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float) -> No
         time.sleep(0.01)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("stage", ["train", "cam"])  # `baseline` is `train` with fewer parts
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     project: Project, tmp_path: Path, stage: str
@@ -107,6 +108,7 @@ def test_a_damaged_checkpoint_is_named(project: Project, tmp_path: Path, capsys:
     assert ".run.checkpoint: the checkpoint cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("stage", ["baseline", "train"])
 def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage: str) -> None:
     words, name = project.training_words(stage, tmp_path / "two"), TRAINED[stage]
@@ -128,6 +130,7 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
     assert float(likeness) > (0.99 if stage == "baseline" else 0.8)
 
 
+@pytest.mark.processes
 def test_dvclive_draws_the_log_while_it_grows(project: Project, tmp_path: Path) -> None:
     live = tmp_path / "live"
     live.mkdir()

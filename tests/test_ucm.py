@@ -297,6 +297,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.processes
 def test_the_same_image_gives_the_same_bytes_in_any_process_with_any_threads() -> None:
     found = set()
     for threads in ("1", "2"):
