@@ -171,7 +171,7 @@ def test_what_a_method_needs_is_asked_for(
 def test_too_many_regions_are_refused_by_image(
     images_only: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hierarchy, "MOST", 50)
+    monkeypatch.setattr(hierarchy, "MAX_REGIONS", 50)
     out = images_only.path("hierarchies/0.h5")
     words = ["--images", images_only.images()[0], "--out", out]
     assert images_only.run("hierarchies", *words, "--weights", REGION_WEIGHTS) == 2
