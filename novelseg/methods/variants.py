@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RefinerSettings:
-    """Settings of all refinements, and options that change results by no more than rounding.
+    """Settings of all refinements, and options that affect results only by rounding.
 
     Attributes
     ----------
@@ -46,7 +46,12 @@ SETTINGS: Mapping[str, type[Any]] = {"srofb": SrofbSettings, "self_support": Sel
 
 
 def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
-    """Build the settings of the refinements from plain values, one section for each; the papers' values fill gaps.
+    """Build the settings of the refinements from plain values.
+
+    Parameters
+    ----------
+    values
+        One mapping per key of :data:`SETTINGS`. Missing settings have the papers' values; other keys are ignored.
 
     Raises
     ------
@@ -56,22 +61,24 @@ def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
     built = {}
     for section, kind in SETTINGS.items():
         own = values.get(section, {})
-        unknown = sorted(set(own) - {entry.name for entry in fields(kind)})
+        names = [entry.name for entry in fields(kind)]
+        unknown = sorted(set(own) - set(names))
         if unknown:
-            raise ValueError(f"'{section}' contains the unknown setting '{unknown[0]}'")
+            raise ValueError(f"'{section}' has no setting '{unknown[0]}'; expected one of {', '.join(names)}")
         built[section] = from_json(kind, own)
     return RefinerSettings(**built)
 
 
 def settings_to_json(settings: RefinerSettings) -> dict[str, dict[str, Any]]:
-    """Give the settings of the refinements as plain values, one section for each."""
+    """Convert the settings of the refinements to plain values, one mapping per key of :data:`SETTINGS`."""
     return {section: asdict(getattr(settings, section)) for section in SETTINGS}
 
 
 def read_settings(path: Path | None) -> RefinerSettings:
-    """Read the settings of the refinements from a YAML or JSON file with one section for each, like ``params.yaml``.
+    """Read the settings of the refinements from a YAML or JSON file with one section per refinement.
 
-    Other sections of the file are ignored. Without a file, or where it has gaps, the papers' values apply.
+    The format is that of ``params.yaml``; other sections are ignored. Missing settings have the papers' values, and so
+    have all settings without a file.
 
     Raises
     ------
@@ -118,7 +125,7 @@ class Variant:
     refiner
         Key of :data:`REFINERS`; empty for the network's own prediction.
     compared_with
-        Variants that it is compared with on the same episodes.
+        Names of the variants with which it is compared on the same episodes.
     """
 
     name: str

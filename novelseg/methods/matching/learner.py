@@ -27,7 +27,7 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
         Positions of the cells of the features.
     """
     features = features.float().unflatten(0, masks.shape[:2])
-    with torch.autocast(masks.device.type, enabled=False):  # matching keeps full precision, as at test time
+    with torch.autocast(masks.device.type, enabled=False):  # matching uses full precision, as at test time
         prototypes = support_prototypes(features[:, :-1], masks[:, :-1], grid)
         return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1], grid)
 

@@ -30,14 +30,14 @@ class JointLearner(nn.Module):
         """Compute the total loss and its parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
         # One pass for episodes and extra images: frozen BatchNorm does not mix images.
         episodes = batch["images"].flatten(0, 1)
-        both = self.encoder(torch.cat([episodes, batch["extra"]]))
-        matched, features = both.split([len(episodes), len(batch["extra"])])
-        segmentation = matching_loss(matched, batch["masks"], self.scale, self.encoder.grid)
+        features = self.encoder(torch.cat([episodes, batch["extra"]]))
+        episode_features, extra_features = features.split([len(episodes), len(batch["extra"])])
+        segmentation = matching_loss(episode_features, batch["masks"], self.scale, self.encoder.grid)
         total, parts = segmentation, {"loss_seg": segmentation}
         for key, decoder in self.decoders.items():
             level = int(key)
             target = batch["labels"][:, level]
-            loss = upsampled_cross_entropy(decoder(features).float(), target, self.encoder.grid)
+            loss = upsampled_cross_entropy(decoder(extra_features).float(), target, self.encoder.grid)
             total = total + self.gamma[level] * loss
             parts[f"loss_pseudo{level + 1}"] = loss
         return stack_losses(total, **parts)
