@@ -35,7 +35,17 @@ def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list
 
 
 class FeatureExtractor:
-    """A trained encoder that computes features of images at their own size."""
+    """A trained encoder that computes features of images at their own size.
+
+    Parameters
+    ----------
+    encoder
+        The encoder, which is moved to the device.
+    precision
+        ``fp32`` or ``bf16``.
+    device
+        Device of the encoder and the features.
+    """
 
     def __init__(self, encoder: Backbone, precision: str, device: torch.device) -> None:
         self._encoder = encoder.to(device)

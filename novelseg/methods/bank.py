@@ -54,6 +54,7 @@ class FeatureBank:
         return self._extract.grid
 
     def _bytes(self, image: int) -> int:
+        """Return the memory that the features of an image take, bytes."""
         rows, columns = self._extract.grid.cells(self._size(image))
         return rows * columns * self._extract.channels * 4
 

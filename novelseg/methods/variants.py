@@ -58,15 +58,15 @@ def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
     ValueError
         If a setting is unknown, of another type or out of range.
     """
-    built = {}
+    settings = {}
     for section, kind in SETTINGS.items():
-        own = values.get(section, {})
+        section_values = values.get(section, {})
         names = [entry.name for entry in fields(kind)]
-        unknown = sorted(set(own) - set(names))
+        unknown = sorted(set(section_values) - set(names))
         if unknown:
             raise ValueError(f"'{section}' has no setting '{unknown[0]}'; expected one of {', '.join(names)}")
-        built[section] = from_json(kind, own)
-    return RefinerSettings(**built)
+        settings[section] = from_json(kind, section_values)
+    return RefinerSettings(**settings)
 
 
 def settings_to_json(settings: RefinerSettings) -> dict[str, dict[str, Any]]:

@@ -77,6 +77,7 @@ def encode(segmentation: object, height: int, width: int) -> Rle:
 
 
 def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
+    """Check and rasterise polygons; see :func:`encode`."""
     if not polygons:
         raise ValueError("it has no polygon")
     for polygon in polygons:
@@ -99,6 +100,7 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
 
 
 def _from_runs(runs: Rle, height: int, width: int) -> Rle:
+    """Check and compress run lengths; see :func:`encode`."""
     size, counts = runs.get("size"), runs.get("counts")
     if size != [height, width]:
         raise ValueError(f"its run lengths are of size {size}; expected [{height}, {width}]")

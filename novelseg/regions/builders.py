@@ -85,7 +85,9 @@ def _slic(settings: HierarchySettings, _: Path | None, __: Path | None) -> Build
 
 
 def _precomputed(_: HierarchySettings, __: Path | None, maps: Path | None) -> Builder:
-    if maps is None or not maps.is_dir():
+    if maps is None:
+        raise InputError("method is 'precomputed', but maps is not given; expected a folder with a label map per image")
+    if not maps.is_dir():
         raise InputError(f"{maps}: no such folder; expected one with a label map for each image")
     return Builder(lambda id_, image: flat_hierarchy(read_label_map(maps, id_, (image.shape[0], image.shape[1]))), {})
 

@@ -53,6 +53,7 @@ def _single(labels: Labels) -> Series:
 
 
 def _mean_pb(boundaries: NDArray[np.float32]) -> tuple[list[Series], None]:
+    """Build higra's ``mean_pb_hierarchy`` from a boundary strength (H, W), with heights in [0, 1)."""
     grid = hg.get_4_adjacency_graph(boundaries.shape)
     edges = hg.weight_graph(grid, boundaries.astype(np.float64), hg.WeightFunction.mean)
     tree, altitudes = hg.mean_pb_hierarchy(grid, edges, boundaries.shape)
@@ -143,6 +144,7 @@ def _score(series: Sequence[Series], truths: Sequence[Labels]) -> tuple[RegionSc
 
 
 def _score_methods(job: Job) -> dict[str, ImageScores]:
+    """Score every method on one image."""
     image, truths = read(job.item)
     scores = {}
     for name, method in METHODS.items():

@@ -73,6 +73,7 @@ class Arcs:
 
 
 def _sample_descriptors(job: tuple[Annotation, int]) -> NDArray[np.float32]:
+    """Draw texture descriptors of one image, (:data:`SAMPLES`, 10), or all if it has fewer."""
     item, seed = job
     descriptors = texture(lab_planes(read_image(item))[0]).reshape(RESPONSES, -1).T
     count = len(descriptors)

@@ -261,6 +261,7 @@ def fit(
 
 
 def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]) -> None:
+    """Write a checkpoint to a scratch file and rename it, so that an interruption leaves the previous one intact."""
     state = {
         "recipe": recipe,
         "learner": learner.state_dict(),

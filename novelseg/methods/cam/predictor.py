@@ -118,11 +118,13 @@ class CamPredictor:
                 yield from self._predict(self._bank[query], cases[first : first + CHUNK], variant)
 
     def _predict(self, features: Tensor, cases: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predict a few episodes of one query from its features (C, h, w)."""
         priors = self._priors(features, cases)
         keys = to_keys([key_to_seed("cam", case.seed, case.episode) for case in cases], features.device)
         logits = self._network.segment(features.expand(len(cases), -1, -1, -1), priors, keys)
-        for case, prior, both in zip(cases, priors, logits, strict=True):
-            yield Prediction(case, variant, both[1] - both[0], self._bank.grid.finer(UPSCALE), prior=prior)
+        differences = logits[:, 1] - logits[:, 0]
+        for case, prior, difference in zip(cases, priors, differences, strict=True):
+            yield Prediction(case, variant, difference, self._bank.grid.finer(UPSCALE), prior=prior)
             yield Prediction(case, MAP, prior - self._threshold, self._bank.grid)
 
     def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:

@@ -94,7 +94,15 @@ class CamBatches:
 
 
 class CamLearner(nn.Module):
-    """Learner of both branches: classification of masked objects, and segmentation by the prior."""
+    """Learner of both branches: classification of masked objects, and segmentation by the prior.
+
+    Parameters
+    ----------
+    network
+        The network to train.
+    class_weight
+        Weight of the classification loss in the total.
+    """
 
     def __init__(self, network: CamNetwork, class_weight: float) -> None:
         super().__init__()

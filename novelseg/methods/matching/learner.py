@@ -33,7 +33,15 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
 
 
 class MatchingLearner(nn.Module):
-    """Learner of the Baseline: the matching loss alone."""
+    """Learner of the Baseline: the matching loss alone.
+
+    Parameters
+    ----------
+    encoder
+        The encoder to train.
+    scale
+        Factor of the cosine.
+    """
 
     def __init__(self, encoder: Backbone, scale: float) -> None:
         super().__init__()

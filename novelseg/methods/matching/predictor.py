@@ -14,6 +14,7 @@ from novelseg.methods.matching.prototypes import match_many
 
 
 def _images(cases: list[Case]) -> set[int]:
+    """Return the numbers of all queries and supports of some episodes."""
     return {image for case in cases for image in (case.query, *case.supports)}
 
 

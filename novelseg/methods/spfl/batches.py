@@ -60,7 +60,7 @@ class PseudoLabelBatches:
 
 
 class JointBatches:
-    """Batches of episodes and of pseudo-labelled images together."""
+    """Batches that contain both episodes and pseudo-labelled images."""
 
     def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
         self.bank, self._episodes, self._extra = episodes.bank, episodes, extra

@@ -42,6 +42,7 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int, seed: int) -> NDArray[np.float32]:
+    """Return the centres, (k, D), of the k-means run with the lowest inertia."""
     faiss.omp_set_num_threads(1)  # a fixed order of summation: the same centres on any number of cores
     run = faiss.Kmeans(
         vectors.shape[1],
@@ -94,12 +95,12 @@ class Corpus:
         rng = np.random.Generator(np.random.PCG64(seed))
         indices = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
         sample: NDArray[np.float32] | None = None
-        start = done = 0
+        start = filled = 0
         for block in self.blocks():
             sample = np.empty((len(indices), block.shape[1]), np.float32) if sample is None else sample
-            rows = indices[done : np.searchsorted(indices, start + len(block))] - start
-            sample[done : done + len(rows)] = block[rows]
-            start, done = start + len(block), done + len(rows)
+            rows = indices[filled : np.searchsorted(indices, start + len(block))] - start
+            sample[filled : filled + len(rows)] = block[rows]
+            start, filled = start + len(block), filled + len(rows)
         return np.zeros((0, 1), np.float32) if sample is None else sample
 
 

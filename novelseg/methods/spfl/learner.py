@@ -13,7 +13,21 @@ from novelseg.methods.spfl.decoder import Decoder
 
 
 class JointLearner(nn.Module):
-    """Learner of SPFL: L_seg + Σ γ_l·L_l over the levels whose weight is above zero (A, Eq. 4–5)."""
+    """Learner of SPFL: L_seg + Σ γ_l·L_l over the levels whose weight is above zero (A, Eq. 4–5).
+
+    Parameters
+    ----------
+    encoder
+        The encoder to train.
+    scale
+        Factor of the cosine.
+    clusters
+        Number of clusters K of each level.
+    width
+        Number of channels of the decoders.
+    gamma
+        Weight γ_l of each level.
+    """
 
     def __init__(self, encoder: Backbone, scale: float, clusters: list[int], width: int, gamma: list[float]) -> None:
         super().__init__()

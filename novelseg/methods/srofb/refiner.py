@@ -79,6 +79,7 @@ class SrofbRefiner:
         return [refined[number] for number in range(len(tasks))]
 
     def _pending(self, number: int, task: RefinementTask) -> _Pending:
+        """Choose the confident cells of a query, and count the training cells of its episode."""
         settings, confident = self._settings, None
         if self._with_query:
             confident = confident_cells(
@@ -93,6 +94,7 @@ class SrofbRefiner:
         return _Pending(number, task, confident, count, steps)
 
     def _task(self, pending: _Pending) -> Task:
+        """Gather the training cells of a pending classifier."""
         task = pending.task
         cells = support_cells(
             [support.features for support in task.supports], [support.labels for support in task.supports]
