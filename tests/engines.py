@@ -27,6 +27,13 @@ def _warm() -> Warm:
     return Warm()
 
 
+def end_warm() -> None:
+    """End the process that starts the commands, if any has been started."""
+    if _warm.cache_info().currsize:
+        _warm().end()
+        _warm.cache_clear()
+
+
 def environment(folder: Path, *, warm: bool = False, **more: str) -> dict[str, str]:
     """Environment of a command in a project folder, with this Python's tools and the folder's own code.
 

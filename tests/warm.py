@@ -61,7 +61,7 @@ os._exit(ended)
 
 
 class Warm:
-    """The process that forks; it ends with this one, and counts with its forks as a child of this one.
+    """The process that forks; once ended, it counts with its forks among the children of this process.
 
     Attributes
     ----------
@@ -82,7 +82,6 @@ class Warm:
         for name in ("python", "snakemake", "dvc"):
             (self.folder / name).write_text(CALLER.format(python=sys.executable, address=address))
             (self.folder / name).chmod(0o755)
-        atexit.register(self.end)
 
     def end(self) -> None:
         """End the process."""
