@@ -197,7 +197,7 @@ def test_each_protocol_names_what_is_missing_and_plans_the_whole_when_it_is_ther
         place = data / CATALOGUE[what][0].target.partition("/")[0]
         told = missing(folder, data)
         assert f"points to {place}: {CATALOGUE[what][0].name} is missing; " in told
-        assert f"`novelseg fetch --what {what} --out {data}` gets it" in told
+        assert f"`novelseg fetch --what {what} --out {data}` downloads it" in told
         make(place)
     net = "resnet101" if "101" in preset else "resnet50"
     assert f"encoder.weights points to {data / CATALOGUE[net][0].target}: {net}-" in missing(folder, data)
