@@ -143,7 +143,7 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
     values["report"]["episods"] = 3
     write_values(folder / "params.yaml", values)
     printed = snakemake(folder, rc=1) if engine == "snakemake" else dvc(folder, "repro", rc=255)
-    assert "unknown key 'episods' in section 'report'; the nearest known key is 'episodes'" in printed
+    assert "unknown key 'episods' in section 'report'; did you mean 'episodes'" in printed
     assert not list((folder / "artifacts").rglob("*.h5"))
 
 
