@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True)
 class Help:
-    """Help text of an option, and its allowed values; no values if any value of the type is allowed."""
+    """Help text of an option, and its allowed values; an empty tuple allows all values of the type."""
 
     text: str
     choices: tuple[str, ...] = ()

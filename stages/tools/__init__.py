@@ -1,1 +1,1 @@
-"""Tools of the pipeline that are not stages, run as ``python -m stages TOOL``."""
+"""Commands beside the pipeline, run as ``python -m stages TOOL``."""
