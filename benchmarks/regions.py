@@ -119,8 +119,8 @@ def stage(count: int) -> tuple[float, float]:
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        words = [*params, "--images", images, "--weights", str(BSDS500), "--out", str(root / "trees.h5")]
-        process = subprocess.Popen([*command, "hierarchies", *words], stderr=subprocess.DEVNULL)
+        options = [*params, "--images", images, "--weights", str(BSDS500), "--out", str(root / "trees.h5")]
+        process = subprocess.Popen([*command, "hierarchies", *options], stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

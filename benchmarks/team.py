@@ -98,8 +98,8 @@ def new_project(project: Path, folds: int) -> None:
     values["plan"]["folds"] = list(range(folds))
     values["images"]["shards"] = SHARDS
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf8")
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
-        call(project, "git", *words)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
+        call(project, "git", *command)
 
 
 def write_artifacts(project: Path) -> int:

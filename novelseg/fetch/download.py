@@ -109,7 +109,7 @@ def _complete(url: str, file: IO[bytes], part: Path, *, restart: bool) -> None:
             _append(url, file, part, restart=restart)
             return
         except requests.exceptions.SSLError:
-            raise _elsewhere(url, "the server's certificate is not accepted") from None
+            raise _download_error(url, "the server's certificate is not accepted") from None
         except TEMPORARY_ERRORS as error:
             size = file.seek(0, 2)
             restart = restart and size == before  # no byte of the new file has been received
@@ -124,10 +124,10 @@ def _complete(url: str, file: IO[bytes], part: Path, *, restart: bool) -> None:
             say(f"{_final(part)}: {_reason(error)} after {size / MB:.1f} MB; trying again")
             time.sleep(PAUSE_S * 2**tries)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _elsewhere(url, str(error)) from None
+            raise _download_error(url, str(error)) from None
         except OSError as error:
             if error.errno is None:  # raised by requests if its certificate file is missing
-                raise _elsewhere(url, str(error)) from None
+                raise _download_error(url, str(error)) from None
             raise
 
 
@@ -136,7 +136,8 @@ def _final(part: Path) -> str:
     return part.name.removesuffix(".part")
 
 
-def _elsewhere(url: str, why: str) -> InputError:
+def _download_error(url: str, why: str) -> InputError:
+    """Return the error of a download that cannot succeed, with the advice to get the file elsewhere."""
     return InputError(f"{url}: {why}; download the file elsewhere and give its folder as --archives")
 
 
@@ -160,7 +161,7 @@ def _append(url: str, file: IO[bytes], part: Path, *, restart: bool) -> None:
         if reply.status_code in RETRY_STATUS:
             raise _IncompleteError(f"the server answers {reply.status_code} {reply.reason}")
         if reply.status_code not in (WHOLE, PARTIAL):
-            raise _elsewhere(url, f"the server answers {reply.status_code} {reply.reason}")
+            raise _download_error(url, f"the server answers {reply.status_code} {reply.reason}")
         if reply.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise InputError(
                 f"{url}: the server sent a web page instead of the file; this may be a network's login page: log in "

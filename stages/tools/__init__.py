@@ -1,1 +1,1 @@
-"""Commands beside the pipeline, run as ``python -m stages TOOL``."""
+"""Commands that are not stages of the pipeline, run as ``python -m stages TOOL``."""
