@@ -163,7 +163,7 @@ def test_an_unknown_class_to_exclude(images_only: Project, tmp_path: Path, capsy
     index = images_only.path("index/index.h5")
     words = ["--index", index, "--fold", 0, "--shot", 1, "--seed", 0]
     told = ends(images_only, capsys, tmp_path / "e.tsv", "episodes", *words)
-    assert "names 'melom', which is not a class; the nearest known key is 'melon'" in told
+    assert "names 'melom', which is not a class; did you mean 'melon'" in told
 
 
 def test_weights_of_another_architecture(
@@ -222,7 +222,7 @@ def test_an_unknown_stage_and_an_unknown_device(
     from stages.__main__ import main
 
     assert main(["feature"]) == 2
-    assert "there is no command 'feature'; the nearest known key is 'features'" in capsys.readouterr().err
+    assert "there is no command 'feature'; did you mean 'features'" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
     with pytest.raises(SystemExit, match="2"):
         project.run("baseline", *words, "--out", tmp_path / "run")

@@ -84,10 +84,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert novelseg(["segmnt", "--bundle", "x"]) == 2
     assert capsys.readouterr().err == (
-        "error: there is no command 'segmnt'; the nearest known key is 'segment'; `novelseg --help` lists all\n"
+        "error: there is no command 'segmnt'; did you mean 'segment'? `novelseg --help` lists all commands\n"
     )
     assert stages(["imags"]) == 2
-    assert "there is no command 'imags'; the nearest known key is 'images'" in capsys.readouterr().err
+    assert "there is no command 'imags'; did you mean 'images'" in capsys.readouterr().err
 
 
 def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,7 +289,7 @@ def test_an_image_of_another_size_than_its_annotations(
 def test_a_category_that_is_not_there(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(coco, tmp_path, capsys, classes=["person", "bottel"])
     assert "images.classes names 'bottel'" in told
-    assert "the nearest known key is 'bottle'" in told
+    assert "did you mean 'bottle'" in told
 
 
 def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

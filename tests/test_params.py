@@ -23,7 +23,7 @@ from workflow.config import check, load
 from workflow.plan import Targets
 
 CASES: list[tuple[str, Any, str]] = [
-    ("train.itertions", 5, "unknown key 'itertions' in section 'train'; the nearest known key is 'iterations'"),
+    ("train.itertions", 5, "unknown key 'itertions' in section 'train'; did you mean 'iterations'"),
     ("train.iterations", 0, "train.iterations is 0; expected integer ≥ 1"),
     ("train.iterations", 1.5, "train.iterations is 1.5; expected integer ≥ 1"),
     ("train.iterations", "many", "train.iterations is 'many'; expected integer ≥ 1"),
@@ -50,8 +50,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("augmentation.hue", 0.6, "augmentation.hue is 0.6; expected number ≥ 0 and ≤ 0.5"),
     ("augmentation.cutout_area", [0.1, 1.1], "augmentation.cutout_area[1] is 1.1; expected list of 2"),
     ("self_support.weight", -0.1, "self_support.weight is -0.1; expected number ≥ 0 and ≤ 1"),
-    ("self_suport.weight", 0.5, "unknown section 'self_suport'; the nearest known key is 'self_support'"),
-    ("trian.iterations", 5, "unknown section 'trian'; the nearest known key is 'train'"),
+    ("self_suport.weight", 0.5, "unknown section 'self_suport'; did you mean 'self_support'"),
+    ("trian.iterations", 5, "unknown section 'trian'; did you mean 'train'"),
 ]
 
 

@@ -154,7 +154,7 @@ def test_leftovers_spare_checkpoints_of_planned_trainings(here: Path) -> None:
     prune()
     assert note.exists()
     assert not old.parent.exists()
-    with pytest.raises(InputError, match="there is no stage 'imags'; the nearest known key is 'images'"):
+    with pytest.raises(InputError, match="there is no stage 'imags'; did you mean 'images'"):
         prune(("imags",))
 
 

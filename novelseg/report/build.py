@@ -1,4 +1,4 @@
-"""Texts and figures of the report page about evaluations, trainings and studies."""
+"""Texts and figures of the report page: names of trainings, description of the protocol, and curves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from novelseg.report.page import summary_fold
 
 
 def run_name(folder: Path) -> str:
-    """Return the name of a training, from the record stored beside its weights."""
+    """Return the name of a training, according to the record that is stored with its weights."""
     record = read_record(folder / WEIGHTS, NetworkRecord)
     shot = f" {record.shot}-shot" if record.shot else ""
     variant = f" {record.variant}" if record.variant else ""
@@ -24,7 +24,7 @@ def run_name(folder: Path) -> str:
 
 
 def protocol_note(evaluations: list[Evaluation]) -> str:
-    """Describe the protocol in one paragraph."""
+    """Describe the protocol of the evaluations in one paragraph."""
     protocol = evaluations[0].about["protocol"]
     unscored = sorted({name for evaluation in evaluations for name in evaluation.about["unscored"]})
     return (
@@ -39,12 +39,26 @@ def protocol_note(evaluations: list[Evaluation]) -> str:
 
 
 def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | None) -> list[tuple[str, str]]:
-    """Make the figures with their titles: mIoU against supports, curves of the studies, and losses.
+    """Draw the figures: mIoU against supports, curves of the studies, and losses.
+
+    Parameters
+    ----------
+    logs
+        Log of each training, by its name.
+    table
+        Scores of all variants, folds and shots.
+    studies
+        Folder of studies, or None.
+
+    Returns
+    -------
+    list of tuple
+        Title and data URI of each figure.
 
     Raises
     ------
     InputError
-        If the folder ``studies`` holds no study.
+        If the folder ``studies`` contains no study.
     """
     titled = []
     if len(set(table["shot"])) > 1:
@@ -54,7 +68,8 @@ def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | 
     curves = sorted(studies.glob("*/curve.svg")) if studies else []
     if studies and not curves:
         raise InputError(
-            f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or leave report.studies empty"
+            f"{studies}: contains no study (NAME/curve.svg); run `python -m workflow study`, or leave report.studies "
+            "empty"
         )
     titled += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in curves]
     return [*titled, *pictures.loss_curves(logs)]
