@@ -24,7 +24,7 @@ from stages.interface import TOOLS, interface
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent
-LEAN = {"PIL", "filelock", "numpy", "safetensors", "torch", "tqdm"}
+LEAN = {"PIL", "filelock", "numpy", "safetensors", "torch", "tqdm", "requests", "urllib3"}
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +130,6 @@ def test_a_missing_package_is_told_with_the_extra_that_installs_it(tmp_path: Pat
     bundle = tmp_path / "absent.safetensors"
     code = f"""{HIDDEN}
 assert main(["export", "--encoder", "e", "--index", "i", "--out", "o"]) == 2
-assert main(["fetch", "--what", "sbd", "--out", "o"]) == 2
 assert main(["app", "--bundle", {str(bundle)!r}]) == 2
 assert main(["segment", "--bundle", {str(bundle)!r}, "--support", "s", "--query", "q", "--out", "o"]) == 2
 try:
@@ -143,7 +142,6 @@ from novelseg.regions import cut
     assert process.returncode == 0, process.stderr
     assert process.stderr.splitlines() == [
         "error: novelseg export needs h5py; run `pip install 'novelseg[pipeline]'`",
-        "error: novelseg fetch needs requests; run `pip install 'novelseg[pipeline]'`",
         "error: novelseg app needs werkzeug; run `pip install 'novelseg[app]'`",
         f"error: {bundle}: no such file; make it with `novelseg export`",
         "novelseg.regions.segment_regions needs cv2; run `pip install 'novelseg[regions]'`",

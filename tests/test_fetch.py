@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly
-from novelseg.cli.fetch import _lock, run
+from novelseg.cli.fetch import run
 from novelseg.core.errors import InputError
 from novelseg.data.coco import Coco
 from novelseg.data.voc import Voc
 from novelseg.fetch import download
 from novelseg.fetch.catalogue import CATALOGUE, lacking
+from novelseg.fetch.install import _lock
 from novelseg.fetch.unpack import unpack
 from tests.commands import novelseg
 from tests.miniatures import CATEGORIES, archives
