@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from novelseg.core.errors import InputError
+from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from stages.params import prototypes
+from stages.params.closed_form import ClosedFormParams
 from stages.params.images import MOST_SHARDS
 from stages.params.schema import load_sections, read_yaml
 from stages.params.self_support import SelfSupportParams
@@ -114,6 +116,7 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_base_preset() -> None:
     values = read_yaml(presets.FOLDER / "base.yaml")
     assert SrofbParams.model_validate(values["srofb"]).to(SrofbSettings) == SrofbSettings()
+    assert ClosedFormParams.model_validate(values["closed_form"]).to(ClosedFormSettings) == ClosedFormSettings()
     assert SelfSupportParams.model_validate(values["self_support"]).to(SelfSupportSettings) == SelfSupportSettings()
 
 

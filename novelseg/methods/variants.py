@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from novelseg.core.errors import InputError
 from novelseg.core.files import read_mapping
 from novelseg.formats.record import from_json
+from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 
@@ -27,7 +28,7 @@ class RefinerSettings:
 
     Attributes
     ----------
-    srofb, self_support
+    srofb, self_support, closed_form
         Settings of each method.
     half
         Whether products with features are computed in bfloat16.
@@ -37,12 +38,17 @@ class RefinerSettings:
 
     srofb: SrofbSettings = field(default_factory=SrofbSettings)
     self_support: SelfSupportSettings = field(default_factory=SelfSupportSettings)
+    closed_form: ClosedFormSettings = field(default_factory=ClosedFormSettings)
     half: bool = False
     batch: int = 0
 
 
 # Section of a file of settings → class of the settings.
-SETTINGS: Mapping[str, type[Any]] = {"srofb": SrofbSettings, "self_support": SelfSupportSettings}
+SETTINGS: Mapping[str, type[Any]] = {
+    "srofb": SrofbSettings,
+    "self_support": SelfSupportSettings,
+    "closed_form": ClosedFormSettings,
+}
 
 
 def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
@@ -104,9 +110,16 @@ def _self_support(settings: RefinerSettings) -> Refiner:
     return SelfSupportRefiner(settings.self_support)
 
 
+def _closed_form(settings: RefinerSettings) -> Refiner:
+    from novelseg.methods.closed_form.refiner import ClosedFormRefiner
+
+    return ClosedFormRefiner(settings.closed_form)
+
+
 # Refinement → the function that builds its refiner.
 REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "self-support": _self_support,
+    "closed-form": _closed_form,
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
     "srofb": lambda settings: _srofb(settings, with_query=True),
 }
@@ -138,12 +151,14 @@ SPFL, REFINED, CAM, MAP = "spfl", "spfl+srofb", "cam", "cam-map-only"
 VARIANTS = (
     Variant("pretrained", "pretrained"),
     Variant("pretrained+self-support", "pretrained", "self-support", ("pretrained",)),
+    Variant("pretrained+closed-form", "pretrained", "closed-form", ("pretrained", "pretrained+self-support")),
     Variant("baseline", "baseline", compared_with=("pretrained",)),
     Variant("spfl-single-level", "spfl-single-level", compared_with=("baseline",)),
     Variant(SPFL, SPFL, compared_with=("baseline", "spfl-single-level")),
     Variant("spfl+self-support", SPFL, "self-support", (SPFL,)),
+    Variant("spfl+closed-form", SPFL, "closed-form", (SPFL, "spfl+self-support")),
     Variant("spfl+srofb-support-only", SPFL, "srofb-support-only", (SPFL,)),
-    Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support")),
+    Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
     Variant(MAP, CAM),
     Variant(CAM, CAM, compared_with=(MAP, "baseline", REFINED)),
 )
