@@ -282,7 +282,7 @@ def test_connections_are_limited(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
 def answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address) as page:
-            return page.status == 200
+            return bool(page.status == 200)
     except OSError:
         return False
 

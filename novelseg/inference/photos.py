@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from novelseg.data.pictures import (
     damage_as_input_error,
     decode,
     index_numbers,
+    is_lossy,
     rgb,
     wrap,
 )
@@ -58,17 +60,22 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        A file with one channel, or with three equal ones.
+        A file with one channel, or with three equal ones. A mask in a lossy format (JPEG, WebP) is cut at half, with a
+        warning.
     label
-        Number of the object in the file; 255 then marks void pixels. With 0, the file must hold 0 and one other
-        value, which is the object.
+        Number of the object in the file, whose format must keep numbers (PNG, BMP, TIFF); 255 then marks void pixels.
+        With 0, the file must hold 0 and one other value, which is the object.
 
     Raises
     ------
     InputError
         If the file cannot be read, is in colour, or holds other values.
     """
-    return mask_of(bytes_of(path), path, label)
+    data = bytes_of(path)
+    mask = mask_of(data, path, label)
+    if is_lossy(data):
+        warnings.warn(f"{path}: a mask in a lossy format, cut at half; PNG keeps the borders exact", stacklevel=2)
+    return mask
 
 
 def mask_of(data: bytes, path: Path, label: int = 0, most_pixels: int | None = None) -> NDArray[np.uint8]:
