@@ -39,7 +39,7 @@ class _ListedImage:
 def _integer(entry: Any, key: str, low: int = 0) -> int:
     value = entry.get(key) if isinstance(entry, dict) else None
     if type(value) is not int or value < low:
-        raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}")
+        raise ValueError(f"{key} is {value!r:.60}; expected a whole number of at least {low}")
     return value
 
 

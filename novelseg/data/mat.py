@@ -198,4 +198,5 @@ def readable(path: Path) -> Iterator[None]:
     except MemoryError:
         raise InputError(f"{path}: not a readable annotation file (it is too large); restore the file") from None
     except DAMAGED as error:
-        raise InputError(f"{path}: not a readable annotation file ({error}); restore the file") from None
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not a readable annotation file ({reason}); restore the file") from None

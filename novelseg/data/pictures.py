@@ -47,6 +47,7 @@ DAMAGED = (
     *(AttributeError, AssertionError, UnboundLocalError, struct.error, zlib.error, Image.DecompressionBombError),
 )
 LEAST_WIDE = 1 << 14  # a picture of 16 bits whose values are all smaller was recorded with fewer bits
+INDEXED = 3  # colour type of PNG
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CORRUPT = re.compile("corrupt EXIF|Truncated File Read", re.IGNORECASE)  # warnings of Pillow
 NETPBM = re.compile(rb"P([1-6])" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d+)")  # width, height, largest value
@@ -100,11 +101,10 @@ class Picture:
         """Whether the picture has a channel of transparency, or a transparent pixel of another kind."""
         if self.image.mode in ("LA", "PA", "RGBA", "RGBa", "La"):
             return True
-        return self.image.has_transparency_data and self.alpha().min() < 255
-
-    def alpha(self) -> NDArray[np.uint8]:
-        """Return the opacity, (H, W)."""
-        return np.array(self.image.convert("RGBA").getchannel("A"))
+        with damage_as_input_error(self.name, self.remedy):
+            if not self.image.has_transparency_data:
+                return False
+            return int(np.asarray(self.image.convert("RGBA").getchannel("A")).min()) < 255
 
     def upright(self) -> Image.Image:
         """Return the pixels turned by the orientation tag."""
@@ -185,7 +185,7 @@ def _check_pixels(image: Image.Image, name: str, most: int) -> None:
 
 def _check_png(data: bytes) -> None:
     """Check the structure and the checksums of all chunks; Pillow reads those of the pixels without a check."""
-    at, first = len(PNG_SIGNATURE), True
+    at, first, palette = len(PNG_SIGNATURE), True, False
     while True:
         if at + 12 > len(data):
             raise ValueError("the file ends early")
@@ -197,6 +197,9 @@ def _check_png(data: bytes) -> None:
             raise ValueError("the header is missing")
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ValueError(f"the checksum of its chunk {kind.decode('ascii', 'replace')!a} is wrong")
+        palette = palette or kind == b"PLTE"
+        if kind == b"IDAT" and data[25] == INDEXED and not palette:
+            raise ValueError("the palette is missing")
         if kind == b"IEND":
             return
         at, first = end, False
@@ -342,7 +345,7 @@ def _check_range(picture: Picture, largest: int, bound: str) -> None:
         )
 
 
-def index_numbers(picture: Picture) -> NDArray[np.int64]:
+def index_numbers(picture: Picture) -> NDArray[Any]:
     """Return the number that each pixel of an index mask has in its file, upright, (H, W).
 
     Grey gives the stored value, whatever the bit depth, and a palette the index.
@@ -363,7 +366,7 @@ def index_numbers(picture: Picture) -> NDArray[np.int64]:
             f"{name}: the mask is {picture.kind}; expected one number per pixel (palette or grey); save it as an index "
             "mask"
         )
-    numbers = np.array(image).astype(np.int64)
+    numbers: NDArray[Any] = np.array(image, np.uint8 if image.mode == "1" else None)
     if image.mode == "L" and picture.depth in (2, 4):  # Pillow stretches them to 0…255
         numbers //= 255 // ((1 << picture.depth) - 1)
     return numbers

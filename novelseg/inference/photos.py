@@ -115,7 +115,8 @@ def _values(picture: Picture, label: int) -> NDArray[np.uint8]:
         grey: NDArray[Any] = np.array(image) if image.mode in (*WIDE, "I") else _grey(image, name, picture.lossy)
     if picture.lossy:
         return _cut(grey, name)
-    distinct = np.unique(grey).tolist()
+    is_small = grey.dtype == np.uint8  # for which counting is faster than sorting
+    distinct = (np.flatnonzero(np.bincount(grey.reshape(-1))) if is_small else np.unique(grey)).tolist()
     if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
         listing = ", ".join(map(str, distinct[:SEVERAL])) + ("…" if len(distinct) > SEVERAL else "")
         raise InputError(
@@ -125,11 +126,11 @@ def _values(picture: Picture, label: int) -> NDArray[np.uint8]:
     return (grey > 0).astype(np.uint8)
 
 
-def _numbers(picture: Picture) -> NDArray[np.int64]:
+def _numbers(picture: Picture) -> NDArray[Any]:
     """Return the numbers of a mask of several objects, upright, from one channel or three equal ones."""
     if picture.exact and picture.image.mode in ("RGB", "LA", "RGBA"):
         with damage_as_input_error(picture.name, picture.remedy):
-            return _grey(picture.upright(), picture.name).astype(np.int64)
+            return _grey(picture.upright(), picture.name)
     check_palette(picture)
     return index_numbers(picture)
 
@@ -153,13 +154,22 @@ def _grey(image: Image.Image, name: str, lossy: bool = False) -> NDArray[np.uint
         raise InputError(f"{name}: the mask has the mode {image.mode}; expected grey, palette or RGB values")
     if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < VOID:
         raise InputError(f"{name}: the mask is partly transparent; expected opaque values, 0 and one other")
+    if image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
     channels = np.array(image.convert("RGB"))
     if (channels == channels[:, :, :1]).all():
         return channels[:, :, 0]
     if lossy and np.ptp(channels, axis=2).max() <= MOST_SPREAD:
         return np.array(image.convert("L"))
-    black = ~channels.any(axis=2)
-    if image.mode == "P" and len(np.unique(channels[~black], axis=0)) == 1 and black.any():
-        return np.where(black, 0, 1).astype(np.uint8)
+    if image.mode == "P" and _is_black_and_one_other(np.asarray(image), channels):
+        return channels.any(axis=2).astype(np.uint8)
     hint = ", or give the object's number with --label" if image.mode == "P" else ""
     raise InputError(f"{name}: the mask has colours; expected black and one other{hint}")
+
+
+def _is_black_and_one_other(indices: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bool:
+    """Return whether a palette picture consists of black and one other colour."""
+    table = np.zeros((256, 3), np.uint8)
+    table[indices] = colours
+    shown = table[np.flatnonzero(np.bincount(indices.reshape(-1)))].tolist()
+    return [0, 0, 0] in shown and len({tuple(colour) for colour in shown}) == 2
