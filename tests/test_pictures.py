@@ -6,8 +6,10 @@ import io
 import os
 import socket
 import stat
+import struct
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from novelseg.data.classes import voc_palette
 from novelseg.data.jsonstream import elements
 from novelseg.data.labelmaps import read_label_map
 from novelseg.data.pairs import Entry, ImageFile, decode_mask, pair_from_file, read_ids, read_image
-from novelseg.data.pictures import decode
+from novelseg.data.pictures import ADAM7, decode, index_numbers
 from novelseg.inference.photos import mask_of, photo_of, read_photo
 from tests.fuzzing.files import chunk, png
 from tests.makers import disc
@@ -154,6 +156,33 @@ def test_transparency_is_refused_where_a_pixel_is_transparent(tmp_path: Path) ->
         read_image(path)
 
 
+def with_pixels(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """A PNG with one chunk of pixels, changed, and the right checksum."""
+    at = data.index(b"IDAT") - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    return data[:at] + chunk(b"IDAT", change(data[at + 8 : at + 8 + length])) + data[at + 12 + length :]
+
+
+def interlaced(labels: np.ndarray) -> bytes:
+    """The labels as an interlaced PNG of 8-bit grey."""
+    rows = b""
+    for x, y, across, down in ADAM7:
+        part = labels[y::down, x::across]
+        rows += b"".join(b"\0" + row.tobytes() for row in part) if part.size else b""
+    head = struct.pack(">IIBBBBB", labels.shape[1], labels.shape[0], 8, 0, 0, 0, 1)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_interlaced_pictures_are_read() -> None:
+    for shape in ((1, 1), (3, 4), (9, 2), (17, 33)):
+        labels = np.arange(np.prod(shape), dtype=np.uint16).astype(np.uint8).reshape(shape)
+        data = interlaced(labels)
+        assert index_numbers(decode(data, "x", "mend it")).tolist() == labels.tolist()
+        with pytest.raises(InputError, match="the pixels end early"):
+            decode(with_pixels(data, lambda pixels: zlib.compress(zlib.decompress(pixels)[:-1])), "x", "mend it")
+
+
 def test_damage_of_metadata_and_checksums_is_told() -> None:
     data = encoded(Image.fromarray(disc()[0]))
     at = data.index(b"IDAT") - 4
@@ -163,6 +192,8 @@ def test_damage_of_metadata_and_checksums_is_told() -> None:
         "header is missing": data[:8] + data[33:],
         "ends early": data[:-12],
         "Decompressed data too large": data[:at] + profile + data[at:],
+        "incorrect data check": with_pixels(data, lambda pixels: pixels[:-4] + b"\0\0\0\0"),
+        "the pixels end early": with_pixels(data, lambda pixels: zlib.compress(zlib.decompress(pixels)[:-9])),
     }
     for told, damaged in damages.items():
         with pytest.raises(InputError, match=told):

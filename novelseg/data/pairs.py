@@ -202,14 +202,16 @@ def pair_from_file(entry: Entry, image: ImageFile, mask_path: Path, classes: int
         )
     labels = numbers.astype(np.uint8)
     image.check_size(labels.shape[0], labels.shape[1], str(mask_path))
-    if not labels[labels < VOID].any() and (labels == VOID).any():
+    if mask.image.mode == "P" or mask.depth == 8:
+        pair = _pair(entry, image, labels, data, str(mask_path), classes)
+    else:  # Pillow would stretch the numbers
+        pair = pair_from_labels(entry, image, labels, str(mask_path), classes)
+    if pair.void and not pair.pixels[1:].any():
         raise InputError(
             f"{mask_path}: contains only 0 and 255, and 255 is void, so it has no object; write class numbers "
             f"1…{classes} into the mask, or list its id in images.exclude, in quotes"
         )
-    if mask.image.mode == "P" or mask.depth == 8:
-        return _pair(entry, image, labels, data, str(mask_path), classes)
-    return pair_from_labels(entry, image, labels, str(mask_path), classes)
+    return pair
 
 
 def pair_from_labels(entry: Entry, image: ImageFile, labels: NDArray[np.uint8], where: str, classes: int) -> Pair:

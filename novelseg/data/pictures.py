@@ -47,7 +47,11 @@ DAMAGED = (
     *(AttributeError, AssertionError, UnboundLocalError, struct.error, zlib.error, Image.DecompressionBombError),
 )
 LEAST_WIDE = 1 << 14  # a picture of 16 bits whose values are all smaller was recorded with fewer bits
-INDEXED = 3  # colour type of PNG
+INDEXED, PNG_CHANNELS = 3, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type of a palette; channels of each colour type
+ADAM7 = (  # first column and row, and steps, of the parts of an interlaced PNG
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+BLOCK = 1 << 20  # bytes
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CORRUPT = re.compile("corrupt EXIF|Truncated File Read", re.IGNORECASE)  # warnings of Pillow
 NETPBM = re.compile(rb"P([1-6])" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d+)")  # width, height, largest value
@@ -164,6 +168,8 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
             raise InputError(f"{name}: a JPEG of {bits} bits per channel; save it with 8 bits")
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_pixels(image, name, most_pixels or MOST_PIXELS)
+        if image.format == "PNG":
+            _check_png_pixels(data)
         # The first picture in a phone's MPO file is the photograph; the others are derived from it.
         count = getattr(image, "n_frames", 1)
         if count > 1 and image.format != "MPO":
@@ -183,9 +189,9 @@ def _check_pixels(image: Image.Image, name: str, most: int) -> None:
         )
 
 
-def _check_png(data: bytes) -> None:
-    """Check the structure and the checksums of all chunks; Pillow reads those of the pixels without a check."""
-    at, first, palette = len(PNG_SIGNATURE), True, False
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the name and the content of each chunk, to the last; each is checked first."""
+    view, at = memoryview(data), len(PNG_SIGNATURE)
     while True:
         if at + 12 > len(data):
             raise ValueError("the file ends early")
@@ -193,16 +199,40 @@ def _check_png(data: bytes) -> None:
         end = at + 12 + length
         if end > len(data):
             raise ValueError("the file ends early")
-        if first and (kind, length) != (b"IHDR", 13):
+        if at == len(PNG_SIGNATURE) and (kind, length) != (b"IHDR", 13):
             raise ValueError("the header is missing")
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ValueError(f"the checksum of its chunk {kind.decode('ascii', 'replace')!a} is wrong")
+        yield kind, view[at + 8 : end - 4]
+        if kind == b"IEND":
+            return
+        at = end
+
+
+def _check_png(data: bytes) -> None:
+    """Check structure and checksums of a PNG; Pillow reads the pixels without those of their chunks."""
+    palette = False
+    for kind, _ in _png_chunks(data):
         palette = palette or kind == b"PLTE"
         if kind == b"IDAT" and data[25] == INDEXED and not palette:
             raise ValueError("the palette is missing")
-        if kind == b"IEND":
-            return
-        at, first = end, False
+
+
+def _check_png_pixels(data: bytes) -> None:
+    """Check length and checksum of the compressed pixels of a PNG, which Pillow does not; a block at a time."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * PNG_CHANNELS[colour]
+    grids = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = ((len(range(x, width, across)), len(range(y, height, down))) for x, y, across, down in grids)
+    left = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns)
+    stream = zlib.decompressobj()
+    for kind, content in _png_chunks(data):
+        rest = bytes(content) if kind == b"IDAT" else b""
+        while rest and left >= 0:  # what comes after the pixels is ignored, as by viewers
+            left -= len(stream.decompress(rest, BLOCK))
+            rest = stream.unconsumed_tail
+    if left > 0 or (left == 0 and not stream.eof):
+        raise ValueError("the pixels end early")
 
 
 def _jpeg_precision(data: bytes) -> int:

@@ -162,7 +162,7 @@ def _grey(image: Image.Image, name: str, lossy: bool = False) -> NDArray[np.uint
     if lossy and np.ptp(channels, axis=2).max() <= MOST_SPREAD:
         return np.array(image.convert("L"))
     if image.mode == "P" and _is_black_and_one_other(np.asarray(image), channels):
-        return channels.any(axis=2).astype(np.uint8)
+        return np.asarray(channels.any(axis=2), np.uint8)
     hint = ", or give the object's number with --label" if image.mode == "P" else ""
     raise InputError(f"{name}: the mask has colours; expected black and one other{hint}")
 
