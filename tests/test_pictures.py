@@ -23,7 +23,7 @@ from novelseg.data.jsonstream import elements
 from novelseg.data.labelmaps import read_label_map
 from novelseg.data.pairs import Entry, ImageFile, decode_mask, pair_from_file, read_ids, read_image
 from novelseg.data.pictures import ADAM7, decode, index_numbers
-from novelseg.inference.photos import mask_of, photo_of, read_photo
+from novelseg.inference.photos import mask_of, photo_of, read_photo, rgb_values
 from tests.fuzzing.files import chunk, png
 from tests.makers import disc
 
@@ -87,7 +87,10 @@ REORDERED = with_palette(1 - LABELS % 2, [128, 0, 0, 0, 0, 0])  # black, VOC's b
         (encoded(Image.fromarray(255 * (LABELS % 2))), "contains only 0 and 255, and 255 is void, so it has no object"),
         (encoded(Image.fromarray(LABELS), exif=b"Exif\0\0nonsense"), "has a damaged EXIF block"),
         (encoded(Image.fromarray(LABELS))[:-4], "does not decode (the file ends early)"),
-        (encoded(Image.fromarray(LABELS), save_all=True, append_images=[Image.fromarray(LABELS + 1)]), "2 pictures"),
+        (
+            encoded(Image.fromarray(LABELS), save_all=True, append_images=[Image.fromarray(LABELS + 1)]),
+            "holds several pictures",
+        ),
     ],
 )
 def test_masks_whose_numbers_are_uncertain_are_refused(data: bytes, told: str, tmp_path: Path) -> None:
@@ -263,3 +266,32 @@ def test_lossy_masks_are_cut_at_half() -> None:
         mask_of(encoded(Image.fromarray(np.where(mask, 255, 120).astype(np.uint8)), "JPEG"), Path("m"))
     with pytest.raises(InputError, match="m: a JPEG file, whose numbers are not exact"):
         mask_of(encoded(Image.fromarray(mask), "JPEG"), Path("m"), label=1)
+
+
+def test_pil_pictures_that_are_not_decoded_yet_are_checked_like_files(tmp_path: Path) -> None:
+    few = (FULL[:, :, :3] >> 4).astype(np.uint16)
+    with (
+        Image.open(io.BytesIO(png(few, 16, 2))) as image,
+        pytest.raises(InputError, match="the largest value of its 16 bits is at most"),
+    ):
+        rgb_values(image, "a picture")
+    path = tmp_path / "p.eps"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n")
+    with Image.open(path) as image, pytest.raises(InputError, match="a picture: of the format EPS; expected one of"):
+        rgb_values(image, "a picture")
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded() -> None:
+    data = encoded(Image.fromarray(disc()[0]), "JPEG", progressive=True)
+    assert photo_of(data, Path("x")).shape == (64, 64, 3)
+    start = data.index(b"\xff\xda")
+    with pytest.raises(InputError, match="x: a JPEG of 201 scans; expected at most 200"):
+        photo_of(data[:start] + 201 * data[start : data.index(b"\xff", start + 2)] + b"\xff\xd9", Path("x"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_annotations_in_other_encodings_are_told(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes('{"images": ["ü"]}'.encode(encoding))
+    with pytest.raises(InputError, match=r"not a text file in UTF-8.*; expected COCO's annotations; save it as UTF-8"):
+        list(elements(path, "images"))

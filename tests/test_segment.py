@@ -103,8 +103,8 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "noise.png": (png[:8] + b"\xff" * 300, "picture|decode"),
         "huge.png": (bytes(huge), "has 12000×12000 px; expected at most 90 million"),
         "absurd.png": (bytes(absurd), "too large to be a picture"),
-        "animated.gif": (many, "holds 2 pictures"),
-        "pages.tiff": (frames, "holds 2 pictures"),
+        "animated.gif": (many, "holds several pictures"),
+        "pages.tiff": (frames, "holds several pictures"),
         "float.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.float32))), "32 bits per pixel"),
         "long.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.int32))), "32 bits per pixel"),
     }

@@ -57,7 +57,7 @@ CORRUPT = re.compile("corrupt EXIF|Truncated File Read", re.IGNORECASE)  # warni
 NETPBM = re.compile(rb"P([1-6])" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d+)")  # width, height, largest value
 JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])(..)", re.DOTALL)
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers, which hold the precision
-SCANS = 0xDA
+SCANS, MOST_SCANS = 0xDA, 200  # marker of a scan; progressive JPEGs have about ten
 
 
 @dataclass(frozen=True)
@@ -163,17 +163,15 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
         warnings.simplefilter("always")
         if data.startswith(PNG_SIGNATURE):
             _check_png(data)
-        bits = _jpeg_precision(data) if data.startswith(b"\xff\xd8") else 8
-        if bits != 8:  # which Pillow would call no picture
-            raise InputError(f"{name}: a JPEG of {bits} bits per channel; save it with 8 bits")
+        if data.startswith(b"\xff\xd8"):
+            _check_jpeg(data, name)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_pixels(image, name, most_pixels or MOST_PIXELS)
         if image.format == "PNG":
             _check_png_pixels(data)
         # The first picture in a phone's MPO file is the photograph; the others are derived from it.
-        count = getattr(image, "n_frames", 1)
-        if count > 1 and image.format != "MPO":
-            raise InputError(f"{name}: holds {count} pictures; save the right one as a file of its own")
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise InputError(f"{name}: holds several pictures; save the right one as a file of its own")
         depth, exact = _depth(image, data), _is_exact(image)
         image.load()
         orientation = orientation_of(image, name)
@@ -233,6 +231,16 @@ def _check_png_pixels(data: bytes) -> None:
             rest = stream.unconsumed_tail
     if left > 0 or (left == 0 and not stream.eof):
         raise ValueError("the pixels end early")
+
+
+def _check_jpeg(data: bytes, name: str) -> None:
+    """Refuse what Pillow would call no picture, and a picture that would be decoded for hours."""
+    bits = _jpeg_precision(data)
+    if bits != 8:
+        raise InputError(f"{name}: a JPEG of {bits} bits per channel; save it with 8 bits")
+    scans = data.count(b"\xff\xda")  # each costs a pass over all pixels
+    if scans > MOST_SCANS:
+        raise InputError(f"{name}: a JPEG of {scans} scans; expected at most {MOST_SCANS}; save it again")
 
 
 def _jpeg_precision(data: bytes) -> int:

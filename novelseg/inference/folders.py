@@ -97,7 +97,7 @@ def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> li
         except InputError as error:
             refused.append(str(error))
     refused += [
-        f"{path}: no picture in {folder / IMAGES} has the name {path.stem}; add one, or remove the mask"
+        f"{_shown(path)}: no picture in {folder / IMAGES} has the name {_shown(path.stem)}; add one, or remove the mask"
         for path in sorted(path for unmatched in by_name.values() for path in unmatched)
     ]
     if not supports:
@@ -117,6 +117,7 @@ def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[P
         )
     if len(masks) > 1:
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
+    _check_name(masks[0])
     data = bytes_of(masks[0])
     support = Support(path, *resize_pair(read_photo(path), mask_of(data, masks[0], label), side, str(masks[0])))
     if is_lossy(data):
@@ -148,14 +149,19 @@ def read_query(path: Path) -> tuple[str, bytes]:
     return hashlib.md5(data).hexdigest(), data
 
 
+def _shown(path: Path | str) -> str:
+    """Return a name as it stands in a message of one line."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
 def _check_name(path: Path) -> None:
     """Refuse a file name that cannot stand in a line of a table or message."""
     try:
         path.name.encode("utf8")
     except UnicodeEncodeError:
-        raise InputError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
+        raise InputError(f"{_shown(path)}: its name is not UTF-8; rename it") from None
     if path.name.splitlines() != [path.name]:
-        raise InputError(f"{str(path)!a}: its name holds a line separator; rename it")
+        raise InputError(f"{_shown(path)}: its name holds a line separator; rename it")
 
 
 class Results:
