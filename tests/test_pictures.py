@@ -74,6 +74,9 @@ def test_a_label_map_may_have_16_bits(tmp_path: Path) -> None:
 REORDERED = with_palette(1 - LABELS % 2, [128, 0, 0, 0, 0, 0])  # black, VOC's background, is number 1
 
 
+RED_AND_BLACK = with_palette(1 - LABELS % 2, [255, 0, 0, 0, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -83,6 +86,10 @@ REORDERED = with_palette(1 - LABELS % 2, [128, 0, 0, 0, 0, 0])  # black, VOC's b
         (png(np.dstack([LABELS, LABELS]), 8, 4), "the mask is 8-bit grey with alpha; expected one number per pixel"),
         (png(np.dstack([LABELS] * 3), 8, 2), "the mask is 8-bit RGB; expected one number per pixel"),
         (png(LABELS.astype(np.uint16), 16, 0), "the mask is 16-bit grey; expected one class number per pixel"),
+        (
+            encoded(RED_AND_BLACK),
+            "1 is black, as the background is, and the number 0 has the colour (255, 0, 0)",
+        ),
         (encoded(REORDERED), "the number 0 has the colour of number 1 in VOC's colour map"),
         (encoded(Image.fromarray(255 * (LABELS % 2))), "contains only 0 and 255, and 255 is void, so it has no object"),
         (encoded(Image.fromarray(LABELS), exif=b"Exif\0\0nonsense"), "has a damaged EXIF block"),
@@ -104,6 +111,9 @@ def test_palettes_of_other_data_sets_are_no_reason_to_refuse(tmp_path: Path) -> 
     own = [0, 0, 0, 9, 9, 200, 128, 0, 0, 0, 128, 0]  # some of VOC's colours, at other numbers, and one of its own
     for palette in (voc_palette(), ramp, own):
         assert labels_of(encoded(with_palette(LABELS, palette)), tmp_path) == LABELS.tolist()
+    void = np.where(LABELS == 3, 255, LABELS).astype(np.uint8)  # a short palette is black beyond its end
+    coloured = with_palette(void, [9, 9, 200, 9, 200, 9, 200, 9, 9])
+    assert labels_of(encoded(coloured, bits=8), tmp_path) == void.tolist()
     wide = np.where(LABELS == 3, 128, LABELS).astype(np.uint8)  # the ramp's grey 128 is VOC's colour of number 7
     assert labels_of(encoded(with_palette(wide, ramp)), tmp_path, classes=200) == wide.tolist()
 

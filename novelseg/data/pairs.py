@@ -195,7 +195,7 @@ def pair_from_file(entry: Entry, image: ImageFile, mask_path: Path, classes: int
         )
     _check_orientation(mask, "mask")
     numbers = index_numbers(mask)
-    check_palette(mask)
+    check_palette(mask, has_background=True)
     if mask.depth > 8:
         raise InputError(
             f"{mask_path}: the mask is {mask.kind}; expected one class number per pixel (palette or 8-bit grey PNG)"

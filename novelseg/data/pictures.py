@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from novelseg.core.errors import InputError
+from novelseg.core.labels import VOID
 from novelseg.data.classes import VOC_COLOURS
 from novelseg.data.rawfiles import MOST_BYTES
 
@@ -46,6 +47,7 @@ DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError),
     *(AttributeError, AssertionError, UnboundLocalError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+BLACK = (0, 0, 0)
 LEAST_WIDE = 1 << 14  # a picture of 16 bits whose values are all smaller was recorded with fewer bits
 INDEXED, PNG_CHANNELS = 3, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type of a palette; channels of each colour type
 ADAM7 = (  # first column and row, and steps, of the parts of an interlaced PNG
@@ -410,10 +412,18 @@ def index_numbers(picture: Picture) -> NDArray[Any]:
     return numbers
 
 
-def check_palette(picture: Picture) -> None:
-    """Check that the numbers of an index mask agree with its colours, if these are of VOC's colour map.
+def check_palette(picture: Picture, *, has_background: bool) -> None:
+    """Check that the numbers of an index mask agree with its colours, as far as their meaning is known.
 
-    Image programs sort a palette, or leave out colours without pixels, and give all others new numbers.
+    Image programs sort a palette, or leave out colours without pixels, and give all others new numbers. The colours of
+    VOC's colour map tell their numbers; in other colours, black tells the background.
+
+    Parameters
+    ----------
+    picture
+        The mask.
+    has_background
+        Whether the number 0 is the background.
 
     Raises
     ------
@@ -435,4 +445,11 @@ def check_palette(picture: Picture) -> None:
             f"{picture.name}: the number {index} has the colour of number {number} in VOC's colour map, so an image "
             "program has reordered the palette; save the mask again from its source, or as grey with one number per "
             "pixel"
+        )
+    black = [index for index, colour in colours.items() if colour == BLACK and 0 < index < VOID]
+    if has_background and black and colours.get(0, BLACK) != BLACK:
+        raise InputError(
+            f"{picture.name}: the number {black[0]} is black, as the background is, and the number 0 has the colour "
+            f"{colours[0]}, so an image program may have reordered the palette; save the mask again from its source, "
+            "or as grey with one number per pixel"
         )

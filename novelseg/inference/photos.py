@@ -131,7 +131,7 @@ def _numbers(picture: Picture) -> NDArray[Any]:
     if picture.exact and picture.image.mode in ("RGB", "LA", "RGBA"):
         with damage_as_input_error(picture.name, picture.remedy):
             return _grey(picture.upright(), picture.name)
-    check_palette(picture)
+    check_palette(picture, has_background=False)
     return index_numbers(picture)
 
 
