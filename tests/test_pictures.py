@@ -111,9 +111,9 @@ def test_palettes_of_other_data_sets_are_no_reason_to_refuse(tmp_path: Path) -> 
     own = [0, 0, 0, 9, 9, 200, 128, 0, 0, 0, 128, 0]  # some of VOC's colours, at other numbers, and one of its own
     for palette in (voc_palette(), ramp, own):
         assert labels_of(encoded(with_palette(LABELS, palette)), tmp_path) == LABELS.tolist()
-    void = np.where(LABELS == 3, 255, LABELS).astype(np.uint8)  # a short palette is black beyond its end
-    coloured = with_palette(void, [9, 9, 200, 9, 200, 9, 200, 9, 9])
-    assert labels_of(encoded(coloured, bits=8), tmp_path) == void.tolist()
+    void = np.where(LABELS == 3, 255, LABELS).astype(np.uint8)  # programs fill the rest of a palette with black
+    coloured = with_palette(void, [9, 9, 200, 9, 200, 9, 200, 9, 9] + 759 * [0])
+    assert labels_of(encoded(coloured), tmp_path) == void.tolist()
     wide = np.where(LABELS == 3, 128, LABELS).astype(np.uint8)  # the ramp's grey 128 is VOC's colour of number 7
     assert labels_of(encoded(with_palette(wide, ramp)), tmp_path, classes=200) == wide.tolist()
 
