@@ -94,7 +94,7 @@ def test_rgb_mask(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(raw.mask(4)) as mask:
         rgb = mask.convert("RGB")
     rgb.save(raw.mask(4))
-    refused(raw, capsys, "scene00004.png", "the mask is RGB; expected one class number per pixel")
+    refused(raw, capsys, "scene00004.png", "the mask is 8-bit RGB; expected one number per pixel")
 
 
 def test_label_out_of_range(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,8 +235,8 @@ def test_an_unknown_stage_and_an_unknown_device(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("16-bit", "the image is I;16; expected 8-bit"),
-        ("alpha", "the image is RGBA"),
+        ("16-bit", "the image is 16-bit grey; expected 8-bit"),
+        ("alpha", "the image is 8-bit RGB with alpha"),
         ("rotated", "has an EXIF rotation tag"),
     ],
 )
