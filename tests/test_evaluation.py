@@ -250,9 +250,9 @@ def test_a_study_of_thresholds_has_every_pair(project: Project, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--study", "supports", "--grid", "1 1"], "expected numbers of supports from 1 to 100, each once"),
+        (["--study", "supports", "--grid", "1 1"], "expected numbers of supports from 1 to 100, each only once"),
         (["--study", "supports", "--grid", "many"], "--grid is 'many'"),
-        (["--study", "thresholds", "--grid", "0.5 1.5"], "expected shares from 0 to 1"),
+        (["--study", "thresholds", "--grid", "0.5 1.5"], "expected thresholds from 0 to 1"),
         (["--study", "supports", "--grid", "1.5 2"], "expected numbers of supports from 1 to 100"),
         (["--study", "supports", "--grid", "1", "--episodes", "0"], "expected both to be at least 1"),
         (["--study", "supports", "--grid", "1", "--batch", "-3"], "--batch is -3; expected a number of episodes"),
