@@ -12,8 +12,21 @@ from novelseg.formats import hdf5
 from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 
 
-def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+def read_prototypes(
+    path: Path, fold: int, encoder: str, channels: int, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
     """Read the foreground and background centres of each level.
+
+    Parameters
+    ----------
+    path
+        The artifact.
+    fold
+        Fold that they must belong to.
+    encoder, channels
+        Digest of the encoder that they must have been computed with, and number of its channels.
+    device
+        Device of the centres.
 
     Raises
     ------
@@ -26,6 +39,9 @@ def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -
             raise InputError(
                 f"{path}: computed with another encoder than the one given; rerun `features` and `prototypes`"
             )
+        size = file["fg/level1/centres"].shape[1]
+        if size != channels:
+            raise file.wrong(f"its prototypes have {size} channels, the features {channels}")
         return [
             (
                 torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
