@@ -104,6 +104,10 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
+    if zipfile.is_zipfile(path):  # torch does not look at the checksums of its zip files
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
     with torch.serialization.safe_globals(_NUMPY_SCALARS):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -233,6 +237,9 @@ def build_and_load(build: Callable[[], M], state: Mapping[str, Tensor]) -> M:
     absent = [name for name in expected if name not in state]
     if faults or absent:
         raise ValueError(listed(faults or [f"missing {name}" for name in absent]))
+    for name, value in state.items():
+        if value.dtype != expected[name].dtype:
+            raise ValueError(f"{name} is of type {value.dtype}, not {expected[name].dtype}")
     if fault := value_fault(expected, state):
         raise ValueError(fault)
     network = build()

@@ -27,6 +27,7 @@ from novelseg.formats.record import fits, type_name
 
 TEXT = "text"
 CHUNK_BYTES = 1 << 18
+MOST_SHARDS = 10**6
 DEFLATE_LIMIT = 1100  # a dataset cannot hold more times the bytes that it occupies in the file
 FINITE = -math.inf  # lower end of a field of floats that may be any number but not infinite or NaN
 # Exceptions that h5py raises for a damaged file; those of the system are told apart by their error number.
@@ -257,7 +258,7 @@ class Artifact:
 
     def fault(self, error: BaseException, part: str) -> InputError:
         """Describe an error that was met on reading a part of the file."""
-        return _fault(self.path, self.spec, error, f"its {part}")
+        return _fault(self.path, self.spec, error, f" in its {part}")
 
     def wrong(self, phrase: str) -> InputError:
         """Describe content that does not mean anything, although it is undamaged."""
@@ -305,6 +306,9 @@ class Artifact:
             if expected is not Any and not fits(value, expected):
                 raise self.wrong(f"attribute '{name}' is {value!r:.60}, expected {type_name(expected)}")
             self.attributes[name] = value
+        shard, shards = (self.attributes.get(name) for name in SHARD_ATTRS)
+        if (shard is not None and shard < 0) or (shards is not None and not (shard or 0) < shards <= MOST_SHARDS):
+            raise self.wrong(f"it says that it is shard {shard} of {shards}")
         self._find_datasets(checksums)
 
     def _raw_attributes(self) -> dict[str, Any]:
@@ -381,11 +385,11 @@ def _fault(path: Path, spec: Spec, error: BaseException, part: str) -> InputErro
     """Describe an error of HDF5: the system's reason if it has one; otherwise the content is damaged."""
     if system := system_fault(path, error):
         return system
-    text = " ".join(str(error).split()).strip("'\"")
+    text = " ".join(str(error).split()).strip("'\"").replace("filter returned failure", "wrong checksum")
     reason = (re.findall(r"\(([^()]*(?:\([^()]*\))?[^()]*)\)", text) or [text])[-1]
     if "already open" in text:
         return InputError(f"{path}: another program is writing it ({reason}); close that program and run again")
-    return InputError(f"{path}: {part} is damaged ({reason}); delete the file and rerun `{spec.stage}`")
+    return InputError(f"{path}: is damaged{part} ({reason}); delete the file and rerun `{spec.stage}`")
 
 
 @contextmanager
@@ -417,7 +421,7 @@ def opened(path: Path, spec: Spec, *, checked: bool = False) -> Iterator[Artifac
 
 def _unopened(path: Path, spec: Spec, error: BaseException) -> InputError:
     """Describe why a file cannot be opened; it is called damaged only if the system lets every byte of it be read."""
-    fault = _fault(path, spec, error, "it")
+    fault = _fault(path, spec, error, "")
     if "is damaged" not in str(fault):
         return fault
     try:

@@ -72,14 +72,17 @@ def header_of(kind: Kind, about: dict[str, Any]) -> dict[str, str]:
 
 
 def write_sealed(path: Path, content: bytes) -> None:
-    """Write the bytes of a safetensors file, whose header is of :func:`header_of`, with its checksums."""
-    start = _data_start(content)
-    head, data = content[:start], memoryview(content)[start:]
-    head = seal(head.replace(TENSORS_MARK + BLANK, TENSORS_MARK + crc32(data)), HEAD_MARK)
-    with path.open("wb") as file:
-        file.write(head)
-        file.write(data)
+    """Write the bytes of a safetensors file with its checksums."""
+    path.write_bytes(sealed(content))
     path.chmod(0o644)  # a team shares the files, whatever its members' umask
+
+
+def sealed(content: bytes) -> bytes:
+    """Return the bytes of a safetensors file, whose header is of :func:`header_of`, with its checksums."""
+    start = _data_start(content)
+    data = memoryview(content)[start:]
+    head = content[:start].replace(TENSORS_MARK + BLANK, TENSORS_MARK + crc32(data))
+    return b"".join((seal(head, HEAD_MARK), data))
 
 
 def _data_start(content: bytes) -> int:

@@ -7,6 +7,7 @@ without the check. A Parquet table has the checksum in its metadata.
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from dataclasses import dataclass
@@ -130,25 +131,36 @@ def _from_tsv(path: Path, spec: TableSpec, content: bytes) -> pd.DataFrame:
                 f"'{CHECK}' to use it as it is"
             )
     try:  # text stays text: an image may be called 007 or NA
-        text = content.decode("utf8")
-        return pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False, index_col=False)
-    except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors too
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = [row for row in csv.reader(text, delimiter="\t", strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a readable table ({reason}); rerun `{spec.stage}`, or correct it") from None
+    for number, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise InputError(
+                f"{path}: row {number} has {len(row)} cells, the header {len(rows[0])}; rerun `{spec.stage}`, or "
+                "correct it"
+            )
+    return pd.DataFrame(rows[1:], columns=rows[0] if rows else [])
 
 
 def _from_parquet(path: Path, spec: TableSpec, content: bytes) -> pd.DataFrame:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if intact(content, _PARQUET_MARK) is False:
         raise InputError(f"{path}: is damaged (its checksum differs); delete its folder and rerun `{spec.stage}`")
     try:
+        states_checksum = b"novelseg" in (pq.ParquetFile(io.BytesIO(content)).metadata.metadata or {})
         frame: pd.DataFrame = pd.read_parquet(io.BytesIO(content))
     except (ValueError, OSError, TypeError, KeyError, MemoryError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: not a readable table ({reason}); delete its folder and rerun `{spec.stage}`"
         ) from None
+    if states_checksum and intact(content, _PARQUET_MARK) is None:
+        raise InputError(f"{path}: is damaged (its checksum is gone); delete its folder and rerun `{spec.stage}`")
     return frame
 
 
