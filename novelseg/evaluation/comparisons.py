@@ -92,6 +92,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     for key, kind in PROTOCOL_TYPES.items():
         if not fits(record["protocol"][key], kind):
             raise InputError(f"{about}: '{key}' is {record['protocol'][key]!r:.60}; expected {kind}; rerun `evaluate`")
+    if record["fold"] < 0 or record["shot"] < 1:
+        raise InputError(f"{about}: says fold {record['fold']} and {record['shot']} supports; rerun `evaluate`")
     rows = tables.read(folder / ROWS, RESULTS)
     if fault := _rows_fault(rows, record):
         raise InputError(f"{folder / ROWS}: {fault}; rerun `evaluate`")

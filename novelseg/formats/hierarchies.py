@@ -6,8 +6,12 @@ import numpy as np
 
 from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Ragged, Spec, ragged_fields
 
+MOST_PIXELS = 1 << 28  # more than the stage `images` accepts
+
 
 def _rule(file: Artifact) -> str:
+    if (file["height"][:].astype(np.int64) * file["width"][:] > MOST_PIXELS).any():
+        return f"an image is said to have more than {MOST_PIXELS} px"
     work = file["work_height"][:].astype(np.int64) * file["work_width"][:]
     if (Ragged.lengths(file, "basins") != work).any():
         return "the basins of an image do not have its working size"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ CHECK = "crc32"
 _CHECKED_HEAD = f"\t{CHECK}\n".encode()
 _PARQUET_MARK = b"novelseg-crc32="
 _INT64 = 1 << 63
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _integer(cell: Any) -> int | None:
 def _float(cell: Any) -> float | None:
     if cell == "":
         return math.nan
+    if isinstance(cell, str) and not _NUMBER.fullmatch(cell):
+        return None
     try:
         value = float(cell)
     except (TypeError, ValueError):
