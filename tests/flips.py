@@ -9,8 +9,11 @@ code is 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import re
+import shutil
 import struct
 import sys
 import tempfile
@@ -23,9 +26,15 @@ import h5py
 import numpy as np
 
 from novelseg.core.errors import InputError
-from tests.fuzzing.artifacts import Source, region_weights, sources
-from tests.makers import REGION_WEIGHTS, SPFL, Project, tiny_values, write_values
+from novelseg.core.files import digest
+from stages.__main__ import main as stage_main
+from tests.fuzzing.artifacts import Source, digest_of, region_weights, sources
+from tests.makers import ENCODER, REGION_WEIGHTS, SPFL, TRAINED, Project, tiny_values, write_values
 
+WITH_STAGES = (
+    *("images", "index", "hierarchies", "regions", "features", "prototypes", "pseudolabels", "encoder", "cam"),
+    *("weights", "episodes", "rows", "about", "examples", "log", "region weights"),
+)
 WEIGHTS = Path(__file__).parent.parent / "weights" / "scenes-resnet18-w16.safetensors"
 
 
@@ -140,6 +149,87 @@ def _outcome(source: Source, target: Path, whole: str, part: str) -> str:
     return ("means nothing" if not part else "not noticed") if same else "another content"
 
 
+def stage_words(project: Project, kind: str, path: Path, out: Path) -> tuple[str, list[object]]:
+    """Return a stage that reads an artifact of a kind, and its options with ``path`` in the artifact's place."""
+    index, images = ["--index", project.path("index/index.h5")], ["--images", project.images()[0]]
+    encoder = ["--encoder", project.path(ENCODER), "--fold", 0, "--threads", 1]
+    regions, second = ["--regions", project.path("regions/0.h5")], project.path("features/fold0/1.h5")
+    prototypes = ["--prototypes", project.path("prototypes/fold0.h5")]
+    report = [*project.data(), *project.shown_words(), "--trainings", *map(project.path, TRAINED.values())]
+    report += ["--evaluations", project.path("evaluate/fold0/1shot")]
+    whole: dict[str, tuple[str, list[object]]] = {
+        "images": ("pseudolabels", [*index, *images, *encoder, *prototypes]),
+        "hierarchies": ("regions", ["--hierarchies", project.path("hierarchies/0.h5")]),
+        "regions": ("features", [*index, *images, *regions, *encoder]),
+        "features": ("prototypes", ["--features", project.path("features/fold0/0.h5"), second, "--fold", 0]),
+        "prototypes": ("pseudolabels", [*index, *images, *encoder, *prototypes]),
+        "pseudolabels": ("train", project.train_words(out)[:-2]),
+        "index": ("episodes", [*index, "--fold", 0, "--shot", 1, "--seed", 0]),
+        "encoder": ("features", [*index, *images, *regions, *encoder]),
+        "cam": ("evaluate", project.evaluate_words(out)[:-2]),
+        "weights": ("baseline", project.training_words("baseline", out)[:-2]),
+        "episodes": ("evaluate", project.evaluate_words(out)[:-2]),
+        "rows": ("report", report),
+        "about": ("report", report),
+        "examples": ("report", report),
+        "log": ("report", report),
+        "region weights": ("hierarchies", project.hierarchies_words(0, out)[:-2]),
+    }
+    stage, words = whole[kind]
+    original = {"region weights": REGION_WEIGHTS, "weights": project.weights}.get(kind)
+    name = original or next(source.path for source in sources(project, path) if source.kind == kind)
+    replaced = [path if word in (name, str(name)) else path.parent if word == name.parent else word for word in words]
+    assert replaced != words
+    return stage, [*replaced, "--out", out]
+
+
+def flip_for_stages(
+    project: Project, found: list[Source], folder: Path, seed: int, each: int
+) -> tuple[Counter[str], list[str]]:
+    """Flip bytes and run a stage on the file, in this process and without an engine.
+
+    A stage that ends well with the output of the whole file has not used the byte.
+    """
+    counts: Counter[str] = Counter()
+    faults: list[str] = []
+    for number, source in enumerate(found):
+        own = folder / f"stage{number}"
+        shutil.copytree(source.path.parent, own / "in")
+        target, rng = own / "in" / source.path.name, np.random.default_rng([seed, number])
+        content = source.path.read_bytes()
+        expected = _run_stage(project, source.kind, target, own / "whole")
+        assert expected[0] == "done", f"{source.kind}: {expected}"
+        for place in rng.integers(0, len(content), each).tolist():
+            data = bytearray(content)
+            data[place] ^= 1 << int(rng.integers(8))
+            target.write_bytes(data)
+            outcome, output = _run_stage(project, source.kind, target, own / f"out{place}")
+            same = outcome == "done" and output == expected[1]
+            outcome = "not used" if same else "another output" if outcome == "done" else outcome
+            counts[outcome] += 1
+            if outcome not in ("noticed", "not used"):
+                faults.append(f"stage on {source.kind}: byte {place}: {outcome} {output}")
+    return counts, faults
+
+
+def _run_stage(project: Project, kind: str, path: Path, out: Path) -> tuple[str, str]:
+    """Run a stage; return how it ended, and the digest of its output or what it printed."""
+    stage, words = stage_words(project, kind, path, out)
+    flags = [] if stage == "pseudolabels" else ["--params", project.params]
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            code = stage_main([stage, *map(str, [*flags, *words])])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is counted and reported
+        return f"traceback ({type(error).__name__})", str(error)
+    last = printed.getvalue().strip().splitlines()[-1:]
+    if code:
+        told = last and last[0].startswith("error: ") and not out.exists()
+        return "noticed" if told else f"exit {code}", "".join(last)
+    files = sorted(path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file())
+    return "done", digest_of([digest(path) for path in files])
+
+
 def make_project(root: Path) -> tuple[Project, Path]:
     """Make the tiny project and its bundle."""
     from tests.commands import export
@@ -174,6 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     parser.add_argument("--each", type=int, default=2, help="flips in every dataset chunk, attribute, tensor and cell")
     parser.add_argument("--more", type=int, default=100, help="flips anywhere in each file")
+    parser.add_argument("--stages", type=int, default=0, help="flips in each file that a stage is run on")
     options = parser.parse_args(argv)
     total: Counter[str] = Counter()
     faults: list[str] = []
@@ -184,6 +275,11 @@ def main(argv: list[str] | None = None) -> int:
             counts, own = flip_all(source, Path(scratch) / f"flips{number}", rng, options.each, options.more)
             sys.stdout.write(f"{source.kind}: {', '.join(f'{n} {what}' for what, n in counts.most_common())}\n")
             total += counts
+            faults += own
+        if options.stages:
+            used = [source for source in all_sources(project, bundle, Path(scratch)) if source.kind in WITH_STAGES]
+            counts, own = flip_for_stages(project, used, Path(scratch), options.seed, options.stages)
+            sys.stdout.write(f"stages: {', '.join(f'{n} {what}' for what, n in counts.most_common())}\n")
             faults += own
     sys.stdout.write("\n".join([*faults, f"all: {', '.join(f'{n} {what}' for what, n in total.most_common())}", ""]))
     return 1 if faults else 0

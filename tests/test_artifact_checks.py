@@ -361,10 +361,10 @@ KEY = "layer1.0.conv1.weight"
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (lambda state: state[KEY], "holds a tensor of type float32 .*; expected tensors by name"),
+        (lambda state: state[KEY], r"holds a tensor of shape \(16, .*; expected tensors by name"),
         (lambda state: [state[KEY]], "holds a list; expected tensors by name, at the top or under one of 'state_dict'"),
         (lambda state: {**state, KEY: None}, f"the entry '{KEY}' is nothing; expected only tensors by name"),
-        (lambda state: {1: state[KEY]}, "the entry 1 is a tensor"),
+        (lambda state: {1: state[KEY]}, "its tensors have keys such as 1; expected the names of weights"),
         (lambda state: {**state, KEY: state[KEY].to_sparse()}, f"the entry '{KEY}' is a tensor .*sparse"),
         (lambda state: {**state, KEY: state[KEY] * float("nan")}, f"{KEY} contains NaN or infinite values"),
         (lambda state: {**state, KEY: state[KEY].double() * 1e300}, f"{KEY} contains NaN or infinite values"),

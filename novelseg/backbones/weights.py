@@ -128,8 +128,13 @@ def _as_state(path: Path, content: Any) -> dict[str, Tensor]:
             f"{', '.join(repr(key) for key in NESTED)}; save the network's state_dict()"
         )
     for name, value in state.items():
+        if not isinstance(name, str):
+            raise InputError(
+                f"{path}: its tensors have keys such as {name!r:.60}; expected the names of weights; save the "
+                "network's state_dict()"
+            )
         plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-        if not isinstance(name, str) or not plain or value.is_quantized:
+        if not plain or value.is_quantized:
             raise InputError(
                 f"{path}: the entry {name!r:.60} is {_kind(value)}; expected only tensors by name; save the network's "
                 "state_dict()"
@@ -140,7 +145,8 @@ def _as_state(path: Path, content: Any) -> dict[str, Tensor]:
 def _kind(value: Any) -> str:
     """Return what a value is, for messages."""
     if isinstance(value, Tensor):
-        return f"a tensor of type {str(value.dtype).removeprefix('torch.')} and layout {value.layout}"
+        layout = "" if value.layout == torch.strided else f", {str(value.layout).removeprefix('torch.')}"
+        return f"a tensor of shape {tuple(value.shape)}{layout}"
     return "nothing" if value is None else f"a {type(value).__name__}" + (" without entries" if value == {} else "")
 
 
