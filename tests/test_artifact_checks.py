@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from novelseg.backbones.weights import load_strictly, read_state
 from novelseg.core.errors import InputError
 from novelseg.core.files import system_fault
 from novelseg.data.index import Index, read_index
-from novelseg.evaluation.comparisons import read_evaluation
+from novelseg.evaluation.comparisons import read_evaluation, read_evaluations
 from novelseg.evaluation.lists import read_cases
 from novelseg.evaluation.scoring import count_many
 from novelseg.formats import hdf5, tables
+from novelseg.formats.about import read_about, write_about
 from novelseg.formats.content import difference
 from novelseg.formats.episodes import EPISODES
 from novelseg.formats.features import FEATURES
@@ -426,6 +428,15 @@ def test_networks_with_weights_that_cannot_be_are_refused(
     save_tensors(tmp_path / "e.safetensors", tensors, NETWORK, about)
     with pytest.raises(InputError, match=r"resnet.bn1.running_var contains (NaN|negative)"):
         load_encoder(tmp_path / "e.safetensors")
+
+
+def test_evaluations_are_sorted_and_doubles_refused(project: Project, tmp_path: Path) -> None:
+    folder, other = project.path("evaluate/fold0/1shot"), tmp_path / "five"
+    shutil.copytree(folder, other)
+    write_about(other / "about.json", read_about(folder / "about.json", "evaluate") | {"shot": 5})
+    assert [evaluation.folder for evaluation in read_evaluations([other, folder])] == [folder, other]
+    with pytest.raises(InputError, match=r"evaluates fold 0 with 1 support\(s\), as does"):
+        read_evaluations([folder, other, folder])
 
 
 def test_records_of_evaluations_are_checked(project: Project, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,15 @@ def read_evaluations(folders: list[Path]) -> list[Evaluation]:
         If a folder cannot be read, or a fold and shot is given twice.
     """
     read = [read_evaluation(folder) for folder in folders]
-    by_key: dict[tuple[int, int], Evaluation] = {}
-    for evaluation in read:
-        key = evaluation.about["fold"], evaluation.about["shot"]
-        if key in by_key:
+    read.sort(key=lambda evaluation: (evaluation.about["fold"], evaluation.about["shot"]))
+    for first, second in pairwise(read):
+        same = all(first.about[key] == second.about[key] for key in ("fold", "shot", "protocol"))
+        if same:  # of two protocols, the tables themselves complain
             raise InputError(
-                f"{evaluation.folder}: evaluates fold {key[0]} with {key[1]} support(s), as does {by_key[key].folder}; "
-                "give each once"
+                f"{second.folder}: evaluates fold {second.about['fold']} with {second.about['shot']} support(s), as "
+                f"does {first.folder}; give each once"
             )
-        by_key[key] = evaluation
-    return [by_key[key] for key in sorted(by_key)]
+    return read
 
 
 def read_evaluation(folder: Path) -> Evaluation:
