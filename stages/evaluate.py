@@ -11,7 +11,6 @@ Writes
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from novelseg.evaluation.evaluate import EvaluationResult, evaluate, example_arr
 from novelseg.evaluation.lists import read_cases
 from novelseg.evaluation.networks import EvaluationSettings, Networks, cam_protocol
 from novelseg.formats import hdf5, tables
+from novelseg.formats.about import write_about
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.examples import EXAMPLES
 from novelseg.formats.files import ABOUT, EXAMPLES_FILE, ROWS
@@ -129,7 +129,7 @@ def run(
     with whole_folder(out) as scratch:
         tables.write(scratch / ROWS, RESULTS, result.rows)
         hdf5.write(scratch / EXAMPLES_FILE, EXAMPLES, example_arrays(result, data), attrs)
-        (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
+        write_about(scratch / ABOUT, about)
 
 
 def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:

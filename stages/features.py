@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from novelseg.backbones.encoder import load_encoder
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device, use_threads
+from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.data.index import read_index
-from novelseg.data.store import read_mask, read_rgb
+from novelseg.data.store import read_mask, read_rgb, shard_number
 from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
 from novelseg.formats.images import IMAGES
@@ -52,12 +53,21 @@ def run(
     dropped = np.zeros(2, np.int64)
     with hdf5.opened(images, IMAGES) as image_file, hdf5.opened(regions, REGIONS) as region_file:
         names, rows = hdf5.texts(region_file, "id"), region_file["row"][:]
+        image_names = hdf5.texts(image_file, "id")
+        shard_number(data, image_names, images)
+        if any(row >= len(image_names) or image_names[row] != name for row, name in zip(rows, names, strict=True)):
+            raise InputError(f"{regions}: not the regions of the images in {images}; give the same shard of both")
+        shard = {name: hdf5.attribute(image_file, name) for name in hdf5.SHARD_ATTRS}
         training = [number for number, name in enumerate(names) if name in training_ids]
 
         def read(position: int) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8], NDArray[np.int32]]]:
             row = int(rows[training[position]])
             known = data.base_labels(read_mask(image_file, row), fold)
-            region = hdf5.Ragged.get(region_file, "labels", training[position]).reshape(known.shape).astype(np.int32)
+            region = hdf5.Ragged.get(region_file, "labels", training[position]).astype(np.int32)
+            if region.size != known.size:
+                name = names[training[position]]
+                raise region_file.wrong(f"the label map of '{name}' has another size than its image")
+            region = region.reshape(known.shape)
             region[known != 0] = -1
             return read_rgb(image_file, row), (known, region)
 
@@ -85,5 +95,6 @@ def run(
             "encoder": digest_once(encoder),
             "dropped_regions": int(dropped[0]),
             "dropped_pixels": int(dropped[1]),
+            **shard,
         },
     )

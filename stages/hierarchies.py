@@ -45,6 +45,7 @@ def run(
     ids, rows, sizes, trees, faults = [], [], [], [], []
     with hdf5.opened(images, IMAGES) as file, one_thread():
         names = hdf5.texts(file, "id")
+        shard = {name: hdf5.attribute(file, name) for name in hdf5.SHARD_ATTRS}
         training = np.flatnonzero(file["split"][:] == TRAIN).tolist()
         for row in track(training, len(training), f"hierarchies {images.stem}", "image"):
             try:
@@ -72,4 +73,4 @@ def run(
         **hdf5.Ragged.pack("parents", [tree.parents for tree in trees], "int32"),
         **hdf5.Ragged.pack("heights", [tree.heights for tree in trees], "float32"),
     }
-    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method, "settings": builder.settings})
+    hdf5.write(out, HIERARCHIES, arrays, {"method": params.method, "settings": builder.settings, **shard})

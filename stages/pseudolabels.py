@@ -20,7 +20,7 @@ from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.options import Help
 from novelseg.data.index import read_index
-from novelseg.data.store import read_mask, read_rgb
+from novelseg.data.store import read_mask, read_rgb, shard_number
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
@@ -47,11 +47,13 @@ def run(
     net, record = load_encoder(encoder, fold, data.base_names(fold))
     extract = FeatureExtractor(net, record.precision, torch_device)
     encoder_md5 = digest_once(encoder)
-    levels = read_prototypes(prototypes, fold, encoder_md5, torch_device)
+    levels = read_prototypes(prototypes, fold, encoder_md5, net.channels, torch_device)
     training_ids = {data.ids[i] for i in data.training_images(fold).tolist()}
     labels: dict[int, NDArray[np.uint8]] = {}
     with hdf5.opened(images, IMAGES) as file:
         names = hdf5.texts(file, "id")
+        shard_number(data, names, images)
+        shard = {name: hdf5.attribute(file, name) for name in hdf5.SHARD_ATTRS}
         training = [row for row, name in enumerate(names) if name in training_ids]
 
         def read(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -74,4 +76,5 @@ def run(
         **hdf5.Ragged.pack("labels", maps, "uint8"),
     }
     clusters = [len(foreground) for foreground, _ in levels]
-    hdf5.write(out, PSEUDOLABELS, arrays, {"fold": fold, "encoder": encoder_md5, "clusters": clusters})
+    attrs = {"fold": fold, "encoder": encoder_md5, "clusters": clusters, **shard}
+    hdf5.write(out, PSEUDOLABELS, arrays, attrs)

@@ -19,14 +19,16 @@ from novelseg.core.files import whole_folder
 from novelseg.core.options import Help
 from novelseg.data.index import read_index
 from novelseg.data.store import ImageStore
-from novelseg.evaluation.comparisons import class_table, comparison_table, metrics, read_evaluation, score_table
+from novelseg.evaluation.comparisons import class_table, comparison_table, metrics, read_evaluations, score_table
 from novelseg.formats import tables
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.comparisons import COMPARISONS
 from novelseg.formats.files import LOG_FILE
+from novelseg.formats.regions import REGIONS
 from novelseg.formats.results import SCORES
+from novelseg.formats.shards import in_order
 from novelseg.formats.training_log import LOG
-from novelseg.report.build import figures, protocol_note, run_name
+from novelseg.report.build import figures, protocol_note, run_names
 from novelseg.report.cards import episodes_browser, gallery_browser, group_by_fold, labels_browser
 from novelseg.report.page import render
 from stages.options import ImageShards, IndexFile, Out
@@ -48,10 +50,11 @@ def run(
     studies: Annotated[Path | None, Help("folder of studies whose curves are shown")] = None,
 ) -> None:
     """Write the report as one folder."""
+    regions = in_order(regions, REGIONS)
     fold_files = group_by_fold(prototypes, features, pseudolabels, regions)
     data = read_index(index)
-    results = [read_evaluation(folder) for folder in evaluations]
-    logs = {run_name(folder): tables.read(folder / LOG_FILE, LOG) for folder in trainings}
+    results = read_evaluations(evaluations)
+    logs = {name: tables.read(folder / LOG_FILE, LOG) for name, folder in run_names(trainings).items()}
     table = score_table(results, params.protocol, params.bootstrap, params.seed)
     classes = class_table(results, params.protocol)
     comparisons = comparison_table(results, params.protocol, params.bootstrap, params.seed)

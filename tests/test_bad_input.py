@@ -13,7 +13,9 @@ from PIL import Image
 
 from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
+from novelseg.data.index import read_index
 from novelseg.data.scenes import SceneSettings, write_voc
+from novelseg.data.store import ImageStore
 from stages.__main__ import main
 from tests.makers import ENCODER, Project, tiny_values, write_values
 
@@ -267,11 +269,17 @@ def test_an_id_with_a_space(raw: Raw, capsys: pytest.CaptureFixture[str]) -> Non
     refused(raw, capsys, "the id 'my photo' contains a space")
 
 
-def test_shards_in_another_order(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--index", project.path("index/index.h5"), "--images", *reversed(project.images())]
+def test_the_order_of_shards_does_not_matter_and_doubles_are_refused(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = read_index(project.path("index/index.h5"))
+    images = [Path(path) for path in project.images()]
+    with ImageStore(images, index) as store, ImageStore(images[::-1], index) as reversed_store:
+        assert all(np.array_equal(store.mask(n), reversed_store.mask(n)) for n in range(len(index.ids)))
+    words = ["--index", project.path("index/index.h5"), "--images", images[0], images[0]]
     words += ["--weights", str(project.weights), *"--fold 0 --shot 1".split()]
     told = ends(project, capsys, tmp_path / "run", "baseline", *words)
-    assert "images/1.h5: not shard 0 of the index; give the shards in order" in told
+    assert "shard 1 of the index is missing, and another is given twice; give all, each once" in told
 
 
 @pytest.mark.parametrize("stage", ["features", "prototypes", "train", "evaluate"])

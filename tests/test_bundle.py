@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.data.index import Index, read_index
+from novelseg.formats.network import save_tensors
 from novelseg.formats.record import to_json
-from novelseg.inference.bundle import load_bundle
+from novelseg.inference.bundle import BUNDLE, load_bundle
 from novelseg.methods.variants import RefinerSettings
 from tests.commands import export, novelseg
 from tests.makers import SPFL, Project
@@ -100,13 +102,15 @@ def _damaged(bundle: Path, path: Path, change: str) -> None:
         about["encoder"]["arch"] = "resnet7"
     else:
         about["srofb"]["hidden"] = -1
-    save_file(tensors, path, {"novelseg-bundle": json.dumps(about)})
+    version = about.pop("version")
+    kind = replace(BUNDLE, version=version)
+    save_tensors(path, tensors, kind, {name: value for name, value in about.items() if "crc32" not in name})
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("version", "this code reads version 1"),
+        ("version", "this code reads version 2"),
         ("tensor", "not a complete bundle"),
         ("arch", "not a complete bundle"),
         ("precision", "not a complete bundle"),

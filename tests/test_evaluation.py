@@ -309,7 +309,7 @@ def test_lists_of_another_fold_or_shot_are_refused(
     project: Project, tmp_path: Path, name: str, change: dict[str, Any], told: str
 ) -> None:
     index = read_index(project.path("index/index.h5"))
-    frame = pd.read_csv(project.path("episodes/fold0/1shot/seed0.tsv"), sep="\t", dtype={"query": str, "supports": str})
+    frame = tables.read(project.path("episodes/fold0/1shot/seed0.tsv"), EPISODES)
     base = int(index.base(0)[0])
     for column, value in change.items():
         frame[column] = {"class": base, "supports": value or frame["supports"] + " " + frame["supports"]}[column]

@@ -183,9 +183,12 @@ def test_every_fold_is_shown(project: Project, tmp_path: Path, capsys: pytest.Ca
     shown[0] = ("--features", *first["features"])
     assert project.run("report", *words, *(word for option in shown for word in option)) == 2
     assert "2 files of prototypes, 2 shards of regions, 2 of features, 4 of pseudo labels" in capsys.readouterr().err
-    shown[0] = ("--features", *second["features"], *first["features"])
+    shown[0] = ("--features", *second["features"], *reversed(first["features"]))
+    assert project.run("report", *words, *(word for option in shown for word in option)) == 0
+    assert (tmp_path / "report/index.html").read_text(encoding="utf8") == page
+    shown[0] = ("--features", *first["features"], *first["features"])
     assert project.run("report", *words, *(word for option in shown for word in option)) == 2
-    assert "made with fold 1, not 0" in capsys.readouterr().err
+    assert "is shard 0 of features, as is" in capsys.readouterr().err
 
 
 def test_without_crops_there_is_no_gallery(project: Project, tmp_path: Path) -> None:

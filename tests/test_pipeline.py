@@ -23,8 +23,10 @@ from novelseg.data.scenes import CLASSES, SceneSettings, scene_ids
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.comparisons import read_evaluation
 from novelseg.formats import hdf5, tables
+from novelseg.formats.about import read_about, write_about
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.episode_results import RESULTS
+from novelseg.formats.episodes import EPISODES
 from novelseg.formats.examples import EXAMPLES
 from novelseg.formats.features import FEATURES
 from novelseg.formats.images import IMAGES
@@ -101,12 +103,12 @@ def test_evaluations_of_different_protocols_are_refused_in_one_report(
 ) -> None:
     first, second = project.path("evaluate/fold0/1shot"), tmp_path / "other"
     shutil.copytree(first, second)
-    about = json.loads((second / "about.json").read_text())
+    about = read_about(second / "about.json", "evaluate")
     assert about["protocol"][key] != value
     about["protocol"][key] = value
     if value is None:  # as an older version wrote it
         del about["protocol"][key]
-    (second / "about.json").write_text(json.dumps(about))
+    write_about(second / "about.json", about)
     words = [*project.data(), *project.shown_words()]
     words += ["--trainings", project.path("baseline/fold0/1shot")]
     assert project.run("report", *words, "--evaluations", first, second, "--out", tmp_path / "report") == 2
@@ -157,10 +159,10 @@ def test_prototypes_have_parents_and_members(project: Project) -> None:
         for side in ("fg", "bg"):
             total = hdf5.attribute(file, "vectors")[side]
             for level, (k, above) in enumerate(((4, 3), (3, 2), (2, 0)), 1):
-                group = file[f"{side}/level{level}"]
-                assert group["centres"].shape[0] == k
-                assert group["members"][:].sum() == total
-                parents = group["parent"][:]
+                names = ("centres", "members", "parent")
+                centres, members, parents = (file[f"{side}/level{level}/{name}"][:] for name in names)
+                assert len(centres) == k
+                assert members.sum() == total
                 assert (parents == -1).all() if not above else ((parents >= 0) & (parents < above)).all()
             # The members of a centre are those of its children.
             children = file[f"{side}/level1/members"][:]
@@ -209,7 +211,7 @@ def _scramble_queries(project: Project, root: Path) -> None:
         copy = root / Path(path).name
         shutil.copy(path, copy)
         with h5py.File(copy, "r+") as file:
-            for row, name in enumerate(hdf5.texts(file, "id")):
+            for row, name in enumerate(file["id"].asstr()[:]):
                 start, stop = file["mask_offset"][row : row + 2]
                 if name in queries:
                     file["mask"][start:stop] = np.zeros(stop - start, np.uint8)  # no longer a picture at all
@@ -239,8 +241,8 @@ def test_the_mask_of_a_query_is_never_read_before_scoring(
 
 def test_evaluation_does_not_depend_on_the_order_of_episodes(project: Project, tmp_path: Path) -> None:
     for seed in (0, 1):
-        frame = pd.read_csv(project.path(f"episodes/fold0/1shot/seed{seed}.tsv"), sep="\t")
-        frame.iloc[::-1].to_csv(tmp_path / f"seed{seed}.tsv", sep="\t", index=False)
+        frame = tables.read(project.path(f"episodes/fold0/1shot/seed{seed}.tsv"), EPISODES)
+        tables.write(tmp_path / f"seed{seed}.tsv", EPISODES, frame.iloc[::-1])
     words = [tmp_path / Path(w).name if "seed" in w else w for w in map(str, project.evaluate_words(tmp_path / "out"))]
     assert project.run("evaluate", *words, "--memory-mb", 1, "--batch", 3) == 0
     found = tables.read(tmp_path / "out/rows.parquet", RESULTS)

@@ -89,9 +89,10 @@ def test_jpeg_and_png_bytes_are_not_compressed_again(project: Project) -> None:
 
 def test_content_is_compared_not_the_container(project: Project, tmp_path: Path) -> None:
     images = project.path("images/0.h5")
-    with h5py.File(images, "r") as file:
-        arrays = {name: file[name][()] for name in IMAGES.fields}
-        attrs = {name: hdf5.attribute(file, name) for name in IMAGES.attrs}
+    with hdf5.opened(images, IMAGES) as artifact:
+        arrays = {name: artifact[name][:] for name in IMAGES.fields}
+        arrays["id"] = np.array(hdf5.texts(artifact, "id"), object)
+        attrs = {name: hdf5.attribute(artifact, name) for name in IMAGES.attrs}
     copy = tmp_path / "copy.h5"
     with h5py.File(copy, "w") as other, h5py.File(images, "r") as file:  # the same datasets, written another way
         for name, value in file.attrs.items():
@@ -106,6 +107,6 @@ def test_content_is_compared_not_the_container(project: Project, tmp_path: Path)
     weights = project.path("baseline/fold0/1shot/weights.safetensors")
     assert difference(weights, weights) == ""
     assert difference(weights, project.path("train/fold0/1shot/hierarchical/weights.safetensors")) == "head"
-    (tmp_path / "a.tsv").write_text("1\n")
-    (tmp_path / "b.tsv").write_text("2\n")
-    assert difference(tmp_path / "a.tsv", tmp_path / "b.tsv") == "bytes"
+    (tmp_path / "a.txt").write_text("1\n")
+    (tmp_path / "b.txt").write_text("2\n")
+    assert difference(tmp_path / "a.txt", tmp_path / "b.txt") == "bytes"

@@ -321,7 +321,11 @@ def test_the_same_image_gives_the_same_bytes_in_any_process_with_any_threads() -
 
 def test_weights_survive_the_file(tmp_path: Path) -> None:
     save_model(tmp_path / "again.safetensors", MODEL)
-    assert (tmp_path / "again.safetensors").read_bytes() == BSDS500.read_bytes()
+    save_model(tmp_path / "third.safetensors", load_model(tmp_path / "again.safetensors"))
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "third.safetensors").read_bytes()
+    arrays, before = load_file(tmp_path / "again.safetensors"), load_file(BSDS500)
+    assert arrays.keys() == before.keys()
+    assert all(np.array_equal(arrays[name], before[name]) for name in arrays)
     image = picture(5, 64)
     here, there = (ucm.build(image, model) for model in (MODEL, load_model(tmp_path / "again.safetensors")))
     assert np.array_equal(here.heights, there.heights)
@@ -362,10 +366,10 @@ def test_weights_that_do_not_fit_together_are_refused(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "no such file; expected weights of the region hierarchy"),
-        (b"", "not a readable weight file"),
-        (b"\x00" * 100, "not a readable weight file"),
-        (BSDS500.read_bytes()[:5000], "not a readable weight file"),
+        (None, "no such file; `python -m stages trainregions` writes one"),
+        (b"", "not a readable novelseg-regions file"),
+        (b"\x00" * 100, "not a readable novelseg-regions file"),
+        (BSDS500.read_bytes()[:5000], "not a readable novelseg-regions file"),
         ((ROOT / "weights/scenes-resnet18-w16.safetensors").read_bytes(), "expected a 'novelseg-regions' file"),
     ],
 )

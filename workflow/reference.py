@@ -41,10 +41,14 @@ def artifacts_page() -> str:
     """Return the page of all files that stages write: datasets or columns, shapes, dtypes and units."""
     lines = [NOTE, "# Artifacts\n"]
     lines.append(
-        "HDF5 files carry the root attributes `artifact` and `version`, which are checked on open; further attributes "
-        "are JSON. Equal letters in `dims` mean equal sizes. Ragged data are stored flat, with a dataset of offsets. "
-        "The same data give the same bytes. Weights are safetensors files whose metadata hold architecture, precision, "
-        "scale and training.\n"
+        "HDF5 files carry the root attributes `artifact` and `version`, which are checked on open, with the types of "
+        "the further attributes, which are JSON, and the ranges of the small datasets. Equal letters in `dims` mean "
+        "equal sizes. Ragged data are stored flat, with a dataset of offsets. The same data give the same bytes. "
+        "Weights are safetensors files whose metadata hold architecture, precision, scale and training.\n\n"
+        "Every file contains checksums, which its readers verify ([decision 0015](decisions/0015-checksums.md)): an "
+        "HDF5 file those of HDF5, a weight file two in its metadata, a TSV table the column `crc32`, the same in every "
+        "row and not listed below, a Parquet table one in its metadata, `about.json` the key `crc32`. Files of the "
+        "version before have none and are still read.\n"
     )
     for spec in HDF5_SPECS:
         lines += [f"## {spec.name} (version {spec.version}, HDF5, by `{spec.stage}`)\n", f"{spec.doc}\n"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.text import nearest
 from novelseg.formats import tables
+from novelseg.formats.about import read_about
 from novelseg.formats.files import ABOUT, ROWS, WEIGHTS
 from novelseg.formats.study_results import STUDY_CURVE, STUDY_ROWS
 from workflow.config import load
@@ -51,7 +51,7 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
         folders[fold] = out
     table = curve({fold: tables.read(out / ROWS, STUDY_ROWS) for fold, out in folders.items()})
     tables.write(FOLDER / name / "curve.tsv", STUDY_CURVE, table)
-    about = json.loads((folders[plan.folds[0]] / ABOUT).read_text(encoding="utf8"))
+    about = read_about(folders[plan.folds[0]] / ABOUT, "studies")
     picture = FOLDER / name / "curve.svg"
     with whole_file(picture) as scratch:
         scratch.write_bytes(PICTURES[name](table, title_of(about, plan.folds)))

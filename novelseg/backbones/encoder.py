@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from novelseg.backbones.contract import Backbone
 from novelseg.backbones.registry import new_backbone
-from novelseg.formats.network import read_record
+from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
+from novelseg.core.errors import InputError
+from novelseg.formats.network import NETWORK as FILE
+from novelseg.formats.network import read_record, read_tensors
 from novelseg.formats.record import BackboneSpec, EncoderRecord
 
 NETWORK = "encoder"
@@ -36,6 +37,9 @@ def load_encoder(path: Path, fold: int | None = None, base: list[str] | None = N
         If the file cannot be read, or the encoder was trained for another fold or other base classes than those given.
     """
     record = read_record(path, EncoderRecord, NETWORK, fold, base)
-    encoder = new_backbone(record.backbone)
-    encoder.load_state_dict(load_file(path))
+    _, state = read_tensors(path, FILE)
+    try:
+        encoder = build_and_load(lambda: new_backbone(record.backbone), state)
+    except (InputError, *UNBUILDABLE) as error:
+        raise InputError(f"{path}: its weights do not fit its header ({first_line(error)}); {FILE.remedy}") from None
     return encoder.eval().requires_grad_(False), record

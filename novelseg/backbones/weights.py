@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,18 +17,42 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import system_fault
+from novelseg.formats.network import check_origin
 
+M = TypeVar("M", bound=nn.Module)
 # Exceptions raised for damaged or foreign files; torch's restricted unpickler raises others beside its own.
 UNREADABLE = (
     SafetensorError,
     OSError,
     ValueError,
     RuntimeError,
-    KeyError,
-    IndexError,
+    LookupError,
     EOFError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    ImportError,
+    SyntaxError,
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
+# Exceptions that a network raises when it is built from a header that makes no sense, or its state does not fit.
+UNBUILDABLE = (RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError, AttributeError)
+# Training programs store numbers of NumPy beside the weights, such as the best score; rebuilding them runs no code.
+_NUMPY_SCALARS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+    *(
+        (type(np.float64(0)).__reduce__(np.float64(0))[0], f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")
+    ),
+]
+# Keys under which training programs store the state of a network.
+NESTED = ("state_dict", "model", "model_state_dict", "network")
 # Ignored: the layers that the encoder cuts off. Optional: counters that frozen BatchNorm never reads.
 IGNORED = re.compile(r"^(layer4\.|fc\.)")
 OPTIONAL = re.compile(r"num_batches_tracked$")
@@ -47,20 +75,79 @@ def read_state(path: Path) -> dict[str, Tensor]:
     InputError
         If the file does not exist, is damaged or has another suffix.
     """
+    readers: dict[str, Callable[[Path], Any]] = {".safetensors": load_file, ".npz": _read_npz}
+    readers |= dict.fromkeys((".pth", ".pt"), _read_pickle)
+    if path.suffix not in readers:
+        raise InputError(f"{path}: expected a weight file that ends in .safetensors, .npz, .pth or .pt")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
-        if path.suffix in (".pth", ".pt"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            return dict(state.get("state_dict", state))
-    except FileNotFoundError:
+        with path.open("rb"):  # safetensors calls a file that may not be read a missing one
+            pass
+        check_origin(path)
+        content = readers[path.suffix](path)
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such weight file; set encoder.weights in params.yaml") from None
     except UNREADABLE as error:
-        raise InputError(f"{path}: not a readable weight file ({type(error).__name__}); fetch it again") from None
-    raise InputError(f"{path}: expected a weight file that ends in .safetensors, .npz, .pth or .pt")
+        foreign = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        fault = InputError(
+            f"{path}: holds a Python object ({foreign[1]}) beside tensors, which is not loaded because it could run "
+            "code; save only the network's state_dict()"
+            if foreign
+            else f"{path}: not a readable weight file ({type(error).__name__}); fetch it again"
+        )
+        raise (system_fault(path, error) or fault) from None
+    return _as_state(path, content)
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+def _read_pickle(path: Path) -> Any:
+    if zipfile.is_zipfile(path):  # torch does not look at the checksums of its zip files
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
+    with torch.serialization.safe_globals(_NUMPY_SCALARS):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _as_state(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the tensors by name that a weight file holds, at the top or under a usual key.
+
+    Raises
+    ------
+    InputError
+        If it holds anything else.
+    """
+    nested = [key for key in NESTED if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
+    state = content[nested[0]] if nested else content
+    if not isinstance(state, Mapping) or not state:
+        raise InputError(
+            f"{path}: holds {_kind(state)}; expected tensors by name, at the top or under one of "
+            f"{', '.join(repr(key) for key in NESTED)}; save the network's state_dict()"
+        )
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise InputError(
+                f"{path}: its tensors have keys such as {name!r:.60}; expected the names of weights; save the "
+                "network's state_dict()"
+            )
+        plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+        if not plain or value.is_quantized:
+            raise InputError(
+                f"{path}: the entry {name!r:.60} is {_kind(value)}; expected only tensors by name; save the network's "
+                "state_dict()"
+            )
+    return dict(state)
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is, for messages."""
+    if isinstance(value, Tensor):
+        layout = "" if value.layout == torch.strided else f", {str(value.layout).removeprefix('torch.')}"
+        return f"a tensor of shape {tuple(value.shape)}{layout}"
+    return "nothing" if value is None else f"a {type(value).__name__}" + (" without entries" if value == {} else "")
 
 
 def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,6 +177,28 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     """
     state = cut_after_layer3(_plain_names(read_state(path)))
     expected = model.state_dict()
+    if faults := misfits(expected, state):
+        raise InputError(
+            f"{path}: the weights do not fit encoder.arch, encoder.stem and encoder.width: {listed(faults)}; set these "
+            "to the architecture of the file, or give another file"
+        )
+    if fault := value_fault(expected, state):
+        raise InputError(f"{path}: {fault}; fetch the file again, or give another one")
+    model.load_state_dict({**{name: expected[name] for name in expected if OPTIONAL.search(name)}, **state})
+
+
+def first_line(error: BaseException) -> str:
+    """Return the message of an error as one short line."""
+    return " ".join(str(error).split())[:300]
+
+
+def listed(faults: list[str]) -> str:
+    """Return the first faults as a phrase."""
+    return "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+
+
+def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return how names and shapes of a state differ from those of a network."""
     faults = [f"missing {name}" for name in expected if name not in state and not OPTIONAL.search(name)]
     faults += [f"unexpected {name}" for name in state if name not in expected]
     faults += [
@@ -97,10 +206,48 @@ def load_strictly(model: nn.Module, path: Path) -> None:
         for name, value in state.items()
         if name in expected and value.shape != expected[name].shape
     ]
-    if faults:
-        listed = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-        raise InputError(
-            f"{path}: the weights do not fit encoder.arch, encoder.stem and encoder.width: {listed}; set these to the "
-            "architecture of the file, or give another file"
-        )
-    model.load_state_dict({**{name: expected[name] for name in expected if OPTIONAL.search(name)}, **state})
+    return faults
+
+
+def value_fault(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the first weight that no network can have as a phrase; empty if there is none.
+
+    Weights must be floating-point numbers, finite in the network's own precision, and variances not negative; counters
+    must be integers.
+    """
+    for name, value in state.items():
+        kind = expected[name].dtype
+        if kind.is_floating_point != value.is_floating_point() or value.is_complex():
+            wanted = "floating-point numbers" if kind.is_floating_point else "integers"
+            return f"the weight {name} is of type {str(value.dtype).removeprefix('torch.')}; expected {wanted}"
+        if kind.is_floating_point and not torch.isfinite(value.to(kind)).all():
+            return f"the weight {name} contains NaN or infinite values: the weights themselves are faulty"
+        if name.endswith("running_var") and (value < 0).any():
+            return f"the weight {name} contains negative variances: the weights themselves are faulty"
+    return ""
+
+
+def build_and_load(build: Callable[[], M], state: Mapping[str, Tensor]) -> M:
+    """Build a network and load its state, after checking that the state is one of this network.
+
+    The network is first built without memory, so that a header that asks for a huge one costs nothing.
+
+    Raises
+    ------
+    ValueError
+        If names, shapes, types or values do not fit.
+    """
+    with torch.device("meta"):
+        expected = build().state_dict()
+    faults = misfits(expected, state)
+    absent = [name for name in expected if name not in state]
+    if faults or absent:
+        raise ValueError(listed(faults or [f"missing {name}" for name in absent]))
+    for name, value in state.items():
+        if value.dtype != expected[name].dtype:
+            raise ValueError(f"{name} is of type {value.dtype}, not {expected[name].dtype}")
+    if fault := value_fault(expected, state):
+        raise ValueError(fault)
+    network = build()
+    network.load_state_dict(dict(state))
+    return network

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelseg.core.errors import InputError
-from novelseg.core.labels import TRAIN
+from novelseg.core.labels import TRAIN, VAL
 from novelseg.core.progress import say
 from novelseg.data.index import Index
+from novelseg.data.shards import list_digest
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
+from novelseg.formats.shards import in_order
 
 
 def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
@@ -35,7 +37,7 @@ def class_folds(classes: int, folds: int, layout: str) -> NDArray[np.int32]:
 
 
 def join_shards(images: list[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]]]:
-    """Join the contents of image shards, in the order of the lists.
+    """Join the contents of image shards, in the order of the lists; the order of the paths does not matter.
 
     Returns
     -------
@@ -45,11 +47,12 @@ def join_shards(images: list[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, 
     Raises
     ------
     InputError
-        If the shards belong to different data sets.
+        If the shards belong to different data sets, or are not all shards of one, each once.
     """
     columns: dict[str, list[NDArray[np.generic]]] = {}
     ids: list[str] = []
     shared: dict[str, list[str]] = {}
+    images = in_order(images, IMAGES)
     for number, path in enumerate(images):
         with hdf5.opened(path, IMAGES) as file:
             attributes = {name: hdf5.attribute(file, name) for name in ("classes", "source", "lists", "list_digests")}
@@ -65,10 +68,34 @@ def join_shards(images: list[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, 
             for name in ("position", "split", "height", "width", "pixels", "void"):
                 columns.setdefault(name, []).append(file[name][:])
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    order = np.argsort(joined.pop("position"), kind="stable")
+    order = np.argsort(position := joined.pop("position"), kind="stable")
     arrays = {name: array[order] for name, array in joined.items()}
     arrays["id"] = np.array(ids, object)[order]
+    _require_lists(images, position[order], arrays["id"], arrays["split"], shared)
     return arrays, shared
+
+
+def _require_lists(
+    images: list[Path],
+    positions: NDArray[Any],
+    ids: NDArray[Any],
+    split: NDArray[Any],
+    shared: dict[str, list[str]],
+) -> None:
+    """Check that the images are those of the lists whose digests the shards hold, all of them."""
+    where = f"{images[0].parent}: {len(images)} shards with {len(ids)} images"
+    gaps = np.flatnonzero(positions != np.arange(len(positions)))
+    if gaps.size:
+        raise InputError(
+            f"{where}, but the image at position {gaps[0]} of the lists is in none of them or in two; give all shards, "
+            "each once"
+        )
+    for number, name, md5 in zip((TRAIN, VAL), shared["lists"], shared["list_digests"], strict=True):
+        if list_digest(ids[split == number].tolist()) != md5:
+            raise InputError(
+                f"{where}: those of the list '{name}' are not the images that it had when the shards were made; give "
+                "all shards, or rerun `images` for all"
+            )
 
 
 def describe_folds(data: Index) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,14 @@ def _read_pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pai
     return pairs
 
 
+def list_digest(ids: Iterable[str]) -> str:
+    """Return the MD5 of the ids of a list, one id per line."""
+    return hashlib.md5("".join(f"{image_id}\n" for image_id in ids).encode()).hexdigest()
+
+
 def _list_digests(reader: Reader) -> list[str]:
-    """Return the MD5 of the ids of each list, one id per line, in order."""
-    texts = ["".join(f"{entry.name}\n" for entry in reader.entries if entry.split == split) for split in (TRAIN, VAL)]
-    return [hashlib.md5(text.encode()).hexdigest() for text in texts]
+    """Return the MD5 of the ids of each list, in order."""
+    return [list_digest(entry.name for entry in reader.entries if entry.split == split) for split in (TRAIN, VAL)]
 
 
 def write_shard(
@@ -92,5 +97,6 @@ def write_shard(
         **hdf5.Ragged.pack("image", [pair.image for pair in pairs], "uint8"),
         **hdf5.Ragged.pack("mask", [pair.mask for pair in pairs], "uint8"),
     }
-    attrs = {"classes": reader.names, "source": source, "lists": list(lists), "list_digests": _list_digests(reader)}
-    hdf5.write(out, IMAGES, arrays, attrs)
+    digests = _list_digests(reader)
+    attrs = {"classes": reader.names, "source": source, "lists": list(lists), "list_digests": digests}
+    hdf5.write(out, IMAGES, arrays, {**attrs, "shard": shard, "shards": shards})

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from novelseg.core.errors import InputError
+from novelseg.core.labels import VOID
 from novelseg.data.index import Index
 from novelseg.data.pairs import decode_mask, decode_rgb
 from novelseg.formats import hdf5
@@ -24,7 +24,7 @@ class _Shards:
 
     def __init__(self, paths: list[Path], spec: hdf5.Spec) -> None:
         self._stack = ExitStack()
-        self.files: list[h5py.File] = []
+        self.files: list[hdf5.Artifact] = []
         with ExitStack() as opening:
             self.files = [opening.enter_context(hdf5.opened(path, spec)) for path in paths]
             self._stack = opening.pop_all()
@@ -38,7 +38,7 @@ class _Shards:
         self._stack.close()
 
 
-def _decode(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
+def _decode(file: hdf5.Artifact, name: str, row: int) -> NDArray[np.uint8]:
     try:
         data = hdf5.Ragged.get(file, name, row)
         return decode_rgb(data) if name == "image" else decode_mask(data)
@@ -49,7 +49,7 @@ def _decode(file: h5py.File, name: str, row: int) -> NDArray[np.uint8]:
         ) from None
 
 
-def read_rgb(file: h5py.File, row: int) -> NDArray[np.uint8]:
+def read_rgb(file: hdf5.Artifact, row: int) -> NDArray[np.uint8]:
     """Read the image in a row of a shard, (H, W, 3) uint8 RGB.
 
     Raises
@@ -60,27 +60,46 @@ def read_rgb(file: h5py.File, row: int) -> NDArray[np.uint8]:
     return _decode(file, "image", row)
 
 
-def read_mask(file: h5py.File, row: int) -> NDArray[np.uint8]:
+def read_mask(file: hdf5.Artifact, row: int) -> NDArray[np.uint8]:
     """Read the mask in a row of a shard, (H, W) uint8; errors are those of :func:`read_rgb`."""
     return _decode(file, "mask", row)
 
 
+def shard_number(index: Index, ids: list[str], path: Path) -> int:
+    """Return the number that a shard with these images has in the index.
+
+    Raises
+    ------
+    InputError
+        If no shard of the index has these images in this order.
+    """
+    first = index.ids.index(ids[0]) if ids and ids[0] in index.ids else -1
+    number = int(index.shard[first])
+    members = np.flatnonzero(index.shard == number)
+    if first < 0 or ids != [index.ids[image] for image in members[np.argsort(index.row[members])]]:
+        raise InputError(f"{path}: not a shard of the index; give the shards that it was made from, or rerun `index`")
+    return number
+
+
 class ImageStore(_Shards):
-    """Images and masks, by their number in the index."""
+    """Images and masks, by their number in the index; the order of the shards does not matter."""
 
     def __init__(self, paths: list[Path], index: Index) -> None:
         shard_count = int(index.shard.max()) + 1
         if len(paths) != shard_count:
             raise InputError(
-                f"--images: got {len(paths)} shards, but the index was made from {shard_count}; give all, in order"
+                f"--images: got {len(paths)} shards, but the index was made from {shard_count}; give all, each once"
             )
         super().__init__(paths, IMAGES)
         self._index = index
-        for number, (path, file) in enumerate(zip(paths, self.files, strict=True)):
-            members = np.flatnonzero(index.shard == number)
-            ordered = members[np.argsort(index.row[members])]
-            if hdf5.texts(file, "id") != [index.ids[image] for image in ordered]:
-                raise InputError(f"{path}: not shard {number} of the index; give the shards in order, or rerun `index`")
+        by_number = {shard_number(index, hdf5.texts(file, "id"), file.path): file for file in self.files}
+        absent = sorted(set(range(shard_count)) - by_number.keys())
+        if absent:
+            raise InputError(
+                f"{paths[0].parent}: shard {absent[0]} of the index is missing, and another is given twice; give all, "
+                "each once"
+            )
+        self.files = [by_number[number] for number in range(shard_count)]
 
     def image(self, image: int) -> NDArray[np.uint8]:
         """Return an image, (H, W, 3) uint8 RGB."""
@@ -96,7 +115,7 @@ class ImageStore(_Shards):
 
 
 class PseudoLabelStore(_Shards):
-    """Pseudo-label maps, by image id."""
+    """Pseudo-label maps, by image id; the order of the shards does not matter."""
 
     def __init__(self, paths: list[Path], fold: int) -> None:
         super().__init__(paths, PSEUDOLABELS)
@@ -105,7 +124,16 @@ class PseudoLabelStore(_Shards):
             hdf5.require(path, file, "fold", fold)
             hdf5.require(path, file, "encoder", encoder)
         self.clusters: list[int] = hdf5.attribute(self.files[0], "clusters")
-        self._rows = {name: (file, row) for file in self.files for row, name in enumerate(hdf5.texts(file, "id"))}
+        self._rows: dict[str, tuple[hdf5.Artifact, int]] = {}
+        for path, file in zip(paths, self.files, strict=True):
+            hdf5.require(path, file, "clusters", self.clusters)
+            for row, name in enumerate(hdf5.texts(file, "id")):
+                if name in self._rows:
+                    raise InputError(
+                        f"{path}: has pseudo labels of '{name}', as does {self._rows[name][0].path}; give every shard "
+                        "once"
+                    )
+                self._rows[name] = file, row
 
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._rows
@@ -129,4 +157,8 @@ class PseudoLabelStore(_Shards):
         """Return the labels of an image at the three levels, (3, H, W) uint8."""
         file, row = self._rows[image_id]
         flat = hdf5.Ragged.get(file, "labels", row)
-        return flat.reshape(3, int(file["height"][row]), int(file["width"][row]))
+        labels = flat.reshape(3, int(file["height"][row]), int(file["width"][row]))
+        for level, count in zip(labels, self.clusters, strict=True):
+            if ((level >= 2 * count) & (level != VOID)).any():
+                raise file.wrong(f"the pseudo labels of '{image_id}' name prototypes that do not exist")
+        return labels

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,28 @@ from novelseg.core.random import numpy_generator
 from novelseg.data.index import ATTRIBUTES
 from novelseg.evaluation.metrics import bootstrap_miou, class_iou, scores, seed_mean
 from novelseg.formats import tables
+from novelseg.formats.about import read_about
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.comparisons import COMPARISONS
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.files import ABOUT, ROWS
+from novelseg.formats.record import fits
 from novelseg.formats.results import SCORES
-from novelseg.methods.variants import VARIANTS
+from novelseg.methods.variants import NAMES, VARIANTS
 
 MEAN = "mean"
 # Keys of the protocol that `evaluate` records.
 PROTOCOL_KEYS = (*ATTRIBUTES, "resolution", "weights", "cam")
+# Types of what the tables use of a record and of its protocol.
+ABOUT_TYPES: dict[str, Any] = {
+    **{"fold": int, "shot": int, "classes": dict[str, str], "parameters": dict[str, int]},
+    **{"unscored": list[str]},
+}
+PROTOCOL_TYPES: dict[str, Any] = {
+    **{"classes": list[str], "lists": list[str], "list_digests": list[str], "folds": int, "held_out": int},
+    **{"source": str, "layout": str, "novel_images": str, "min_object_pixels": int, "resolution": str},
+    **{"weights": str, "cam": str},
+}
 # Keys among them whose values are columns of the tables.
 COPIED_KEYS = ("source", "novel_images", "min_object_pixels", "resolution", "weights", "cam")
 
@@ -40,6 +52,26 @@ class Evaluation:
     about: dict[str, Any]
 
 
+def read_evaluations(folders: list[Path]) -> list[Evaluation]:
+    """Read folders that `evaluate` wrote, sorted by fold and shot; their order does not matter.
+
+    Raises
+    ------
+    InputError
+        If a folder cannot be read, or a fold and shot is given twice.
+    """
+    read = [read_evaluation(folder) for folder in folders]
+    read.sort(key=lambda evaluation: (evaluation.about["fold"], evaluation.about["shot"]))
+    for first, second in pairwise(read):
+        same = all(first.about[key] == second.about[key] for key in ("fold", "shot", "protocol"))
+        if same:  # of two protocols, the tables themselves complain
+            raise InputError(
+                f"{second.folder}: evaluates fold {second.about['fold']} with {second.about['shot']} support(s), as "
+                f"does {first.folder}; give each once"
+            )
+    return read
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """Read a folder that `evaluate` wrote.
 
@@ -49,16 +81,41 @@ def read_evaluation(folder: Path) -> Evaluation:
         If a file is missing or cannot be read, or was written by older code.
     """
     about = folder / ABOUT
-    if not about.exists():
-        raise InputError(f"{about}: no such file; run the stage `evaluate`")
-    try:
-        record = json.loads(about.read_text(encoding="utf8"))
-        absent = [key for key in PROTOCOL_KEYS if key not in record.get("protocol", {})]
-    except (ValueError, AttributeError):
-        raise InputError(f"{about}: the record cannot be read; delete its folder and rerun `evaluate`") from None
+    record = read_about(about, "evaluate")
+    protocol = record.get("protocol")
+    absent = [key for key in PROTOCOL_KEYS if not isinstance(protocol, dict) or key not in protocol]
     if absent:
         raise InputError(f"{about}: made by older code, which did not record `{absent[0]}`; rerun `evaluate`")
-    return Evaluation(folder, tables.read(folder / ROWS, RESULTS), record)
+    for key, kind in ABOUT_TYPES.items():
+        if not fits(record.get(key), kind):
+            raise InputError(f"{about}: '{key}' is {record.get(key)!r:.60}; expected {kind}; rerun `evaluate`")
+    for key, kind in PROTOCOL_TYPES.items():
+        if not fits(record["protocol"][key], kind):
+            raise InputError(f"{about}: '{key}' is {record['protocol'][key]!r:.60}; expected {kind}; rerun `evaluate`")
+    if record["fold"] < 0 or record["shot"] < 1:
+        raise InputError(f"{about}: says fold {record['fold']} and {record['shot']} supports; rerun `evaluate`")
+    rows = tables.read(folder / ROWS, RESULTS)
+    if fault := _rows_fault(rows, record):
+        raise InputError(f"{folder / ROWS}: {fault}; rerun `evaluate`")
+    return Evaluation(folder, rows, record)
+
+
+def _rows_fault(rows: pd.DataFrame, about: dict[str, Any]) -> str:
+    """Return why rows of an evaluation cannot be its result as a phrase; empty if they can."""
+    if rows.empty:
+        return "has no rows"
+    if rows.duplicated(["seed", "episode", "variant"]).any():
+        return "scores an episode twice with the same variant"
+    if unknown := sorted(set(rows["variant"]) - set(NAMES)):
+        return f"has the unknown variant '{unknown[0]}'"
+    if unnamed := sorted(set(rows["variant"]) - about["parameters"].keys()):
+        return f"has the variant '{unnamed[0]}', which {ABOUT} does not describe"
+    if strange := sorted(set(rows["class"].astype(str)) - about["classes"].keys()):
+        return f"has the class {strange[0]}, which {ABOUT} does not name"
+    for side in ("fg", "bg"):
+        if (rows[f"{side}_intersection"] > rows[f"{side}_union"]).any():
+            return f"has an intersection that is larger than its union ({side})"
+    return ""
 
 
 def _variants(evaluation: Evaluation) -> list[str]:

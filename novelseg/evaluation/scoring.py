@@ -18,7 +18,7 @@ from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.data.index import Index
 from novelseg.data.store import ImageStore
-from novelseg.methods.contract import Case, Prediction
+from novelseg.methods.contract import Case, Prediction, require_finite
 from novelseg.ops.counts import COUNTS
 
 CHUNK = 32  # predictions of one image that are upsampled at once
@@ -59,7 +59,13 @@ def count_many(logits: Tensor, masks: Tensor, grid: Grid) -> Tensor:
     -------
     (E, 4) int64
         In the order of :data:`novelseg.ops.counts.COUNTS`.
+
+    Raises
+    ------
+    InputError
+        If a logit is not finite, which is neither foreground nor background.
     """
+    require_finite(logits)
     foreground = grid.upsample(logits[:, None], (masks.shape[-2], masks.shape[-1]))[:, 0] > 0
     valid, truth = masks != VOID, masks == 1
     hit = (foreground & truth).sum((1, 2))
@@ -73,14 +79,11 @@ def score(predictions: list[Prediction], truth: NDArray[np.uint8]) -> Tensor:
     device, labels = predictions[0].logits.device, {prediction.case.label for prediction in predictions}
     masks = {label: torch.from_numpy(binary(truth, label)).to(device) for label in labels}
     parts = [predictions[first : first + CHUNK] for first in range(0, len(predictions), CHUNK)]
-    counts = [
-        count_many(
-            torch.stack([prediction.logits for prediction in part]),
-            torch.stack([masks[prediction.case.label] for prediction in part]),
-            part[0].grid,
-        )
-        for part in parts
-    ]
+    counts = []
+    for part in parts:
+        logits = torch.stack([prediction.logits for prediction in part])
+        require_finite(logits, [f"'{one.variant}' in episode {one.case.episode}" for one in part])
+        counts.append(count_many(logits, torch.stack([masks[one.case.label] for one in part]), part[0].grid))
     return torch.cat(counts)
 
 

@@ -7,7 +7,7 @@ from novelseg.formats.tables import Column, TableSpec
 
 CLASS_SCORES = TableSpec(
     "class_results",
-    2,
+    3,
     "report",
     "One row per fold, shot, variant and novel class.",
     (

@@ -7,7 +7,7 @@ from novelseg.formats.tables import Column, TableSpec
 
 COMPARISONS = TableSpec(
     "comparisons",
-    1,
+    2,
     "report",
     "Gain of each component: one row per fold, shot and pair of variants scored on the same episodes.",
     (

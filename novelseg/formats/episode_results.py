@@ -6,18 +6,18 @@ from novelseg.formats.tables import Column, TableSpec
 
 RESULTS = TableSpec(
     "episode_results",
-    1,
+    2,
     "evaluate",
     "One row per seed, episode and variant: the pixel counts from which every score is computed.",
     (
-        Column("seed", "int64", "seed of the episode list"),
-        Column("episode", "int64", "number of the episode"),
+        Column("seed", "int64", "seed of the episode list", low=0),
+        Column("episode", "int64", "number of the episode", low=0),
         Column("variant", "str", "variant that made the prediction"),
         Column("query", "str", "query image id"),
-        Column("class", "int64", "class 1…C"),
-        Column("fg_intersection", "int64", "pixels that are foreground in mask and prediction"),
-        Column("fg_union", "int64", "pixels that are foreground in mask or prediction"),
-        Column("bg_intersection", "int64", "pixels that are background in mask and prediction"),
-        Column("bg_union", "int64", "pixels that are background in mask or prediction"),
+        Column("class", "int64", "class 1…C", low=1),
+        Column("fg_intersection", "int64", "pixels that are foreground in mask and prediction", low=0),
+        Column("fg_union", "int64", "pixels that are foreground in mask or prediction", low=0),
+        Column("bg_intersection", "int64", "pixels that are background in mask and prediction", low=0),
+        Column("bg_union", "int64", "pixels that are background in mask or prediction", low=0),
     ),
 )

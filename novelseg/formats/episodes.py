@@ -6,13 +6,13 @@ from novelseg.formats.tables import Column, TableSpec
 
 EPISODES = TableSpec(
     "episodes",
-    1,
+    2,
     "episodes",
     "One row per episode of a fold, shot and seed.",
     (
-        Column("episode", "int64", "number of the episode"),
+        Column("episode", "int64", "number of the episode", low=0),
         Column("query", "str", "query image id"),
-        Column("class", "int64", "class 1…C to segment"),
+        Column("class", "int64", "class 1…C to segment", low=1),
         Column("supports", "str", "support image ids, separated by spaces"),
     ),
 )

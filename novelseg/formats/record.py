@@ -6,6 +6,7 @@ A record is read strictly: each field must be present and of its type. Keys with
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -68,6 +69,22 @@ class NetworkRecord:
     shot: int | None = None
     variant: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check the ranges of the fields.
+
+        Raises
+        ------
+        ValueError
+            If a field is out of range; the message names it.
+        """
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"'precision' is '{self.precision}'; expected fp32 or bf16")
+        for name in ("fold", "width", "iterations", "seed"):
+            if getattr(self, name) < (name == "width"):
+                raise ValueError(f"'{name}' is {getattr(self, name)}; expected a larger number")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError("'classes' is empty or names a class twice")
+
     @property
     def backbone(self) -> BackboneSpec:
         """Settings that rebuild the backbone."""
@@ -88,6 +105,12 @@ class EncoderRecord(NetworkRecord):
 
     scale: float
     gamma: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the fields; see :meth:`NetworkRecord.__post_init__`."""
+        super().__post_init__()
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"'scale' is {self.scale}; expected a finite number above 0")
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -111,21 +134,25 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
                 raise ValueError(f"'{field.name}' is missing")
             continue
         value = values[field.name]
-        if not _fits(value, hints[field.name]):
-            raise ValueError(f"'{field.name}' is {value!r:.60}; expected {_type_name(hints[field.name])}")
+        if not fits(value, hints[field.name]):
+            raise ValueError(f"'{field.name}' is {value!r:.60}; expected {type_name(hints[field.name])}")
         arguments[field.name] = value
     return kind(**arguments)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether a plain value is of a type: a class, a list or dict of one, or a union; floats are finite."""
     if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+        return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is list:
-        return isinstance(value, list) and all(_fits(entry, get_args(hint)[0]) for entry in value)
+        return isinstance(value, list) and all(fits(entry, get_args(hint)[0]) for entry in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(fits(entry, get_args(hint)[1]) for entry in value.values())
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """Return the name of a type for a message."""
     return str(hint) if get_args(hint) else str(hint.__name__)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from novelseg.formats.hdf5 import TEXT, Field, Spec, ragged_fields
+import numpy as np
+
+from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Ragged, Spec, ragged_fields
+
+
+def _rule(file: Artifact) -> str:
+    if (Ragged.lengths(file, "labels") != file["height"][:].astype(np.int64) * file["width"][:]).any():
+        return "the label map of an image does not have its size"
+    return ""
+
 
 REGIONS = Spec(
     "regions",
-    1,
+    2,
     "regions",
     "One shard of region label maps: the hierarchies cut at one contour strength.",
     {
-        "id": Field("T", TEXT, "-", "image id"),
-        "row": Field("T", "int32", "-", "row in the image shard"),
-        "height": Field("T", "int32", "px", "height"),
-        "width": Field("T", "int32", "px", "width"),
-        "count": Field("T", "int32", "regions", "number of regions of the image, numbered 0…count−1"),
+        "id": Field("T", TEXT, "-", "image id", unique=True),
+        "row": Field("T", "int32", "-", "row in the image shard", low=0, unique=True),
+        "height": Field("T", "int32", "px", "height", low=1),
+        "width": Field("T", "int32", "px", "width", low=1),
+        "count": Field(
+            "T", "int32", "regions", "number of regions of the image, numbered 0…count−1", low=1, high=1 << 16
+        ),
         **ragged_fields("labels", "T", "uint16", "-", "number of the region at each pixel, row by row"),
     },
-    {"tau": "contour strength of the cut"},
+    {"tau": "contour strength of the cut", **SHARD_ATTRS},
+    {"tau": float},
+    _rule,
+    unchecked_version=1,
 )

@@ -7,7 +7,7 @@ from novelseg.formats.tables import Column, TableSpec
 
 SCORES = TableSpec(
     "results",
-    2,
+    3,
     "report",
     "One row per fold, shot and variant.",
     (

@@ -7,14 +7,14 @@ from novelseg.formats.tables import Column, TableSpec
 
 STUDY_ROWS = TableSpec(
     "study_rows",
-    1,
+    2,
     "studies",
     "One row per setting, episode and variant of one fold.",
     (Column("setting", "str", "number of supports, or τ_fg/τ_bg"), *RESULTS.columns),
 )
 STUDY_CURVE = TableSpec(
     "study_curve",
-    1,
+    2,
     "studies",
     "One row per setting and variant: the mean over folds.",
     (

@@ -6,7 +6,7 @@ from novelseg.formats.tables import Column, TableSpec
 
 LOG = TableSpec(
     "training_log",
-    2,
+    3,
     "baseline, train, cam",
     "One row per logged iteration: means since the previous row.",
     (

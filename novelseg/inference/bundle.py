@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
 from novelseg.backbones.contract import Backbone
 from novelseg.backbones.registry import new_backbone
+from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
 from novelseg.core.errors import InputError
-from novelseg.formats.network import Kind, read_header, save_tensors
-from novelseg.formats.record import EncoderRecord, from_json, to_json
+from novelseg.formats.network import Kind, read_tensors, save_tensors
+from novelseg.formats.record import EncoderRecord, fits, from_json, to_json
 from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
-BUNDLE = Kind("novelseg-bundle", 1, "make it with `novelseg export`")
+BUNDLE = Kind("novelseg-bundle", 2, "make it with `novelseg export`", 1)
 ENCODER, PROTOTYPES = "encoder.", "prototypes."
 # Keys of the header, which is JSON, and their meanings.
 HEADER = {
@@ -70,23 +71,42 @@ def load_bundle(path: Path) -> Bundle:
     InputError
         If the file is absent, damaged, incomplete, or of another kind or version.
     """
-    about = read_header(path, BUNDLE)
-    tensors = load_file(path)
+    about, tensors = read_tensors(path, BUNDLE)
+    prototypes = {
+        name.removeprefix(PROTOTYPES): value for name, value in tensors.items() if name.startswith(PROTOTYPES)
+    }
     try:
         absent = sorted(HEADER.keys() - OPTIONAL - about.keys())
         if absent:
             raise KeyError(absent[0])
         record = from_json(EncoderRecord, about["encoder"])
         refiners = settings_from(about)
-        if record.precision not in ("fp32", "bf16") or not isinstance(about["classes"], list):
-            raise ValueError("precision or classes")
-        encoder = new_backbone(record.backbone)
+        _check_header(about)
+        for name, value in prototypes.items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise ValueError(f"'prototypes.{name}' contains NaN or infinite values")
         state = {name.removeprefix(ENCODER): value for name, value in tensors.items() if name.startswith(ENCODER)}
-        encoder.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, InputError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a complete bundle ({type(error).__name__}: {reason}); {BUNDLE.remedy}") from None
-    prototypes = {
-        name.removeprefix(PROTOTYPES): value for name, value in tensors.items() if name.startswith(PROTOTYPES)
-    }
+        if strays := sorted(name for name in tensors if not name.startswith((ENCODER, PROTOTYPES))):
+            raise ValueError(f"the tensor '{strays[0]}' belongs to no part of a bundle")
+        encoder = build_and_load(lambda: new_backbone(record.backbone), state)
+    except (InputError, *UNBUILDABLE) as error:
+        raise InputError(
+            f"{path}: not a complete bundle ({type(error).__name__}: {first_line(error)}); {BUNDLE.remedy}"
+        ) from None
     return Bundle(encoder.eval().requires_grad_(False), record, refiners, about, prototypes)
+
+
+def _check_header(about: dict[str, Any]) -> None:
+    """Check the types of the entries that are no records.
+
+    Raises
+    ------
+    ValueError
+        If an entry is of another type; the message names it.
+    """
+    kinds: dict[str, Any] = {"classes": list[str], "lists": dict[str, str], "sources": dict[str, str]}
+    for name, kind in kinds.items():
+        if not fits(about[name], kind):
+            raise ValueError(f"'{name}' is {about[name]!r:.60}; expected {kind}")
+    if not isinstance(about["prototypes"], dict) or not isinstance(about["provenance"], list):
+        raise ValueError("'prototypes' or 'provenance' is of another type")

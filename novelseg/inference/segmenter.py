@@ -18,7 +18,7 @@ from novelseg.core.errors import InputError
 from novelseg.inference.bundle import load_bundle
 from novelseg.inference.inputs import OBJECT, Mask, Photo, labels_of, name_of, resize, resize_pair, rgb_of, several
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.contract import Case
+from novelseg.methods.contract import Case, require_finite
 from novelseg.methods.matching.predictor import MatchingPredictor
 from novelseg.methods.variants import REFINED, SPFL, refined_names, refiners_of
 from novelseg.ops.counts import object_iou
@@ -230,6 +230,7 @@ class Segmenter:
             for number in queries:
                 del self._resized.images[number]
         for number, image in queries.items():
+            require_finite(logits[number][None], [f"picture {number - self.n_supports_} with '{variant}'"])
             height, width = image.shape[:2]
             yield self._bank.grid.upsample(logits.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
 

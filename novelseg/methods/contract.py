@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from novelseg.backbones.grid import Grid
+from novelseg.core.errors import InputError
 
 
 @dataclass(frozen=True, order=True)
@@ -142,3 +144,28 @@ class Refiner(Protocol):
 
         Up to rounding, the result of an episode is independent of the others.
         """
+
+
+def require_finite(logits: Tensor, names: Sequence[str] = ()) -> None:
+    """Check that all logits of predictions are finite: NaN is neither foreground nor background.
+
+    Parameters
+    ----------
+    logits : (E, …)
+        Logits of E predictions.
+    names
+        Names of the predictions, for the message; their numbers if not given.
+
+    Raises
+    ------
+    InputError
+        If a logit is not finite; the message names the first such prediction.
+    """
+    faulty = (~torch.isfinite(logits)).flatten(1).any(1)
+    if faulty.any():
+        first = int(faulty.nonzero()[0])
+        raise InputError(
+            f"the prediction of {names[first] if names else f'number {first}'} is NaN or infinite, which is neither "
+            "object nor background; nothing was written: check the network's weights and the settings of the "
+            "refinement (srofb.learning_rate)"
+        )

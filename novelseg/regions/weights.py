@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from novelseg.core.errors import InputError
+from novelseg.formats.network import Kind, check_origin, header_of, read_sealed, write_sealed
 from novelseg.regions.contours import RESPONSES, TEXTON_COUNT
 from novelseg.regions.ucm import ArcNetwork, Model, feature_count
 
-FORMAT, VERSION = "novelseg-regions", 1
+REGION_WEIGHTS = Kind("novelseg-regions", 2, "`python -m stages trainregions` writes one", 1)
 BSDS500 = Path(__file__).with_name("bsds500.safetensors")  # learned from BSDS500's training and validation images
 
 
@@ -30,8 +31,8 @@ def save_model(path: Path, model: Model) -> None:
         arrays[f"{stage}.mean"], arrays[f"{stage}.deviation"] = network.mean, network.deviation
         for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             arrays[f"{stage}.{layer}.weight"], arrays[f"{stage}.{layer}.bias"] = weight, bias
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, {FORMAT: str(VERSION)})
-    path.chmod(0o644)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_sealed(path, save(contiguous, header_of(REGION_WEIGHTS, {})))
 
 
 def load_model(path: Path) -> Model:
@@ -42,18 +43,12 @@ def load_model(path: Path) -> Model:
     InputError
         If the file does not exist, is damaged, or is of another kind or version.
     """
+    _, content = read_sealed(path, REGION_WEIGHTS)
+    check_origin(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            meta = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected weights of the region hierarchy") from None
-    except (SafetensorError, OSError) as error:
+        arrays = load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a readable weight file ({error}); restore it from a copy") from None
-    if meta.get(FORMAT) != str(VERSION):
-        raise InputError(
-            f"{path}: expected a '{FORMAT}' file of version {VERSION}; `python -m stages trainregions` writes one"
-        )
     try:
         return _model(arrays)
     except ValueError as error:
@@ -84,6 +79,8 @@ def _model(arrays: dict[str, NDArray[Any]]) -> Model:
             -1 != expected != actual for expected, actual in zip(shape, array.shape, strict=True)
         ):
             raise ValueError(f"{name} has the shape {array.shape}; expected {shape}, where -1 is any length")
+        if array.dtype.kind != "f":
+            raise ValueError(f"{name} is of type {array.dtype}, expected floating-point numbers")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} contains infinite values or NaN")
         return array

@@ -14,10 +14,34 @@ from novelseg.formats.record import NetworkRecord
 from novelseg.report import pictures
 from novelseg.report.page import summary_fold
 
+TRAINERS = ("baseline", "train", "cam")  # stages that train, in the order of their curves
 
-def run_name(folder: Path) -> str:
-    """Return the name of a training, according to the record that is stored with its weights."""
-    record = read_record(folder / WEIGHTS, NetworkRecord)
+
+def run_names(folders: list[Path]) -> dict[str, Path]:
+    """Return the folders of trainings by their names, sorted by stage, fold, shot and variant.
+
+    Raises
+    ------
+    InputError
+        If a training is given twice, or a folder has no network.
+    """
+    records = [(read_record(folder / WEIGHTS, NetworkRecord), folder) for folder in folders]
+    names: dict[str, Path] = {}
+    for record, folder in sorted(records, key=lambda entry: _rank(entry[0])):
+        name = run_name(record)
+        if name in names:
+            raise InputError(f"{folder}: holds the training '{name}', as does {names[name]}; give each once")
+        names[name] = folder
+    return names
+
+
+def _rank(record: NetworkRecord) -> tuple[int, int, int, str]:
+    stage = TRAINERS.index(record.stage) if record.stage in TRAINERS else len(TRAINERS)
+    return stage, record.fold, record.shot or 0, record.variant or ""
+
+
+def run_name(record: NetworkRecord) -> str:
+    """Return the name of a training."""
     shot = f" {record.shot}-shot" if record.shot else ""
     variant = f" {record.variant}" if record.variant else ""
     return f"{record.stage} fold {record.fold}{shot}{variant}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +17,12 @@ from novelseg.data.store import ImageStore, PseudoLabelStore
 from novelseg.evaluation.comparisons import Evaluation
 from novelseg.formats import hdf5
 from novelseg.formats.examples import EXAMPLES
+from novelseg.formats.features import FEATURES
 from novelseg.formats.files import EXAMPLES_FILE
 from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.regions import REGIONS
+from novelseg.formats.shards import in_order
 from novelseg.methods.variants import REFINED, SPFL
 from novelseg.ops.counts import object_iou
 from novelseg.report import pictures
@@ -43,27 +45,46 @@ class FoldFiles:
 def group_by_fold(
     prototypes: list[Path], features: list[Path], pseudolabels: list[Path], regions: list[Path]
 ) -> list[FoldFiles]:
-    """Group the files by fold.
+    """Group the files by fold and sort them by fold and shard; their order does not matter.
 
     Raises
     ------
     InputError
-        If the numbers of files do not match the numbers of folds and shards.
+        If a file is missing, given twice, or of a fold without prototypes.
     """
     shards = len(regions)
     if not len(features) == len(pseudolabels) == len(prototypes) * shards:
         raise InputError(
             f"{len(prototypes)} files of prototypes, {shards} shards of regions, {len(features)} of features, "
-            f"{len(pseudolabels)} of pseudo labels; give, for each fold, one shard of features and one of pseudo "
-            "labels per shard of regions, in the same order"
+            f"{len(pseudolabels)} of pseudo labels; expected, for each fold, as many shards of features and of pseudo "
+            "labels as of regions"
         )
+    centres, vectors = _by_fold(prototypes, PROTOTYPES), _by_fold(features, FEATURES)
+    labels = _by_fold(pseudolabels, PSEUDOLABELS)
     folds = []
-    for number, path in enumerate(prototypes):
-        with hdf5.opened(path, PROTOTYPES) as file:
-            fold = hdf5.attribute(file, "fold")
-        part = slice(number * shards, (number + 1) * shards)
-        folds.append(FoldFiles(fold, path, features[part], pseudolabels[part]))
+    for fold, paths in sorted(centres.items()):
+        if len(paths) > 1:
+            raise InputError(
+                f"{paths[1]}: has the prototypes of fold {fold}, as does {paths[0]}; give one file per fold"
+            )
+        own = [in_order(files.get(fold, []), spec) for files, spec in ((vectors, FEATURES), (labels, PSEUDOLABELS))]
+        for files, spec in zip(own, (FEATURES, PSEUDOLABELS), strict=True):
+            if len(files) != shards:
+                raise InputError(
+                    f"{paths[0]}: with {shards} shards of regions, expected as many of {spec.name} of fold {fold}, got "
+                    f"{len(files)}; give all of every fold"
+                )
+        folds.append(FoldFiles(fold, paths[0], *own))
     return folds
+
+
+def _by_fold(paths: list[Path], spec: hdf5.Spec) -> dict[int, list[Path]]:
+    """Group the files of one kind by the fold that they say."""
+    groups: dict[int, list[Path]] = {}
+    for path in paths:
+        with hdf5.opened(path, spec, checked=True) as file:
+            groups.setdefault(hdf5.attribute(file, "fold"), []).append(path)
+    return groups
 
 
 def labels_browser(data: Index, store: ImageStore, regions: list[Path], folds: list[FoldFiles], count: int) -> Browser:
@@ -90,7 +111,9 @@ def _labels_cards(
         if len(cards) == count:
             break
         with hdf5.opened(region_path, REGIONS) as region_file, PseudoLabelStore([label_path], files.fold) as labels:
-            for row, name in enumerate(hdf5.texts(region_file, "id")):
+            names = hdf5.texts(region_file, "id")
+            _require_known(region_file, data, names)
+            for row, name in enumerate(names):
                 if len(cards) == count:
                     break
                 if name in labels:
@@ -98,12 +121,30 @@ def _labels_cards(
     return cards
 
 
+def _require_known(file: hdf5.Artifact, data: Index, names: list[str]) -> None:
+    """Check that images and classes that a file names are in the index."""
+    unknown = sorted(set(names) - set(data.ids))
+    if unknown:
+        raise file.wrong(f"the image '{unknown[0]}' is not in the index")
+    if "class" in file.spec.fields and (file["class"][:] > len(data.classes)).any():
+        raise file.wrong(f"dataset 'class' has labels above {len(data.classes)}, the number of classes in the index")
+
+
 def _labels_card(
-    data: Index, store: ImageStore, region_file: h5py.File, row: int, number: int, labels: PseudoLabelStore, fold: int
+    data: Index,
+    store: ImageStore,
+    region_file: hdf5.Artifact,
+    row: int,
+    number: int,
+    labels: PseudoLabelStore,
+    fold: int,
 ) -> dict[str, Any]:
     """Build the card of one image: the image, its regions, and its pseudo labels at each level."""
     name, image = data.ids[number], store.image(number)
-    region = hdf5.Ragged.get(region_file, "labels", row).reshape(image.shape[:2])
+    region = hdf5.Ragged.get(region_file, "labels", row)
+    if region.size != image.shape[0] * image.shape[1]:
+        raise region_file.wrong(f"the label map of '{name}' has another size than its image")
+    region = region.reshape(image.shape[:2])
     count = int(region.max()) + 1
     views = [
         {"caption": "image", "base": "image", "layer": ""},
@@ -125,6 +166,7 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
     with hdf5.opened(evaluation.folder / EXAMPLES_FILE, EXAMPLES) as file:
         variants = hdf5.attribute(file, "variants")
         queries, supports = hdf5.texts(file, "query"), hdf5.texts(file, "supports")
+        _require_known(file, data, [name for text in (*queries, *supports) for name in text.split()])
         for row in range(min(count, len(queries))):
             label, name = int(file["class"][row]), data.classes[int(file["class"][row]) - 1]
             query, truth = store.image(numbers[queries[row]]), binary(store.mask(numbers[queries[row]]), label)
@@ -145,6 +187,8 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
             if prior.size:
                 bases["prior"] = pictures.heat(query, prior)
                 views.append({"caption": "activation map of the class: dark 0, yellow 1", "base": "prior", "layer": ""})
+            if (int(file["height"][row]), int(file["width"][row])) != truth.shape:
+                raise file.wrong(f"the predictions of '{queries[row]}' have another size than the image")
             maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *truth.shape)
             scores = {variant: _iou(map_, truth) for variant, map_ in zip(variants, maps, strict=True)}
             for variant, map_ in zip(variants, maps, strict=True):

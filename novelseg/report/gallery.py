@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,11 +114,16 @@ class Gallery:
                 hdf5.require(feature_path, file, "fold", self.fold)
                 self._read_shard(file, region_file, max_images)
 
-    def _read_shard(self, file: h5py.File, region_file: h5py.File, max_images: int) -> None:
-        names = {side: [self._numbers[name] for name in hdf5.texts(file, f"{side}/image")] for side in SIDES}
+    def _read_shard(self, file: hdf5.Artifact, region_file: hdf5.Artifact, max_images: int) -> None:
+        ids = {side: hdf5.texts(file, f"{side}/image") for side in SIDES}
+        if unknown := {name for side in SIDES for name in ids[side]} - self._numbers.keys():
+            raise file.wrong(f"the image '{min(unknown)}' is not in the index")
+        if ((labels := file["fg/class"][:]) < 1).any() or (labels > len(self._index.classes)).any():
+            raise file.wrong("dataset 'fg/class' has labels that are no classes of the index")
+        names = {side: [self._numbers[name] for name in ids[side]] for side in SIDES}
         new_images = set(sorted({*names["bg"], *names["fg"]})[: max_images - len(self.images)])
         self.images |= new_images
-        rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(region_file, "id"))}
+        rows = {self._numbers.get(name, -1): row for row, name in enumerate(hdf5.texts(region_file, "id"))}
         if missing := new_images - rows.keys():
             raise InputError(
                 f"{region_file.filename}: no regions of '{self._index.ids[min(missing)]}', whose features are in "
@@ -132,6 +136,8 @@ class Gallery:
             count = len(selected) - int(selected[::-1].argmax()) if selected.any() else 0
             columns = ("vectors", "region" if side == "bg" else "class", "box", "area")
             vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in columns)
+            if vectors.shape[1] != self._levels[side][0]["centres"].shape[1]:
+                raise file.wrong(f"its vectors have {vectors.shape[1]} channels, other than the prototypes")
             labels, distances = nearest(scaled(vectors, self._metric), self._levels[side][0]["centres"])
             for row in np.flatnonzero(selected).tolist():
                 image, part = names[side][row], int(parts[row])
@@ -139,6 +145,8 @@ class Gallery:
                     if image not in areas:  # only the current image is stored: its rows are consecutive
                         label_map = _labels(region_file, rows[image])
                         areas = {image: _composition(self._store, self._index, image, label_map)}
+                    if part >= len(areas[image]):
+                        raise file.wrong(f"dataset 'bg/region' names region {part}, which its image does not have")
                     pixels = self._without_base(areas[image][part])
                 else:
                     pixels = np.zeros(len(self._index.classes) + 1, np.int64)
@@ -218,11 +226,11 @@ class Gallery:
         """Yield the label maps of images, shard by shard."""
         for path in regions:
             with hdf5.opened(path, REGIONS) as file:
-                rows = {self._numbers[name]: row for row, name in enumerate(hdf5.texts(file, "id"))}
+                rows = {self._numbers.get(name, -1): row for row, name in enumerate(hdf5.texts(file, "id"))}
                 yield from ((image, _labels(file, rows[image])) for image in images if image in rows)
 
 
-def _labels(file: h5py.File, row: int) -> NDArray[Any]:
+def _labels(file: hdf5.Artifact, row: int) -> NDArray[Any]:
     """Read the region map (H, W) in a row of a file of regions."""
     size = int(file["height"][row]), int(file["width"][row])
     return hdf5.Ragged.get(file, "labels", row).reshape(size)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import system_fault
 from novelseg.core.text import nearest
 
 T = TypeVar("T")
@@ -77,6 +78,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             values = yaml.load(file, Loader=_Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `python -m workflow use demo` writes one") from None
+    except OSError as error:
+        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -52,12 +52,17 @@ def artifact_files(path: Path | str) -> list[str]:
 
 
 def _inputs(options: dict[str, Any], digests: Digests) -> dict[str, str]:
-    """Return the digest of each input: of an artifact by its path, of an outside file or folder by its option."""
+    """Return the digest of each input: of an artifact by its path, of an outside file or folder by its option.
+
+    Several outside files of one option are numbered, so that the record holds all of them, in order.
+    """
     md5s: dict[str, str] = {}
     for option, value in options.items():
-        for path in value if isinstance(value, list) else [value] if isinstance(value, Path) else []:
+        paths = value if isinstance(value, list) else [value] if isinstance(value, Path) else []
+        for number, path in enumerate(paths):
             names = artifact_files(path)
-            md5s |= {name: digests.of(name) or "" for name in names} if names else {option: digests.of(path) or ""}
+            key = option if len(paths) == 1 else f"{option} {number}"
+            md5s |= {name: digests.of(name) or "" for name in names} if names else {key: digests.of(path) or ""}
     return md5s
 
 

@@ -11,7 +11,6 @@ Writes
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import pandas as pd
@@ -27,6 +26,7 @@ from novelseg.data.store import ImageStore
 from novelseg.evaluation.scoring import predict_and_score, rows_of
 from novelseg.evaluation.studies import MATCHING, SROFB, STUDIES, draw_cases, study_passes
 from novelseg.formats import tables
+from novelseg.formats.about import write_about
 from novelseg.formats.episodes import EPISODES
 from novelseg.formats.files import ABOUT, ROWS
 from novelseg.formats.record import to_json
@@ -117,4 +117,4 @@ def run(
         order = ["setting", "variant", "episode"]
         tables.write(scratch / ROWS, STUDY_ROWS, pd.concat(frames).sort_values(order, kind="stable"))
         tables.write(scratch / "episodes.tsv", EPISODES, pd.DataFrame(episode_rows))
-        (scratch / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf8")
+        write_about(scratch / ABOUT, about)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from novelseg.backbones.contract import Backbone
 from novelseg.backbones.registry import new_backbone
-from novelseg.formats.network import read_record
+from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
+from novelseg.core.errors import InputError
+from novelseg.formats.network import NETWORK as FILE
+from novelseg.formats.network import read_record, read_tensors
 from novelseg.formats.record import NetworkRecord
 from novelseg.methods.cam.equations import map_weights, normalise, prior_map, shuffle
 
@@ -42,6 +44,17 @@ class CamRecord(NetworkRecord):
     episodes: int
     objects: int
     class_weight: float
+
+    def __post_init__(self) -> None:
+        """Check what the network is built from and used with; see :meth:`NetworkRecord.__post_init__`."""
+        super().__post_init__()
+        allowed = {"wiring": ("sum", "join"), "weighting": ("scores", "sigmoid", "softmax")}
+        allowed |= {"prior": ("map", "constant", "shuffled"), "geometry": ("resize", "crop")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"'{name}' is '{getattr(self, name)}'; expected one of {', '.join(values)}")
+        if min(self.size, self.deconv_width, len(self.known)) < 1:
+            raise ValueError("'size', 'deconv_width' or the number of classes in 'known' is below 1")
 
 
 class MultiScale(nn.Module):
@@ -162,13 +175,20 @@ def load_cam(path: Path, fold: int | None = None, base: list[str] | None = None)
         If the file cannot be read, or the network was trained for another fold or other base classes than those given.
     """
     record = read_record(path, CamRecord, NETWORK, fold, base)
-    network = CamNetwork(
-        new_backbone(record.backbone),
-        classes=len(record.known),
-        width=record.deconv_width,
-        wiring=record.wiring,
-        weighting=record.weighting,
-        prior=record.prior,
-    )
-    network.load_state_dict(load_file(path))
+    _, state = read_tensors(path, FILE)
+
+    def build() -> CamNetwork:
+        return CamNetwork(
+            new_backbone(record.backbone),
+            classes=len(record.known),
+            width=record.deconv_width,
+            wiring=record.wiring,
+            weighting=record.weighting,
+            prior=record.prior,
+        )
+
+    try:
+        network = build_and_load(build, state)
+    except (InputError, *UNBUILDABLE) as error:
+        raise InputError(f"{path}: its weights do not fit its header ({first_line(error)}); {FILE.remedy}") from None
     return network.eval().requires_grad_(False), record

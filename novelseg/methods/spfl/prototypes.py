@@ -12,15 +12,19 @@ from novelseg.formats import hdf5
 from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 
 
-def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+def read_prototypes(
+    path: Path, fold: int, encoder: str, channels: int, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
     """Read the foreground and background prototypes of each level.
 
     Parameters
     ----------
     path
         Prototype artifact.
-    fold, encoder
-        Fold, and digest of the encoder, with which the prototypes must have been computed.
+    fold
+        Fold that the prototypes must belong to.
+    encoder, channels
+        Digest of the encoder with which they must have been computed, and the number of its channels.
     device
         Device of the result.
 
@@ -40,6 +44,9 @@ def read_prototypes(path: Path, fold: int, encoder: str, device: torch.device) -
             raise InputError(
                 f"{path}: computed with another encoder than the one given; rerun `features` and `prototypes`"
             )
+        size = file["fg/level1/centres"].shape[1]
+        if size != channels:
+            raise file.wrong(f"its prototypes have {size} channels, the features {channels}")
         return [
             (
                 torch.from_numpy(file[f"fg/level{level}/centres"][:]).to(device),
