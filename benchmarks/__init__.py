@@ -1,1 +1,1 @@
-"""Speed, as ratios against slow references in the same run."""
+"""Benchmarks of time and memory, as ratios to reference implementations in the same run, and pictures for the docs."""

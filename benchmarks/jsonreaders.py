@@ -1,7 +1,7 @@
-"""Compare the streaming reader of COCO's annotations with ijson, on a made-up file: CPU time, wall time, peak memory.
+"""Compare the streaming reader of COCO's annotations with ijson on a generated file: CPU time, wall time, peak memory.
 
 Run with ``python -m benchmarks.jsonreaders`` after ``pip install ijson``, which nothing else needs. Each reader runs in
-a process of its own and gives the elements of ``images``, then those of ``annotations`` and ``categories``.
+a separate process and reads the elements of ``images``, then those of ``annotations`` and ``categories``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Reader = Callable[..., Iterator[tuple[str, Any]]]
 
 
 def write_annotations(path: Path) -> None:
-    """Write annotations in COCO's layout: polygons of 8 to 60 points."""
+    """Write ``BYTES`` of random annotations in COCO's format, polygons of 8 to 59 points."""
     rng = numpy_generator(0, "json readers")
     images = [
         {"license": 1, "file_name": f"COCO_train2014_{n:012d}.jpg", "height": 480, "width": 640, "id": n}
@@ -54,7 +54,7 @@ def write_annotations(path: Path) -> None:
 
 
 def by_item(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
-    """Read one array per pass, as ``ijson.items`` does; a missing array is not noticed, nor a key that comes twice."""
+    """Read one array per pass with ``ijson.items``, which detects neither missing arrays nor duplicate keys."""
     import ijson
 
     for key in keys:
@@ -63,11 +63,11 @@ def by_item(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
 
 
 def by_event(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
-    """Read all arrays in one pass over ``ijson.basic_parse``, which allows the same checks as the project's reader."""
+    """Read all arrays in one pass with ``ijson.basic_parse``, which allows the same checks as the project's reader."""
     import ijson
     from ijson.common import ObjectBuilder
 
-    left, seen, key, depth, builder = set(keys), set[str](), "", 0, None
+    pending, seen, key, depth, builder = set(keys), set[str](), "", 0, None
     with path.open("rb") as file:
         for event, value in ijson.basic_parse(file, use_float=True, buf_size=1 << 20):
             depth += (event in ("start_map", "start_array")) - (event in ("end_map", "end_array"))
@@ -78,15 +78,15 @@ def by_event(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
                     builder = None
             elif event == "map_key" and depth == 1:
                 if value in seen:
-                    raise ValueError(f"the key {value!r} comes twice")
+                    raise ValueError(f"the key {value!r} occurs twice")
                 seen.add(value)
                 key = value
-            elif depth == 3 and key in left:
+            elif depth == 3 and key in pending:
                 builder = ObjectBuilder()
                 builder.event(event, value)
             elif event == "end_array" and depth == 1:
-                left.discard(key)
-                if not left:
+                pending.discard(key)
+                if not pending:
                     return
 
 
@@ -94,15 +94,15 @@ READERS: dict[str, Reader] = {"project": elements, "ijson.items": by_item, "ijso
 
 
 def measure(name: str, path: Path) -> tuple[int, float, float, float]:
-    """Number of elements, CPU and wall seconds, peak MiB of this process."""
+    """Return the number of elements, CPU and wall seconds, and the peak memory of this process in MiB."""
     wall, cpu = time.perf_counter(), time.process_time()
     count = sum(1 for keys in READS for _ in READERS[name](path, *keys))
-    spent = time.process_time() - cpu, time.perf_counter() - wall
-    return count, *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = time.process_time() - cpu, time.perf_counter() - wall
+    return count, *seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
-    """Write the file, run every reader a few times in turn, print the medians."""
+    """Write the file, run all readers in turn several times, and print the medians."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "instances.json"
         write_annotations(path)

@@ -1,4 +1,4 @@
-"""The plain forms: each as one would write it down first, in float32."""
+"""Straightforward reference implementations in float32, with which the fast ones are compared."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from novelseg.ops.pooling import EPSILON
 
 
 def up(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, corners aligned."""
+    """Upsample maps (B, C, h, w) to a size (H, W), bilinearly with aligned corners."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 def pool(features: Tensor, labels: NDArray[np.int32], count: int) -> Tensor:
-    """Masked average pooling with features upsampled first."""
+    """Pool features (C, h, w), upsampled first, over ``count`` regions (H, W); (count, C)."""
     full = up(features[None], (labels.shape[0], labels.shape[1]))[0].flatten(1)
     masks = F.one_hot(torch.from_numpy(labels.astype(np.int64)).flatten().to(features.device), count).T.float()
     return (masks @ full.T) / (masks.sum(1, keepdim=True) + EPSILON)
 
 
 def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
-    """Nearest prototype of upsampled features."""
+    """Label the pixels of a mask (H, W) with the nearest prototype of their side; features (C, h, w) are upsampled."""
     full = F.normalize(up(features[None], (mask.shape[0], mask.shape[1]))[0].flatten(1), dim=0)
     best = [(F.normalize(side, dim=1) @ full).argmax(0).view(mask.shape) for side in (foreground, background)]
     labels = torch.where(mask == 0, best[1] + len(foreground), best[0])
@@ -42,25 +42,25 @@ def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of the whole batch at full size."""
+    """Compute the cross-entropy of logits (B, K, h, w) upsampled to the size of the labels (B, H, W)."""
     size = (labels.shape[-2], labels.shape[-1])
     return F.cross_entropy(up(logits, size), labels.long(), ignore_index=VOID)
 
 
 def prototypes(features: Tensor, masks: Tensor) -> Tensor:
-    """(B, C, h, w) and (B, H, W) to (B, 2, C) with upsampled features."""
+    """Pool features (B, C, h, w), upsampled first, over background and foreground of masks (B, H, W); (B, 2, C)."""
     full = up(features, (masks.shape[-2], masks.shape[-1]))
     sides = [(masks == side).float()[:, None] for side in (0, 1)]
     return torch.stack([(full * side).sum((2, 3)) / (side.sum((2, 3)) + EPSILON) for side in sides], 1)
 
 
 def match(query: Tensor, pairs: Tensor) -> Tensor:
-    """Scaled cosine of cells and both prototypes, (B, 2, h, w)."""
+    """Compute the scaled cosine of query cells (B, C, h, w) and prototypes (B, 2, C); (B, 2, h, w)."""
     return 10 * torch.stack([F.cosine_similarity(query, pairs[:, side, :, None, None], dim=1) for side in (0, 1)], 1)
 
 
 class Training:
-    """A training step from encoded images: decoded and augmented on the CPU each time, a pass for each part."""
+    """Training step that decodes and augments images on the CPU and runs each part of the batch separately."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Training:
         self._sgd = torch.optim.SGD([w for w in learner.parameters() if w.requires_grad], 1e-3, momentum=0.9)
 
     def _images(self, encoded: list[bytes]) -> tuple[Tensor, Tensor]:
+        """Decode images (B, 3, S, S) and resize the label maps (B, levels, S, S) with them."""
         size = (self._side, self._side)
         images, labels = [], []
         for data in encoded:
@@ -87,7 +88,7 @@ class Training:
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(np.stack(labels))
 
     def step(self) -> None:
-        """Forward, backward, update."""
+        """Run the forward and backward pass and update the weights."""
         net = self._net
         encoder = net.encoder
         assert isinstance(encoder, Backbone)
@@ -108,27 +109,27 @@ class Training:
 
 @torch.inference_mode()
 def features(net: Backbone, image: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Of one image."""
-    found: Tensor = net.to(device)(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255)
-    return found
+    """Compute the features (1, C, h, w) of one image (H, W, 3)."""
+    maps: Tensor = net.to(device)(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255)
+    return maps
 
 
 @torch.inference_mode()
 def episode(net: Backbone, images: list[NDArray[np.uint8]], mask: NDArray[np.uint8], device: torch.device) -> list[int]:
-    """Matching of one episode: every image encoded anew, features upsampled, pixels counted."""
+    """Match one episode from its images, supports first, and count the pixels of intersection and union per side."""
     *supports, query = [features(net, image, device) for image in images]
     truth = torch.from_numpy(mask).to(device)
     pairs = torch.stack([prototypes(support, truth[None]) for support in supports]).mean(0)
-    shown = up(match(query, pairs), (mask.shape[0], mask.shape[1]))[0].argmax(0)
+    prediction = up(match(query, pairs), (mask.shape[0], mask.shape[1]))[0].argmax(0)
     counts = []
     for side in (1, 0):
-        here, there = (shown == side) & (truth != VOID), truth == side
-        counts += [int((here & there).sum()), int((here | there).sum())]
+        predicted, true = (prediction == side) & (truth != VOID), truth == side
+        counts += [int((predicted & true).sum()), int((predicted | true).sum())]
     return counts
 
 
 def classifier(task: Task, steps: int, params: SrofbSettings) -> Tensor:
-    """One episode's classifier with torch's layers, optimiser and dropout."""
+    """Train the classifier of one episode with PyTorch's layers and optimiser, and classify the query cells."""
     device = task.query.device
     net = nn.Sequential(
         nn.Linear(task.query.shape[0], params.hidden),
@@ -144,12 +145,12 @@ def classifier(task: Task, steps: int, params: SrofbSettings) -> Tensor:
         sgd.step()
     net.eval()
     with torch.no_grad():
-        found: Tensor = net(task.query.flatten(1).T).argmax(1)
-    return found
+        labels: Tensor = net(task.query.flatten(1).T).argmax(1)
+    return labels
 
 
 def kmeans(vectors: NDArray[np.float32], k: int, iterations: int) -> NDArray[np.float32]:
-    """Lloyd's iterations in torch."""
+    """Run Lloyd's k-means iterations in PyTorch on vectors (N, C); returns the centres (k, C)."""
     points = torch.from_numpy(vectors)
     centres = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:k]]
     for _ in range(iterations):

@@ -1,8 +1,8 @@
-"""Draw ``docs/example.png``, the README's picture: supports with masks, and queries with the predicted masks.
+"""Draw ``docs/example.png``, the picture of the README: supports with masks, and queries with predicted masks.
 
-``python -m benchmarks.readme_picture --bundle bundle.safetensors`` takes a bundle of the demo (`make demo`, then
+``python -m benchmarks.readme_picture --bundle bundle.safetensors`` needs a bundle of the demo (`make demo`, then
 ``novelseg export``). Each row is one novel class of the built-in scenes. Supports and queries are the first validation
-scenes that show enough of the class; none is selected by hand.
+scenes in which the class is large enough; none is selected by hand.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from novelseg.methods.variants import SPFL, refined_names
 from novelseg.ops.counts import object_iou
 from novelseg.ops.drawing import overlay
 
-SCENES = SceneSettings(seed=0, train=320, val=160, size=96)  # those of the preset `demo`
-LEAST_PX = 300  # an object smaller than this is hard to see in the picture
+SCENES = SceneSettings(seed=0, train=320, val=160, size=96)  # the settings of the preset `demo`
+LEAST_PX = 300  # smaller objects are hard to see in the picture
 SUPPORTS, QUERIES, VARIANT = 3, 4, "spfl+srofb-support-only"
 TILE, GAP, BREAK, HEADER, FOOTER = 150, 6, 26, 26, 22
 DARK, GREY, WHITE = (27, 31, 36), (87, 96, 106), (255, 255, 255)
@@ -36,14 +36,14 @@ FONT = findfont("DejaVu Sans")
 
 @dataclass(frozen=True)
 class Example:
-    """A scene and the mask of one class in it: 1 the object, 0 the rest, 255 void."""
+    """A scene (H, W, 3) and the mask (H, W) of one class in it: 1 object, 0 background, 255 void."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
 
 
 def examples(label: int) -> Iterator[Example]:
-    """Yield the validation scenes that show at least ``LEAST_PX`` of a class, in the order of the list."""
+    """Yield the validation scenes with at least ``LEAST_PX`` pixels of a class, in order."""
     for number in range(SCENES.train, SCENES.train + SCENES.val):
         image, labels = scene(SCENES, number)
         if (labels == label).sum() >= LEAST_PX:
@@ -51,7 +51,7 @@ def examples(label: int) -> Iterator[Example]:
 
 
 def tile(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, caption: str) -> Image.Image:
-    """Draw a scene, tinted where the mask is 1, with a caption below."""
+    """Draw a scene with the mask over it and a caption below."""
     scale = TILE / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
@@ -66,20 +66,21 @@ def tile(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None, caption: str)
 
 
 def draw_row(segmenter: Segmenter, label: int) -> list[Image.Image]:
-    """Draw one class: its supports with their masks, then its queries with the predicted masks."""
+    """Draw the row of one class: supports with their masks, then queries with the predicted masks."""
     name = CLASSES[label - 1]
-    shown = list(islice(examples(label), SUPPORTS + QUERIES))
-    supports, queries = shown[:SUPPORTS], shown[SUPPORTS:]
-    segmenter.fit([one.image for one in supports], [one.mask for one in supports])
-    tiles = [tile(one.image, np.where(one.mask == VOID, 0, one.mask), f"“{name}”, mask given") for one in supports]
-    for query, mask in zip(queries, segmenter.predict([one.image for one in queries]), strict=True):
+    scenes = list(islice(examples(label), SUPPORTS + QUERIES))
+    supports, queries = scenes[:SUPPORTS], scenes[SUPPORTS:]
+    segmenter.fit([support.image for support in supports], [support.mask for support in supports])
+    caption = f"“{name}”, mask given"
+    tiles = [tile(support.image, np.where(support.mask == VOID, 0, support.mask), caption) for support in supports]
+    for query, mask in zip(queries, segmenter.predict([query.image for query in queries]), strict=True):
         iou = object_iou(mask, query.mask)
         tiles.append(tile(query.image, mask, "not in the image" if iou is None else f"IoU {100 * iou:.0f} %"))
     return tiles
 
 
 def draw_sheet(rows: list[list[Image.Image]]) -> Image.Image:
-    """Put the rows on one sheet, with a heading over the supports and one over the queries."""
+    """Arrange the rows on one sheet, with headings for the supports and the queries."""
     start = SUPPORTS * (TILE + GAP) - GAP + BREAK
     width = start + QUERIES * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * (TILE + FOOTER)), WHITE)
@@ -88,32 +89,34 @@ def draw_sheet(rows: list[list[Image.Image]]) -> Image.Image:
     draw.text((start, 4), "output: masks in other images, predicted", DARK, font)
     for row, tiles in enumerate(rows):
         top = HEADER + row * (TILE + FOOTER)
-        for column, one in enumerate(tiles):
+        for column, picture in enumerate(tiles):
             left = column * (TILE + GAP) + (BREAK - GAP if column >= SUPPORTS else 0)
-            sheet.paste(one, (left, top))
+            sheet.paste(picture, (left, top))
     draw.line((start - BREAK // 2, HEADER, start - BREAK // 2, sheet.height - FOOTER), GREY)
     return sheet
 
 
 def main() -> None:
-    """Segment and draw."""
+    """Segment the queries of every novel class and write the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme_picture", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("bundle.safetensors"), help="bundle of the demo")
     parser.add_argument("--out", type=Path, default=Path("docs/example.png"), help="PNG to write")
     names = (SPFL, *refined_names(SPFL))
     parser.add_argument("--variant", choices=names, default=VARIANT, help="variant that predicts the masks")
-    words = parser.parse_args()
+    options = parser.parse_args()
     try:
-        segmenter = Segmenter.load(words.bundle, variant=words.variant, device="cpu")
+        segmenter = Segmenter.load(options.bundle, variant=options.variant, device="cpu")
     except InputError as error:
         parser.error(str(error))
     base = segmenter.bundle_.about["classes"]
     novel = [label for label, name in enumerate(CLASSES, 1) if name not in base]
     if not novel or set(base) - set(CLASSES):
-        parser.error(f"{words.bundle}: its encoder was not trained on the built-in scenes; give a bundle of the demo")
+        parser.error(f"{options.bundle}: its encoder was not trained on the built-in scenes; give a bundle of the demo")
     sheet = draw_sheet([draw_row(segmenter, label) for label in novel])
-    sheet.quantize(128, dither=Image.Dither.NONE).save(words.out, optimize=True)
-    print(f"{words.out}: {words.out.stat().st_size / 1e3:.0f} kB, novel: {', '.join(CLASSES[n - 1] for n in novel)}")
+    sheet.quantize(128, dither=Image.Dither.NONE).save(options.out, optimize=True)
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e3:.0f} kB, novel: {', '.join(CLASSES[n - 1] for n in novel)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Draw ``docs/regions.png``: cuts of the region hierarchy at three τ beside felzenszwalb and slic.
+"""Draw ``docs/regions.png``: the region hierarchy, cut at three values of τ, beside felzenszwalb and slic.
 
 Run with ``python -m benchmarks.region_picture``. The photographs come with scikit-image and are in the public domain
-(astronaut: NASA; rocket: SpaceX; coffee, chelsea: CC0). The scale of felzenszwalb is its best one on BSDS500's
+(astronaut: NASA; rocket: SpaceX; coffee, chelsea: CC0). felzenszwalb has its best scale on BSDS500's
 validation images (docs/regions/bsds500-val.md); slic has about as many segments as the hierarchy has regions.
 """
 
@@ -23,18 +23,18 @@ from novelseg.regions.weights import BSDS500, load_model
 
 TAUS = (0.25, 0.45, 0.7)
 OUT = Path("docs/regions.png")
-FONT = findfont("DejaVu Sans")  # comes with matplotlib and has a τ
+FONT = findfont("DejaVu Sans")  # part of matplotlib; contains the letter τ
 WIDTH, HEIGHT, GAP, HEADER = 260, 174, 6, 26
 
 
-def painted(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Image:
-    """Regions in their mean colours, borders drawn, number of regions written."""
+def draw_regions(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Image:
+    """Draw regions (H, W) in the mean colours of an image (H, W, 3), with their borders and their number."""
     numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
     area = np.bincount(numbers)
     means = np.stack([np.bincount(numbers, image[..., c].reshape(-1)) / area for c in range(3)], axis=1)
-    shown = means[numbers].reshape(image.shape)
-    shown[find_boundaries(labels, mode="inner")] = (255, 235, 60)
-    tile = Image.fromarray(shown.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    picture = means[numbers].reshape(image.shape)
+    picture[find_boundaries(labels, mode="inner")] = (255, 235, 60)
+    tile = Image.fromarray(picture.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(tile)
     text = f"{len(area)} regions"
     draw.rectangle((0, HEIGHT - 20, 10 + draw.textlength(text, ImageFont.truetype(FONT, 12)), HEIGHT), fill=(0, 0, 0))
@@ -43,7 +43,7 @@ def painted(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> Image.Imag
 
 
 def main() -> None:
-    """Segment and draw."""
+    """Segment the photographs by every method and write the picture."""
     model = load_model(BSDS500)
     titles = ["photograph", *(f"ucm, τ = {tau}" for tau in TAUS), "felzenszwalb, scale 800", "slic, 30 segments"]
     photos = photographs(SHAPE)
@@ -58,7 +58,7 @@ def main() -> None:
             tree = ucm.build(image, model)
             maps = [cut(tree, tau, SHAPE) for tau in TAUS]
             maps += [felzenszwalb(image, scale=800), slic(image, n_segments=30)]
-            tiles = [Image.fromarray(image).resize((WIDTH, HEIGHT)), *(painted(image, labels) for labels in maps)]
+            tiles = [Image.fromarray(image).resize((WIDTH, HEIGHT)), *(draw_regions(image, labels) for labels in maps)]
             for column, tile in enumerate(tiles):
                 sheet.paste(tile, (column * (WIDTH + GAP), HEADER + row * (HEIGHT + GAP)))
     sheet.quantize(256, dither=Image.Dither.NONE).save(OUT, optimize=True)

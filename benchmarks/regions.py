@@ -1,8 +1,8 @@
-"""The region hierarchy beside scikit-image's felzenszwalb: CPU time, peak memory, growth with pixels and images.
+"""Compare the region hierarchy with scikit-image's felzenszwalb: CPU time, peak memory, growth with pixels and images.
 
-Run with ``python -m benchmarks.regions``; it prints three tables. Every form runs in a process of its own on one core;
-CPU time is the process's, so other work on the machine changes it little. Images are parts of photographs that come
-with scikit-image.
+Run with ``python -m benchmarks.regions``; it prints three tables. Every method runs in a separate process on one core.
+The CPU time of that process is measured, on which other programs have little influence. Images are parts of photographs
+that come with scikit-image.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from novelseg.regions.weights import BSDS500, load_model
 from workflow.presets import resolve_preset
 
 SHAPE = (321, 481)
-SCALES = (0.5, 2**-0.5, 1.0, 2**0.5)  # of the side: 0.25, 0.5, 1, 2 of the pixels
-SHARDS = (5, 10, 20, 40)
+SCALES = (0.5, 2**-0.5, 1.0, 2**0.5)  # of the sides; 0.25, 0.5, 1 and 2 times the pixels
+SHARDS = (5, 10, 20, 40)  # images per shard
 REPEATS = 7
 
 Picture = NDArray[np.uint8]
 
 
 def photographs(shape: tuple[int, int]) -> list[Picture]:
-    """Public-domain photographs at one size."""
-    found = []
+    """Return public-domain photographs, scaled and cropped to one size (H, W)."""
+    photos = []
     for photo in (data.astronaut(), data.coffee(), data.chelsea(), data.rocket()):
         height, width = photo.shape[:2]
         scale = max(shape[0] / height, shape[1] / width)
         size = (max(shape[1], round(width * scale)), max(shape[0], round(height * scale)))
-        found.append(np.asarray(Image.fromarray(photo).resize(size))[: shape[0], : shape[1]])
-    return found
+        photos.append(np.asarray(Image.fromarray(photo).resize(size))[: shape[0], : shape[1]])
+    return photos
 
 
 def _segment_ucm() -> Callable[[Picture], object]:
@@ -58,37 +58,37 @@ def _segment_felzenszwalb() -> Callable[[Picture], object]:
     return lambda image: felzenszwalb(image, scale=300)
 
 
-FORMS = {"ucm": _segment_ucm, "felzenszwalb": _segment_felzenszwalb}
+METHODS = {"ucm": _segment_ucm, "felzenszwalb": _segment_felzenszwalb}
 
 
-def _measure(form: str, shape: tuple[int, int], pipe: Any) -> None:
+def _measure(method: str, shape: tuple[int, int], pipe: Any) -> None:
     images = photographs(shape)
-    work = FORMS[form]()
+    segment = METHODS[method]()
     with one_thread():
-        work(images[0])
-        best = [min(_timed(work, image) for _ in range(REPEATS)) for image in images]
+        segment(images[0])
+        best = [min(_seconds(segment, image) for _ in range(REPEATS)) for image in images]
     pipe.send((float(np.mean(best)) * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
-def _timed(work: Callable[[Picture], object], image: Picture) -> float:
+def _seconds(segment: Callable[[Picture], object], image: Picture) -> float:
     start = time.process_time()
-    work(image)
+    segment(image)
     return time.process_time() - start
 
 
-def alone(form: str, shape: tuple[int, int]) -> tuple[float, float]:
-    """CPU milliseconds an image and peak memory in MiB, in a new process."""
+def measure(method: str, shape: tuple[int, int]) -> tuple[float, float]:
+    """Return CPU milliseconds per image and peak memory in MiB, measured in a new process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(form, shape, send))
+    process = context.Process(target=_measure, args=(method, shape, send))
     process.start()
-    found: tuple[float, float] = receive.recv()
+    result: tuple[float, float] = receive.recv()
     process.join()
-    return found
+    return result
 
 
-def _voc(root: Path, count: int) -> None:
-    """A VOC folder of different parts of the photographs."""
+def _write_voc(root: Path, count: int) -> None:
+    """Write a folder in VOC's layout with ``count`` training images, different parts of the photographs."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     names = [f"part{number:03d}" for number in range(count + 1)]
@@ -103,11 +103,11 @@ def _voc(root: Path, count: int) -> None:
 
 
 def stage(count: int) -> tuple[float, float]:
-    """CPU seconds and peak MiB of the stage ``hierarchies`` on a shard of ``count`` images."""
+    """Return CPU seconds and peak memory in MiB of the stage ``hierarchies`` on a shard of ``count`` images."""
     values = resolve_preset("demo")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _voc(root / "raw", count)
+        _write_voc(root / "raw", count)
         values["images"] |= {"source": "voc", "root": str(root / "raw"), "shards": 1}
         values["hierarchies"]["longest_side"] = 500
         (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf8")
@@ -119,49 +119,49 @@ def stage(count: int) -> tuple[float, float]:
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        words = [*params, "--images", images, "--weights", str(BSDS500), "--out", str(root / "trees.h5")]
-        process = subprocess.Popen([*command, "hierarchies", *words], stderr=subprocess.DEVNULL)
+        options = [*params, "--images", images, "--weights", str(BSDS500), "--out", str(root / "trees.h5")]
+        process = subprocess.Popen([*command, "hierarchies", *options], stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise SystemExit("the stage failed")
+            raise SystemExit(f"the stage hierarchies failed with exit code {process.returncode}")
         return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def line_through(sizes: list[float], seconds: list[float]) -> str:
-    """Least-squares line and its R²."""
+def fit_line(sizes: list[float], seconds: list[float]) -> str:
+    """Describe the least-squares line of seconds against sizes, and its R²."""
     slope, offset = np.polyfit(sizes, seconds, 1)
-    left = np.array(seconds) - (slope * np.array(sizes) + offset)
-    share = 1 - (left**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum()
-    return f"line: {offset:.3g} + {slope:.3g} per unit, R² {share:.4f}"
+    residuals = np.array(seconds) - (slope * np.array(sizes) + offset)
+    r2 = 1 - (residuals**2).sum() / ((np.array(seconds) - np.mean(seconds)) ** 2).sum()
+    return f"line: {offset:.3g} + {slope:.3g} per unit, R² {r2:.4f}"
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print three tables."""
     print(f"One image of {SHAPE[1]}×{SHAPE[0]} px (mean of 4 photographs, each the best of {REPEATS}), one core")
-    print(f"{'form':14} {'CPU ms':>8} {'ratio':>7} {'peak MiB':>9}")
-    found = {form: alone(form, SHAPE) for form in FORMS}
-    for form, (spent, memory) in found.items():
-        print(f"{form:14} {spent:8.1f} {spent / found['felzenszwalb'][0]:7.2f} {memory:9.0f}")
+    print(f"{'method':14} {'CPU ms':>8} {'ratio':>7} {'peak MiB':>9}")
+    results = {method: measure(method, SHAPE) for method in METHODS}
+    for method, (milliseconds, memory) in results.items():
+        print(f"{method:14} {milliseconds:8.1f} {milliseconds / results['felzenszwalb'][0]:7.2f} {memory:9.0f}")
     print("\nTime against pixels (ucm)")
     print(f"{'size':>10} {'Mpx':>7} {'CPU ms':>8} {'peak MiB':>9}")
     sizes, times = [], []
     for scale in SCALES:
         shape = (round(SHAPE[0] * scale), round(SHAPE[1] * scale))
-        spent, memory = alone("ucm", shape)
+        milliseconds, memory = measure("ucm", shape)
         sizes.append(shape[0] * shape[1] / 1e6)
-        times.append(spent)
-        print(f"{shape[1]:>5}×{shape[0]:<4} {sizes[-1]:7.3f} {spent:8.1f} {memory:9.0f}")
-    print(line_through(sizes, times))
-    print("\nThe stage `hierarchies` against images in a shard, start of the program included")
+        times.append(milliseconds)
+        print(f"{shape[1]:>5}×{shape[0]:<4} {sizes[-1]:7.3f} {milliseconds:8.1f} {memory:9.0f}")
+    print(fit_line(sizes, times))
+    print("\nThe stage `hierarchies` against images in a shard, including the start of the program")
     print(f"{'images':>10} {'CPU s':>8} {'peak MiB':>9}")
     sizes, times = [], []
     for count in SHARDS:
-        spent, memory = stage(count)
+        seconds, memory = stage(count)
         sizes.append(float(count))
-        times.append(spent)
-        print(f"{count:>10} {spent:8.2f} {memory:9.0f}")
-    print(line_through(sizes, times))
+        times.append(seconds)
+        print(f"{count:>10} {seconds:8.2f} {memory:9.0f}")
+    print(fit_line(sizes, times))
 
 
 if __name__ == "__main__":

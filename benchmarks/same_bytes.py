@@ -1,7 +1,7 @@
-"""Compare the artifacts of two runs: every numeric dataset of HDF5, every tensor, every number of a table, bit for bit.
+"""Compare the artifacts of two runs bit for bit: numeric HDF5 datasets, tensors, and columns of tables.
 
-``python -m benchmarks.same_bytes BEFORE AFTER`` prints how many were compared and which differ. Rows of variants that
-only one run has are left out and counted.
+``python -m benchmarks.same_bytes BEFORE AFTER`` prints how many arrays were compared and which differ. Rows of variants
+that only one run has are not compared, but counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUFFIXES = (".h5", ".safetensors", ".tsv", ".parquet")
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
-    """Numeric datasets of a file; the predictions of ``examples`` are taken apart by variant."""
+    """Return the numeric datasets of a file by name; the predictions of ``examples`` are split by variant."""
     arrays: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
@@ -40,7 +40,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    """Everything numeric in a file, by name."""
+    """Return the arrays of a file by name: numeric datasets, tensors or columns."""
     if path.suffix == ".h5":
         return _hdf5(path)
     if path.suffix == ".safetensors":
@@ -50,21 +50,21 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 
 def _shared_rows(before: Path, after: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Columns of two tables, rows of variants that both have; and the number of rows left out."""
+    """Return the columns of two tables, restricted to variants that both have, and the number of rows left out."""
     frames = [_table(path) for path in (before, after)]
     if all("variant" in frame.columns for frame in frames):
         keys = [name for name in ("variant", "reference") if name in frames[0].columns]
         shared = set.intersection(*(set(map(tuple, frame[keys].to_numpy())) for frame in frames))
-        kept = [frame[[tuple(row) in shared for row in frame[keys].to_numpy()]] for frame in frames]
+        common = [frame[[tuple(row) in shared for row in frame[keys].to_numpy()]] for frame in frames]
     else:
-        kept = frames
-    left_out = sum(len(frame) for frame in frames) - sum(len(frame) for frame in kept)
-    first, second = ({str(name): frame[name].to_numpy() for name in frame.columns} for frame in kept)
+        common = frames
+    left_out = sum(len(frame) for frame in frames) - sum(len(frame) for frame in common)
+    first, second = ({str(name): frame[name].to_numpy() for name in frame.columns} for frame in common)
     return first, second, left_out
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether both are there, of one type and shape, and the same bit for bit."""
+    """Return whether both arrays exist and have the same type, shape and bits."""
     if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.kind in "iufb":
@@ -73,7 +73,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
-    """Yield the name of each array, whether it is the same, and, once per file, the number of rows left out."""
+    """Yield the name of each array, whether it is equal in both, and, once per file, the number of rows left out."""
     for path in sorted(after.rglob("*")):
         if path.suffix in SUFFIXES and not (before / path.relative_to(after)).exists():
             yield f"{path.relative_to(after)}: only in {after}", False, 0
@@ -88,9 +88,9 @@ def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
             first, second, left_out = _shared_rows(path, other)
         else:
             first, second = _arrays(path), _arrays(other)
-            new = {name for name in first.keys() ^ second.keys() if name.startswith("predictions/")}
-            first, second = ({name: arrays[name] for name in arrays.keys() - new} for arrays in (first, second))
-            left_out = len(new)
+            unshared = {name for name in first.keys() ^ second.keys() if name.startswith("predictions/")}
+            first, second = ({name: arrays[name] for name in arrays.keys() - unshared} for arrays in (first, second))
+            left_out = len(unshared)
         for name in sorted(first.keys() | second.keys()):
             a, b = first.get(name), second.get(name)
             yield f"{path.relative_to(before)}:{name}", _equal(a, b), left_out
@@ -98,19 +98,19 @@ def compare(before: Path, after: Path) -> Iterator[tuple[str, bool, int]]:
 
 
 def main() -> int:
-    """Print the count and every difference; 1 if there is one."""
+    """Print every difference and the counts; return 1 if there is a difference, else 0."""
     parser = argparse.ArgumentParser(description="Compare the artifacts of two runs bit for bit.")
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     options = parser.parse_args()
     rows = list(compare(options.before, options.after))
-    for name, same, _ in rows:
-        if not same:
+    for name, equal, _ in rows:
+        if not equal:
             print(f"differs: {name}")
-    different = sum(not same for _, same, _ in rows)
+    different = sum(not equal for _, equal, _ in rows)
     left_out = sum(count for _, _, count in rows)
     print(
-        f"{len(rows)} arrays compared, {different} differ; {left_out} rows of variants that one run has were left out"
+        f"{len(rows)} arrays compared, {different} differ; left out: {left_out} rows of variants that only one run has"
     )
     return int(different > 0)
 

@@ -1,12 +1,12 @@
-"""Time and memory against the number of images, and what COCO would take.
+"""Measure time and memory against the number of images, and estimate both for COCO.
 
 ``python -m benchmarks.scale simulate`` runs the stages from images to pseudo labels on 5,000 to 100,000 generated small
-pictures, one job after another on one core, each job a process of its own as an engine starts it; it prints seconds per
-stage with a line fitted through the sizes, and the largest peak memory of a job. ``… real FOLDER`` measures seconds per
-image of each stage at full size on a folder in COCO's layout, with ResNet-50, and computes what all of COCO 2014 takes.
-``… memory`` gives the peak memory of every stage, trainings and evaluation with it, at two sizes.
-``… kmeans`` measures k-means on 1,024-d vectors against their number, and the inertia that a sample costs;
-``… annotations`` reads one shard's annotations out of files of COCO's size.
+pictures, one job after another on one core, each in a separate process as an engine starts it. It prints seconds per
+stage with a line fitted to the sizes, and the largest peak memory of a job. ``… real FOLDER`` measures seconds per
+image of each stage at full size on a folder in COCO's layout, with ResNet-50, and estimates the time for COCO 2014.
+``… memory`` prints the peak memory of every stage, including trainings and evaluation, at two sizes.
+``… kmeans`` measures the time of k-means against the number of 1,024-dimensional vectors, and how much a sample of them
+increases the inertia. ``… annotations`` reads the annotations of one shard from files as large as COCO's.
 """
 
 from __future__ import annotations
@@ -56,86 +56,86 @@ WHOLE = ("index", "prototypes")
 
 @dataclass
 class Run:
-    """Jobs in one folder: CPU seconds and peak MiB of each stage."""
+    """Jobs in one folder, with the CPU seconds and the peak memory in MiB of each stage."""
 
     folder: Path
     values: dict[str, dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     peak: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counted: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.values), encoding="utf8")
 
-    def job(self, stage: str, *words: object) -> None:
-        """Run one process of a stage to its end."""
+    def job(self, stage: str, *arguments: object) -> None:
+        """Run a stage in a process and wait until it ends."""
         flags = [] if stage == "pseudolabels" else ["--params", "params.yaml"]
-        command = [sys.executable, "-m", "stages", stage, *flags, *map(str, words)]
+        command = [sys.executable, "-m", "stages", stage, *flags, *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            raise SystemExit(f"{' '.join(command)} failed")
+            raise SystemExit(f"{' '.join(command)}: failed with exit code {os.waitstatus_to_exitcode(status)}")
         self.seconds[stage] += usage.ru_utime + usage.ru_stime
         self.peak[stage] = max(self.peak[stage], usage.ru_maxrss / 1024)
 
     def all(self, shards: int, encoder: Path, raw: list[object]) -> None:
-        """Every stage from images to pseudo labels."""
+        """Run every stage from images to pseudo labels."""
         self.data(shards, raw)
         self.labels(shards, encoder)
 
     def data(self, shards: int, raw: list[object]) -> None:
-        """Images and index."""
+        """Run the stages ``images`` and ``index``."""
         images = [f"images/{shard}.h5" for shard in range(shards)]
         for shard, path in enumerate(images):
             self.job("images", *raw, "--shard", shard, "--out", path)
         self.job("index", "--images", *images, "--out", "index.h5")
 
     def labels(self, shards: int, encoder: Path, prototypes: Path | None = None) -> None:
-        """From images to pseudo labels; with ``prototypes``, those instead of its own."""
+        """Run the stages from hierarchies to pseudo labels; ``prototypes`` replaces the stage of that name."""
         images = [f"images/{shard}.h5" for shard in range(shards)]
-        given = ["--fold", 0, "--encoder", encoder, "--index", "index.h5"]
+        common = ["--fold", 0, "--encoder", encoder, "--index", "index.h5"]
         for shard, path in enumerate(images):
-            cut = f"regions/{shard}.h5"
+            regions = f"regions/{shard}.h5"
             self.job("hierarchies", "--images", path, "--weights", REGION_WEIGHTS, "--out", "tree.h5")
-            self.job("regions", "--hierarchies", "tree.h5", "--out", cut)
-            self.job("features", *given, "--images", path, "--regions", cut, "--out", f"features/{shard}.h5")
+            self.job("regions", "--hierarchies", "tree.h5", "--out", regions)
+            self.job("features", *common, "--images", path, "--regions", regions, "--out", f"features/{shard}.h5")
         if prototypes is None:
             prototypes = self.folder / "prototypes.h5"
             features = [f"features/{shard}.h5" for shard in range(shards)]
             self.job("prototypes", "--features", *features, "--fold", 0, "--out", prototypes)
         for path in images:
             out = f"labels/{Path(path).name}"
-            self.job("pseudolabels", *given, "--images", path, "--prototypes", prototypes, "--out", out)
+            self.job("pseudolabels", *common, "--images", path, "--prototypes", prototypes, "--out", out)
 
     def train_and_evaluate(self, shards: int, budget_mb: int) -> None:
-        """The stages that see the whole data set, with a bound on what they keep of it."""
+        """Run the stages that read the whole data set, with ``budget_mb`` MiB of cached data."""
         data = ["--index", "index.h5", "--images", *(f"images/{shard}.h5" for shard in range(shards))]
-        words = [*data, "--weights", SCENE_WEIGHTS, "--fold", 0, "--shot", 1, "--memory-mb", budget_mb]
+        without_shot = [*data, "--weights", SCENE_WEIGHTS, "--fold", 0, "--memory-mb", budget_mb]
+        common = [*without_shot, "--shot", 1]
         labels = ["--pseudolabels", *(f"labels/{shard}.h5" for shard in range(shards))]
-        self.job("baseline", *words, "--out", "baseline")
-        self.job("train", *words, *labels, "--variant", "hierarchical", "--out", "train")
-        one = [*data, "--weights", SCENE_WEIGHTS, "--fold", 0, "--memory-mb", budget_mb]
-        self.job("cam", *one, "--out", "cam")
+        self.job("baseline", *common, "--out", "baseline")
+        self.job("train", *common, *labels, "--variant", "hierarchical", "--out", "train")
+        self.job("cam", *without_shot, "--out", "cam")
         self.job("episodes", "--index", "index.h5", "--fold", 0, "--shot", 1, "--seed", 0, "--out", "seed0.tsv")
         trained = {"--baseline": "baseline", "--spfl": "train", "--cam": "cam"}
         networks = [word for flag, name in trained.items() for word in (flag, f"{name}/weights.safetensors")]
-        self.job("evaluate", *words, *networks, "--episodes", "seed0.tsv", "--out", "evaluate")
+        self.job("evaluate", *common, *networks, "--episodes", "seed0.tsv", "--out", "evaluate")
 
 
-def encoder_of(folder: Path, values: dict[str, dict[str, Any]], weights: Path, raw: list[object]) -> Path:
-    """A Baseline of one iteration: speed does not depend on how well it is trained."""
+def train_encoder(folder: Path, values: dict[str, dict[str, Any]], weights: Path, raw: list[object]) -> Path:
+    """Train a Baseline encoder for one iteration, which is enough to measure speed; returns its weight file."""
     short = {**values, "baseline": {**values["baseline"], "iterations": 1}}
     run = Run(folder, {**short, "images": {**values["images"], "shards": 1}})
     run.job("images", *raw, "--shard", 0, "--out", "all.h5")
     run.job("index", "--images", "all.h5", "--out", "all-index.h5")
-    words = ["--index", "all-index.h5", "--images", "all.h5", "--weights", weights, "--fold", 0, "--shot", 1]
-    run.job("baseline", *words, "--out", "baseline")
+    arguments = ["--index", "all-index.h5", "--images", "all.h5", "--weights", weights, "--fold", 0, "--shot", 1]
+    run.job("baseline", *arguments, "--out", "baseline")
     return folder / "baseline/weights.safetensors"
 
 
-def untrained_encoder(path: Path, classes: list[str]) -> None:
-    """Write a ResNet-50 with its first weights, as if trained on the base classes of fold 0."""
+def write_untrained_encoder(path: Path, classes: list[str]) -> None:
+    """Write a ResNet-50 with random weights as an encoder of the base classes of fold 0."""
     record = EncoderRecord(
         network="encoder",
         stage="baseline",
@@ -153,15 +153,15 @@ def untrained_encoder(path: Path, classes: list[str]) -> None:
     save_network(path, new_backbone(record.backbone), record)
 
 
-def fitted(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float, float]:
-    """Slope, intercept and R² of a line through points."""
+def fit_line(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float, float]:
+    """Return slope, intercept and R² of the least-squares line through points."""
     slope, start = np.polyfit(x, y, 1)
-    left = y - (slope * x + start)
-    return float(slope), float(start), float(1 - left.var() / y.var()) if y.var() else 1.0
+    residuals = y - (slope * x + start)
+    return float(slope), float(start), float(1 - residuals.var() / y.var()) if y.var() else 1.0
 
 
 def simulate(sizes: list[int]) -> None:
-    """Seconds and peak memory of each stage at several numbers of small pictures."""
+    """Print the time and peak memory of each stage for several numbers of small pictures."""
     values = resolve_preset("demo")
     values["scenes"].update(size=48, val=100)
     values["matching"].update(size=49, episodes=1)
@@ -169,11 +169,11 @@ def simulate(sizes: list[int]) -> None:
     values["features"].update(min_region_area=16)
     values["hierarchies"].update(longest_side=48)
     values["prototypes"].update(clusters=[50, 25, 15])
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    results: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as top:
         first = {**values, "scenes": {**values["scenes"], "train": 60}}
         (Path(top) / "encoder").mkdir()
-        encoder = encoder_of(Path(top) / "encoder", first, SCENE_WEIGHTS, [])
+        encoder = train_encoder(Path(top) / "encoder", first, SCENE_WEIGHTS, [])
         for size in sizes:
             folder = Path(top) / str(size)
             folder.mkdir()
@@ -182,26 +182,27 @@ def simulate(sizes: list[int]) -> None:
             run = Run(folder, {**values, "scenes": scenes, "images": {**values["images"], "shards": shards}})
             start = time.monotonic()
             run.all(shards, encoder, [])
-            bytes_ = sum(path.stat().st_size for path in folder.rglob("*.h5")) / 1e6
+            megabytes = sum(path.stat().st_size for path in folder.rglob("*.h5")) / 1e6
             print(
-                f"{size:,} images, {shards} shards: {time.monotonic() - start:.0f} s, {bytes_:.0f} MB kept", flush=True
+                f"{size:,} images, {shards} shards: {time.monotonic() - start:.0f} s, {megabytes:.0f} MB of artifacts",
+                flush=True,
             )
             for stage in (*SHARDED, *WHOLE):
-                found[stage].append((run.seconds[stage], run.peak[stage]))
+                results[stage].append((run.seconds[stage], run.peak[stage]))
                 print(f"  {stage:13} {run.seconds[stage]:9.1f} s CPU {run.peak[stage]:8.0f} MiB", flush=True)
     x = np.array(sizes, float)
     print(
         f"\n{'stage':13} " + " ".join(f"{size:>9,}" for size in sizes) + "   ms/image      R²   peak MiB at each size"
     )
-    for stage, points in found.items():
+    for stage, points in results.items():
         seconds = np.array([point[0] for point in points])
-        slope, _, r2 = fitted(x, seconds)
+        slope, _, r2 = fit_line(x, seconds)
         peaks = " ".join(f"{point[1]:6.0f}" for point in points)
         print(f"{stage:13} " + " ".join(f"{s:9.1f}" for s in seconds) + f" {slope * 1e3:10.2f} {r2:7.4f}   {peaks}")
 
 
 def memory(sizes: list[int], budget_mb: int) -> None:
-    """Peak memory of every stage at several numbers of small pictures, a fourth of them for validation."""
+    """Print the peak memory of every stage for several numbers of small pictures, a quarter of them for validation."""
     values = resolve_preset("demo-cam")
     values["cam"].update(classifier_iterations=10)
     values["index"].update(min_object_pixels=32)
@@ -216,13 +217,13 @@ def memory(sizes: list[int], budget_mb: int) -> None:
             (folder / "encoder").mkdir(parents=True)
             scenes = {**values["scenes"], "train": 3 * size // 4, "val": size // 4}
             shards = size // 500
-            kept = {
+            changed = {
                 **{"scenes": scenes, "images": {**values["images"], "shards": shards}},
                 "episodes": {**values["episodes"], "count": size // 4},
             }
-            run = Run(folder, {**values, **kept})
+            run = Run(folder, {**values, **changed})
             first = {**values["scenes"], "train": 60, "val": 20}
-            encoder = encoder_of(folder / "encoder", {**values, "scenes": first}, SCENE_WEIGHTS, [])
+            encoder = train_encoder(folder / "encoder", {**values, "scenes": first}, SCENE_WEIGHTS, [])
             run.all(shards, encoder, [])
             run.train_and_evaluate(shards, budget_mb)
             peaks.append(dict(run.peak))
@@ -233,9 +234,9 @@ def memory(sizes: list[int], budget_mb: int) -> None:
 
 
 def real(root: Path, lists: tuple[str, str]) -> None:
-    """CPU seconds per image at full size, and the hours that COCO 2014 takes on several numbers of cores.
+    """Print CPU seconds per image at full size, and the hours for COCO 2014 on several numbers of cores.
 
-    Each stage runs on a third of the images and on all of them; the difference holds no start of a process.
+    Each stage runs on a third of the images and on all of them; the difference excludes the start of a process.
     """
     values = resolve_preset("coco20i-contiguous")
     values["images"].update(root=str(root), train_list=lists[0], val_list=lists[1], shards=3)
@@ -249,11 +250,11 @@ def real(root: Path, lists: tuple[str, str]) -> None:
             runs.append(Run(folder, {**values, "images": {**values["images"], "shards": shards}}))
             runs[-1].data(1, ["--root", root])
             if shards == 1:
-                untrained_encoder(encoder, read_index(folder / "index.h5").base_names(0))
+                write_untrained_encoder(encoder, read_index(folder / "index.h5").base_names(0))
             runs[-1].labels(1, encoder, None if shards == 1 else runs[0].folder / "prototypes.h5")
             with h5py.File(folder / "images/0.h5") as file:
                 split = file["split"][:]
-            runs[-1].counted = {"images": len(split), "train": int((split == 0).sum())}
+            runs[-1].counts = {"images": len(split), "train": int((split == 0).sum())}
     whole, part = runs
     print(
         f"{'stage':13} {'s/image':>8} {'MiB':>6} {'images':>8} {'times':>6}" + "".join(f"{c:>7} cores" for c in CORES)
@@ -261,23 +262,23 @@ def real(root: Path, lists: tuple[str, str]) -> None:
     total = 0.0
     for stage in SHARDED:
         key = "images" if stage == "images" else "train"
-        each = (whole.seconds[stage] - part.seconds[stage]) / (whole.counted[key] - part.counted[key])
+        per_image = (whole.seconds[stage] - part.seconds[stage]) / (whole.counts[key] - part.counts[key])
         images, times = (sum(COCO.values()) if key == "images" else COCO["train"]), 4 if stage in PER_FOLD else 1
-        hours = each * images * times / 3600
+        hours = per_image * images * times / 3600
         total += hours
         print(
-            f"{stage:13} {each:8.3f} {whole.peak[stage]:6.0f} {images:8,} {times:6}"
+            f"{stage:13} {per_image:8.3f} {whole.peak[stage]:6.0f} {images:8,} {times:6}"
             + "".join(f"{hours / cores:11.1f} h" for cores in CORES)
         )
     print(f"{'together':13} {'':8} {'':6} {'':8} {'':6}" + "".join(f"{total / cores:11.1f} h" for cores in CORES))
 
 
 def _block(number: int) -> NDArray[np.float32]:
-    """Vectors around 400 means of unequal weight: more kinds than clusters, and most of them rare, as regions are."""
+    """Draw vectors (BLOCK, CHANNELS) around 400 means: more means than clusters, and most are rare, as in regions."""
     means = numpy_generator(0, "means").standard_normal((400, CHANNELS), np.float32)
-    own = numpy_generator(0, "block", number)
-    kind = np.minimum(own.geometric(0.01, BLOCK) - 1, 399)
-    vectors: NDArray[np.float32] = means[kind] + own.standard_normal((BLOCK, CHANNELS), np.float32)
+    rng = numpy_generator(0, "block", number)
+    kind = np.minimum(rng.geometric(0.01, BLOCK) - 1, 399)
+    vectors: NDArray[np.float32] = means[kind] + rng.standard_normal((BLOCK, CHANNELS), np.float32)
     return vectors
 
 
@@ -286,36 +287,36 @@ def _blocks() -> Iterator[NDArray[np.float32]]:
 
 
 def _cluster(most: int) -> tuple[float, float, float]:
-    """CPU seconds of one k-means run with a sample of the simulated corpus, peak MiB, inertia of the whole corpus."""
+    """Run k-means on ``most`` vectors; return CPU seconds, peak MiB, and the inertia of the whole corpus."""
     start = time.process_time()
     for _ in _blocks():
         pass
-    made = time.process_time() - start  # making the blocks, which clustering asks for twice
+    drawing = time.process_time() - start  # seconds to draw the blocks, which clustering does twice
     start = time.process_time()
     settings: dict[str, Any] = {"metric": "cosine", "restarts": 1, "iterations": 50, "seed": 0, "most": most}
     levels = three_levels(Corpus("simulated", VECTORS, _blocks), [75, 50, 25], **settings)
-    seconds = time.process_time() - start - 2 * made
+    seconds = time.process_time() - start - 2 * drawing
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, levels[0].inertia
 
 
 def kmeans() -> None:
-    """Seconds against the number of vectors, and the inertia of the whole corpus that a sample's centres leave."""
-    found = {}
+    """Print the time of k-means against the number of vectors, and the inertia of the whole corpus for each sample."""
+    results = {}
     for most in (VECTORS >> shift for shift in range(6, -1, -1)):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            found[most] = pool.submit(_cluster, most).result()
-        print(f"{most:,} vectors: {found[most][0]:.1f} s CPU, {found[most][1]:.0f} MiB", flush=True)
-    slope, start, r2 = fitted(np.array(list(found), float), np.array([entry[0] for entry in found.values()]))
+            results[most] = pool.submit(_cluster, most).result()
+        print(f"{most:,} vectors: {results[most][0]:.1f} s CPU, {results[most][1]:.0f} MiB", flush=True)
+    slope, start, r2 = fit_line(np.array(list(results), float), np.array([entry[0] for entry in results.values()]))
     print(f"\n{'vectors':>9} {'per centre':>10} {'s CPU':>8} {'peak MiB':>9} {'inertia of all':>15} {'above all':>10}")
-    for most, (seconds, peak, inertia) in found.items():
-        more = 100 * (inertia / found[VECTORS][2] - 1)
-        print(f"{most:9,} {most // 75:10,} {seconds:8.1f} {peak:9.0f} {inertia / VECTORS:15.5f} {more:9.3f} %")
+    for most, (seconds, peak, inertia) in results.items():
+        increase = 100 * (inertia / results[VECTORS][2] - 1)
+        print(f"{most:9,} {most // 75:10,} {seconds:8.1f} {peak:9.0f} {inertia / VECTORS:15.5f} {increase:9.3f} %")
     hours = (start + slope * 4e6) * 10 / 3600
     print(f"line: {slope * 1e6:.1f} s per million vectors, R² {r2:.4f}; 4 million, 10 restarts: {hours:.1f} h")
 
 
-def _annotations(folder: Path) -> None:
-    """Annotations of COCO 2014's size: as many images, objects and points of outlines, at random."""
+def _write_annotations(folder: Path) -> None:
+    """Write random annotations with as many images, objects and points of outlines as COCO 2014."""
     rng = numpy_generator(0, "annotations")
     (folder / "annotations").mkdir()
     number = 0
@@ -326,19 +327,20 @@ def _annotations(folder: Path) -> None:
                 for n in range(number, number + images)
             ]
             file.write(f'{{"info": {{}}, "images": {json.dumps(pictures)}, "licenses": [], "annotations": [')
-            for place, picture in enumerate(pictures):
-                for one in range(7):  # COCO has 7.3 objects an image, of some 36 points
+            for position, picture in enumerate(pictures):
+                for label in range(7):  # COCO has 7.3 objects per image, of about 36 points each
                     outline = (rng.random((36, 2)) * (640, 480)).round(2).reshape(-1).tolist()
                     entry = {"segmentation": [outline], "image_id": picture["id"], "bbox": [1.0, 2.0, 3.0, 4.0]}
-                    entry |= {"area": 1.5, "iscrowd": 0, "category_id": 1 + one, "id": 10 * number + 10 * place + one}
-                    file.write(("," if place or one else "") + json.dumps(entry))
+                    entry |= {"area": 1.5, "iscrowd": 0, "category_id": 1 + label}
+                    entry["id"] = 10 * number + 10 * position + label
+                    file.write(("," if position or label else "") + json.dumps(entry))
             categories = [{"supercategory": "x", "id": n, "name": f"c{n}"} for n in range(1, 81)]
             file.write(f'], "categories": {json.dumps(categories)}}}')
         number += images
 
 
 def _read_shard(folder: str) -> tuple[float, float]:
-    """CPU seconds and peak MiB of opening one shard of 256."""
+    """Return CPU seconds and peak MiB of opening one shard of 256."""
     start = time.process_time()
     reader = Coco(Path(folder), ("train2014", "val2014"), [], 3, 256)
     assert len(reader.entries) == sum(COCO.values())
@@ -346,17 +348,17 @@ def _read_shard(folder: str) -> tuple[float, float]:
 
 
 def _read_whole(folder: str) -> tuple[float, float]:
-    """The same for both files read whole, as COCO's own library does."""
+    """Return CPU seconds and peak MiB of reading both files completely, as COCO's own library does."""
     start = time.process_time()
-    kept = [json.loads(path.read_bytes()) for path in sorted(Path(folder).glob("annotations/*.json"))]
-    assert len(kept) == 2
+    contents = [json.loads(path.read_bytes()) for path in sorted(Path(folder).glob("annotations/*.json"))]
+    assert len(contents) == 2
     return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def coco_annotations() -> None:
-    """One shard's annotations out of files of COCO's size, beside reading them whole."""
+    """Compare reading the annotations of one shard with reading complete files, both as large as COCO's."""
     with tempfile.TemporaryDirectory() as top:
-        _annotations(Path(top))
+        _write_annotations(Path(top))
         size = sum(path.stat().st_size for path in Path(top).rglob("*.json")) / 1e6
         for name, read in (("whole files", _read_whole), ("one shard of 256", _read_shard)):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -365,7 +367,7 @@ def coco_annotations() -> None:
 
 
 def main() -> None:
-    """Run one of them."""
+    """Run the benchmark that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("simulate").add_argument("--sizes", type=int, nargs="+", default=list(SIZES))

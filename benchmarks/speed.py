@@ -1,10 +1,10 @@
-"""Fast forms against their plain forms, in one run: seconds, ratio, peak memory.
+"""Compare fast implementations with plain reference implementations: seconds, ratio, peak memory.
 
-``python -m benchmarks.speed`` prints a table, on a GPU if there is one. Plain is what is written down first: float32,
-features upsampled before they are pooled or labelled, one image and one episode at a time, images decoded whenever they
-are needed, gradients by autograd. Each form runs in a process of its own, so that its peak memory is its own; what both
-need is made before the clock starts. ``--only TEXT`` takes the rows whose name holds a text; ``kmeans`` in it is
-k-means beside scikit-learn and plain torch.
+``python -m benchmarks.speed`` prints a table, measured on a GPU if there is one. A plain implementation uses float32,
+upsamples features before they are pooled or labelled, processes one image or episode at a time, decodes images whenever
+they are used, and computes gradients by autograd. Each implementation runs in a separate process, for which the peak
+memory is measured; inputs are prepared before the time is measured. ``--only TEXT`` selects rows whose name contains
+the text; ``--only kmeans`` compares k-means with scikit-learn and plain PyTorch.
 """
 
 from __future__ import annotations
@@ -55,12 +55,28 @@ from workflow.presets import resolve_preset
 CELLS, CHANNELS, REGIONS, CLUSTERS = 60, 1024, 30, (50, 25, 15)
 SIDE = 473
 GRID = AlignedGrid(8)
-SROFB = SrofbSettings()  # the paper's
+SROFB = SrofbSettings()  # the values of the paper
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a device can do in reasonable time; arch, side of training images, extra images, decoder width, episodes."""
+    """Size of the inputs for a kind of device, so that a row takes seconds to minutes.
+
+    Attributes
+    ----------
+    arch
+        Architecture of the backbone.
+    side
+        Side of training images, px.
+    extra
+        Number of extra images in a joint training step.
+    width
+        Width of the decoders.
+    episodes
+        Number of episodes; the fast implementation of matching has 16 times as many.
+    repeats
+        Number of measured runs.
+    """
 
     arch: str
     side: int
@@ -79,7 +95,7 @@ def _noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def photograph(number: int, height: int = 375, width: int = 500) -> bytes:
-    """A JPEG as detailed as a photograph: smooth noise at several scales."""
+    """Return a JPEG of smooth noise at several scales, about as detailed as a photograph."""
     rng = numpy_generator("photograph", number)
     image = np.zeros((height, width, 3))
     for cells in (4, 16, 64):
@@ -91,24 +107,24 @@ def photograph(number: int, height: int = 375, width: int = 500) -> bytes:
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """JPEG to (H, W, 3)."""
+    """Decode a JPEG to (H, W, 3)."""
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image)
 
 
 def box_mask(height: int, width: int) -> NDArray[np.uint8]:
-    """An object in the middle, void around it."""
+    """Return a mask (H, W) with an object in the middle, surrounded by void."""
     mask = np.zeros((height, width), np.uint8)
     mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = VOID
     mask[height // 4 + 3 : 3 * height // 4 - 3, width // 4 + 3 : 3 * width // 4 - 3] = 1
     return mask
 
 
-# ---- pooling, labelling, loss: on features that are there
+# ---- pooling, labelling and loss, from given features
 
 
 def map_row(device: torch.device, _: Size) -> tuple[Work, Work]:
-    """Masked average pooling of 30 regions."""
+    """Prepare masked average pooling of 30 regions; like all rows, return the fast and the plain implementation."""
     features = _noise(CHANNELS, CELLS, CELLS).to(device)
     rows, columns = np.indices((SIDE, SIDE))
     labels = ((rows * 5 // SIDE) * 6 + columns * 6 // SIDE).astype(np.int32)
@@ -119,7 +135,7 @@ def map_row(device: torch.device, _: Size) -> tuple[Work, Work]:
 
 
 def labels_row(device: torch.device, _: Size) -> tuple[Work, Work]:
-    """Pseudo labels of one image at three levels."""
+    """Prepare pseudo labels of one image at three levels."""
     features = _noise(CHANNELS, CELLS, CELLS).to(device)
     mask = torch.from_numpy(box_mask(SIDE, SIDE)).to(device)
     levels = [(_noise(k, CHANNELS, seed=k).to(device), _noise(k, CHANNELS, seed=-k).to(device)) for k in CLUSTERS]
@@ -130,7 +146,7 @@ def labels_row(device: torch.device, _: Size) -> tuple[Work, Work]:
 
 
 def loss_row(device: torch.device, size: Size) -> tuple[Work, Work]:
-    """Loss of the extra images and 100 classes, with its gradient."""
+    """Prepare the pseudo-label loss of the extra images with 100 classes, and its gradient."""
     cells = -(-size.side // 8)
     logits = _noise(size.extra, 100, cells, cells).to(device).requires_grad_()
     generator = torch.Generator().manual_seed(2)
@@ -146,14 +162,14 @@ def loss_row(device: torch.device, size: Size) -> tuple[Work, Work]:
 
 @cache
 def strengths() -> augment.Augmentation:
-    """Strong augmentation as presets have it."""
+    """Return the settings of strong augmentation in the presets."""
     return AugmentationParams.model_validate(resolve_preset("demo")["augmentation"]).to(augment.Augmentation)
 
 
 def _step(learner: nn.Module, batch: Callable[[], dict[str, Tensor]], device: torch.device) -> Work:
     learner.to(device).train()
-    trained = [weight for weight in learner.parameters() if weight.requires_grad]
-    sgd = torch.optim.SGD(trained, 1e-3, momentum=0.9)
+    weights = [weight for weight in learner.parameters() if weight.requires_grad]
+    sgd = torch.optim.SGD(weights, 1e-3, momentum=0.9)
 
     def step() -> None:
         sgd.zero_grad()
@@ -174,7 +190,7 @@ def _learner(size: Size, joint: bool) -> nn.Module:
 
 
 def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, Work]:
-    """A training step from encoded images: four pairs, and the extra images of the joint training."""
+    """Prepare a training step from encoded images: four pairs, and the extra images of the joint training."""
     count = 8 + (size.extra if joint else 0)
     encoded = [photograph(number) for number in range(count)]
     mask = box_mask(375, 500)
@@ -182,7 +198,7 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
     maps = maps.astype(np.uint8)
     draws = torch.rand((count, 20), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
-    @cache  # made by the first run, in the process that measures it
+    @cache  # created in the measuring process, by the run before the measured ones
     def fast() -> Work:
         items = [(torch.from_numpy(decode(data)), torch.from_numpy(maps)) for data in encoded]
         pictures = pack([(375, 500)] * count, items, device)  # decoded once
@@ -201,18 +217,18 @@ def training_row(joint: bool, device: torch.device, size: Size) -> tuple[Work, W
 
 
 def _views(pictures: PackedImages, draws: Tensor, joint: bool, side: int) -> dict[str, Tensor]:
-    """Four pairs of images and, in the joint training, the others augmented."""
+    """Return views of four pairs of images and, in the joint training, augmented views of the extra images."""
     mirrored = draws[:, 0] < 0.5
     pairs, labels = gather(pictures, squares(pictures, list(range(8)), mirrored[:8], side), side)
-    made = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
+    batch = {"images": pairs.unflatten(0, (4, 2)), "masks": labels[:, 0].unflatten(0, (4, 2))}
     if joint:
         numbers = list(range(8, len(draws)))
-        by = strengths()
-        low, high = by.scales
+        settings = strengths()
+        low, high = settings.scales
         views = windows(pictures, numbers, mirrored[8:], draws[8:, :4], side, scales=(low, high))
         images, levels = gather(pictures, views, side)
-        made["extra"], made["labels"] = augment.strong(images, levels[:, 1:], draws[8:, 4:], by)
-    return made
+        batch["extra"], batch["labels"] = augment.strong(images, levels[:, 1:], draws[8:, 4:], settings)
+    return batch
 
 
 # ---- features, matching, the online classifier
@@ -223,7 +239,7 @@ def _frozen(size: Size) -> Backbone:
 
 
 def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
-    """Features of 16 encoded photographs at their own size."""
+    """Prepare features of 16 encoded photographs at their original size."""
     encoded = [photograph(number) for number in range(16)]
     net = _frozen(size)
     extract = FeatureExtractor(net, "bf16" if device.type == "cuda" else "fp32", device)
@@ -235,7 +251,7 @@ def features_row(device: torch.device, size: Size) -> tuple[Work, Work]:
 
 
 def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Work]:
-    """Matching of episodes on 20 images, from encoded images to pixel counts."""
+    """Prepare matching of episodes on 20 images, from encoded images to pixel counts."""
     encoded, mask = [photograph(number) for number in range(20)], box_mask(375, 500)
     net = _frozen(size)
     rng = numpy_generator("episodes", shot)
@@ -244,27 +260,27 @@ def matching_row(shot: int, device: torch.device, size: Size) -> tuple[Work, Wor
     on_device = torch.from_numpy(mask).to(device)
 
     def fast() -> Tensor:
-        found = extract.each([(375, 500)] * 20, lambda number: (decode(encoded[number]), None), "")
-        features = {number: value for number, _, value in found}
+        maps = extract.each([(375, 500)] * 20, lambda number: (decode(encoded[number]), None), "")
+        features = {number: value for number, _, value in maps}
         prototypes = {n: support_prototypes(f[None, None], on_device[None, None], GRID)[0] for n, f in features.items()}
         counts = []
         for query in range(20):
-            mine = [supports for first, *supports in episodes if first == query]
-            for block in (mine[n : n + 32] for n in range(0, len(mine), 32)):
+            support_sets = [supports for first, *supports in episodes if first == query]
+            for block in (support_sets[n : n + 32] for n in range(0, len(support_sets), 32)):
                 pairs = torch.stack([torch.stack([prototypes[n] for n in supports]).mean(0) for supports in block])
                 logits = match_many(features[query], pairs, 10.0)
                 counts.append(count_many(logits[:, 1] - logits[:, 0], on_device.expand(len(block), -1, -1), GRID))
         return torch.cat(counts).cpu()
 
     def slow() -> None:
-        for query, *supports in episodes[: size.episodes]:  # a sixteenth: its time is multiplied
+        for query, *supports in episodes[: size.episodes]:  # a sixteenth of the episodes; ROWS contains the factor
             plain.episode(net, [decode(encoded[n]) for n in (*supports, query)], mask, device)
 
     return fast, slow
 
 
 def srofb_row(steps: int, supports: int, device: torch.device, size: Size) -> tuple[Work, Work]:
-    """The online classifier of episodes whose cells are there: 47 × 36 a support, half as many of the query."""
+    """Prepare the online classifier on given cells: 47 × 36 per support, and half as many of the query."""
     channels = 1024 if size.arch == "resnet50" else 256
     cells = 47 * 36 * supports + 47 * 18
     tasks = []
@@ -272,17 +288,17 @@ def srofb_row(steps: int, supports: int, device: torch.device, size: Size) -> tu
         features = _noise(cells, channels, seed=number).to(device)
         labels = (features[:, 0] > 0.7).long()
         tasks.append(Task(Cells(features, labels), _noise(channels, 47, 36, seed=-number).to(device), number))
-    together = 32 if device.type == "cuda" else 1
+    batch = 32 if device.type == "cuda" else 1
 
     def fast() -> None:
-        for first in range(0, len(tasks), together):
-            classify(tasks[first : first + together], steps, SROFB, half=device.type == "cuda")
+        for first in range(0, len(tasks), batch):
+            classify(tasks[first : first + batch], steps, SROFB, half=device.type == "cuda")
 
     return fast, lambda: [plain.classifier(task, steps, SROFB) for task in tasks]
 
 
 ROWS: dict[str, tuple[Callable[[torch.device, Size], tuple[Work, Work]], int]] = {
-    # what → how it is made, and how often the fast form does what the plain one does
+    # Name → function that prepares both implementations, and how many times as much work the fast one does.
     "MAP of 30 regions, 1,024 channels, 473 px": (map_row, 1),
     "pseudo labels, three levels, 473 px": (labels_row, 1),
     "pseudo-label loss, one level of 50": (loss_row, 1),
@@ -296,14 +312,14 @@ ROWS: dict[str, tuple[Callable[[torch.device, Size], tuple[Work, Work]], int]] =
 }
 
 
-def _measure(name: str, form: int, place: str, threads: int, pipe: Any) -> None:
+def _measure(name: str, form: int, device_name: str, threads: int, pipe: Any) -> None:
     torch.set_num_threads(threads)
-    device, size = torch.device(place), SIZES[place]
+    device, size = torch.device(device_name), SIZES[device_name]
     work = ROWS[name][0](device, size)[form]
-    wait: Work = torch.cuda.synchronize if place == "cuda" else lambda: None
-    work()  # compiles, fills caches
+    wait: Work = torch.cuda.synchronize if device_name == "cuda" else lambda: None
+    work()  # compiles and fills caches
     wait()
-    if place == "cuda":
+    if device_name == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = []
     for _ in range(size.repeats):
@@ -313,26 +329,29 @@ def _measure(name: str, form: int, place: str, threads: int, pipe: Any) -> None:
         times.append(time.perf_counter() - start)
     peak = (
         torch.cuda.max_memory_allocated()
-        if place == "cuda"
+        if device_name == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     )
     pipe.send((min(times), peak / 2**20))
 
 
-def measure(name: str, form: int, place: str, threads: int) -> tuple[float, float]:
-    """Best seconds of a few runs, and MiB at the peak of a process that does nothing else."""
+def measure(name: str, form: int, device_name: str, threads: int) -> tuple[float, float]:
+    """Return the seconds of the fastest run and the peak memory in MiB, measured in a new process.
+
+    ``form`` is 0 for the fast implementation and 1 for the plain one.
+    """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(name, form, place, threads, there))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(name, form, device_name, threads, sender))
     process.start()
-    there.close()
-    seconds, memory = here.recv()
+    sender.close()
+    seconds, memory = receiver.recv()
     process.join()
     return seconds, memory
 
 
 def _corpus(features: list[Path]) -> NDArray[np.float32]:
-    """Background vectors of feature shards; without shards, noise around 200 centres."""
+    """Return the normalised background vectors (N, C) of feature shards; without shards, noise around 200 centres."""
     if features:
         return normalise(np.concatenate([_background(path) for path in features]))
     rng = numpy_generator("kmeans")
@@ -342,12 +361,12 @@ def _corpus(features: list[Path]) -> NDArray[np.float32]:
 
 def _background(path: Path) -> NDArray[np.float32]:
     with hdf5.opened(path, FEATURES) as file:
-        found: NDArray[np.float32] = file["bg/vectors"][:]
-        return found
+        vectors: NDArray[np.float32] = file["bg/vectors"][:]
+        return vectors
 
 
 def kmeans(features: list[Path]) -> None:
-    """K-means of 50 on all vectors of a corpus: seconds, inertia, one run of 50 iterations each."""
+    """Print seconds and inertia of three implementations of k-means, with 50 clusters and 50 iterations."""
     from sklearn.cluster import KMeans
 
     vectors = _corpus(features)
@@ -356,8 +375,8 @@ def kmeans(features: list[Path]) -> None:
         return _kmeans(vectors, 50, 1, 50, 0)
 
     def sklearn() -> NDArray[np.float32]:
-        found = KMeans(50, n_init=1, max_iter=50, random_state=0, init="random", tol=0).fit(vectors)
-        return np.asarray(found.cluster_centers_, np.float32)
+        model = KMeans(50, n_init=1, max_iter=50, random_state=0, init="random", tol=0).fit(vectors)
+        return np.asarray(model.cluster_centers_, np.float32)
 
     size = f"{len(vectors):,} × {vectors.shape[1]:,}"
     print(f"\n{f'k-means, {size}, K = 50, 50 iterations':<46} {'s':>8} {'inertia':>10}")
@@ -367,13 +386,13 @@ def kmeans(features: list[Path]) -> None:
         ("plain torch", lambda: plain.kmeans(vectors, 50, 50)),
     ):
         start = time.perf_counter()
-        found = work()
+        centres = work()
         seconds = time.perf_counter() - start
-        print(f"{name:<46} {seconds:>8.2f} {nearest(vectors, found)[1].sum(dtype=np.float64):>10.1f}", flush=True)
+        print(f"{name:<46} {seconds:>8.2f} {nearest(vectors, centres)[1].sum(dtype=np.float64):>10.1f}", flush=True)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=tuple(SIZES))
     parser.add_argument("--threads", type=int, default=1)
@@ -381,13 +400,13 @@ def main() -> None:
     parser.add_argument("--features", nargs="*", type=Path, default=[], help="feature shards, for k-means")
     options = parser.parse_args()
     size = SIZES[options.device]
-    what = f"training and episodes: {size.arch}, {size.side} px, {size.extra} extra images, {size.episodes} episodes"
-    print(f"{options.device}, {options.threads} thread(s); {what}")
+    inputs = f"training and episodes: {size.arch}, {size.side} px, {size.extra} extra images, {size.episodes} episodes"
+    print(f"{options.device}, {options.threads} thread(s); {inputs}")
     print(f"{'':<46} {'fast s':>8} {'plain s':>8} {'ratio':>6} {'fast MiB':>9} {'plain MiB':>9}")
-    for name, (_, times) in ROWS.items():
+    for name, (_, factor) in ROWS.items():
         if options.only in name:
             fast, slow = (measure(name, form, options.device, options.threads) for form in (0, 1))
-            seconds = slow[0] * times
+            seconds = slow[0] * factor
             print(
                 f"{name:<46} {fast[0]:>8.3f} {seconds:>8.3f} {seconds / fast[0]:>6.1f} {fast[1]:>9.0f} {slow[1]:>9.0f}",
                 flush=True,

@@ -1,8 +1,8 @@
-"""Cost of provenance: ``python -m benchmarks.team``.
+"""Measure the cost of provenance: ``python -m benchmarks.team``.
 
-A project of 12 stages and 200 shards, of one fold and of four, is laid out with small made-up artifacts and true
-records, in a temporary folder; the engines' commands that have nothing to do are timed there. Then a stage of 200 MB in
-20 shards is pushed to a shared folder, one shard is changed, and what a second push and a pull transfer is counted.
+Projects with 12 stages, 200 shards, and one or four folds are created in a temporary folder, with small dummy artifacts
+and valid records. The engines' commands are timed there with nothing to do. Then a stage of 200 MB in 20 shards is
+pushed to a shared folder, one shard is changed, and the data transferred by a second push and a pull are counted.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ ROOT = Path(__file__).parent.parent
 SHARDS = 200
 LARGE, PARTS = 200, 20  # MB, files
 
-# Runs Snakemake and prints the seconds that our part of it takes.
+# Runs Snakemake and prints the seconds that it spends in this project's code.
 TIMED = """
 import functools, sys, time
 spent = 0.0
 def timed(function):
     @functools.wraps(function)
-    def call(*args, **words):
+    def call(*args, **options):
         global spent
         start = time.perf_counter()
         try:
-            return function(*args, **words)
+            return function(*args, **options)
         finally:
             spent += time.perf_counter() - start
     return call
@@ -51,44 +51,44 @@ start = time.perf_counter()
 from workflow import config, tracking
 spent += time.perf_counter() - start
 config.load = timed(config.load)
-plain = tracking.Tracking.inputs
-def inputs(self, *args, **words):
-    found = plain(self, *args, **words)
-    found["stale"] = timed(found["stale"])
-    return found
-tracking.Tracking.inputs = inputs
+original = tracking.Tracking.inputs
+def timed_inputs(self, *args, **options):
+    inputs = original(self, *args, **options)
+    inputs["stale"] = timed(inputs["stale"])
+    return inputs
+tracking.Tracking.inputs = timed_inputs
 tracking.Tracking.__init__ = timed(tracking.Tracking.__init__)
 from snakemake.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    print(f"ours {spent:.3f}", file=sys.stderr)
+    print(f"in project code {spent:.3f}", file=sys.stderr)
 """
 
 
-def call(project: Path, *words: str) -> tuple[float, str]:
-    """Seconds of a command, and what it printed."""
+def call(project: Path, *command: str) -> tuple[float, str]:
+    """Run a command in a project and return its seconds and its output."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(project),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     start = time.perf_counter()
-    found = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
-    printed = found.stdout + found.stderr
-    if found.returncode:
-        raise SystemExit(f"{' '.join(words)}: {printed[-3000:]}")
-    return seconds, printed
+    output = process.stdout + process.stderr
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: failed with exit code {process.returncode}\n{output[-3000:]}")
+    return seconds, output
 
 
-def best(project: Path, *words: str, of: int = 3) -> tuple[float, str]:
-    """The fastest of several calls."""
-    return min((call(project, *words) for _ in range(of)), key=lambda found: found[0])
+def fastest(project: Path, *command: str, repeats: int = 3) -> tuple[float, str]:
+    """Run a command several times and return the seconds and the output of the fastest run."""
+    return min((call(project, *command) for _ in range(repeats)), key=lambda result: result[0])
 
 
 def new_project(project: Path, folds: int) -> None:
-    """The tracked files of this repository, with the demo's values at 200 shards, 1 and 5 shots, both trainings."""
+    """Create a project from the tracked files of this repository, with the demo's parameters at 200 shards."""
     project.mkdir()
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
@@ -98,16 +98,16 @@ def new_project(project: Path, folds: int) -> None:
     values["plan"]["folds"] = list(range(folds))
     values["images"]["shards"] = SHARDS
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf8")
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
-        call(project, "git", *words)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
+        call(project, "git", *command)
 
 
-def lay_out(project: Path) -> int:
-    """Write every planned artifact and its record, from the jobs that Snakemake lists; give their number."""
-    _, printed = call(project, sys.executable, "-m", "snakemake", "-n")
+def write_artifacts(project: Path) -> int:
+    """Write a dummy artifact and a record for every job that Snakemake lists; return the number of jobs."""
+    _, output = call(project, sys.executable, "-m", "snakemake", "-n")
     pattern = r"^rule (\w+):\n    input: (.*)\n    output: (.*)\n|^rule (images):\n    input: (.*)\n    output: (.*)\n"
-    found = re.findall(pattern, printed, re.M)
-    jobs = {stage: [(i, o) for s, i, o, *_ in found if s == stage] for stage in READS}
+    listed = re.findall(pattern, output, re.M)
+    jobs = {stage: [(i, o) for s, i, o, *_ in listed if s == stage] for stage in READS}
     os.chdir(project)
     config, digests = load(), Digests()
     judge = Judge(config, digests)
@@ -137,82 +137,86 @@ def lay_out(project: Path) -> int:
 
 
 def costs(project: Path, folds: int) -> None:
-    """Print the seconds of commands that have nothing to do."""
+    """Print the seconds of the engines' commands in a project in which every artifact is current."""
     new_project(project, folds)
-    count = lay_out(project)
+    count = write_artifacts(project)
     python = sys.executable
     first, _ = call(project, python, "-m", "workflow", "record")
-    rows = [(f"`record` of {count} jobs for the first time (DVC digests and keeps all)", first, "")]
-    seconds, printed = best(project, python, "-c", TIMED, "-n")
-    if "Nothing to be done" not in printed:
-        raise SystemExit(printed[-2000:])
-    ours = re.findall(r"^ours ([\d.]+)", printed, re.M)[0]
-    rows.append(("`snakemake -n`", seconds, f"of which ours {ours} s"))
-    for words in (("dvc", "repro"), ("dvc", "status"), ("workflow", "record"), ("workflow", "audit")):
-        seconds, printed = best(project, python, "-m", *words)
-        rows.append((f"`{' '.join(words)}`", seconds, printed.strip().splitlines()[-1]))
-    seconds, _ = best(project, python, "-m", "workflow", "explain", "report/index.html")
+    rows = [(f"`record` of {count} jobs for the first time (DVC hashes and stores all)", first, "")]
+    seconds, output = fastest(project, python, "-c", TIMED, "-n")
+    if "Nothing to be done" not in output:
+        raise SystemExit(f"snakemake -n: expected 'Nothing to be done'\n{output[-2000:]}")
+    project_s = re.findall(r"^in project code ([\d.]+)", output, re.M)[0]
+    rows.append(("`snakemake -n`", seconds, f"of which {project_s} s in this project's code"))
+    for command in (("dvc", "repro"), ("dvc", "status"), ("workflow", "record"), ("workflow", "audit")):
+        seconds, output = fastest(project, python, "-m", *command)
+        rows.append((f"`{' '.join(command)}`", seconds, output.strip().splitlines()[-1]))
+    seconds, _ = fastest(project, python, "-m", "workflow", "explain", "report/index.html")
     rows.append(("`workflow explain report/index.html`", seconds, ""))
     nested = ("--allowed-rules", "features", "features_all", "-n", "--", "features_all")
     rows.append(
         (
             "one nested call of `dvc repro` (features)",
-            best(project, python, "-m", "snakemake", *nested)[0],
+            fastest(project, python, "-m", "snakemake", *nested)[0],
             "",
         )
     )
     print(f"\n12 stages, {folds} folds, {SHARDS} shards: {count} jobs\n\n| command | s | |\n|---|---|---|")
-    for what, seconds, note in rows:
-        print(f"| {what} | {seconds:.2f} | {note} |")
+    for name, seconds, note in rows:
+        print(f"| {name} | {seconds:.2f} | {note} |")
 
 
 def transfers(project: Path, shared: Path, clone: Path) -> None:
-    """Print what push and pull of a large stage transfer when one of its shards changed."""
+    """Print the data that push and pull of a large stage transfer, at first and after one shard has changed."""
     rng = np.random.default_rng(0)
     os.chdir(project)
     config, digests = load(), Digests()
     names = [name for name in config.targets.of("pseudolabels") if int(Path(name).stem) < PARTS and "fold0" in name]
 
-    def fill(name: str) -> None:
+    def write_shard(name: str) -> None:
+        """Write random bytes to a shard, and their digest to its record."""
         Path(name).write_bytes(rng.bytes((LARGE << 20) // PARTS))
         record = Path(record_of(name))
         content = json.loads(record.read_text(encoding="utf8"))
         content["outputs"] = {name: digests.of(name)}
         record.write_text(json.dumps(content), encoding="utf8")
 
-    def mend() -> None:
-        """Successors were made of these bytes."""
+    def update_records() -> None:
+        """Write the digests of the present inputs to the records of later stages, so that these are current."""
         for stage in ("train", "evaluate", "report"):
             for outputs in Judge(config, digests).jobs(stage):
                 record = Path(record_of(outputs[0]))
                 content = json.loads(record.read_text(encoding="utf8"))
-                made = content["inputs"]
-                made |= {name: digests.of(name) or md5 for name, md5 in made.items() if name.startswith("artifacts/")}
+                inputs = content["inputs"]
+                inputs |= {
+                    name: digests.of(name) or md5 for name, md5 in inputs.items() if name.startswith("artifacts/")
+                }
                 record.write_text(json.dumps(content), encoding="utf8")
 
-    def size() -> tuple[int, int]:
+    def shared_files() -> tuple[int, int]:
+        """Return the number of files in the shared folder and their size in bytes."""
         files = [path for path in shared.rglob("*") if path.is_file()]
         return len(files), sum(path.stat().st_size for path in files)
 
     python = sys.executable
     for name in names:
-        fill(name)
-    mend()
+        write_shard(name)
+    update_records()
     call(project, python, "-m", "dvc", "remote", "add", "-d", "shared", str(shared))
     rows = []
-    for what in (f"first push ({LARGE} MB in {PARTS} shards, and the rest)", "push after one shard changed"):
+    for step in (f"first push ({LARGE} MB in {PARTS} shards, and the rest)", "push after one shard changed"):
         call(project, python, "-m", "workflow", "record")
-        before = size()
-        seconds, printed = call(project, python, "-m", "workflow", "push")
-        after = size()
-        rows.append((what, after[0] - before[0], (after[1] - before[1]) / 2**20, seconds, printed.strip()))
+        before = shared_files()
+        seconds, output = call(project, python, "-m", "workflow", "push")
+        after = shared_files()
+        rows.append((step, after[0] - before[0], (after[1] - before[1]) / 2**20, seconds, output.strip()))
         call(project, "git", "add", "-A")
-        call(project, "git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", what)
+        call(project, "git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", step)
         if not clone.exists():
             call(project, "git", "clone", "-q", str(project), str(clone))
         else:
             call(clone, "git", "pull", "-q")
-        seconds, printed = call(clone, python, "-m", "workflow", "pull")
+        seconds, output = call(clone, python, "-m", "workflow", "pull")
         cache = [path for path in (clone / ".dvc/cache").rglob("*") if path.is_file()]
         rows.append(
             (
@@ -220,18 +224,18 @@ def transfers(project: Path, shared: Path, clone: Path) -> None:
                 len(cache),
                 sum(path.stat().st_size for path in cache) / 2**20,
                 seconds,
-                printed.strip(),
+                output.strip(),
             )
         )
-        fill(names[7])
-        mend()
-    print(f"\nfolder {folder('pseudolabels')}\n\n| | files | MB | s | printed |\n|---|---|---|---|---|")
-    for what, files, megabytes, seconds, note in rows:
-        print(f"| {what} | {files} | {megabytes:.1f} | {seconds:.1f} | {note} |")
+        write_shard(names[7])
+        update_records()
+    print(f"\nfolder {folder('pseudolabels')}\n\n| | files | MB | s | output |\n|---|---|---|---|---|")
+    for step, files, megabytes, seconds, note in rows:
+        print(f"| {step} | {files} | {megabytes:.1f} | {seconds:.1f} | {note} |")
 
 
 def main() -> None:
-    """Lay out, time, print."""
+    """Create the projects, measure, and print the tables."""
     with tempfile.TemporaryDirectory() as folder_name:
         base = Path(folder_name)
         for folds in (4, 1):

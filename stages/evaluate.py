@@ -31,10 +31,12 @@ from novelseg.formats.examples import EXAMPLES
 from novelseg.formats.files import ABOUT, EXAMPLES_FILE, ROWS
 from novelseg.formats.record import to_json
 from novelseg.methods.cam.network import load_cam
+from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.methods.variants import CAM, SPFL, RefinerSettings
 from stages.options import Batch, Device, Fold, ImageShards, IndexFile, MemoryMb, Out, Pretrained, Shot, Threads
+from stages.params.closed_form import ClosedFormParams
 from stages.params.encoder import EncoderParams
 from stages.params.evaluate import Params
 from stages.params.self_support import SelfSupportParams
@@ -69,6 +71,7 @@ def run(
     encoder: EncoderParams,
     srofb: SrofbParams,
     self_support: SelfSupportParams,
+    closed_form: ClosedFormParams,
     device: Device = "auto",
     threads: Threads = 0,
     memory_mb: MemoryMb = 0,
@@ -86,7 +89,12 @@ def run(
         params.refinements,
         params.cam_fusion,
         params.cam_threshold,
-        RefinerSettings(srofb.to(SrofbSettings), self_support.to(SelfSupportSettings), batch=batch),
+        RefinerSettings(
+            srofb.to(SrofbSettings),
+            self_support.to(SelfSupportSettings),
+            closed_form.to(ClosedFormSettings),
+            batch=batch,
+        ),
     )
     resolution = networks.resolution()
     with ImageStore(images, data) as store:
@@ -109,6 +117,7 @@ def run(
         **_about(data, fold, result, networks, settings),
         **{"fold": fold, "shot": shot, "weights": digests, "srofb": srofb.model_dump()},
         "self_support": self_support.model_dump(),
+        "closed_form": closed_form.model_dump(),
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
             "resolution": resolution,

@@ -12,12 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import engines
 from tests.commands import export
 from tests.engines import new_team
 from tests.makers import SPFL, Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")))
+
+
+def pytest_sessionfinish() -> None:
+    """End what the tests of this process have started to start commands from."""
+    engines.end_warm()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +15,31 @@ import yaml
 from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.test_house import copy_house
+from tests.warm import Warm
 
+PYTHON = Path(sys.executable)
 NOTHING = "Nothing to be done"
 CLEAN = "Data and pipelines are up to date."
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Environment of a command in a project folder, with this Python's tools and the folder's own code."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+@functools.cache
+def _warm() -> Warm:
+    return Warm()
+
+
+def end_warm() -> None:
+    """End the process that starts the commands, if any has been started."""
+    if _warm.cache_info().currsize:
+        _warm().end()
+        _warm.cache_clear()
+
+
+def environment(folder: Path, *, warm: bool = False, **more: str) -> dict[str, str]:
+    """Environment of a command in a project folder, with this Python's tools and the folder's own code.
+
+    Its Python starts ``warm`` (`tests.warm`), or as everywhere.
+    """
+    path = os.pathsep.join([*([str(_warm().folder)] if warm else []), str(PYTHON.parent), os.environ["PATH"]])
     who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     # One core count for all: threads may change the last digit of a training.
     given = {name: value for name, value in os.environ.items() if name != "NOVELSEG_DATA"}
@@ -28,9 +47,20 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def call(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
-    """Run a command in a project folder; give what it printed."""
+    """Run a command in a project folder; give what it printed.
+
+    What sets variables of Python's own gets a Python that has read them at its start.
+    """
+    variables = environment(folder, warm=not any(name.startswith("PYTHON") for name in more), **more)
+    program = shutil.which(words[0], path=variables["PATH"])
     found = subprocess.run(
-        words, cwd=folder, env=environment(folder, **more), capture_output=True, text=True, check=False, timeout=600
+        [program or words[0], *words[1:]],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     printed = found.stdout + found.stderr
     assert found.returncode == rc, printed[-4000:]
@@ -39,17 +69,17 @@ def call(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
 
 def snakemake(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
     """Run Snakemake."""
-    return call(folder, sys.executable, "-m", "snakemake", *words, rc=rc, **more)
+    return call(folder, "python", "-m", "snakemake", *words, rc=rc, **more)
 
 
 def dvc(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
     """Run DVC."""
-    return call(folder, sys.executable, "-m", "dvc", *words, rc=rc, **more)
+    return call(folder, "python", "-m", "dvc", *words, rc=rc, **more)
 
 
 def workflow(folder: Path, *words: str, rc: int = 0, **more: str) -> str:
     """Run an everyday command."""
-    return call(folder, sys.executable, "-m", "workflow", *words, rc=rc, **more)
+    return call(folder, "python", "-m", "workflow", *words, rc=rc, **more)
 
 
 def git(folder: Path, *words: str) -> str:
@@ -72,7 +102,7 @@ def jobs(printed: str) -> dict[str, int]:
 
 def planned(folder: Path, **more: str) -> dict[str, int]:
     """Jobs that Snakemake would run."""
-    return jobs(call(folder, sys.executable, "-m", "snakemake", "-n", rc=0, **more))
+    return jobs(call(folder, "python", "-m", "snakemake", "-n", rc=0, **more))
 
 
 def at_rest(folder: Path) -> bool:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
+import json
+import socket
 import tempfile
 import threading
+import time
+import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
-from werkzeug.serving import make_server
 
 from novelseg import Segmenter
 from novelseg.cli.main import main
-from novelseg.inference.web import is_bound_to_loopback, is_loopback, new_app
+from novelseg.inference import web
+from novelseg.inference.web import PageServer, is_bound_to_loopback, is_loopback, new_app
 from tests.browser import browsed
 from tests.makers import disc
 
@@ -141,11 +148,153 @@ def test_other_pages_are_refused(client: FlaskClient, bundle: Path) -> None:
         here = new_app(Segmenter.load(bundle), host).test_client()
         assert here.get("/", headers={"Host": "rebound.example"}).status_code == 403
     everywhere = new_app(Segmenter.load(bundle), "0.0.0.0").test_client()
-    assert everywhere.get("/", headers={"Host": "box.example"}).status_code == 200
+    for host, status in {
+        **{"rebound.example": 403, "10.0.0.1:8765": 200, "[fe80::1]:8765": 200, "localhost": 200},
+        **{socket.gethostname(): 200, f"{socket.gethostname()}.local:8765": 200},
+    }.items():
+        assert everywhere.get("/", headers={"Host": host}).status_code == status, host
+    assert (
+        post(everywhere, "/segment", fields, Host="rebound.example", Origin="http://rebound.example").status_code == 403
+    )
+    assert everywhere.get("/masks.zip", headers={"Host": "rebound.example"}).status_code == 403
+    named = new_app(Segmenter.load(bundle), "10.0.0.1").test_client()
+    assert named.get("/", headers={"Host": "rebound.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Referer": "http://elsewhere.example/page"}, 403),
+        ({"Referer": "http://localhost/"}, 200),
+    ],
+)
+def test_masks_are_for_this_page_alone(client: FlaskClient, headers: dict[str, str], status: int) -> None:
+    fitted(client)
+    found = post(client, "/segment", [("image", disc()[0], "a.png")]).json
+    for path in (f"/{found['mask']}", "/masks.zip"):
+        assert client.get(path, headers=headers).status_code == status
+    page = client.get("/", headers=headers)  # a link of another page may open it, in a window of its own
+    assert page.status_code == 200
+    assert page.headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+
+
+NAMES = ["日本.png", "Łódź.png", "Ünï.png", "a 'b\".png", "ſ\u2028.png"]
+
+
+def test_masks_of_any_name_arrive(served: str) -> None:
+    """Only a real server encodes its headers."""
+    image, mask = disc()
+    host, path = served.removeprefix("http://").rstrip("/"), "/fit"
+    assert upload(host, path, [("image", "a.png", png(image)), ("mask", "m.png", png(255 * mask))])[0] == 200
+    for name in NAMES:
+        status, found = upload(host, "/segment", [("image", name, png(image)), ("round", "", io.BytesIO(b"1"))])
+        assert status == 200, name
+        with urllib.request.urlopen(f"{served}{found['mask']}") as sent:
+            header, content = sent.headers["Content-Disposition"], sent.read()
+        assert Image.open(io.BytesIO(content)).size == (64, 64)
+        expected = name.replace("\u2028", "_")
+        saved = (
+            rfc5987(header)
+            if "filename*=" in header
+            else header.partition("filename=")[2].strip('"').replace('\\"', '"')
+        )
+        assert saved == expected
+    with urllib.request.urlopen(f"{served}masks.zip") as sent:
+        names = zipfile.ZipFile(io.BytesIO(sent.read())).namelist()
+    assert names == [name.replace("\u2028", "_") for name in NAMES]
+
+
+def rfc5987(header: str) -> str:
+    return unquote(header.partition("filename*=UTF-8''")[2])
+
+
+def upload(host: str, path: str, fields: list[tuple[str, str, io.BytesIO]]) -> tuple[int, Any]:
+    """Post a form as browsers do, with names in UTF-8."""
+    body = b""
+    for field, name, content in fields:
+        quoted = name.replace('"', "%22")
+        head = f'--x\r\nContent-Disposition: form-data; name="{field}"' + (f'; filename="{quoted}"' if name else "")
+        body += f"{head}\r\n\r\n".encode() + content.getvalue() + b"\r\n"
+    connection = http.client.HTTPConnection(host, timeout=60)
+    connection.request("POST", path, body + b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"})
+    reply = connection.getresponse()
+    content = json.loads(reply.read())
+    connection.close()
+    return reply.status, content
+
+
+def begun(host: str, size: int) -> socket.socket:
+    """A connection whose upload has begun and does not go on."""
+    name, port = host.split(":")
+    opened = socket.create_connection((name, int(port)), timeout=30)
+    head = f"POST /segment HTTP/1.1\r\nHost: {host}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    opened.sendall(f"{head}Content-Length: {size}\r\n\r\n--x\r\n".encode())
+    return opened
+
+
+def test_uploads_are_limited_by_number_bytes_and_time(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = served.removeprefix("http://").rstrip("/")
+    picture = [("image", "a.png", png(disc()[0]))]
+    for limits in ({"MOST_UPLOADS": 2}, {"MOST_PENDING_BYTES": 3000}):
+        with monkeypatch.context() as limited, contextlib.ExitStack() as connections:
+            for name, value in limits.items():
+                limited.setattr(web, name, value)
+            for _ in range(2):
+                connections.enter_context(begun(host, 1400))
+            wait(lambda: upload(host, "/segment", picture) == (503, BUSY))
+        wait(lambda: upload(host, "/segment", picture)[0] == 422)  # the others have gone: there is room again
+    monkeypatch.setattr(web, "UPLOAD_S", -1)
+    with begun(host, 1000) as slow:
+        assert b"400 BAD REQUEST" in slow.recv(1000)
+    monkeypatch.undo()
+    with begun(host, web.MOST_BYTES + 1) as large:
+        assert b"413 REQUEST ENTITY TOO LARGE" in large.recv(1000)
+
+
+BUSY = {"error": "the server is busy with other uploads; try again"}
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_connections_are_limited(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_CONNECTIONS", 1)
+    with serving(bundle) as address:
+        host = address.removeprefix("http://").rstrip("/")
+        with begun(host, 10):
+            name, port = host.split(":")
+            with socket.create_connection((name, int(port)), timeout=30) as second:
+                assert second.recv(10) == b""  # closed at once
+        wait(lambda: answers(address))
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_PIXELS", 4000)
+    found = post(client, "/segment", [("image", disc()[0], "a.png")])
+    assert "a.png: has 64×64 px; expected at most 0.004 million px" in found.json["error"]
 
 
 def test_a_port_in_use_is_told(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server = make_server(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL))
+    server = PageServer(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL))
     try:
         assert main(["app", "--bundle", str(bundle), "--port", str(server.server_port)]) == 2
     finally:
@@ -155,15 +304,23 @@ def test_a_port_in_use_is_told(bundle: Path, capsys: pytest.CaptureFixture[str])
     assert "--port is 70000; expected 0 (any free port) to 65535" in capsys.readouterr().err
 
 
+@contextlib.contextmanager
+def serving(bundle: Path) -> Iterator[str]:
+    server = PageServer(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://{LOCAL}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def served(bundle: Path) -> Iterator[str]:
-    server = make_server(LOCAL, 0, new_app(Segmenter.load(bundle), LOCAL), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://{LOCAL}:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(bundle) as address:
+        yield address
 
 
 def test_from_upload_to_download_in_a_browser(served: str, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_rgb_mask(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(raw.mask(4)) as mask:
         rgb = mask.convert("RGB")
     rgb.save(raw.mask(4))
-    refused(raw, capsys, "scene00004.png", "the mask is RGB; expected one class number per pixel")
+    refused(raw, capsys, "scene00004.png", "the mask is 8-bit RGB; expected one number per pixel")
 
 
 def test_label_out_of_range(raw: Raw, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,7 @@ def test_an_unknown_class_to_exclude(images_only: Project, tmp_path: Path, capsy
     index = images_only.path("index/index.h5")
     words = ["--index", index, "--fold", 0, "--shot", 1, "--seed", 0]
     told = ends(images_only, capsys, tmp_path / "e.tsv", "episodes", *words)
-    assert "names 'melom', which is not a class; the nearest known key is 'melon'" in told
+    assert "names 'melom', which is not a class; did you mean 'melon'" in told
 
 
 def test_weights_of_another_architecture(
@@ -224,7 +224,7 @@ def test_an_unknown_stage_and_an_unknown_device(
     from stages.__main__ import main
 
     assert main(["feature"]) == 2
-    assert "there is no command 'feature'; the nearest known key is 'features'" in capsys.readouterr().err
+    assert "there is no command 'feature'; did you mean 'features'" in capsys.readouterr().err
     words = [*project.data(), "--weights", project.weights, "--fold", 0, "--shot", 1, "--device", "tpu"]
     with pytest.raises(SystemExit, match="2"):
         project.run("baseline", *words, "--out", tmp_path / "run")
@@ -237,8 +237,8 @@ def test_an_unknown_stage_and_an_unknown_device(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("16-bit", "the image is I;16; expected 8-bit"),
-        ("alpha", "the image is RGBA"),
+        ("16-bit", "the image is 16-bit grey; expected 8-bit"),
+        ("alpha", "the image is 8-bit RGB with alpha"),
         ("rotated", "has an EXIF rotation tag"),
     ],
 )

@@ -71,14 +71,14 @@ def test_records_of_everything_that_led_to_a_bundle_are_packed(
     words += ["--provenance", tmp_path / "records", "--out", tmp_path / "b.safetensors"]
     capsys.readouterr()
     assert export(project, *words) == 2
-    assert "no record there has the output with MD5" in capsys.readouterr().err
+    assert "contains no record of a file with MD5" in capsys.readouterr().err
     made = json.loads((tmp_path / "records/index.json").read_text())
     made["stage"], made["inputs"] = "baseline", {"artifacts/images/0.h5": next(iter(made["inputs"].values()))}
     index_md5 = made["outputs"].pop("artifacts/index/index.h5")
     made["outputs"]["encoder"] = hashlib.md5(encoder.read_bytes()).hexdigest()
     (tmp_path / "records/baseline.json").write_text(json.dumps(made))
     assert export(project, *words) == 2
-    assert "not the index that" in capsys.readouterr().err
+    assert "is not the index that" in capsys.readouterr().err
     made["inputs"]["artifacts/index/index.h5"] = index_md5
     (tmp_path / "records/baseline.json").write_text(json.dumps(made))
     assert export(project, *words) == 0

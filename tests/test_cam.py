@@ -223,7 +223,7 @@ def test_a_class_that_no_training_image_holds_is_told(project: Project) -> None:
 def test_a_support_of_which_nothing_is_left_is_named(project: Project, store: ImageStore, cases: list[Case]) -> None:
     made = predictor(project, store)
     made._mask = lambda image: np.zeros_like(store.mask(image))
-    with pytest.raises(InputError, match=r"^support \S+: no pixel of its '\w+' is left at \d+ px; raise cam.size"):
+    with pytest.raises(InputError, match=r"^support \S+: its '\w+' has no pixel at a size of \d+ px; raise cam.size"):
         predicted(made, cases)
 
 

@@ -230,15 +230,35 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (_segmentation(RLE), "its run lengths are of size [1, 1]; expected ["),
     (_sized([5, 3]), "its run lengths cover 8 px; expected"),
     (_sized([5, -3]), "its run lengths are not a list of counts"),
-    (_sized("zz\x7f"), "its run lengths hold the character"),
-    (_sized("0P"), "its run lengths end within a number"),
+    (_sized("zz\x7f"), "its run lengths contain the invalid character"),
+    (_sized("0P"), "its run lengths end in the middle of a number"),
     (lambda content: content["annotations"][0].update(category_id=2), "has category 2, which is not listed"),
     (lambda content: content["annotations"][0].update(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
-    (lambda content: content["annotations"][0].update(id=101), "annotation 101: shares its id with another"),
-    (lambda content: content["annotations"][0].pop("id"), "an annotation: id is None; expected a whole number"),
+    (
+        lambda content: content["annotations"][0].update(id=101),
+        "two annotations have the id 101, of image 1 and of image 1",
+    ),
+    (
+        lambda content: content["annotations"][0].pop("id"),
+        "annotations, entry None: id is None; expected a whole number",
+    ),
     (lambda content: content["annotations"][0].update(image_id=99), "1 annotations are of images that are not listed"),
     (lambda content: content["annotations"][0].pop("image_id"), "annotations, entry 100: image_id is None"),
     (lambda content: content["images"][0].update(id=2), "two images have the id 2; keep one"),
+    (
+        lambda content: [image.update(file_name=f"{n}/x.jpg") for n, image in enumerate(content["images"][:2])],
+        "the file '1/x.jpg' shares the id 'x' with '0/x.jpg'; an id is the name of a file without folder and ending",
+    ),
+    (
+        lambda content: content["images"][0].update(file_name="COCO_val2014_000000000005.png"),
+        "with 'COCO_val2014_000000000005.png' of instances_train2014.json; an id is the name",
+    ),
+    (
+        lambda content: content["annotations"][0].update(id=content["annotations"][-1]["id"]),
+        "annotations have the id 302, of image 1 and of image 3 (1 such ids in all)",
+    ),
+    (lambda content: content["annotations"][0].update(id=2**70), "is too large; expected at most 9223372036854775807"),
+    (lambda content: content["categories"][0].update(name="a\u2028b"), "expected a unique printable text"),
     (lambda content: content["images"][0].update(file_name="../x.jpg"), "expected a path inside the image folder"),
     (lambda content: content["images"][0].update(file_name="none.jpg"), "none.jpg: no such file, although its id is"),
     (lambda content: content["images"][0].update(height="48"), "image 1: height is '48'; expected a whole number"),
@@ -246,7 +266,10 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content.pop("annotations"), "the list 'annotations' is missing"),
     (lambda content: content["categories"].pop(), "its categories differ from those of instances_train2014.json"),
     (lambda content: content["categories"].append({"id": 1, "name": "x"}), "id is 1, which another category has"),
-    (lambda content: content["categories"].append({"id": 9, "name": "car"}), "name is 'car'; expected a unique text"),
+    (
+        lambda content: content["categories"].append({"id": 9, "name": "car"}),
+        "name is 'car'; expected a unique printable text",
+    ),
     (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
     (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
     (lambda content: content["images"][0].update(file_name="."), "cannot be read ("),
@@ -289,7 +312,7 @@ def test_an_image_of_another_size_than_its_annotations(
 def test_a_category_that_is_not_there(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(coco, tmp_path, capsys, classes=["person", "bottel"])
     assert "images.classes names 'bottel'" in told
-    assert "the nearest known key is 'bottle'" in told
+    assert "did you mean 'bottle'" in told
 
 
 def test_objects_that_leave_no_pixel_are_told(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from novelseg.regions import contours as c
 
-TEXTONS = np.random.default_rng(5).normal(size=(c.WORDS, c.RESPONSES)).astype(np.float32)
+TEXTONS = np.random.default_rng(5).normal(size=(c.TEXTON_COUNT, c.RESPONSES)).astype(np.float32)
 
 
 def slow_windows(share: np.ndarray, sigma: float) -> np.ndarray:
@@ -63,12 +63,12 @@ def test_words_are_the_nearest_textons() -> None:
     plane = np.random.default_rng(0).random((9, 11), dtype=np.float32)
     descriptors = c.texture(plane).astype(np.float64)
     distances = ((descriptors[None] - TEXTONS[:, :, None, None]) ** 2).sum(axis=1)
-    assert np.array_equal(c._words(plane, TEXTONS), distances.argmin(axis=0))
+    assert np.array_equal(c._nearest_textons(plane, TEXTONS), distances.argmin(axis=0))
     twice = TEXTONS.copy()
     twice[7] = twice[3]
-    assert 7 not in c._words(plane, twice)
+    assert 7 not in c._nearest_textons(plane, twice)
     words = np.array([[0, 1, 2, 2], [0, 3, 2, 2]], np.uint8)
-    bins = c._word_bins(words)
+    bins = c._texton_bins(words)
     assert [share.tolist() for share in bins] == [[[0.5, 0]], [[0.25, 0]], [[0, 1]], [[0.25, 0]]]
 
 
@@ -87,7 +87,7 @@ def test_an_edge_is_strongest_where_it_is_and_points_across() -> None:
 def test_plain_images_of_any_size_have_no_contour(shape: tuple[int, int]) -> None:
     found = c.contours(np.full((*shape, 3), 77, np.uint8), TEXTONS)
     assert found.tensors.shape == (len(c.CUES), 3, *shape)
-    assert found.words.shape == shape
+    assert found.textons.shape == shape
     assert np.abs(found.tensors).max() < 1e-9
 
 

@@ -143,7 +143,7 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
     values["report"]["episods"] = 3
     write_values(folder / "params.yaml", values)
     printed = snakemake(folder, rc=1) if engine == "snakemake" else dvc(folder, "repro", rc=255)
-    assert "unknown key 'episods' in section 'report'; the nearest known key is 'episodes'" in printed
+    assert "unknown key 'episods' in section 'report'; did you mean 'episodes'" in printed
     assert not list((folder / "artifacts").rglob("*.h5"))
 
 
@@ -197,7 +197,7 @@ def test_each_protocol_names_what_is_missing_and_plans_the_whole_when_it_is_ther
         place = data / CATALOGUE[what][0].target.partition("/")[0]
         told = missing(folder, data)
         assert f"points to {place}: {CATALOGUE[what][0].name} is missing; " in told
-        assert f"`novelseg fetch --what {what} --out {data}` gets it" in told
+        assert f"`novelseg fetch --what {what} --out {data}` downloads it" in told
         make(place)
     net = "resnet101" if "101" in preset else "resnet50"
     assert f"encoder.weights points to {data / CATALOGUE[net][0].target}: {net}-" in missing(folder, data)

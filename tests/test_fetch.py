@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly
-from novelseg.cli.fetch import _alone, run
+from novelseg.cli.fetch import run
 from novelseg.core.errors import InputError
 from novelseg.data.coco import Coco
 from novelseg.data.voc import Voc
 from novelseg.fetch import download
 from novelseg.fetch.catalogue import CATALOGUE, lacking
+from novelseg.fetch.install import _lock
 from novelseg.fetch.unpack import unpack
 from tests.commands import novelseg
 from tests.miniatures import CATEGORIES, archives
@@ -86,7 +87,7 @@ def test_everything_comes_and_is_read(site: Site, tmp_path: Path, capsys: pytest
     asked = len(site.asked)
     assert fetch("voc2012", tmp_path) == 0
     assert len(site.asked) == asked
-    assert "VOC2012: is there already" in capsys.readouterr().err
+    assert "VOC2012: already exists" in capsys.readouterr().err
 
 
 def test_a_cut_connection_is_gone_on_with(site: Site, tmp_path: Path, content: dict[str, bytes]) -> None:
@@ -104,7 +105,7 @@ def test_an_interrupted_fetch_goes_on_in_the_next_run(
     assert fetch("voc2012", tmp_path) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "cannot be reached" in told
-    assert "goes on after 0.0 MB" in told
+    assert "resumes after 0.0 MB" in told
     assert left_in(tmp_path) == [f"archives/{VOC_TAR}.part"]
     assert fetch("voc2012", tmp_path) == 0
     assert site.asked[-1] == 30_000
@@ -114,13 +115,13 @@ def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path, capsys
     site.cuts, site.ranges = [30_000], False
     assert fetch("voc2012", tmp_path) == 0
     assert site.asked == [0, 30_000]
-    assert "does not go on within a file; from the beginning" in capsys.readouterr().err
+    assert "the server cannot resume; downloading from the beginning" in capsys.readouterr().err
 
 
 def test_a_server_that_sends_another_part(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.cuts, site.ranges = [30_000], "wrong"
     assert fetch("voc2012", tmp_path) == 2
-    assert "the server sent another part ('bytes 1-" in capsys.readouterr().err
+    assert "the server sent the range 'bytes 1-" in capsys.readouterr().err
     assert (tmp_path / "archives" / f"{VOC_TAR}.part").stat().st_size == 30_000
 
 
@@ -134,7 +135,7 @@ def test_wrong_bytes_are_refused_and_not_kept(site: Site, tmp_path: Path, capsys
     right = site.files[VOC_TAR]
     site.files[VOC_TAR] = right[:-1] + b"x"
     assert fetch("voc2012", tmp_path) == 2
-    assert "the server sent other bytes (md5:" in capsys.readouterr().err
+    assert "the server sent a file with a wrong checksum (md5:" in capsys.readouterr().err
     assert left_in(tmp_path) == []
     assert len(site.asked) == 1  # a fresh file with wrong bytes is not fetched a second time
     site.files[VOC_TAR] = right
@@ -164,7 +165,7 @@ def test_busy_and_absent(site: Site, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(site.asked) == 3
     site.answers = [404]
     assert fetch("voc2012", tmp_path) == 2
-    assert "the server answers 404 Not Found; get the file elsewhere" in capsys.readouterr().err
+    assert "the server answers 404 Not Found; download the file elsewhere" in capsys.readouterr().err
     assert len(site.asked) == 4
 
 
@@ -201,8 +202,8 @@ def test_a_full_disk(site: Site, small_disk: Path, capsys: pytest.CaptureFixture
 def test_a_disk_too_small_to_unpack(site: Site, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for place in CATALOGUE["voc2012"][0].places:
-            info = tarfile.TarInfo(place + "x" * place.endswith("/"))
+        for member in CATALOGUE["voc2012"][0].paths:
+            info = tarfile.TarInfo(member + "x" * member.endswith("/"))
             info.size = 2 << 20
             archive.addfile(info, io.BytesIO(bytes(info.size)))
     given = small_disk.parent / "given"
@@ -224,9 +225,9 @@ def test_archives_that_the_user_has(site: Site, tmp_path: Path, capsys: pytest.C
     assert not (out / "archives").exists()
     (given / "benchmark.tgz").write_bytes(b"another")
     assert fetch("sbd", out, "--archives", given) == 2
-    assert "benchmark.tgz: is another file (md5:" in capsys.readouterr().err
+    assert "benchmark.tgz: has a wrong checksum (md5:" in capsys.readouterr().err
     assert fetch("sbd", out, "--archives", tmp_path / "none") == 2
-    assert "which is no folder" in capsys.readouterr().err
+    assert "which is not a folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         fetch("voc2021", out)
     assert "invalid choice: 'voc2021' (choose from 'voc2012', 'sbd'" in capsys.readouterr().err
@@ -235,9 +236,9 @@ def test_archives_that_the_user_has(site: Site, tmp_path: Path, capsys: pytest.C
 
 
 def test_two_at_once(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with _alone(tmp_path):
+    with _lock(tmp_path):
         assert fetch("voc2012", tmp_path) == 2
-    assert "another process is fetching into it" in capsys.readouterr().err
+    assert "another process downloads to it" in capsys.readouterr().err
     assert site.asked == []
     assert fetch("voc2012", tmp_path) == 0
 
@@ -254,7 +255,7 @@ def test_a_login_page_does_not_cost_what_has_come(
     assert part.stat().st_size == 50_000
     site.page, site.ranges, site.files[VOC_TAR] = False, False, site.files[VOC_TAR][:700]
     assert fetch("voc2012", tmp_path) == 2
-    assert "delete the one here to begin anew" in capsys.readouterr().err
+    assert "delete the partial file to download from the beginning" in capsys.readouterr().err
     assert part.stat().st_size == 50_000
 
 
@@ -280,7 +281,7 @@ def test_bad_replies_do_not_cost_what_has_come(site: Site, tmp_path: Path, capsy
     assert part.stat().st_size == 50_000
     site.answers, site.ranges, site.told = [], False, False
     assert fetch("voc2012", tmp_path) == 2
-    assert "the server's file does not tell its size, and it does not go on within it" in capsys.readouterr().err
+    assert "the server cannot resume and sends a file of unknown size" in capsys.readouterr().err
     assert part.stat().st_size == 50_000
     site.told = True
     assert fetch("voc2012", tmp_path) == 0
@@ -336,7 +337,7 @@ def test_what_a_killed_run_left_is_removed(site: Site, tmp_path: Path, capsys: p
     for what, path in (("voc2012", left), ("resnet18", file)):
         assert fetch(what, tmp_path) == 0
         assert not path.exists()
-        assert "removed, left by a run that was killed" in capsys.readouterr().err
+        assert "removed; it was left by a run that was killed" in capsys.readouterr().err
 
 
 def test_what_is_there_needs_no_right_to_write(site: Site, tmp_path: Path) -> None:
@@ -351,7 +352,7 @@ def test_an_unfinished_folder_is_not_taken_for_the_data(
 ) -> None:
     (tmp_path / "VOC2012").mkdir()
     assert fetch("voc2012", tmp_path) == 2
-    assert "VOC2012: is there, but incomplete; move it away first" in capsys.readouterr().err
+    assert "VOC2012: exists, but is incomplete; move it away first" in capsys.readouterr().err
     assert site.asked == []
 
 
@@ -371,15 +372,15 @@ def tar_of(path: Path, *members: tuple[str, bytes | None]) -> Path:
 @pytest.mark.parametrize(
     ("members", "sentence"),
     [
-        ([("a/x", b"1"), ("a/../../evil", b"2")], "could leave the folder"),
-        ([("a/x", b"1"), ("/evil", b"2")], "could leave the folder"),
-        ([("a/x", b"1"), ("a\\..\\evil", b"2")], "could leave the folder"),
-        ([("a/x", b"1"), ("a/C:/evil", b"2")], "could leave the folder"),
-        ([("a/x", None)], "is no plain file"),
-        ([("a/x", None), ("a/x/passwd", b"2")], "is no plain file"),
+        ([("a/x", b"1"), ("a/../../evil", b"2")], "could be written outside"),
+        ([("a/x", b"1"), ("/evil", b"2")], "could be written outside"),
+        ([("a/x", b"1"), ("a\\..\\evil", b"2")], "could be written outside"),
+        ([("a/x", b"1"), ("a/C:/evil", b"2")], "could be written outside"),
+        ([("a/x", None)], "is not a regular file"),
+        ([("a/x", None), ("a/x/passwd", b"2")], "is not a regular file"),
         ([("a/x", b"1"), ("a/x", b"2")], "contains 'a/x' twice"),
-        ([("b/x", b"1")], "lacks 'a/'"),
-        ([("a/x", b"1"), ("a/x/y", b"2")], "as file and as folder"),
+        ([("b/x", b"1")], "does not contain 'a/'"),
+        ([("a/x", b"1"), ("a/x/y", b"2")], "both as a file and as a folder"),
     ],
 )
 def test_archives_that_lie(tmp_path: Path, members: list[tuple[str, bytes | None]], sentence: str) -> None:
@@ -396,7 +397,7 @@ def test_a_zip_with_a_link_or_an_escape(tmp_path: Path) -> None:
             info = zipfile.ZipInfo(inside)
             info.external_attr = mode << 16
             archive.writestr(info, b"/etc")
-        with pytest.raises(InputError, match=r"no plain file|could leave the folder"):
+        with pytest.raises(InputError, match=r"not a regular file|could be written outside"):
             unpack(tmp_path / "archive.zip", tmp_path / "target", {"a/": ""})
         assert left_in(tmp_path) == ["archive.zip"]
 
@@ -407,8 +408,8 @@ def test_a_damaged_archive(tmp_path: Path, content: dict[str, bytes], file: str,
     entry = next(entry for entries in CATALOGUE.values() for entry in entries if entry.name == file)
     path = tmp_path / file
     path.write_bytes(content[file][: int(share * len(content[file]))])
-    with pytest.raises(InputError, match=r"is damaged|lacks"):
-        unpack(path, tmp_path / "target", entry.places)
+    with pytest.raises(InputError, match=r"is damaged|does not contain"):
+        unpack(path, tmp_path / "target", entry.paths)
     assert left_in(tmp_path) == [file]
 
 
@@ -416,14 +417,16 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "mine").write_text("mine")
-    with pytest.raises(InputError, match="is there already and is not overwritten"):
+    with pytest.raises(InputError, match="already exists and is not overwritten"):
         unpack(tar_of(tmp_path / "archive.tgz", ("a/mine", b"theirs")), target, {"a/": ""})
     assert (target / "mine").read_text() == "mine"
 
 
 def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
     told = lacking(str(tmp_path / "VOC2012"), ("trainaug", "val"))
-    assert told == (f"VOCtrainval_11-May-2012.tar is missing; `novelseg fetch --what voc2012 --out {tmp_path}` gets it")
+    assert told == (
+        f"VOCtrainval_11-May-2012.tar is missing; `novelseg fetch --what voc2012 --out {tmp_path}` downloads it"
+    )
     coco = tmp_path / "COCO2014"
     assert lacking(str(coco), LISTS).startswith("annotations_trainval2014.zip is missing")
     for place in ("annotations", "train2014"):
@@ -433,7 +436,7 @@ def test_what_is_lacking_is_named_with_its_command(tmp_path: Path) -> None:
     (coco / "annotations/instances_val2014.json").touch()
     assert lacking(str(coco), LISTS).startswith("val2014.zip is missing")
     assert "--what resnet101" in lacking(str(tmp_path / "weights/resnet101-63fe2227.safetensors"), ())
-    assert f"--out '{tmp_path}/my data'` gets it" in lacking(str(tmp_path / "my data/SBD"), ())
+    assert f"--out '{tmp_path}/my data'` downloads it" in lacking(str(tmp_path / "my data/SBD"), ())
 
 
 def test_folders_of_ones_own_are_left_to_their_readers(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_studies_are_shown_and_an_empty_folder_is_told(
     words += ["--evaluations", project.path("evaluate/fold0/1shot"), "--out", tmp_path / "report"]
     (tmp_path / "studies/thresholds").mkdir(parents=True)
     assert project.run("report", *words, "--studies", tmp_path / "studies") == 2
-    assert "holds no study (NAME/curve.svg); run `python -m workflow study`" in capsys.readouterr().err
+    assert "contains no study (NAME/curve.svg); run `python -m workflow study`" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
     (tmp_path / "studies/thresholds/curve.svg").write_text("<svg/>", encoding="utf8")
     assert project.run("report", *words, "--studies", tmp_path / "studies") == 0

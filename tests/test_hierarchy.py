@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novelseg.regions.hierarchy import Hierarchy, cut, fit_size, flat
+from novelseg.regions.hierarchy import Hierarchy, cut, fit_size, flat_hierarchy
 
 
 def slow_cut(tree: Hierarchy, tau: float) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_cut_is_climbing_leaf_by_leaf(seed: int, tau: float, leaves: int) -> Non
 @given(st.integers(0, 1000), st.floats(0, 1), st.integers(1, 30))
 def test_a_label_map_as_hierarchy_is_given_back_by_every_cut(seed: int, tau: float, most: int) -> None:
     labels = np.random.default_rng(seed).integers(0, most, (7, 9)) * 1000
-    assert same_partition(cut(flat(labels), tau, (7, 9)), labels)
+    assert same_partition(cut(flat_hierarchy(labels), tau, (7, 9)), labels)
 
 
 def test_labels_come_back_by_nearest_neighbour() -> None:

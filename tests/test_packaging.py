@@ -21,9 +21,9 @@ from novelseg.core.extras import EXTRAS
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent
-LEAN = {"filelock", "numpy", "pillow", "safetensors", "torch", "tqdm"}
+LEAN = {"filelock", "numpy", "pillow", "requests", "safetensors", "torch", "tqdm"}
 # Package of an extra → the package whose dependency it is.
-BROUGHT = {"markupsafe": "jinja2", "urllib3": "requests", "werkzeug": "flask"}
+BROUGHT = {"markupsafe": "jinja2", "werkzeug": "flask"}
 # Packages of the pipeline that are run, not imported, and what they need to be fast or complete.
 NOT_IMPORTED = {"dvc", "pyarrow", "ruamel.yaml.clib", "snakemake", "snakemake-executor-plugin-cluster-generic"}
 

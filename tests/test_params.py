@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from novelseg.core.errors import InputError
+from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from stages.params import prototypes
+from stages.params.closed_form import ClosedFormParams
 from stages.params.images import MOST_SHARDS
 from stages.params.schema import load_sections, read_yaml
 from stages.params.self_support import SelfSupportParams
@@ -23,7 +25,7 @@ from workflow.config import check, load
 from workflow.plan import Targets
 
 CASES: list[tuple[str, Any, str]] = [
-    ("train.itertions", 5, "unknown key 'itertions' in section 'train'; the nearest known key is 'iterations'"),
+    ("train.itertions", 5, "unknown key 'itertions' in section 'train'; did you mean 'iterations'"),
     ("train.iterations", 0, "train.iterations is 0; expected integer ≥ 1"),
     ("train.iterations", 1.5, "train.iterations is 1.5; expected integer ≥ 1"),
     ("train.iterations", "many", "train.iterations is 'many'; expected integer ≥ 1"),
@@ -50,8 +52,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("augmentation.hue", 0.6, "augmentation.hue is 0.6; expected number ≥ 0 and ≤ 0.5"),
     ("augmentation.cutout_area", [0.1, 1.1], "augmentation.cutout_area[1] is 1.1; expected list of 2"),
     ("self_support.weight", -0.1, "self_support.weight is -0.1; expected number ≥ 0 and ≤ 1"),
-    ("self_suport.weight", 0.5, "unknown section 'self_suport'; the nearest known key is 'self_support'"),
-    ("trian.iterations", 5, "unknown section 'trian'; the nearest known key is 'train'"),
+    ("self_suport.weight", 0.5, "unknown section 'self_suport'; did you mean 'self_support'"),
+    ("trian.iterations", 5, "unknown section 'trian'; did you mean 'train'"),
 ]
 
 
@@ -114,6 +116,7 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_base_preset() -> None:
     values = read_yaml(presets.FOLDER / "base.yaml")
     assert SrofbParams.model_validate(values["srofb"]).to(SrofbSettings) == SrofbSettings()
+    assert ClosedFormParams.model_validate(values["closed_form"]).to(ClosedFormSettings) == ClosedFormSettings()
     assert SelfSupportParams.model_validate(values["self_support"]).to(SelfSupportSettings) == SelfSupportSettings()
 
 

@@ -12,7 +12,7 @@ from novelseg.regions.partitions import (
     boundary,
     boundary_counts,
     boundary_f,
-    joined,
+    concatenate_scores,
     match_boundaries,
     region_scores,
     summarise,
@@ -127,7 +127,7 @@ def test_ods_takes_one_level_and_ois_each_images_best() -> None:
 def test_best_covering_takes_each_region_from_its_own_level() -> None:
     scores = one(QUARTERS, [np.where(QUARTERS == 0, 0, 1)])
     whole = one(WHOLE, [np.where(QUARTERS == 0, 0, 1)])
-    summary = summarise([joined([scores, whole])])
+    summary = summarise([concatenate_scores([scores, whole])])
     assert summary.covering_best == pytest.approx((4 * 1 + 12 * 12 / 16) / 16)
     assert summary.covering_ois == pytest.approx((4 * 4 / 16 + 12 * 12 / 16) / 16)
 

@@ -67,7 +67,7 @@ def test_a_film_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with (tmp_path / "clip.mp4").open("wb") as file:
         file.truncate(5 << 30)  # a hole
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read"))
-    with pytest.raises(InputError, match=r"has 5369 MB; expected a picture of at most 360"):
+    with pytest.raises(InputError, match=r"has 5369 MB; expected at most 360"):
         read_photo(tmp_path / "clip.mp4")
 
 
@@ -114,7 +114,7 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_pixels_is_told_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("novelseg.inference.photos.MOST_PIXELS", 4000)
+    monkeypatch.setattr("novelseg.data.pictures.MOST_PIXELS", 4000)
     path = saved(tmp_path / "p.png", Image.fromarray(disc()[0]))
     with pytest.raises(InputError, match="has 64×64 px; expected at most"):
         read_photo(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,7 +155,7 @@ def test_leftovers_spare_checkpoints_of_planned_trainings(here: Path) -> None:
     prune()
     assert note.exists()
     assert not old.parent.exists()
-    with pytest.raises(InputError, match="there is no stage 'imags'; the nearest known key is 'images'"):
+    with pytest.raises(InputError, match="there is no stage 'imags'; did you mean 'images'"):
         prune(("imags",))
 
 
@@ -172,3 +173,27 @@ def test_the_lock_is_read_as_dvc_writes_it(here: Path) -> None:
         written(here / "dvc.lock", text)
         with pytest.raises(InputError, match=r"dvc\.lock: not a valid lock file"):
             remote.locked_stages()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and names that Windows does not have")
+def test_a_raw_folder_of_odd_files_has_a_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".cache").mkdir()
+    for name in ("raw/a", "raw/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.txt").write_text(name)
+    expected = Digests().of("raw")
+    (tmp_path / "raw/a/up").symlink_to("..")
+    (tmp_path / "raw/above").symlink_to(tmp_path)
+    os.mkfifo("raw/pipe")
+    (tmp_path / "raw/broken").symlink_to("none")
+    assert Digests().of("raw") == expected
+    (tmp_path / "raw/a/there").symlink_to("../b")  # two that lead to one another
+    (tmp_path / "raw/b/here").symlink_to("../a")
+    first = Digests().of("raw")
+    assert first not in (None, expected)
+    Path(os.fsdecode(b"raw/caf\xe9\r\xe2\x80\xa8.txt")).write_text("a name that is not UTF-8")
+    second = Digests().of("raw")
+    assert second not in (None, first, expected)
+    odd = Path(os.fsdecode(b"raw/caf\xe9\r\xe2\x80\xa8.txt"))
+    assert Digests().of(odd) == Digests().known(odd) == digest(odd)

@@ -24,7 +24,7 @@ from novelseg.formats.images import IMAGES
 from novelseg.formats.regions import REGIONS
 from novelseg.regions import ucm
 from novelseg.regions.hierarchy import regions_at
-from novelseg.regions.partitions import joined, region_scores, summarise
+from novelseg.regions.partitions import concatenate_scores, region_scores, summarise
 from novelseg.regions.weights import load_model
 from tests.makers import REGION_WEIGHTS, Project, tiny_values, write_values
 
@@ -85,7 +85,7 @@ def test_the_hierarchy_agrees_with_people_better_than_felzenszwalb(real_data: Pa
         levels = [regions_at(tree, level) for level in np.arange(1, 20) / 20]
         learned.append(region_scores(tree.basins, levels, truths))
         maps = [felzenszwalb(image, scale=scale) for scale in (100, 300, 1000, 3000)]
-        plain.append(joined([region_scores(part, [np.arange(part.max() + 1)], truths) for part in maps]))
+        plain.append(concatenate_scores([region_scores(part, [np.arange(part.max() + 1)], truths) for part in maps]))
         for number, one in enumerate(truths):
             others = truths[:number] + truths[number + 1 :]
             people.append(region_scores(one, [np.arange(one.max() + 1)], others))

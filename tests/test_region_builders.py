@@ -60,9 +60,9 @@ def test_the_library_builds_the_hierarchy_of_the_stage(images_only: Project) -> 
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        (PHOTO[..., 0], {}, "the picture is uint8 of shape (120, 180); expected uint8 of shape (height, width, 3)"),
-        (PHOTO / 255, {}, "the picture is float64 of shape (120, 180, 3); expected uint8"),
-        ("photo.jpg", {}, "the picture is str of shape (); expected uint8"),
+        (PHOTO[..., 0], {}, "the image is uint8 of shape (120, 180); expected uint8 of shape (height, width, 3)"),
+        (PHOTO / 255, {}, "the image is float64 of shape (120, 180, 3); expected uint8"),
+        ("photo.jpg", {}, "the image is str of shape (); expected uint8"),
         (PHOTO, {"tau": 45}, "tau is 45; expected a contour strength from 0 to 1"),
         (PHOTO, {"longest_side": 0}, "longest_side is 0; expected at least 1 px"),
     ],
@@ -74,7 +74,7 @@ def test_arguments_that_do_not_fit(image: np.ndarray, options: dict[str, float],
 
 
 def test_too_many_regions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hierarchy, "MOST", 5)
+    monkeypatch.setattr(hierarchy, "MAX_REGIONS", 5)
     with pytest.raises(InputError, match="regions, expected at most 5; lower longest_side, which is 500 px"):
         build_hierarchy(PHOTO)
 

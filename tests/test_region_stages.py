@@ -122,7 +122,7 @@ def save_archive(path: Path, labels: np.ndarray) -> None:
             lambda path, labels: Image.fromarray(np.stack([labels] * 3, -1).astype(np.uint8)).save(
                 path.with_suffix(".png")
             ),
-            "the map is RGB; expected an 8- or 16-bit grey or palette PNG",
+            "the mask is 8-bit RGB; expected one number per pixel (palette or grey)",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_what_a_method_needs_is_asked_for(
 def test_too_many_regions_are_refused_by_image(
     images_only: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hierarchy, "MOST", 50)
+    monkeypatch.setattr(hierarchy, "MAX_REGIONS", 50)
     out = images_only.path("hierarchies/0.h5")
     words = ["--images", images_only.images()[0], "--out", out]
     assert images_only.run("hierarchies", *words, "--weights", REGION_WEIGHTS) == 2
@@ -194,8 +194,12 @@ ODD: dict[str, tuple[Image.Image, dict[str, Any], str]] = {
     "palette": (Image.fromarray(PHOTO).quantize(16), {"format": "PNG"}, ""),
     "wide": (Image.fromarray(np.tile(PHOTO, (1, 223, 1))[:, :20000]), {}, ""),
     "line": (Image.fromarray(np.tile(PHOTO[:1], (1, 223, 1))[:, :20000]), {}, ""),
-    "sixteen": (Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60)), {"format": "PNG"}, "is I;16; "),
-    "alpha": (Image.fromarray(PHOTO).convert("RGBA"), {"format": "PNG"}, "is RGBA; "),
+    "sixteen": (
+        Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60)),
+        {"format": "PNG"},
+        "is 16-bit grey; ",
+    ),
+    "alpha": (Image.fromarray(PHOTO).convert("RGBA"), {"format": "PNG"}, "is 8-bit RGB with alpha; "),
     "truncated": (Image.fromarray(PHOTO), {}, "does not decode (image file is truncated"),
 }
 

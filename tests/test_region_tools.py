@@ -229,7 +229,7 @@ def test_training_takes_no_other_split(
         (lambda root: resave(root, lambda maps: maps[0]), "7.npz: contains int64 of shape"),
         (lambda root: resave(root, lambda maps: maps[:0]), "7.npz: contains no annotation"),
         (lambda root: resave(root, lambda maps: maps / 2), "7.npz: contains float64 of shape"),
-        (lambda root: (root / "val/images/7.jpg").write_bytes(b"x"), "7.jpg: does not decode"),
+        (lambda root: (root / "val/images/7.jpg").write_bytes(b"x"), "7.jpg: not a picture"),
         (lambda root: (root / "val/images").rename(root / "val/pictures"), "no images of the split 'val'"),
     ],
 )

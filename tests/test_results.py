@@ -66,7 +66,7 @@ def test_a_study_runs_every_fold_and_draws_a_curve(own: Project, capsys: pytest.
 
 def test_a_study_needs_its_encoder(own: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "support"]) == 2
-    assert "there is no study 'support'; the nearest known key is 'supports'" in capsys.readouterr().err
+    assert "there is no study 'support'; did you mean 'supports'" in capsys.readouterr().err
     shutil.rmtree(own.path("train/fold0/1shot/hierarchical"))
     assert main(["study", "supports"]) == 2
     assert "no such file; run `snakemake train_all` first" in capsys.readouterr().err

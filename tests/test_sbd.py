@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from novelseg.core.errors import InputError
+from novelseg.data.mat import read_mat, readable
 from novelseg.data.pairs import decode_mask
 from novelseg.data.voc import COMPLETE, Voc, generated_list
 from novelseg.formats import hdf5
@@ -167,3 +169,37 @@ def test_an_image_that_cannot_be_mended_is_left_out_by_name(
     assert broken.stem not in ids
     assert run(["nobody"]) == [2, 2]
     assert "images.exclude names 'nobody', which is in neither list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_are_read_as_scipy_reads_them(tmp_path: Path, compressed: bool) -> None:
+    from scipy.io import loadmat, savemat
+
+    path, labels = tmp_path / "a.mat", np.arange(6, dtype=np.uint16).reshape(2, 3)
+    cells = np.empty((1, 2), object)
+    for number, dtype in enumerate((np.uint16, np.float64)):
+        cells[0, number] = {"Boundaries": labels > 1, "Segmentation": labels.astype(dtype)}
+    savemat(path, {"other": "text", "groundTruth": cells}, do_compression=compressed)
+    expected = [cell["Segmentation"][0, 0] for cell in loadmat(path)["groundTruth"].reshape(-1)]
+    arrays = [cell.field("Segmentation").numbers() for cell in read_mat(path, "groundTruth").cells()]
+    assert [(array.dtype, array.tolist()) for array in arrays] == [(part.dtype, part.tolist()) for part in expected]
+    with pytest.raises(ValueError, match="it has no field Elsewhere"):
+        read_mat(path, "groundTruth").cells()[0].field("Elsewhere")
+    with pytest.raises(ValueError, match="it holds text where an array of real numbers is expected"):
+        read_mat(path, "other").numbers()
+    data = path.read_bytes()
+    for length in range(0, len(data), 7):  # a part of a file is no file
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError, match="not a readable annotation file"), readable(path):
+            read_mat(path, "groundTruth").cells()
+
+
+def test_matlab_files_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack(">II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    head = b"MATLAB 5.0".ljust(124) + b"\x01\x00MI"
+    numbers = np.array([[1, 2], [300, 4]], ">u2")
+    array = element(6, bytes([0, 0, 0, 11, 0, 0, 0, 0])) + element(5, struct.pack(">2i", 2, 2)) + element(1, b"x")
+    (tmp_path / "a.mat").write_bytes(head + element(14, array + element(4, numbers.tobytes("F"))))
+    assert read_mat(tmp_path / "a.mat", "x").numbers().tolist() == numbers.tolist()

@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from novelseg.core.errors import InputError
+from novelseg.inference.folders import Results
+from novelseg.inference.photos import read_mask
 from novelseg.methods.variants import REFINED, SPFL
 from tests.commands import novelseg
 from tests.makers import disc
@@ -100,8 +103,8 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "noise.png": (png[:8] + b"\xff" * 300, "picture|decode"),
         "huge.png": (bytes(huge), "has 12000×12000 px; expected at most 90 million"),
         "absurd.png": (bytes(absurd), "too large to be a picture"),
-        "animated.gif": (many, "holds 2 pictures"),
-        "pages.tiff": (frames, "holds 2 pictures"),
+        "animated.gif": (many, "holds several pictures"),
+        "pages.tiff": (frames, "holds several pictures"),
         "float.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.float32))), "32 bits per pixel"),
         "long.tiff": (encoded("tiff", Image.fromarray(np.ones((5, 5), np.int32))), "32 bits per pixel"),
     }
@@ -164,7 +167,7 @@ def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, 
         Image.fromarray(image).save(support / f"images/{name}.png")
     Image.fromarray(0 * mask).save(support / "masks/blank.png")
     Image.fromarray(mask[:9]).save(support / "masks/small.png")
-    Image.fromarray(255 * mask).resize((70, 64)).resize((64, 64)).save(support / "masks/smooth.jpg")
+    Image.fromarray(255 * mask).resize((70, 64)).resize((64, 64)).save(support / "masks/smooth.png")
     for ending in ("png", "bmp"):
         Image.fromarray(mask).save(support / f"masks/twice.{ending}")
     Image.fromarray(mask).save(support / "masks/alone.png")
@@ -176,7 +179,7 @@ def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, 
         "images/nomask.png: no mask of this name",
         "masks/blank.png: the mask has no object",
         "masks/small.png: the mask is 64×9 px, its picture 64×64",
-        "masks/smooth.jpg: holds",
+        "masks/smooth.png: holds",
         "images/twice.png: has 2 masks (twice.bmp, twice.png); keep one",
         "masks/alone.png: no picture in",
         "images/text.jpg: not a picture",
@@ -359,6 +362,68 @@ def test_what_lies_there_is_never_written_over(bundle: Path, tmp_path: Path, cap
     (tmp_path / "out/results.tsv").write_text("a\tb\n1\t2\n")
     assert segment(bundle, support, query, tmp_path / "out") == 2
     assert "not a table of this command" in capfd.readouterr().err
+
+
+def test_two_runs_with_other_settings_do_not_share_a_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, link = tmp_path / "out", os.link
+
+    def second_first(scratch: Path, path: Path) -> None:
+        """Begin another run at the very instant at which this one has found the folder new."""
+        monkeypatch.setattr(os, "link", link)
+        Results(out, {"side": 2})
+        link(scratch, path)
+
+    monkeypatch.setattr(os, "link", second_first)
+    with pytest.raises(InputError, match="contains results of other pictures, supports or settings"):
+        Results(out, {"side": 1})
+    assert json.loads((out / "settings.json").read_text()) == {"side": 2}
+    assert not list(out.glob(".*"))
+    Results(out, {"side": 2})
+
+    def no_links(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)  # as on some network and memory-card file systems
+    Results(tmp_path / "other", {"side": 3})
+    assert json.loads((tmp_path / "other/settings.json").read_text()) == {"side": 3}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and files that Windows does not have")
+def test_odd_names_and_files_are_told_in_a_line(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    picture = (query / "picture 0.png").read_bytes()
+    names = ["a\rb.png", "a\nb.png", "a\u2028b.png", "a\u0085b.png", "a\x0cb.png", "Icon\r"]
+    for name in names:
+        (query / name).write_bytes(picture)
+    os.mkfifo(query / "pipe.png")
+    (query / "up").symlink_to("..")
+    (query / "loop.png").symlink_to("loop.png")
+    (query / "broken.png").symlink_to("none.png")
+    assert segment(bundle, support, query, tmp_path / "out") == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("refused: ")]
+    assert len(lines) == len(names) + 3
+    assert sum("its name holds a line separator; rename it" in line for line in lines) == len(names)
+    assert any("pipe.png: cannot be read (it is a pipe, socket or device, not a file)" in line for line in lines)
+    assert any("loop.png: cannot be read (Too many levels of symbolic links)" in line for line in lines)
+    assert any("broken.png: cannot be read (No such file or directory)" in line for line in lines)
+    assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png"]
+
+
+def test_a_lossy_mask_is_cut_and_said_once(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    for number in range(2):
+        path = support / f"masks/{number}.png"
+        with Image.open(path) as mask:
+            mask.save(path.with_suffix(".jpg"), quality=85)
+        path.unlink()
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if "lossy" in line]
+    assert len(told) == 1
+    assert "0.jpg, and 1 more masks, are in a lossy format, and cut at half" in told[0]
+    with pytest.warns(UserWarning, match=r"0\.jpg: a mask in a lossy format, cut at half"):
+        assert (read_mask(support / "masks/0.jpg") != disc(middle=(28, 32))[1]).mean() < 0.01
 
 
 def test_a_picture_that_went_bad_loses_its_row(bundle: Path, tmp_path: Path, capfd: Any) -> None:

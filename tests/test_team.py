@@ -268,7 +268,7 @@ def test_no_artifact_is_digested_twice(mate: Path, tmp_path: Path, engine: str) 
     more: dict[str, Any] = {"PYTHONPATH": f"{watcher}{os.pathsep}{mate}", "DIGESTED": str(log)}
     assert resting(mate)  # the fixture's copies are new to this folder, and read here
     set_values(mate, evaluate={"examples": 1})
-    call(mate, sys.executable, "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)
+    call(mate, "python", "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)
     snakemake(mate, "-n", **more)
     dvc(mate, "status", **more)
     artifacts = [line for line in log.read_text().splitlines() if line.startswith("artifacts/")]

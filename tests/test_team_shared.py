@@ -188,7 +188,7 @@ def test_pull_of_a_stage_brings_what_is_needed_to_use_it(origin: Path, tmp_path:
 
 def test_without_the_raw_images_everything_from_the_shards_on_can_be_made(mate: Path, tmp_path: Path) -> None:
     raw = tmp_path / "data" / "raw"
-    call(mate, sys.executable, "-m", "stages", "scenes", "--out", str(raw))
+    call(mate, "python", "-m", "stages", "scenes", "--out", str(raw))
     set_values(mate, images={"source": "voc", "root": "$NOVELSEG_DATA/raw"}, plan={"seeds": [0]})
     set_values(mate, index={"folds": 4})
     snakemake(mate, "regions_all", "episodes_all", NOVELSEG_DATA=str(raw.parent))

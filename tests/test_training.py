@@ -37,6 +37,7 @@ from novelseg.methods.spfl.learner import JointLearner
 from novelseg.methods.variants import NAMES
 from novelseg.training.loop import Schedule, learning_rate
 from stages.params.train import Params
+from tests.engines import call
 from tests.makers import TRAINED, Project, tiny_values, write_values
 
 ROOT = Path(__file__).parent.parent
@@ -75,10 +76,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     assert not out.exists()  # nothing half-written is taken for whole
     done = torch.load(checkpoint, weights_only=True)["iteration"]
     assert 0 < done < 170
-    again = subprocess.run(
-        command(here, stage, [*watched, *words]), cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert f"resuming after iteration {done}" in again.stderr
+    again = call(ROOT, "python", *command(here, stage, [*watched, *words])[1:])
+    assert f"resuming after iteration {done}" in again
     assert not checkpoint.exists()
     unbroken = tmp_path / "unbroken"
     assert here.run(stage, *words[:-1], unbroken) == 0
@@ -115,7 +114,7 @@ def test_two_processes_train_as_one_does(project: Project, tmp_path: Path, stage
     values = tiny_values(train={"extra_images": 4})  # an even share for each process
     here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
     run = [*command(here, stage, words), "--device", "cpu", "--devices", "2"]
-    subprocess.run(run, cwd=ROOT, check=True, capture_output=True, timeout=240)
+    call(ROOT, "python", *run[1:])
     if stage == "train":
         assert here.run("train", *words[:-1], tmp_path / "one") == 0
     one = load_file((tmp_path / "one" if stage == "train" else project.path(name)) / "weights.safetensors")
@@ -138,7 +137,7 @@ def test_dvclive_draws_the_log_while_it_grows(project: Project, tmp_path: Path) 
     words = [*project.data(), "--weights", project.weights, *"--fold 0 --shot 1 --threads 1 --out".split()]
     # A process of its own: what DVCLive opens of the repository it leaves for the end of the process to close.
     run = command(project, "baseline", [*words, tmp_path / "run", "--live", live])
-    subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
+    call(ROOT, "python", *run[1:])
     log = tables.read(tmp_path / "run/log.tsv", LOG)
     for name in ("loss", "loss_seg", "learning_rate"):
         curve = pd.read_csv(live / f"plots/metrics/{name}.tsv", sep="\t")

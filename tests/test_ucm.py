@@ -23,7 +23,7 @@ from novelseg.data.scenes import SceneSettings, scene
 from novelseg.regions import regiongraph, ucm
 from novelseg.regions.contours import CUES, Contours
 from novelseg.regions.hierarchy import Hierarchy, cut
-from novelseg.regions.regiongraph import RegionGraph, features, measure, merged, spectral, with_strength
+from novelseg.regions.regiongraph import RegionGraph, features, measure, merge_regions, spectral, with_strength
 from novelseg.regions.weights import BSDS500, load_model, save_model
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,7 @@ def test_arcs_are_measured_as_pixel_pair_by_pixel_pair(seed: int, enclosed: bool
         inside = basins == region
         lab = evidence.lab[:, inside].astype(np.float64)
         assert np.allclose(sums[:7], [inside.sum(), *lab.sum(axis=1), *(lab**2).sum(axis=1)], rtol=1e-5)
-        assert np.array_equal(sums[7 + 48 :], np.bincount(evidence.words[inside], minlength=32))
+        assert np.array_equal(sums[7 + 48 :], np.bincount(evidence.textons[inside], minlength=32))
         assert np.array_equal(sums[7:23], np.bincount(np.rint(lab[0] * 15).astype(int), minlength=16))
 
 
@@ -106,7 +106,7 @@ def test_merging_adds_up_what_measuring_anew_would_count(seed: int) -> None:
     rng = np.random.default_rng(seed)
     basins, graph = random_graph(seed)
     label = np.unique(rng.integers(0, 5, graph.size), return_inverse=True)[1]
-    joined = merged(graph, label)
+    joined = merge_regions(graph, label)
     again = measure(label[basins], random_evidence(np.random.default_rng(0), basins.shape))
     assert np.array_equal(joined.first, again.first)
     assert np.array_equal(joined.second, again.second)
@@ -124,7 +124,7 @@ def test_features_do_not_depend_on_the_numbers_of_regions(seed: int) -> None:
     order = np.random.default_rng(seed + 1).permutation(graph.size)
     first, second = order[graph.first], order[graph.second]
     there = np.lexsort((np.maximum(first, second), np.minimum(first, second)))
-    renamed = merged(graph, order)
+    renamed = merge_regions(graph, order)
     assert np.array_equal(renamed.first, np.minimum(first, second)[there])
     assert np.allclose(features(renamed), features(graph)[there])
     strength = graph.arcs[:, -1] / graph.length
@@ -358,7 +358,7 @@ def test_weights_that_do_not_fit_together_are_refused(
         del arrays[name]
     path = tmp_path / "weights.safetensors"
     save_file(arrays, path, {"novelseg-regions": "1"})
-    with pytest.raises(InputError, match=r"weights.safetensors: not a whole region model \(") as caught:
+    with pytest.raises(InputError, match=r"weights.safetensors: incomplete or damaged region weights \(") as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
 

@@ -28,8 +28,8 @@ LAYERS = (
     ("data",),
     ("regions", "backbones"),
     ("methods",),
-    ("training", "evaluation"),
-    ("inference", "report", "fetch"),
+    ("training", "evaluation", "fetch"),
+    ("inference", "report"),
     ("cli",),
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

@@ -68,7 +68,8 @@ def commit(digests: Digests) -> None:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)
                 stage.commit(allow_missing=True)
-                stage.dump(update_pipeline=False)
+            # All at once: DVC reads and writes the whole of dvc.lock for each call.
+            repo.index.stages[0].dvcfile.dump_stages(repo.index.stages, update_pipeline=False)
         for path in _outputs():
             _learn_digest(repo, path, digests)
 

@@ -31,10 +31,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the features of images of one size.
+        """Compute the features of a batch of images.
 
-        The backbone normalises colours, pads images where its architecture requires it, and drops the cells whose
-        centres lie in the padding, so that the features have ``grid.cells`` cells.
+        The backbone normalises colours, pads images if its architecture requires it, and drops the cells whose centres
+        lie in the padding, so that h and w are those of ``grid.cells``.
 
         Parameters
         ----------
@@ -48,14 +48,14 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> list[nn.Module]:
-        """Return the parts that can be frozen, ordered from the input on; together they hold all trainable weights."""
+        """Return the parts that can be frozen, in order from input to output; they contain all trainable weights."""
 
     @abstractmethod
     def load_pretrained(self, path: Path) -> None:
-        """Load a pretrained weight file strictly: missing keys, unknown keys and other shapes are errors.
+        """Load a pretrained weight file.
 
         Raises
         ------
         InputError
-            If the file cannot be read or belongs to another architecture.
+            If the file cannot be read, or has missing keys, unknown keys or arrays of other shapes.
         """

@@ -29,7 +29,7 @@ def pretrained_backbone(spec: BackboneSpec, weights: Path) -> Backbone:
 
 
 def load_encoder(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[Backbone, EncoderRecord]:
-    """Load a trained encoder and the record stored beside its weights.
+    """Load a trained encoder, frozen and in evaluation mode, and the record stored with its weights.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from novelseg.core.ahead import AHEAD, ahead
 from novelseg.core.progress import track
 
 T = TypeVar("T")
-PIXELS = 640 * 640  # pixels per image up to which a batch is full
+PIXELS = 640 * 640  # batches of larger images contain fewer images
 
 
 def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list[list[int]]:
@@ -35,7 +35,17 @@ def groups_by_size(sizes: list[tuple[int, int]], most: int, pixels: int) -> list
 
 
 class FeatureExtractor:
-    """A trained encoder that computes features of images at their own size."""
+    """A trained encoder that computes features of images at their own size.
+
+    Parameters
+    ----------
+    encoder
+        The encoder, which is moved to the device.
+    precision
+        ``fp32`` or ``bf16``.
+    device
+        Device of the encoder and the features.
+    """
 
     def __init__(self, encoder: Backbone, precision: str, device: torch.device) -> None:
         self._encoder = encoder.to(device)
@@ -49,12 +59,12 @@ class FeatureExtractor:
 
     @property
     def half(self) -> bool:
-        """Whether later products may use bfloat16 too; on a CPU it would lose precision and be no faster."""
+        """Whether products with the features may use bfloat16 too: on a GPU only, since it is no faster on a CPU."""
         return self._autocast and self.device.type == "cuda"
 
     @torch.inference_mode()
     def __call__(self, images: list[NDArray[Any]]) -> Tensor:
-        """Compute features: (H, W, 3) RGB images of one size, 0–255, to (B, C, h, w) float32 on the device."""
+        """Compute the features, (B, C, h, w) float32 on the device, of RGB images (H, W, 3) of one size, 0–255."""
         batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             features: Tensor = self._encoder(batch)
@@ -63,21 +73,23 @@ class FeatureExtractor:
     def each(
         self, sizes: list[tuple[int, int]], read: Callable[[int], tuple[NDArray[Any], T]], label: str
     ) -> Iterator[tuple[int, T, Tensor]]:
-        """Extract the features of many images in batches of one size, decoding images ahead in threads.
+        """Extract the features of many images in batches of one size, while later images are decoded in threads.
 
         Parameters
         ----------
         sizes
             Height and width of images 0…N−1, px.
         read
-            Decodes one image, (H, W, 3) RGB, and returns it with any further data that the caller needs.
+            Decodes an image, given its number, and returns it, (H, W, 3) RGB, together with any data that the caller
+            needs.
         label
             Label of the progress line; empty for no progress line.
 
         Yields
         ------
-        number, further data, (C, h, w) features
-            Grouped by size, not ordered by number.
+        number, data, features
+            Number of an image, the data that ``read`` returned with it, and its features (C, h, w). Images of one size
+            are consecutive.
         """
         groups = groups_by_size(sizes, self.batch, self.batch * PIXELS)
         order = [number for group in groups for number in group]
@@ -87,5 +99,5 @@ class FeatureExtractor:
             batch = list(islice(items, len(group)))
             features = self([image for image, _ in batch])
             yield from zip(group, (data for _, data in batch), features, strict=True)
-        for _ in items:  # lets the progress bar finish
+        for _ in items:  # the progress line ends when its iterator is exhausted
             pass

@@ -1,8 +1,8 @@
-"""Positions of a backbone's feature cells in an image; no other module computes them.
+"""Positions of a backbone's feature cells in an image; only this module computes them.
 
-All operations follow from one map per axis, from pixels to positions between cells. Upsampling is linear in the
-features: Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. Therefore a mask is splatted onto the cells with the transposed
-operator, and the upsampled features (C×H×W) are never built (A, Eq. 1).
+All operations derive from one function per axis, which maps pixels to positions in units of cells. Upsampling is linear
+in the features: Σ_uv Up(F)_uv·m_uv = Σ_ij F_ij·(Upᵀm)_ij. Therefore the upsampled features (C×H×W) are not built;
+instead, a mask is splatted onto the cells with the transposed operator (A, Eq. 1).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Grid(ABC):
         """Return the grid of a map that is ``factor`` times finer: n cells become ``factor``·(n − 1) + 1."""
 
     def up_matrix(self, cells: int, pixels: int) -> Tensor:
-        """Return ``Up`` for one axis: row u holds the weights of the cells at pixel u; (pixels, cells) float32."""
+        """Return the matrix of ``Up`` for one axis, (pixels, cells) float32; row u contains the weights at pixel u."""
         return _up_matrix(self, cells, pixels)
 
     def upsample(self, maps: Tensor, size: Size) -> Tensor:
@@ -63,7 +63,7 @@ class Grid(ABC):
         Returns
         -------
         (..., h, w) float
-            Weights of the cells; the sum over cells equals the sum over pixels.
+            Weights of the cells; their sum equals the sum over the pixels.
         """
         rows = self.up_matrix(cells[0], masks.shape[-2]).to(masks)
         columns = self.up_matrix(cells[1], masks.shape[-1]).to(masks)
@@ -84,6 +84,7 @@ class Grid(ABC):
         Returns
         -------
         (R, h·w) float32
+            Weights of the cells for each region.
         """
         (h, w), (height, width) = cells, labels.shape
         i, b = _taps(self.positions(h, height), h)
@@ -99,9 +100,22 @@ class Grid(ABC):
         return total.reshape(count, h * w).astype(np.float32)
 
     def region_weights(self, labels: NDArray[np.integer], count: int, features: Tensor) -> Tensor:
-        """Splat the regions of a label map to (R, h, w) by the faster method for the device of ``features`` (C, h, w).
+        """Splat the regions of a label map by the method that is faster on the device of the features.
 
-        On a GPU, one mask per region is multiplied, which is deterministic; on a CPU, pixels are accumulated.
+        On a CPU, the weights are accumulated pixel by pixel; on a GPU, one mask per region is multiplied, which is
+        deterministic.
+
+        Parameters
+        ----------
+        labels, count
+            See :meth:`splat_labels`.
+        features : (C, h, w)
+            Features; only their size and device are used.
+
+        Returns
+        -------
+        (R, h, w) float32
+            Weights of the cells for each region, on the device of the features.
         """
         cells = (features.shape[-2], features.shape[-1])
         if features.device.type == "cpu":
@@ -112,7 +126,7 @@ class Grid(ABC):
         return self.splat_masks(masks.float(), cells)
 
     def labels_at_cells(self, mask: Tensor, cells: Size) -> Tensor:
-        """Return the labels of the pixels nearest to the cells' centres: (H, W) to (h, w)."""
+        """Return the label of the pixel nearest to the centre of each cell: (H, W) to (h, w)."""
         rows, columns = (
             torch.from_numpy(self.centres(count, length)).to(mask.device)
             for length, count in zip(mask.shape, cells, strict=True)
@@ -138,7 +152,7 @@ def _up_matrix(grid: Grid, cells: int, pixels: int) -> Tensor:
 
 @dataclass(frozen=True)
 class AlignedGrid(Grid):
-    """A grid whose first and last cells lie on the first and last pixels, as the papers treat a ResNet at stride 8.
+    """A grid whose outer cells lie on the outer pixels, as in the papers' treatment of a ResNet at stride 8.
 
     Attributes
     ----------
@@ -149,7 +163,7 @@ class AlignedGrid(Grid):
     stride: int
 
     def cells(self, size: Size) -> Size:
-        """Return ⌈H / stride⌉ and ⌈W / stride⌉; a stem that pools without padding may have one cell less."""
+        """Return ⌈H / stride⌉ and ⌈W / stride⌉; a stem that pools without padding may give one cell less."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
@@ -157,12 +171,12 @@ class AlignedGrid(Grid):
         return np.arange(pixels, dtype=np.float64) * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
 
     def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
-        """Return pixels spaced evenly from the first to the last, rounded half to even."""
+        """Return pixels spaced evenly from the first to the last; halves are rounded to even."""
         centres: NDArray[np.int64] = torch.linspace(0, pixels - 1, cells, dtype=torch.float64).round().long().numpy()
         return centres
 
-    def finer(self, factor: int) -> AlignedGrid:  # noqa: ARG002 - corners stay on corners
-        """Return the same grid: a finer map has its corners on the same pixels."""
+    def finer(self, factor: int) -> AlignedGrid:  # noqa: ARG002 - the same grid for every factor
+        """Return the same grid, because the outer cells of a finer map lie on the outer pixels too."""
         return self
 
     def upsample(self, maps: Tensor, size: Size) -> Tensor:
@@ -172,24 +186,25 @@ class AlignedGrid(Grid):
 
 @dataclass(frozen=True)
 class PatchGrid(Grid):
-    """A grid with one cell at the centre of each patch, as in a ViT; maps are constant beyond the outer centres.
+    """A grid with one cell at the centre of each patch, as in a ViT.
 
-    An image is padded to whole patches on the right and at the bottom. The backbone drops cells whose centre would lie
-    in the padding, so that an axis of ``pixels`` has ⌊pixels / patch + ½⌋ cells, and at least one.
+    An image is padded to whole patches on the right and at the bottom. The backbone drops cells whose centre is in the
+    padding, so that an axis of ``pixels`` has ⌊pixels / patch + ½⌋ cells, but at least one. Upsampled maps are constant
+    beyond the outer cells.
 
     Attributes
     ----------
     patch
         Side of a patch, px.
     steps
-        Number of steps of a finer map from one patch's centre to the next (:meth:`finer`).
+        Number of cell spacings between the centres of neighbouring patches; more than one for finer maps.
     """
 
     patch: int
     steps: int = 1
 
     def cells(self, size: Size) -> Size:
-        """Return the number of patches whose centre lies in the image, along each axis."""
+        """Return the number of cells along each axis: one per patch whose centre is in the image if ``steps`` is 1."""
         height, width = (self.steps * (max(1, (2 * s + self.patch) // (2 * self.patch)) - 1) + 1 for s in size)
         return height, width
 
@@ -199,10 +214,10 @@ class PatchGrid(Grid):
         return np.clip(positions, 0, cells - 1)
 
     def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
-        """Return the middle pixel of each patch; of two middle pixels, the second."""
+        """Return the pixel at the centre of each cell; of two equally near pixels, the second."""
         centres = (2 * np.arange(cells, dtype=np.int64) + self.steps) * self.patch // (2 * self.steps)
         return np.minimum(centres, pixels - 1)
 
     def finer(self, factor: int) -> PatchGrid:
-        """Return the grid with ``factor`` times as many steps between centres."""
+        """Return the grid with ``factor`` times as many cell spacings between the centres of patches."""
         return PatchGrid(self.patch, factor * self.steps)

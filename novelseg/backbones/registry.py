@@ -19,7 +19,7 @@ def _resnet(spec: BackboneSpec) -> Backbone:
     return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width)
 
 
-# Architecture → its constructor. The code digests cover imports inside functions too.
+# Architecture → function that builds it. Code digests include the imports inside these functions.
 ARCHITECTURES: dict[str, Callable[[BackboneSpec], Backbone]] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), _resnet),
 }

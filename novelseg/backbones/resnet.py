@@ -17,10 +17,10 @@ STEMS = ("torchvision", "msra", "deep")
 
 
 class FrozenBatchNorm(nn.Module):
-    """BatchNorm whose statistics and affine parameters never change, in training mode or out of it.
+    """BatchNorm whose statistics and affine parameters do not change, not even in training mode.
 
-    It has the state of torch's BatchNorm but is no subclass of it, so that code that replaces BatchNorm layers, such as
-    the conversion to synchronised statistics, leaves it alone.
+    It has the same state as torch's BatchNorm but is not a subclass, so that code that replaces BatchNorm layers, such
+    as the conversion to synchronised statistics, does not affect it.
     """
 
     running_mean: Tensor
@@ -33,7 +33,7 @@ class FrozenBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels), requires_grad=False)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))  # weight files hold it
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))  # for weight files
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise with the stored statistics."""
@@ -64,7 +64,7 @@ class BasicBlock(nn.Module):
         norm: Norm,
     ) -> None:
         super().__init__()
-        del msra  # both layouts put the stride of a basic block in its first convolution
+        del msra  # the stride of a basic block is in its first convolution in both layouts
         self.conv1, self.bn1 = _conv(inputs, planes, 3, stride, dilation), norm(planes)
         self.conv2, self.bn2 = _conv(planes, planes, 3, 1, dilation), norm(planes)
         self.downsample = _shortcut(inputs, planes, stride, norm)
@@ -110,27 +110,28 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
+    """Return the shortcut of a block: the identity, or a 1×1 convolution if the shape changes."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(_conv(inputs, outputs, 1, stride), norm(outputs))
 
 
 class ResNet(nn.Module):
-    """Feature extractor: (B, 3, H, W) normalised RGB to (B, C, h, w), values of either sign.
+    """ResNet up to layer3, from normalised RGB (B, 3, H, W) to features (B, C, h, w), which may be negative.
 
-    h and w are ⌈H/8⌉ and ⌈W/8⌉, or one less with the msra stem, which pools without padding.
+    h and w are ⌈H/8⌉ and ⌈W/8⌉, or may be one less with the msra stem, which pools without padding.
 
     Parameters
     ----------
     arch
         A key of :data:`BLOCKS`.
     stem
-        ``torchvision``: one 7×7 convolution; ``msra``: the same, with the stride in the first 1×1 convolution of a
-        block and max-pooling without padding in ceil mode; ``deep``: three 3×3 convolutions.
+        ``torchvision``: one 7×7 convolution; ``msra``: the same, but max-pooling is without padding and in ceil mode,
+        and the stride of a bottleneck is in its first 1×1 convolution; ``deep``: three 3×3 convolutions.
     width
-        Number of channels of layer1's 3×3 convolutions, 64 in the papers.
+        Number of channels of the 3×3 convolutions in layer1; 64 in the papers.
     frozen
-        Whether BatchNorm is frozen, as in every encoder; only pretraining trains it.
+        Whether BatchNorm is frozen, as in every encoder; it is trained in pretraining only.
     """
 
     def __init__(self, *, arch: str, stem: str, width: int, frozen: bool = True) -> None:
@@ -147,7 +148,7 @@ class ResNet(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 0, ceil_mode=True) if self.msra else nn.MaxPool2d(3, 2, 1)
         inputs = 2 * width if self.deep else width
         layers = []
-        # layer3 keeps stride 8: its stride becomes dilation, in all blocks but the first.
+        # layer3 stays at stride 8: its stride is replaced by dilation, in all blocks but the first.
         for number, (count, stride, dilation) in enumerate(zip(BLOCKS[arch], (1, 2, 1), (1, 1, 2), strict=True)):
             planes = width * 2**number
             blocks = []
@@ -180,14 +181,14 @@ class ResNet(nn.Module):
 
 
 class ResNetBackbone(Backbone):
-    """ResNet cut after layer3, with input normalisation: (B, 3, H, W) RGB in [0, 1] to (B, C, h, w) at stride 8."""
+    """ResNet cut after layer3, with normalisation of the input, (B, 3, H, W) RGB in [0, 1]; stride 8."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, *, arch: str, stem: str, width: int) -> None:
         super().__init__()
-        # Channels-last memory layout: the fastest for tensor cores and oneDNN's convolutions.
+        # The channels-last memory layout is the fastest for convolutions on tensor cores and in oneDNN.
         self.resnet = ResNet(arch=arch, stem=stem, width=width)
         self.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels, self.grid, self.level = self.resnet.channels, AlignedGrid(8), "layer3"
@@ -206,5 +207,5 @@ class ResNetBackbone(Backbone):
         return [stem, self.resnet.layer1, self.resnet.layer2, self.resnet.layer3]
 
     def load_pretrained(self, path: Path) -> None:
-        """Load weights of any common layout; the layers after layer3 are ignored."""
+        """Load a weight file of any common layout; layers after layer3 are ignored."""
         load_strictly(self.resnet, path)

@@ -31,22 +31,21 @@ def run(
     threads: Threads = 0,
 ) -> None:
     """Serve the page until interrupted."""
-    from werkzeug.serving import make_server
-
-    from novelseg.inference.web import is_bound_to_loopback, new_app
+    from novelseg.inference.web import PageServer, is_bound_to_loopback, names_of, new_app
 
     if not 0 <= port < 1 << 16:
         raise InputError(f"--port is {port}; expected 0 (any free port) to {(1 << 16) - 1}")
     use_threads(threads)
     app = new_app(Segmenter.load(bundle, variant=variant, side=side, device=device), host)
     try:
-        server = make_server(host, port, app, threaded=True)
+        server = PageServer(host, port, app)
     except (OSError, SystemExit):
         raise InputError(
             f"{host}:{port} cannot be opened; --host must be an address of this machine, and --port 0 finds a free port"
         ) from None
     if not is_bound_to_loopback(host):
         say(f"warning: anyone who can connect to {host or 'this machine'} can use the page and download its masks")
+        say(f"the page opens under an address of this machine, or as {', '.join(sorted(names_of(host) - {''}))}")
     address = f"[{host}]" if ":" in host else host
     say(f"http://{address}:{server.server_port}/  (press Ctrl-C to stop)")
     try:

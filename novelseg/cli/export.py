@@ -1,11 +1,11 @@
-"""Pack a trained encoder into a bundle, one file that segments pictures without the pipeline.
+"""Pack a trained encoder into a bundle, a single file for segmenting pictures without the pipeline.
 
 Reads
     an encoder of the stage ``train`` or ``baseline`` and the ``index`` of its data set; optionally ``prototypes``,
     provenance records, and a file with settings of the refinements.
 Writes
-    a safetensors file with all of these, which its header describes. ``novelseg segment`` and ``novelseg.Segmenter``
-    read it.
+    a safetensors file with all of these; settings and provenance are in its header. ``novelseg segment`` and
+    ``novelseg.Segmenter`` read it.
 """
 
 from __future__ import annotations
@@ -31,35 +31,45 @@ from novelseg.methods.variants import read_settings
 
 
 def lineage_of(folder: Path, files: list[str]) -> list[Record]:
-    """Return the records of the jobs that wrote some files (by MD5) and all that these were made from, the last first.
+    """Return the records of the jobs that wrote some files, and of all jobs that those depend on, the latest first.
+
+    Parameters
+    ----------
+    folder
+        Folder of provenance records.
+    files
+        MD5 of each file.
 
     Raises
     ------
     InputError
-        If a file is the output of no record.
+        If the folder contains no record of a file.
     """
     records = [record for path in sorted(folder.rglob("*.json")) if (record := read_record(path))]
-    makers = {md5: record for record in records for md5 in record.outputs.values()}
+    by_output = {md5: record for record in records for md5 in record.outputs.values()}
     lineage: list[Record] = []
     for md5 in files:
-        if md5 not in makers:
-            raise InputError(f"{folder}: no record there has the output with MD5 {md5}; give the project's records")
+        if md5 not in by_output:
+            raise InputError(
+                f"{folder}: contains no record of a file with MD5 {md5}; give the records of the project that made it"
+            )
     pending = list(files)
     while pending:
-        record = makers.get(pending.pop(0))
+        record = by_output.get(pending.pop(0))
         if record and record not in lineage:
             lineage.append(record)
             pending += record.inputs.values()
     return lineage
 
 
-def _prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the arrays and attributes of a prototype file, which must be of the given fold."""
     with hdf5.opened(path, PROTOTYPES) as file:
         attributes = {name: hdf5.attribute(file, name) for name in PROTOTYPES.attrs}
         if attributes["fold"] != fold:
             raise InputError(
-                f"{path}: holds the prototypes of fold {attributes['fold']}; expected those of fold {fold}, which the "
-                "encoder was trained on; give that file as --prototypes"
+                f"{path}: contains the prototypes of fold {attributes['fold']}; expected those of fold {fold}, on "
+                "which the encoder was trained; give that file as --prototypes"
             )
         return {name: torch.from_numpy(file[name][:]) for name in PROTOTYPES.fields}, attributes
 
@@ -72,22 +82,22 @@ def run(
     params: Annotated[
         Path | None, Help("file with settings of the refinements, such as params.yaml; by default the papers' values")
     ] = None,
-    prototypes: Annotated[Path | None, Help("prototypes to pack as well")] = None,
+    prototypes: Annotated[Path | None, Help("file of prototypes to include")] = None,
     provenance: Annotated[
-        Path | None, Help("folder of provenance records; those of the packed files are added")
+        Path | None, Help("folder of provenance records, of which those of the packed files are included")
     ] = None,
 ) -> None:
-    """Write the bundle."""
+    """Write a bundle of the encoder, its settings, and optionally prototypes and provenance."""
     data = read_index(index)
     network, record = load_encoder(encoder)
     load_encoder(encoder, record.fold, data.base_names(record.fold))
-    tensors, attributes = _prototypes(prototypes, record.fold) if prototypes else ({}, {})
+    tensors, attributes = _read_prototypes(prototypes, record.fold) if prototypes else ({}, {})
     files = {"encoder": encoder, "index": index, **({"prototypes": prototypes} if prototypes else {})}
     sources = {name: digest(path) for name, path in files.items()}
     records = lineage_of(provenance, list(sources.values())) if provenance else []
     for job in records:
         if sources["encoder"] in job.outputs.values() and sources["index"] not in job.inputs.values():
-            raise InputError(f"{index}: not the index that {encoder} was trained with; give that index")
+            raise InputError(f"{index}: is not the index that {encoder} was trained with; give that index")
     about = {
         "classes": record.classes,
         "lists": dict(zip(data.lists, data.list_digests, strict=True)),

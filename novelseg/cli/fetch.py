@@ -7,93 +7,24 @@ Writes
 
 from __future__ import annotations
 
-import json
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
-from safetensors.torch import save_file
-
-from novelseg.backbones.weights import cut_after_layer3, read_state
 from novelseg.core.errors import InputError
-from novelseg.core.files import remove_scratch, whole_file
-from novelseg.core.lock import exclusive
 from novelseg.core.options import Help
-from novelseg.core.progress import say
-from novelseg.fetch.catalogue import CATALOGUE, Archive
-from novelseg.fetch.download import digest_fits, download
-from novelseg.fetch.unpack import unpack
-
-
-def _alone(out: Path) -> AbstractContextManager[None]:
-    """Hold the data folder for one fetch."""
-    return exclusive(out / ".fetch.lock", f"{out}: another process is fetching into it; wait until it ends, or stop it")
-
-
-def _checked(path: Path, archive: Archive) -> Path:
-    """Return a file that is here already, if it is the official one."""
-    try:
-        other = digest_fits(path, archive.check)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); fix or remove it") from None
-    if other:
-        raise InputError(f"{path}: is another file ({other}, expected {archive.check}); replace or remove it")
-    return path
-
-
-def _archive(archive: Archive, folder: Path, archives: Path | None) -> Path:
-    """Return the user's own copy of an archive, or a downloaded one; both are verified."""
-    for own in (archives, folder):
-        if own and ((own / archive.name).exists() or (own / archive.name).is_symlink()):
-            return _checked(own / archive.name, archive)
-    download(archive.url, folder / archive.name, archive.check)
-    return folder / archive.name
-
-
-def _convert(source: Path, archive: Archive, target: Path) -> None:
-    """Write those weights of a file that the encoder uses."""
-    state = {name: value.contiguous() for name, value in cut_after_layer3(read_state(source)).items()}
-    about = {"source": archive.url, "check": archive.check, "cut": "after layer3"}
-    with whole_file(target) as scratch:
-        save_file(state, scratch, {"about": json.dumps(about, sort_keys=True)})
-        scratch.chmod(0o644)
+from novelseg.fetch.catalogue import CATALOGUE
+from novelseg.fetch.install import install
 
 
 def run(
     *,
     what: Annotated[str, Help("data set or weight file to fetch", tuple(CATALOGUE))],
     out: Annotated[Path, Help("data folder to fetch into")],
-    archives: Annotated[Path | None, Help("folder of official files that you already have")] = None,
+    archives: Annotated[Path | None, Help("folder of official files that were downloaded before")] = None,
 ) -> None:
-    """Fetch and unpack what is not in the data folder yet."""
+    """Download and unpack the files that the data folder does not contain yet."""
     if what not in CATALOGUE:
         raise InputError(f"--what is '{what}'; expected one of {', '.join(CATALOGUE)}")
     if archives and not archives.is_dir():
-        raise InputError(f"--archives is {archives}, which is no folder; give the folder of the official files")
-    missing = [archive for archive in CATALOGUE[what] if not archive.there(out / archive.target)]
-    for archive in CATALOGUE[what]:
-        if archive not in missing:
-            say(f"{out / archive.target}: is there already")
-        elif (out / archive.target).exists():
-            raise InputError(f"{out / archive.target}: is there, but incomplete; move it away first")
-    if not missing:
-        return
-    try:
-        with _alone(out):
-            for archive in missing:
-                _fetch(archive, out / archive.target, out / "archives", archives)
-    except OSError as error:
-        path, why = error.filename or out, error.strerror or error
-        raise InputError(f"{path}: cannot be used ({why}); fix that, or give another folder as --out") from None
-
-
-def _fetch(archive: Archive, target: Path, folder: Path, archives: Path | None) -> None:
-    """Download an archive, if need be, and unpack or convert it."""
-    for path in remove_scratch(target):
-        say(f"{path}: removed, left by a run that was killed")
-    source = _archive(archive, folder, archives)
-    if archive.places:
-        say(f"{target}: {unpack(source, target, archive.places)} files")
-    else:
-        _convert(source, archive, target)
-        say(f"{target}: written")
+        raise InputError(f"--archives is {archives}, which is not a folder; give the folder of the official files")
+    install(what, out, archives)

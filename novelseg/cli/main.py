@@ -19,7 +19,7 @@ COMMANDS = ("segment", "app", "export", "fetch")
 def _overview() -> str:
     return commands.overview(
         "novelseg COMMAND --option VALUE …",
-        "Few-shot segmentation: given a few pictures of something new with masks, segment it in other pictures.",
+        "Few-shot segmentation: given a few pictures of a new class with masks, segment the class in other pictures.",
         {
             "commands": {name: commands.summary(Path(__file__).with_name(f"{name}.py")) for name in COMMANDS},
             "options": {
@@ -30,7 +30,7 @@ def _overview() -> str:
     )
 
 
-def _run(name: str, words: Sequence[str]) -> None:
+def _run(name: str, arguments: Sequence[str]) -> None:
     module = importlib.import_module(f"novelseg.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"novelseg {name}",
@@ -40,18 +40,18 @@ def _run(name: str, words: Sequence[str]) -> None:
     )
     for key, option in options_of(module.run).items():
         add_option(parser, key, option)
-    module.run(**vars(parser.parse_args(words)))
+    module.run(**vars(parser.parse_args(arguments)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command from command-line words and return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
+    """Run a command with the given arguments (by default those of the process) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
         commands.show(_overview())
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
         commands.show(f"novelseg {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        return commands.refuse(words[0], COMMANDS, "novelseg")
-    return commands.run(f"novelseg {words[0]}", lambda: _run(words[0], words[1:]))
+    if arguments[0] not in COMMANDS:
+        return commands.refuse(arguments[0], COMMANDS, "novelseg")
+    return commands.run(f"novelseg {arguments[0]}", lambda: _run(arguments[0], arguments[1:]))

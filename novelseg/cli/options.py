@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that are shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ Device = Annotated[str, Help("device to compute on", ("auto", "cpu", "cuda"))]
 Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses")]
 Bundle = Annotated[Path, Help("bundle of `novelseg export`")]
 Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", (SPFL, *refined_names(SPFL)))]
-Side = Annotated[int, Help("longest side to which a larger picture is reduced for the network, px")]
+Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]

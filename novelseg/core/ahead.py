@@ -1,4 +1,4 @@
-"""Prefetching in threads, such as decoding images beside a computation."""
+"""Prefetching in threads, for example decoding images during a computation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AHEAD = 8  # images or batches decoded in advance
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """Apply a function to items in order, in threads that work up to ``count`` items ahead of the consumer.
+    """Yield a function's results for items in order, computed by threads up to ``count`` items in advance.
 
-    With a count of 0, each item is computed in the consumer's own thread when it is needed.
+    With a count of 0, each result is computed in the consumer's thread when it is requested.
     """
     if count == 0:
         yield from map(work, items)
@@ -29,6 +29,6 @@ def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:  # the consumer may have stopped early
+        finally:  # the consumer may stop early
             for future in pending:
                 future.cancel()

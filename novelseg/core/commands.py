@@ -1,4 +1,4 @@
-"""Shared parts of the command-line programs: the help overview, error messages and exit codes."""
+"""Parts that the command-line programs share: the help overview, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def overview(usage: str, description: str, groups: Mapping[str, Mapping[str, str
     Parameters
     ----------
     usage
-        How the program is called.
+        Form of a call.
     description
-        What the program is for.
+        Purpose of the program.
     groups
-        Title of each group of commands or options → name → what it does.
+        Title of a group → name of a command or option → description.
     """
     width = max(len(name) for group in groups.values() for name in group) + 2
     lines = [f"usage: {usage}", "", description]
@@ -39,32 +39,32 @@ def overview(usage: str, description: str, groups: Mapping[str, Mapping[str, str
 
 
 def show(text: str) -> None:
-    """Print a text that the user has asked for."""
+    """Print a text to standard output."""
     _replace_unknown_characters()
     sys.stdout.write(f"{text}\n")
 
 
 def _replace_unknown_characters() -> None:
-    """Print a ``?`` for a character that the terminal's encoding does not have, rather than fail."""
+    """Print ``?`` for characters that the terminal's encoding lacks, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def refuse(command: str, known: Iterable[str], program: str) -> int:
-    """Print that there is no such command, and return the exit code."""
-    say(f"error: there is no command '{command}'; {nearest(command, known)}; `{program} --help` lists all")
+    """Report an unknown command and return the exit code."""
+    say(f"error: there is no command '{command}'; {nearest(command, known)} `{program} --help` lists all commands")
     return 2
 
 
 def run(name: str, action: Callable[[], None]) -> int:
-    """Run a command and return its exit code; the user's mistakes and missing packages are printed as a sentence.
+    """Run a command and return its exit code; print an :class:`InputError` or a missing package as one sentence.
 
     Parameters
     ----------
     name
         Name of the command, for messages.
     action
-        What it does, imports included.
+        Function that imports and runs the command.
     """
     _replace_unknown_characters()
     try:

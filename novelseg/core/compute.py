@@ -1,4 +1,4 @@
-"""Choice of device, memory and threads; none of them changes a result beyond rounding."""
+"""Choice of device, memory and threads, which change results only by rounding."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def memory_budget(device: torch.device, requested_mb: int) -> int:
         raise InputError(f"--memory-mb is {requested_mb}; expected a size in MiB, or 0 for the default")
     if requested_mb or device.type != "cuda":
         return requested_mb << 20 or 4 << 30
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by PyTorch, free for reuse
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by PyTorch
     return (torch.cuda.mem_get_info(device)[0] + unused) // 2
 
 
 def use_threads(count: int) -> None:
-    """Set the number of threads that torch uses on the CPU; 0 keeps its default."""
+    """Set the number of threads that PyTorch uses on the CPU; 0 keeps its default."""
     if count > 0:
         torch.set_num_threads(count)

@@ -1,4 +1,4 @@
-"""Packages that only some of the library needs, and the extra of novelseg that installs each of them."""
+"""Optional packages, and the extra of novelseg that installs each of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from novelseg.core.errors import InputError
 
-# Package, by the name that it is imported by → extra of novelseg.
+# Import name of a package → extra of novelseg that installs it.
 EXTRAS = {
     **dict.fromkeys(("flask", "werkzeug"), "app"),
     **dict.fromkeys(("cv2", "higra", "scipy", "threadpoolctl"), "regions"),
     **dict.fromkeys(
         (
             *("dvclive", "faiss", "h5py", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
-            *("pandas", "pycocotools", "pydantic", "requests", "skimage", "urllib3", "yaml"),
+            *("pandas", "pyarrow", "pycocotools", "pydantic", "skimage", "yaml"),
         ),
         "pipeline",
     ),
@@ -22,22 +22,22 @@ EXTRAS = {
 
 
 class MissingPackageError(InputError, ImportError):
-    """A package of an extra that is not installed, in one sentence that says how to install it."""
+    """Error about an optional package that is not installed; the message says how to install it."""
 
 
 @contextmanager
 def needs_extras(what: str) -> Iterator[None]:
-    """Raise one sentence for a package of an extra that the block cannot import.
+    """Explain how to install an optional package that the block fails to import.
 
     Parameters
     ----------
     what
-        The command or function that needs the package, for the sentence.
+        Command or function that needs the package, for the message.
 
     Raises
     ------
     MissingPackageError
-        If a package that an extra installs is missing.
+        If the missing package belongs to an extra; other import errors are passed on.
     """
     try:
         yield

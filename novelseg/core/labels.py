@@ -1,4 +1,4 @@
-"""Reserved label values of masks, and numbers of the image lists."""
+"""Reserved labels of masks, and numbers of the image lists."""
 
 from __future__ import annotations
 

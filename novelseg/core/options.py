@@ -1,4 +1,4 @@
-"""Command-line options, read from the signature of the function that does the work.
+"""Command-line options, derived from the signature of the function that they are passed to.
 
 ``size: Annotated[int, Help("side of a tile, px")] = 64`` becomes ``--size``, with its help, type and default.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True)
 class Help:
-    """Help text of an option, and its allowed values if these are few."""
+    """Help text of an option, and its allowed values; an empty tuple allows all values of the type."""
 
     text: str
     choices: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Help:
 
 @dataclass(frozen=True)
 class Option:
-    """Option of a command, read from one parameter of a function.
+    """Option of a command, derived from one parameter of a function.
 
     Attributes
     ----------

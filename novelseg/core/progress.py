@@ -1,4 +1,4 @@
-"""Progress reports: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress reports with rate and time left: a bar on a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MB = 1e6
 
 def say(text: str) -> None:
     """Print one line to standard error, where progress goes."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the only place that prints messages
 
 
 def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) -> Iterator[T]:
@@ -25,19 +25,19 @@ def track(items: Iterable[T], total: int, label: str, unit: str, done: int = 0) 
     Parameters
     ----------
     items
-        Items to work on.
+        Items to process.
     total
-        Number of all items, including those that an earlier run has finished.
+        Number of all items, including those that an earlier run processed.
     label, unit
-        Name of the work, and the singular name of an item.
+        Name of the task, and the singular name of an item.
     done
-        Number of items that an earlier run has finished.
+        Number of items that an earlier run processed.
     """
     return _tracked(items, lambda _: 1, total, label, f"{unit}s", done)
 
 
 def track_bytes(chunks: Iterable[bytes], total: int | None, label: str, done: int = 0) -> Iterator[bytes]:
-    """Yield chunks of data and report progress; sizes are in bytes, and ``total`` is None if unknown."""
+    """Yield chunks of data and report progress; ``total`` (None if unknown) and ``done`` are in bytes."""
     return _tracked(chunks, lambda chunk: len(chunk) / MB, (total or 0) / MB, label, "MB", done / MB)
 
 

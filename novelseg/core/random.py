@@ -1,7 +1,7 @@
 """Random generators keyed by purpose, independent of global state and of the order of calls.
 
 A key such as ``(seed, "augment", iteration)`` always gives the same stream, so that resuming, batching and the number
-of workers change nothing.
+of workers do not change results.
 """
 
 from __future__ import annotations
@@ -43,5 +43,6 @@ def new_layers(*key: Key) -> Iterator[None]:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key_to_seed(*key))  # the CPU's only: layers are created there
+        # Only the CPU's generator is seeded, because layers are created on the CPU.
+        torch.default_generator.manual_seed(key_to_seed(*key))
         yield

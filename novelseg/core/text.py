@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known key closest to an unknown name."""
+    """Return a question that suggests the known name most similar to an unknown one."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"the nearest known key is '{close[0]}'" if close else "no key is known here"
+    return f"did you mean '{close[0]}'?" if close else "there are no known names"
 
 
 def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -18,7 +18,7 @@ def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) ->
     Raises
     ------
     ValueError
-        If an attribute is not; the message names the first such attribute.
+        If an attribute is outside its range; the message names the first one.
     """
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)

@@ -25,7 +25,7 @@ R = TypeVar("R")
 def one_thread() -> Iterator[None]:
     """Limit OpenCV and the linear algebra libraries to one thread.
 
-    Sums then have one order, so that results are the same bytes everywhere.
+    Sums are then computed in a fixed order, so that results do not depend on the number of cores.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -37,18 +37,23 @@ def one_thread() -> Iterator[None]:
 
 
 def _single_threaded(work: Callable[[T], R], item: T) -> R:
-    """Apply a function on one thread; libraries that its module has imported by now are limited too."""
+    """Apply a function on one thread; this limits the libraries that its module has imported."""
     with one_thread():
         return work(item)
 
 
 class Workers:
-    """Pool of processes that apply functions to single images; a pool of one works in the calling process.
+    """Pool of processes that apply functions to single images; a pool of one uses the calling process.
 
     Parameters
     ----------
     count
         Number of processes; 0 for one per core.
+
+    Raises
+    ------
+    InputError
+        If the number is negative.
     """
 
     def __init__(self, count: int) -> None:

@@ -7,18 +7,22 @@ annotators × height × width).
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.io import loadmat
 
 from novelseg.core.errors import InputError
-from novelseg.data.mat import readable
+from novelseg.data.mat import read_mat, readable
+from novelseg.data.npy import read_npy
+from novelseg.data.pictures import decode, rgb
+from novelseg.data.rawfiles import check_regular, read_bytes
 
 SPLITS = ("train", "val", "test")
+MOST_ANNOTATORS = 100  # per image; BSDS500 has up to nine
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,10 @@ def read(item: Annotation) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
     image = read_image(item)
     with readable(item.truth):
         if item.truth.suffix == ".mat":
-            cells = loadmat(item.truth)["groundTruth"].reshape(-1)
-            maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells]
+            cells = read_mat(item.truth, "groundTruth").cells()
+            maps = [cell.field("Segmentation").numbers() for cell in cells]
         else:
-            with np.load(item.truth) as file:
-                maps = list(file["segmentation"])
+            maps = list(_npz_maps(item.truth, image.shape[:2]))
     wrong = [part for part in maps if part.dtype.kind not in "iu" or part.shape != image.shape[:2]]
     if wrong or not maps:
         content = f"{wrong[0].dtype} of shape {wrong[0].shape}" if wrong else "no annotation"
@@ -95,10 +98,25 @@ def read(item: Annotation) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
     return image, [np.unique(part, return_inverse=True)[1].reshape(part.shape).astype(np.int64) for part in maps]
 
 
+def _npz_maps(path: Path, size: tuple[int, ...]) -> NDArray[Any]:
+    """Read the array ``segmentation``, (annotators, H, W)."""
+
+    def check(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        if dtype.kind not in "iu" or shape[1:] != size or shape[0] > MOST_ANNOTATORS:
+            raise InputError(
+                f"{path}: contains {dtype} of shape {shape}; expected integers of shape (annotators, {size[0]}, "
+                f"{size[1]}), with at most {MOST_ANNOTATORS} annotators; restore the file"
+            )
+
+    check_regular(path, "restore the file")
+    with zipfile.ZipFile(path) as archive, archive.open("segmentation.npy") as file:
+        return read_npy(file, check)
+
+
 def read_image(item: Annotation) -> NDArray[np.uint8]:
     """Read an image as RGB, (H, W, 3)."""
     try:
-        with Image.open(item.image) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{item.image}: does not decode ({error}); restore the file") from None
+        data = read_bytes(item.image, "restore the file")
+    except FileNotFoundError:
+        raise InputError(f"{item.image}: no such file; restore the data set") from None
+    return rgb(decode(data, str(item.image), "restore the file"))

@@ -6,11 +6,15 @@ void. No mask files are needed.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
@@ -18,6 +22,8 @@ from novelseg.core.text import nearest
 from novelseg.data.jsonstream import elements
 from novelseg.data.pairs import Entry, Pair, make_entries, pair_from_labels, read_image
 from novelseg.ops.rasterise import Instance, encode, paint
+
+LARGEST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class _ListedImage:
 def _integer(entry: Any, key: str, low: int = 0) -> int:
     value = entry.get(key) if isinstance(entry, dict) else None
     if type(value) is not int or value < low:
-        raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}")
+        raise ValueError(f"{key} is {value!r:.60}; expected a whole number of at least {low}")
     return value
 
 
@@ -73,6 +79,49 @@ def _listed_images(path: Path) -> list[_ListedImage]:
     return [images[number] for number in sorted(images)]
 
 
+def _image_ids(lists: list[list[_ListedImage]], paths: list[Path]) -> list[list[str]]:
+    """Return the ids of the images of each list, which are the names of their files without folder and ending."""
+    files: dict[str, tuple[Path, str]] = {}
+    for images, path in zip(lists, paths, strict=True):
+        for image in images:
+            name = Path(image.file).stem
+            if name in files:
+                other, file = files[name]
+                where = "" if other == path else f" of {other.name}"
+                raise InputError(
+                    f"{path}: the file '{image.file}' shares the id '{name}' with '{file}'{where}; an id is the name "
+                    "of a file without folder and ending; rename one file, here and in the image folder, or remove it"
+                )
+            files[name] = path, image.file
+    return [[Path(image.file).stem for image in images] for images in lists]
+
+
+class _AnnotationIds:
+    """Ids of all annotations of a list, and their images; eight bytes for each, since COCO has nearly a million."""
+
+    def __init__(self) -> None:
+        self._ids, self._images = array("q"), array("q")
+
+    def add(self, number: int, image: int) -> None:
+        """Add an annotation."""
+        if max(number, image) > LARGEST_ID:
+            raise ValueError(f"the id {max(number, image)} is too large; expected at most {LARGEST_ID}")
+        self._ids.append(number)
+        self._images.append(image)
+
+    def check(self, path: Path) -> None:
+        """Check that no two annotations share an id, in one image or in two."""
+        ids, images = np.array(self._ids, np.int64), np.array(self._images, np.int64)
+        order = np.argsort(ids, kind="stable")
+        same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+        if same.size:
+            first, second = order[same[0]], order[same[0] + 1]
+            raise InputError(
+                f"{path}: two annotations have the id {ids[first]}, of image {images[first]} and of image "
+                f"{images[second]} ({same.size} such ids in all); give each annotation an id of its own"
+            )
+
+
 class Coco:
     """Reader of a folder in COCO's layout; only the annotations of one shard are in memory.
 
@@ -102,7 +151,7 @@ class Coco:
         self._root, self._lists = root, lists
         self._paths = [root / "annotations" / f"instances_{name}.json" for name in lists]
         listed = [_listed_images(path) for path in self._paths]
-        names = [[Path(image.file).stem for image in part] for part in listed]
+        names = _image_ids(listed, self._paths)
         self.entries = make_entries(list(zip(map(str, self._paths), names, strict=True)), exclude)
         self._images = {
             name: image for part, ids in zip(listed, names, strict=True) for image, name in zip(part, ids, strict=True)
@@ -121,7 +170,7 @@ class Coco:
 
     def _collect(self, split: int, known: set[int]) -> dict[int, str]:
         """Collect the annotations of this shard's images; return the categories, by number."""
-        path, unlisted = self._paths[split], Counter[int]()
+        path, unlisted, ids = self._paths[split], Counter[int](), _AnnotationIds()
         categories: dict[int, str] = {}
         for key, entry in elements(path, "annotations", "categories"):
             try:
@@ -130,11 +179,12 @@ class Coco:
                     if number in categories:
                         raise ValueError(f"id is {number}, which another category has; expected unique ids")
                     name = entry.get("name")
-                    if not isinstance(name, str) or not name or name in categories.values():
-                        raise ValueError(f"name is {name!r}; expected a unique text")
+                    if not isinstance(name, str) or not name.isprintable() or name in ("", *categories.values()):
+                        raise ValueError(f"name is {name!r:.60}; expected a unique printable text")
                     categories[number] = name
                     continue
                 image = _integer(entry, "image_id")
+                ids.add(_integer(entry, "id"), image)
             except ValueError as error:
                 raise InputError(f"{path}: {key}, entry {_name(entry)}: {error}; fix the annotations") from None
             if (split, image) in self._annotations:
@@ -146,6 +196,7 @@ class Coco:
                 f"{path}: {unlisted.total()} annotations are of images that are not listed (first: image "
                 f"{min(unlisted)}); remove them, or add the images"
             )
+        ids.check(path)
         return dict(sorted(categories.items()))
 
     def _labels(self, categories: dict[int, str], chosen: list[str]) -> dict[int, int]:
@@ -167,16 +218,8 @@ class Coco:
 
     def _instances(self, where: str, image: _ListedImage, entries: list[dict[str, Any]]) -> Iterator[Instance]:
         """Yield the objects of an image by number, so that the order in the file does not matter."""
-        seen: set[int] = set()
-        try:
-            ordered = sorted(entries, key=lambda entry: _integer(entry, "id"))
-        except ValueError as error:
-            raise InputError(f"{where}: an annotation: {error}; fix it") from None
-        for entry in ordered:
+        for entry in sorted(entries, key=itemgetter("id")):  # whole numbers, each once: checked before
             try:
-                if entry["id"] in seen:
-                    raise ValueError("shares its id with another")
-                seen.add(entry["id"])
                 category, crowd = _integer(entry, "category_id"), entry.get("iscrowd", 0)
                 if category not in self._label:
                     raise ValueError(f"has category {category}, which is not listed")

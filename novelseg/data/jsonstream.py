@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from novelseg.core.errors import InputError
+from novelseg.data.rawfiles import check_regular, encoding_fault
 
 CHUNK = 1 << 20
 TOKEN = 10  # characters of the longest word or escape that a chunk may end within
@@ -78,6 +79,7 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
     """
     left = set(keys)
     try:
+        check_regular(path, "expected COCO's annotations")
         with path.open(encoding="utf-8-sig") as file:
             text = _Text(file)
             text.expect("{")
@@ -103,7 +105,11 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected COCO's annotations") from None
     except RecursionError:
         raise InputError(f"{path}: not COCO's annotations: nested too deeply; fetch the file again") from None
-    except ValueError as error:  # not UTF-8, too
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: {encoding_fault(error)}; expected COCO's annotations; save it as UTF-8, or fetch it again"
+        ) from None
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); fetch the file again") from None
     if left:
         raise InputError(f"{path}: the list '{min(left)}' is missing; expected COCO's instance annotations")

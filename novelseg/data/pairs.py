@@ -10,12 +10,14 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
+from novelseg.data.pictures import FORMATS, Picture, check_palette, decode, index_numbers
+from novelseg.data.rawfiles import read_bytes, read_text
 
-ORIENTATION = 0x0112  # EXIF tag
+REPLACE = "replace the file, or list its id in images.exclude, in quotes"
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,19 @@ def read_ids(path: Path) -> list[str]:
     InputError
         If the file cannot be read, is not text, or has more than an id in a line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one image id per line") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected one image id per line") from None
-    ids = [line.strip() for line in lines if line.strip()]
-    spaced = [image_id for image_id in ids if len(image_id.split()) > 1]
-    if spaced:
-        raise InputError(f"{path}: the id '{spaced[0]}' contains a space; expected one image id per line")
+    lines = [line.strip(" \t") for line in read_text(path, "one image id per line").split("\n")]
+    ids = [line for line in lines if line]
+    for image_id in ids:
+        _check_id(image_id, str(path), "expected one image id per line")
     return ids
+
+
+def _check_id(image_id: str, where: str, remedy: str) -> None:
+    """Refuse an id with a space, or with a character that would break the lines of a list or table."""
+    if len(image_id.replace("\t", " ").split(" ")) > 1:
+        raise InputError(f"{where}: the id '{image_id}' contains a space; {remedy}")
+    if not image_id.isprintable():
+        raise InputError(f"{where}: the id {image_id!a} contains a character that cannot be printed; {remedy}")
 
 
 def make_entries(lists: list[tuple[str, list[str]]], exclude: Collection[str]) -> list[Entry]:
@@ -135,10 +137,8 @@ def make_entries(lists: list[tuple[str, list[str]]], exclude: Collection[str]) -
     for split, (where, ids) in enumerate(lists):
         if not set(ids) - set(exclude):
             raise InputError(f"{where}: the list is empty; expected one image id per line")
-        spaced = [image_id for image_id in ids if len(image_id.split()) > 1]
-        if spaced:
-            raise InputError(f"{where}: the id '{spaced[0]}' contains a space; rename its files")
         for image_id in ids:
+            _check_id(image_id, where, "rename its files")
             if image_id in seen:
                 raise InputError(f"{where}: '{image_id}' is listed twice (also in {seen[image_id]}); keep one")
             seen[image_id] = Path(where).name
@@ -158,14 +158,13 @@ def read_image(path: Path) -> ImageFile:
     InputError
         If the file is missing, does not decode completely, has 16 bits or transparency, or has a rotation tag.
     """
-    data, image = _decode(path)
-    if image.mode not in ("L", "P", "RGB", "CMYK"):
-        raise InputError(f"{path}: the image is {image.mode}; expected 8-bit grey, palette, RGB or CMYK; convert it")
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        raise InputError(
-            f"{path}: the image has an EXIF rotation tag; rotate the pixels of image and mask, and remove the tag"
-        )
-    return ImageFile(path, data, image.height, image.width)
+    data, picture = _decode(path)
+    if picture.depth > 8 or picture.image.mode not in ("L", "P", "RGB", "CMYK") or picture.is_transparent:
+        clear = picture.depth <= 8 and picture.image.mode in ("L", "P", "RGB")
+        kind = picture.kind + (" with transparent pixels" if clear else "")
+        raise InputError(f"{path}: the image is {kind}; expected 8-bit grey, palette, RGB or CMYK; convert it")
+    _check_orientation(picture, "image")
+    return ImageFile(path, data, picture.image.height, picture.image.width)
 
 
 def pair_from_file(entry: Entry, image: ImageFile, mask_path: Path, classes: int) -> Pair:
@@ -185,15 +184,34 @@ def pair_from_file(entry: Entry, image: ImageFile, mask_path: Path, classes: int
     Raises
     ------
     InputError
-        If the mask is missing, does not decode completely, differs in size from the image, or is not an index mask.
+        If the mask is missing, does not decode completely, differs in size from the image, is not an index mask, or
+        has no object although pixels are void.
     """
     data, mask = _decode(mask_path)
-    if mask.mode not in ("P", "L"):
+    if mask.format != "PNG":
         raise InputError(
-            f"{mask_path}: the mask is {mask.mode}; expected one class number per pixel (palette or 8-bit grey PNG)"
+            f"{mask_path}: a {mask.format} file, whose numbers are not exact; expected a palette or grey PNG; save the "
+            "mask again from its source"
         )
-    image.check_size(mask.height, mask.width, str(mask_path))
-    return _pair(entry, image, np.asarray(mask), data, str(mask_path), classes)
+    _check_orientation(mask, "mask")
+    numbers = index_numbers(mask)
+    check_palette(mask, has_background=True)
+    if mask.depth > 8:
+        raise InputError(
+            f"{mask_path}: the mask is {mask.kind}; expected one class number per pixel (palette or 8-bit grey PNG)"
+        )
+    labels = numbers.astype(np.uint8)
+    image.check_size(labels.shape[0], labels.shape[1], str(mask_path))
+    if mask.image.mode == "P" or mask.depth == 8:
+        pair = _pair(entry, image, labels, data, str(mask_path), classes)
+    else:  # Pillow would stretch the numbers
+        pair = pair_from_labels(entry, image, labels, str(mask_path), classes)
+    if pair.void and not pair.pixels[1:].any():
+        raise InputError(
+            f"{mask_path}: contains only 0 and 255, and 255 is void, so it has no object; write class numbers "
+            f"1…{classes} into the mask, or list its id in images.exclude, in quotes"
+        )
+    return pair
 
 
 def pair_from_labels(entry: Entry, image: ImageFile, labels: NDArray[np.uint8], where: str, classes: int) -> Pair:
@@ -230,35 +248,31 @@ def _pair(
     return Pair(entry, image.height, image.width, pixels, int(counts[VOID]), image.data, mask)
 
 
-def _decode(path: Path) -> tuple[NDArray[np.uint8], Image.Image]:
+def _check_orientation(picture: Picture, what: str) -> None:
+    if picture.orientation != 1:
+        raise InputError(
+            f"{picture.name}: the {what} has an EXIF rotation tag; rotate the pixels of image and mask, and remove the "
+            "tag"
+        )
+
+
+def _decode(path: Path) -> tuple[NDArray[np.uint8], Picture]:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, "fix it, or list its id in images.exclude, in quotes")
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file, although its id is listed; add it, or list the id in images.exclude, in quotes"
         ) from None
-    except (OSError, ValueError) as error:  # a folder, a name that is too long or has a zero byte, a lack of permission
-        raise InputError(
-            f"{path}: cannot be read ({error}); fix it, or list its id in images.exclude, in quotes"
-        ) from None
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InputError(
-            f"{path}: does not decode ({reason}); replace the file, or list its id in images.exclude, in quotes"
-        ) from None
-    return np.frombuffer(data, np.uint8), image
+    return np.frombuffer(data, np.uint8), decode(data, str(path), REPLACE)
 
 
 def decode_rgb(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Decode the bytes of an image to RGB, (H, W, 3)."""
-    with Image.open(io.BytesIO(data.tobytes())) as image:
+    with Image.open(io.BytesIO(data.tobytes()), formats=FORMATS) as image:
         return np.array(image.convert("RGB"))
 
 
 def decode_mask(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Decode the bytes of a mask to labels, (H, W)."""
-    with Image.open(io.BytesIO(data.tobytes())) as image:
+    with Image.open(io.BytesIO(data.tobytes()), formats=FORMATS) as image:
         return np.array(image)

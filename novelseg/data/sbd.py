@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from novelseg.core.errors import InputError
-from novelseg.data.mat import readable
+from novelseg.data.mat import read_mat, readable
 from novelseg.data.pairs import read_ids
 
 SUBFOLDERS = ("", "dataset", "benchmark_RELEASE/dataset")  # as fetched, and as in the archive
@@ -59,9 +58,9 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file is missing, cannot be read, or does not contain a map of labels 0…255.
     """
-    with readable(path), path.open("rb") as file:
-        labels = np.asarray(loadmat(file)["GTcls"]["Segmentation"].item())
-    if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+    with readable(path):
+        labels = read_mat(path, "GTcls").field("Segmentation").numbers()
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 255)).any():
         raise InputError(
             f"{path}: contains {labels.dtype} of shape {labels.shape}; expected one class number per pixel"
         )

@@ -17,6 +17,7 @@ from PIL import Image
 
 from novelseg.core.labels import VOID
 from novelseg.core.random import numpy_generator
+from novelseg.data.classes import voc_palette
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -380,15 +381,6 @@ def scene_ids(settings: SceneSettings) -> tuple[list[str], list[str]]:
     return names[: settings.train], names[settings.train :]
 
 
-def _palette() -> list[int]:
-    """Return VOC's colour map, in which three bits per channel are interleaved."""
-    colours = []
-    for label in range(256):
-        channels = [sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
-        colours += channels
-    return colours
-
-
 def write_voc(root: Path, settings: SceneSettings, numbers: Sequence[int]) -> None:
     """Write the lists, and the images of the given numbers, in VOC layout under ``root``."""
     train, val = scene_ids(settings)
@@ -397,10 +389,11 @@ def write_voc(root: Path, settings: SceneSettings, numbers: Sequence[int]) -> No
     for name, ids in (("train", train), ("val", val)):
         text = "".join(f"{image_id}\n" for image_id in ids)
         (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text(text, encoding="utf8")
+    palette = voc_palette()
     for number in numbers:
         image, label = scene(settings, number)
         name = (train + val)[number]
         Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg", quality=92)
         mask = Image.fromarray(label)
-        mask.putpalette(_palette())
+        mask.putpalette(palette)
         mask.save(root / "SegmentationClass" / f"{name}.png")

@@ -80,6 +80,11 @@ def write_shard(
     """
     if excluded and shard == 0:
         say(f"images: {len(excluded)} left out (images.exclude): {', '.join(excluded)}")
+    unprintable = [name for name in reader.names if not name.isprintable()]
+    if unprintable:
+        raise InputError(
+            f"images.classes names {unprintable[0]!a}, which holds a character that cannot be printed; rename the class"
+        )
     pairs = _read_pairs(reader, where, shard, shards)
     arrays = {
         "id": np.array([pair.entry.name for pair in pairs], object),

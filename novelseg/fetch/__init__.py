@@ -1,1 +1,1 @@
-"""Official data sets and weights: where they are, how they are downloaded, verified and unpacked."""
+"""Download, verify and unpack the official data sets and pretrained weights."""

@@ -1,4 +1,4 @@
-"""Where the data sets and pretrained weights come from: official addresses, checksums, places below the data folder."""
+"""Catalogue of data sets and pretrained weights: official URLs, checksums, and paths in the data folder."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch.
+    """A file to download.
 
     Attributes
     ----------
     url
-        Its official address.
+        Official URL.
     check
-        ``md5:…`` or ``sha256:…``, whole or its beginning.
+        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits.
     target
-        What is made of it, below the data folder.
-    places
-        Member, or folder of members → place below the target; empty for a weight file, which is converted.
+        Folder that it is unpacked to, or weight file that it is converted to, relative to the data folder.
+    paths
+        Member of the archive, or folder of members (ending in ``/``) → path relative to the target; empty for a weight
+        file.
     """
 
     url: str
     check: str
     target: str
-    places: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """File name of the download, the last part of its URL."""
+        """File name of the download: the last part of the URL."""
         return self.url.rpartition("/")[2]
 
-    def there(self, target: Path) -> bool:
-        """Whether all that is made of it lies at a place; its content is not looked at."""
-        return target.exists() and all((target / place).exists() for place in self.places.values())
+    def is_installed(self, target: Path) -> bool:
+        """Return whether the target and all its paths exist; their content is not checked."""
+        return target.exists() and all((target / path).exists() for path in self.paths.values())
 
 
 def _weights(name: str) -> tuple[Archive, ...]:
-    """A weight file of torchvision's, whose name ends in the start of its sha256."""
+    """Return the entry of a torchvision weight file, whose name ends in the first digits of its SHA-256."""
     check = f"sha256:{name.rpartition('-')[2]}"
     return (Archive(f"https://download.pytorch.org/models/{name}.pth", check, f"weights/{name}.safetensors"),)
 
@@ -55,8 +56,8 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
             "md5:6cd6e144f989b92b3379bac3b3de84fd",
             "VOC2012",
             {
-                f"{VOC}{place}": place
-                for place in (
+                f"{VOC}{path}": path
+                for path in (
                     *("JPEGImages/", "SegmentationClass/", "ImageSets/Segmentation/"),
                     *("ImageSets/Main/train.txt", "ImageSets/Main/val.txt"),
                 )
@@ -68,7 +69,7 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
             "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
             "md5:82b4d87ceb2ed10f6038a1cba92111cb",
             "SBD",
-            {f"{SBD}{place}": place for place in ("cls/", "train.txt", "val.txt")},
+            {f"{SBD}{path}": path for path in ("cls/", "train.txt", "val.txt")},
         ),
     ),
     "coco2014": (
@@ -98,29 +99,39 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
 }
 
 
-def _needed(archive: Archive, lists: Collection[str]) -> list[str]:
-    """Places below the data folder that reading these lists needs of an archive."""
-    below = archive.target.partition("/")[2] if archive.places else ""
-    if below == "annotations":
+def _required_paths(archive: Archive, lists: Collection[str]) -> list[str]:
+    """Return the paths of an archive, relative to the data folder, that are read for the given lists."""
+    subfolder = archive.target.partition("/")[2] if archive.paths else ""
+    if subfolder == "annotations":
         files = [f"instances_{name}.json" for name in lists]
-        return [f"{archive.target}/{name}" for name in files if name in archive.places.values()]
-    return [archive.target] if not below or below in lists else []
+        return [f"{archive.target}/{name}" for name in files if name in archive.paths.values()]
+    return [archive.target] if not subfolder or subfolder in lists else []
 
 
 def lacking(path: str, lists: Collection[str]) -> str:
-    """What a path that should hold a known data set or weight file lacks, and the command that gets it.
+    """Return a sentence about the first missing archive of a data set or weight file, and the command to download it.
 
-    Empty where nothing is lacking, or the path is none of a data set's. ``lists`` names those that are to be read; the
-    inside of a folder is the reader's to check.
+    Parameters
+    ----------
+    path
+        Folder of a data set, or weight file.
+    lists
+        Image lists that will be read; archives that only other lists need may be missing.
+
+    Returns
+    -------
+    str
+        Empty if nothing is missing, or if the path ends like none in the catalogue. The content of folders is not
+        checked.
     """
-    place = Path(path)
+    location = Path(path)
     for what, archives in CATALOGUE.items():
         for archive in archives:
-            parts = Path(archive.target.partition("/")[0] if archive.places else archive.target).parts
-            if place.parts[-len(parts) :] != parts:
+            parts = Path(archive.target.partition("/")[0] if archive.paths else archive.target).parts
+            if location.parts[-len(parts) :] != parts:
                 continue
-            home = place.parents[len(parts) - 1]
-            if not all((home / needed).exists() for needed in _needed(archive, lists)):
-                command = f"novelseg fetch --what {what} --out {shlex.quote(str(home))}"
-                return f"{archive.name} is missing; `{command}` gets it"
+            root = location.parents[len(parts) - 1]
+            if not all((root / required).exists() for required in _required_paths(archive, lists)):
+                command = f"novelseg fetch --what {what} --out {shlex.quote(str(root))}"
+                return f"{archive.name} is missing; `{command}` downloads it"
     return ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.files import disk_full_as_input_error, whole_file
+from novelseg.core.progress import say
+from novelseg.data.pictures import is_lossy
 from novelseg.inference.inputs import resize_pair
-from novelseg.inference.photos import bytes_of, read_mask, read_photo
+from novelseg.inference.photos import bytes_of, mask_of, read_photo
 from novelseg.inference.segmenter import probability
 from novelseg.ops.drawing import small_overlay
 
@@ -58,7 +62,12 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {option} expects one with pictures")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    try:
+        # What is neither a file nor a folder, such as a broken link or a pipe, is refused when it is read.
+        paths = sorted(path for path in folder.iterdir() if not (path.is_dir() or path.name.startswith(".")))
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror}); {option} expects a folder with pictures"
+        raise InputError(f"{folder}: {reason}") from None
     if not paths:
         raise InputError(f"{folder}: contains no file; {option} expects pictures in it")
     return paths
@@ -79,22 +88,28 @@ def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> li
     by_name: dict[str, list[Path]] = {}
     for path in masks:
         by_name.setdefault(path.stem, []).append(path)
-    supports = []
+    supports: list[Support] = []
+    lossy: list[Path] = []
     for path in images:
         try:
-            supports.append(_support(path, by_name.pop(path.stem, []), label, side))
+            _check_name(path)
+            supports.append(_support(path, by_name.pop(path.stem, []), label, side, lossy))
         except InputError as error:
             refused.append(str(error))
     refused += [
-        f"{path}: no picture in {folder / IMAGES} has the name {path.stem}; add one, or remove the mask"
+        f"{_shown(path)}: no picture in {folder / IMAGES} has the name {_shown(path.stem)}; add one, or remove the mask"
         for path in sorted(path for unmatched in by_name.values() for path in unmatched)
     ]
     if not supports:
         raise InputError(f"{folder}: no support can be used: {'; '.join(refused)}")
+    if lossy:
+        others = f", and {len(lossy) - 1} more masks," if len(lossy) > 1 else ""
+        verb = "are" if others else "is"
+        say(f"note: {lossy[0]}{others} {verb} in a lossy format, and cut at half; PNG keeps the borders exact")
     return supports
 
 
-def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
+def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[Path]) -> Support:
     if not masks:
         raise InputError(
             f"{path}: no mask of this name in {path.parent.parent / MASKS}, or another picture of this name uses it; "
@@ -102,7 +117,12 @@ def _support(path: Path, masks: list[Path], label: int, side: int) -> Support:
         )
     if len(masks) > 1:
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
-    return Support(path, *resize_pair(read_photo(path), read_mask(masks[0], label), side, str(masks[0])))
+    _check_name(masks[0])
+    data = bytes_of(masks[0])
+    support = Support(path, *resize_pair(read_photo(path), mask_of(data, masks[0], label), side, str(masks[0])))
+    if is_lossy(data):
+        lossy.append(masks[0])
+    return support
 
 
 @dataclass(frozen=True)
@@ -122,14 +142,26 @@ def read_query(path: Path) -> tuple[str, bytes]:
     InputError
         If the file cannot be read, or its name is not UTF-8 (for the table) or too long (for its mask).
     """
-    try:
-        path.name.encode("utf8")
-    except UnicodeEncodeError:
-        raise InputError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
+    _check_name(path)
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise InputError(f"{path}: its name has more than {LONGEST_NAME} bytes; shorten it")
     data = bytes_of(path)
     return hashlib.md5(data).hexdigest(), data
+
+
+def _shown(path: Path | str) -> str:
+    """Return a name as it stands in a message of one line."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a file name that cannot stand in a line of a table or message."""
+    try:
+        path.name.encode("utf8")
+    except UnicodeEncodeError:
+        raise InputError(f"{_shown(path)}: its name is not UTF-8; rename it") from None
+    if path.name.splitlines() != [path.name]:
+        raise InputError(f"{_shown(path)}: its name holds a line separator; rename it")
 
 
 class Results:
@@ -152,17 +184,16 @@ class Results:
         self._folder, self._table = folder, folder / TABLE
         settings_file = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-        if settings_file.exists() and settings_file.read_bytes() != text.encode():
-            raise InputError(
-                f"{folder}: contains results of other pictures, supports or settings (see {settings_file.name}); give "
-                "another folder for --out"
-            )
         files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
         if files and not settings_file.exists():
             raise InputError(f"{folder}: contains other files; give a new or empty folder for --out")
         try:
-            with whole_file(settings_file) as scratch:  # first, since it marks the folder as one of results
-                scratch.write_bytes(text.encode())
+            _write_first(settings_file, text.encode())  # before all others, since it marks the folder as one of results
+            if settings_file.read_bytes() != text.encode():
+                raise InputError(
+                    f"{folder}: contains results of other pictures, supports or settings (see {settings_file.name}), "
+                    "perhaps of a run that has just begun; give another folder for --out"
+                )
             for name in (MASKS, OVERLAYS):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
@@ -175,12 +206,16 @@ class Results:
         if not self._table.exists():
             return {}
         # A row that is not UTF-8 is incomplete or from another program; it matches no picture, which is done again.
-        lines = self._table.read_text(encoding="utf8", errors="replace").splitlines(keepends=True)
-        complete = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
-        reader = csv.DictReader(complete, delimiter="\t")
-        if complete and tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(f"{self._table}: not a table of this command; move it away, or give another folder")
-        rows = [row for row in reader if None not in row and None not in row.values()]
+        text = self._table.read_bytes().decode("utf8", errors="replace")
+        complete = text[: text.rfind("\n") + 1]  # names have no line separators, not even those of other systems
+        reader = csv.DictReader(io.StringIO(complete, newline="\n"), delimiter="\t")
+        foreign = f"{self._table}: not a table of this command; move it away, or give another folder"
+        try:
+            if complete and tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(foreign)
+            rows = [row for row in reader if None not in row and None not in row.values()]
+        except csv.Error:
+            raise InputError(foreign) from None
         return {row["file"]: row for row in rows if all(path.exists() for path in self._paths(row["file"]))}
 
     def knows(self, path: Path) -> bool:
@@ -223,6 +258,29 @@ class Results:
             writer = _writer(file)
             writer.writeheader()
             writer.writerows(self._rows.values())
+
+
+def _write_first(path: Path, content: bytes) -> None:
+    """Write a file, whole, unless there is one, even if another program writes it at this moment."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_full_as_input_error(path):
+        try:
+            with scratch.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(scratch, path)  # fails if there is such a file by now, unlike a renaming
+            except FileExistsError:
+                return
+            except OSError:  # a file system without links
+                with suppress(FileExistsError), path.open("xb") as target:
+                    target.write(content)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def _writer(file: Any) -> csv.DictWriter[str]:

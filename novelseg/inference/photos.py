@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
-
-MOST_PIXELS = 90_000_000  # per picture; its mask and logits need memory too
-WIDE = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes with 16 bits
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none starts another program; MPO counts as JPEG
-# Errors that the various decoders raise for damaged files.
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
+from novelseg.data.pictures import (
+    WIDE,
+    Picture,
+    check_palette,
+    damage_as_input_error,
+    decode,
+    index_numbers,
+    is_lossy,
+    rgb,
+    wrap,
 )
-LEAST_WIDE = 1 << 14  # a picture of 16 bits whose values are all smaller was recorded with fewer bits
-MOST_BYTES = 4 * MOST_PIXELS  # per file; longer ones, such as films, are not read
+from novelseg.data.rawfiles import read_bytes
+
 SEVERAL = 8  # values of a mask that a message lists
+REMEDY = "copy it again or remove it"
+HALF = 128  # a mask in a lossy format is cut here
+MOST_SPREAD = 64  # between the channels of a grey pixel in a lossy format
+UNCLEAR, MOST_UNCLEAR = (64, 192), 0.1  # values that are neither black nor white, and their largest share
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -46,28 +44,14 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     return photo_of(bytes_of(path), path)
 
 
-def photo_of(data: bytes, path: Path) -> NDArray[np.uint8]:
+def photo_of(data: bytes, path: Path, most_pixels: int | None = None) -> NDArray[np.uint8]:
     """Decode a picture from its file's bytes, like :func:`read_photo`; ``path`` is for messages."""
-    return rgb_values(_decode(data, path), str(path))
+    return rgb(decode(data, str(path), REMEDY, most_pixels))
 
 
 def rgb_values(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """Convert an open picture to (H, W, 3) RGB, like :func:`read_photo`; ``name`` is for messages."""
-    image = _upright(image, name)
-    if image.mode in ("F", "I"):
-        raise InputError(f"{name}: has 32 bits per pixel, of unknown value range; save it with 8 or 16 bits")
-    if image.mode in WIDE:
-        values = _integers(image)
-        if values.max() < LEAST_WIDE:
-            raise InputError(
-                f"{name}: the largest value of its 16 bits is {values.max()}, as from a camera with 10 to 14 bits; "
-                "stretch its values to 65535, or save it with 8 bits"
-            )
-        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return rgb(wrap(image, name, REMEDY))
 
 
 def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
@@ -76,46 +60,32 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        A file with one channel, or with three equal ones.
+        A file with one channel, or with three equal ones. A mask in a lossy format (JPEG, WebP) is cut at half, with a
+        warning.
     label
-        Number of the object in the file; 255 then marks void pixels. With 0, the file must hold 0 and one other
-        value, which is the object.
+        Number of the object in the file, whose format must keep numbers (PNG, BMP, TIFF); 255 then marks void pixels.
+        With 0, the file must hold 0 and one other value, which is the object.
 
     Raises
     ------
     InputError
         If the file cannot be read, is in colour, or holds other values.
     """
-    return mask_of(bytes_of(path), path, label)
+    data = bytes_of(path)
+    mask = mask_of(data, path, label)
+    if is_lossy(data):
+        warnings.warn(f"{path}: a mask in a lossy format, cut at half; PNG keeps the borders exact", stacklevel=2)
+    return mask
 
 
-def mask_of(data: bytes, path: Path, label: int = 0) -> NDArray[np.uint8]:
+def mask_of(data: bytes, path: Path, label: int = 0, most_pixels: int | None = None) -> NDArray[np.uint8]:
     """Decode a mask from its file's bytes, like :func:`read_mask`; ``path`` is for messages."""
-    return mask_values(_decode(data, path), str(path), label)
+    return _values(decode(data, str(path), REMEDY, most_pixels), label)
 
 
 def mask_values(image: Image.Image, name: str, label: int = 0) -> NDArray[np.uint8]:
     """Convert an open picture to a mask, like :func:`read_mask`; ``name`` is for messages."""
-    image = _upright(image, name)
-    if image.mode == "F":
-        raise InputError(f"{name}: has floating-point values; expected one integer per pixel")
-    has_numbers = image.mode == "P" and label  # without a label, a palette's colours count, not their numbers
-    if has_numbers:
-        values = np.array(image)
-    elif label and image.mode == "1":
-        values = np.array(image).astype(np.uint8)
-    else:
-        values = _integers(image) if image.mode in (*WIDE, "I") else _grey(image, name)
-    distinct = np.unique(values).tolist()
-    if label:
-        return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
-    if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
-        listing = ", ".join(map(str, distinct[:SEVERAL])) + ("…" if len(distinct) > SEVERAL else "")
-        raise InputError(
-            f"{name}: holds {len(distinct)} values ({listing}); expected 0 and one other; save the mask without "
-            "smoothing, or give the number of the object with --label"
-        )
-    return (values > 0).astype(np.uint8)
+    return _values(wrap(image, name, REMEDY), label)
 
 
 def bytes_of(path: Path) -> bytes:
@@ -124,71 +94,82 @@ def bytes_of(path: Path) -> bytes:
     Raises
     ------
     InputError
-        If the file cannot be read, or is longer than ``MOST_BYTES``.
+        If the file cannot be read, or is too long.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise InputError(
-                f"{path}: has {size / 1e6:.0f} MB; expected a picture of at most {MOST_BYTES / 1e6:.0f} MB; remove it "
-                "or make it smaller"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); fix or remove it") from None
+        return read_bytes(path, "fix or remove it")
+    except FileNotFoundError:
+        raise InputError(f"{path}: cannot be read (No such file or directory); fix or remove it") from None
 
 
-def _decode(data: bytes, path: Path) -> Image.Image:
-    """Decode a whole picture."""
-    if not data:
-        raise InputError(f"{path}: the file is empty; copy it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MOST_PIXELS:
-                raise InputError(
-                    f"{path}: has {image.width}×{image.height} px; expected at most {MOST_PIXELS / 1e6:.0f} million "
-                    "px; make it smaller"
-                )
-            # The first picture in a phone's MPO file is the photograph; the others are derived from it.
-            count = getattr(image, "n_frames", 1)
-            if count > 1 and image.format != "MPO":
-                raise InputError(f"{path}: holds {count} pictures; save the right one as a file of its own")
-            image.load()
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture in a supported format; save it as JPEG or PNG, or remove it") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: its header gives a size too large to be a picture; remove it") from None
-    except DAMAGED as error:
-        raise InputError(f"{path}: does not decode ({error}); copy it again or remove it") from None
-    return image
+def _values(picture: Picture, label: int) -> NDArray[np.uint8]:
+    name, image = picture.name, picture.upright()
+    if image.mode == "F":
+        raise InputError(f"{name}: has floating-point values; expected one integer per pixel")
+    if picture.depth > 8 and image.mode not in (*WIDE, "I"):
+        raise InputError(f"{name}: the mask is {picture.kind}; expected grey, palette or RGB values of 8 bits")
+    if label:
+        values = _numbers(picture)
+        return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
+    with damage_as_input_error(name, picture.remedy):
+        grey: NDArray[Any] = np.array(image) if image.mode in (*WIDE, "I") else _grey(image, name, picture.lossy)
+    if picture.lossy:
+        return _cut(grey, name)
+    is_small = grey.dtype == np.uint8  # for which counting is faster than sorting
+    distinct = (np.flatnonzero(np.bincount(grey.reshape(-1))) if is_small else np.unique(grey)).tolist()
+    if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
+        listing = ", ".join(map(str, distinct[:SEVERAL])) + ("…" if len(distinct) > SEVERAL else "")
+        raise InputError(
+            f"{name}: holds {len(distinct)} values ({listing}); expected 0 and one other; save the mask without "
+            "smoothing, or give the number of the object with --label"
+        )
+    return (grey > 0).astype(np.uint8)
 
 
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    """Turn a picture upright by its orientation tag."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except DAMAGED as error:
-        raise InputError(f"{name}: has a damaged EXIF block ({error}); save it without one") from None
+def _numbers(picture: Picture) -> NDArray[Any]:
+    """Return the numbers of a mask of several objects, upright, from one channel or three equal ones."""
+    if picture.exact and picture.image.mode in ("RGB", "LA", "RGBA"):
+        with damage_as_input_error(picture.name, picture.remedy):
+            return _grey(picture.upright(), picture.name)
+    check_palette(picture, has_background=False)
+    return index_numbers(picture)
 
 
-def _integers(image: Image.Image) -> NDArray[np.int64]:
-    """Return the values of a picture, limited to 16 bits."""
-    return np.array(image).astype(np.int64).clip(0, 65535)
+def _cut(values: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Cut a mask in a lossy format, whose values lie near 0 and 255, at half."""
+    low, high = UNCLEAR
+    unclear = float(((values >= low) & (values < high)).mean())
+    if unclear > MOST_UNCLEAR or values.max() < HALF:
+        fault = f"{unclear:.0%} of it is neither" if unclear > MOST_UNCLEAR else f"its largest value is {values.max()}"
+        raise InputError(
+            f"{name}: a mask in a lossy format; expected black and white, of values near 0 and 255, but {fault}; save "
+            "it as PNG"
+        )
+    return (values >= HALF).astype(np.uint8)
 
 
-def _grey(image: Image.Image, name: str) -> NDArray[np.uint8]:
+def _grey(image: Image.Image, name: str, lossy: bool = False) -> NDArray[np.uint8]:
     """Return the grey values of a mask, or 0 and 1 for a palette of black and one colour."""
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise InputError(f"{name}: the mask has the mode {image.mode}; expected grey, palette or RGB values")
     if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < VOID:
         raise InputError(f"{name}: the mask is partly transparent; expected opaque values, 0 and one other")
+    if image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
     channels = np.array(image.convert("RGB"))
     if (channels == channels[:, :, :1]).all():
         return channels[:, :, 0]
-    black = ~channels.any(axis=2)
-    if image.mode == "P" and len(np.unique(channels[~black], axis=0)) == 1 and black.any():
-        return np.where(black, 0, 1).astype(np.uint8)
+    if lossy and np.ptp(channels, axis=2).max() <= MOST_SPREAD:
+        return np.array(image.convert("L"))
+    if image.mode == "P" and _is_black_and_one_other(np.asarray(image), channels):
+        return np.asarray(channels.any(axis=2), np.uint8)
     hint = ", or give the object's number with --label" if image.mode == "P" else ""
     raise InputError(f"{name}: the mask has colours; expected black and one other{hint}")
+
+
+def _is_black_and_one_other(indices: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bool:
+    """Return whether a palette picture consists of black and one other colour."""
+    table = np.zeros((256, 3), np.uint8)
+    table[indices] = colours
+    shown = table[np.flatnonzero(np.bincount(indices.reshape(-1)))].tolist()
+    return [0, 0, 0] in shown and len({tuple(colour) for colour in shown}) == 2

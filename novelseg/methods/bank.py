@@ -18,7 +18,7 @@ from novelseg.core.labels import VOID, binary
 from novelseg.methods.contract import Case, SupportFeatures, by_query
 from novelseg.methods.matching.prototypes import support_prototypes
 
-BLOCK = 64  # episodes per block at most: their predictions are in memory together
+BLOCK = 64  # maximum number of episodes per block, whose predictions are in memory at the same time
 
 
 class FeatureBank:
@@ -33,8 +33,8 @@ class FeatureBank:
     image
         Decodes an image at this size, (H, W, 3).
     budget_mb
-        Memory for features, MiB; 0 for a default (:func:`novelseg.core.compute.memory_budget`). The features of one
-        episode are kept even beyond it.
+        Memory for features, MiB; 0 for a default (:func:`novelseg.core.compute.memory_budget`). The images of one
+        episode may exceed it.
     """
 
     def __init__(
@@ -54,22 +54,26 @@ class FeatureBank:
         return self._extract.grid
 
     def _bytes(self, image: int) -> int:
+        """Return the memory that the features of an image take, bytes."""
         rows, columns = self._extract.grid.cells(self._size(image))
         return rows * columns * self._extract.channels * 4
 
     def fits(self, images: set[int]) -> bool:
-        """Return whether the features of all these images fit the budget."""
+        """Return whether the features of all these images together fit the budget."""
         return sum(map(self._bytes, images)) <= self._budget
 
     def load(self, images: set[int], label: str = "") -> None:
-        """Load the features of these images, evicting others, the least recently used first, to keep to the budget."""
+        """Load the features of these images; beyond the budget, evict others, the least recently used first.
+
+        ``label`` is the label of the progress line; empty for no progress line.
+        """
         missing = sorted(images - self._features.keys())
         excess = sum(map(self._bytes, [*self._features, *missing])) - self._budget
-        for old in [image for image in self._features if image not in images]:
+        for other in [image for image in self._features if image not in images]:
             if excess <= 0:
                 break
-            excess -= self._bytes(old)
-            del self._features[old]
+            excess -= self._bytes(other)
+            del self._features[other]
         sizes = [self._size(image) for image in missing]
         extracted = self._extract.each(sizes, lambda number: (self._image(missing[number]), None), label)
         for number, _, features in extracted:
@@ -89,7 +93,16 @@ class FeatureBank:
     def blocks(self, cases: list[Case], images_of: Callable[[Case], set[int]], label: str) -> list[list[Case]]:
         """Split episodes into blocks that are predicted one after another and whose features fit the budget.
 
-        ``images_of`` returns the images of an episode. If the features of all episodes fit, they are loaded here.
+        If the features of all episodes fit the budget, they are loaded at once.
+
+        Parameters
+        ----------
+        cases
+            The episodes, in any order.
+        images_of
+            Returns the numbers of the images of an episode whose features are needed.
+        label
+            Label of the progress line.
         """
         images = {image for case in cases for image in images_of(case)}
         if self.fits(images):
@@ -106,7 +119,7 @@ class FeatureBank:
 
 
 class SupportBank(FeatureBank):
-    """Cache of features of images at their own size, and of the cell labels and prototypes of supports.
+    """Cache of one encoder's features of images, and of the cell labels and prototypes of supports.
 
     Parameters
     ----------
@@ -129,13 +142,13 @@ class SupportBank(FeatureBank):
         self._supports: dict[int, dict[int, SupportFeatures]] = {}
 
     def load(self, images: set[int], label: str = "") -> None:
-        """Load the features of these images; the prototypes of evicted images are dropped too."""
+        """Load the features of these images, and drop the labels and prototypes of evicted ones."""
         super().load(images, label)
         for evicted in self._supports.keys() - self._features.keys():
             del self._supports[evicted]
 
     def support(self, image: int, label: int) -> SupportFeatures:
-        """Return the features, cell labels and prototypes of a class in a loaded support."""
+        """Return the features, cell labels and prototypes of the class ``label`` in a loaded image."""
         by_label = self._supports.setdefault(image, {})
         if label not in by_label:
             features = self[image]

@@ -25,11 +25,11 @@ def confident_cells(logits: Tensor, *, tau_fg: float, tau_bg: float, fallback_ce
     """
     confidence = logits.softmax(1).flatten(2)
     marks = torch.zeros_like(confidence[:, 0], dtype=torch.uint8)
-    # Foreground is marked last, so that it wins where both sides fall back to the same cells: positives are scarcer.
+    # Foreground cells are scarcer; they are marked last and therefore win if both sides fall back to the same cells.
     for side, tau, mark in ((0, tau_bg, 1), (1, tau_fg, 2)):
-        sure = confidence[:, side]
-        passed = sure > tau
-        best = sure.topk(min(fallback_cells, sure.shape[1])).indices
-        fallback = torch.zeros_like(passed).scatter_(1, best, True)
-        marks[torch.where(passed.any(1, keepdim=True), passed, fallback)] = mark
+        values = confidence[:, side]
+        above = values > tau
+        best = values.topk(min(fallback_cells, values.shape[1])).indices
+        fallback = torch.zeros_like(above).scatter_(1, best, True)
+        marks[torch.where(above.any(1, keepdim=True), above, fallback)] = mark
     return marks.view(len(logits), *logits.shape[2:])

@@ -15,7 +15,17 @@ from novelseg.core.errors import InputError
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """An episode; its images are given by number, in the index or in the caller's own list."""
+    """An episode to predict.
+
+    Attributes
+    ----------
+    seed, episode
+        Seed and number of the episode, from which random draws are keyed.
+    query, supports
+        Numbers of the images, in the index or in the caller's own list.
+    label
+        Label of the class.
+    """
 
     seed: int
     episode: int
@@ -25,7 +35,7 @@ class Case:
 
 
 def by_query(cases: Sequence[Case]) -> list[Case]:
-    """Sort episodes so that those of one query image follow each other."""
+    """Sort episodes so that those of one query image are consecutive."""
     return sorted(cases, key=lambda case: (case.query, case.seed, case.episode))
 
 
@@ -79,14 +89,14 @@ class SupportFeatures:
 
 @dataclass(frozen=True)
 class RefinementTask:
-    """Everything that a refinement may use of an episode; the query's mask is not part of it.
+    """Input of a refinement: all data of an episode except the mask of the query.
 
     Attributes
     ----------
     case
         The episode; its seed and number key random draws.
     supports
-        At least one.
+        One or more supports.
     query : (C, h, w)
         Features of the query.
     rough : (2, h, w)
@@ -119,7 +129,7 @@ class RefinedResult:
 
 
 class Refiner(Protocol):
-    """A refinement at test time; an instance holds its settings.
+    """A refinement of rough results at test time.
 
     Attributes
     ----------
@@ -130,7 +140,10 @@ class Refiner(Protocol):
     learns_from_cells: bool
 
     def refine(self, tasks: Sequence[RefinementTask]) -> list[RefinedResult]:
-        """Refine many episodes, in order; up to rounding, each result is independent of the other episodes."""
+        """Refine episodes and return the results in the same order.
+
+        Up to rounding, the result of an episode is independent of the others.
+        """
 
 
 def require_finite(logits: Tensor, names: Sequence[str] = ()) -> None:

@@ -9,12 +9,12 @@ from torch import Tensor
 from novelseg.backbones.grid import Grid
 from novelseg.core.labels import VOID
 
-# Columns of a training log beside the total loss: segmentation, pseudo labels of each level, classification.
+# Columns of a training log in addition to the total loss: segmentation, pseudo labels of each level, classification.
 LOSSES = ("loss_seg", "loss_pseudo1", "loss_pseudo2", "loss_pseudo3", "loss_class")
 
 
 def stack_losses(total: Tensor, **parts: Tensor) -> Tensor:
-    """Stack the total loss and its parts in the order of :data:`LOSSES`; parts that do not exist are NaN."""
+    """Stack the total loss and its parts in the order of :data:`LOSSES`, (6,); parts that are not given are NaN."""
     absent = total.new_tensor(torch.nan)
     return torch.stack([total, *(parts.get(name, absent).detach() for name in LOSSES)])
 
@@ -31,7 +31,7 @@ def upsampled_cross_entropy(logits: Tensor, labels: Tensor, grid: Grid) -> Tenso
     logits : (B, K, h, w) float
         Logits at feature resolution.
     labels : (B, H, W) uint8
-        0…K−1, or 255; where all are 255 the loss is 0.
+        Labels 0…K−1, or 255; if all are 255, the loss is 0.
     grid
         Positions of the cells of the logits.
 
@@ -42,8 +42,8 @@ def upsampled_cross_entropy(logits: Tensor, labels: Tensor, grid: Grid) -> Tenso
     """
     size = (labels.shape[-2], labels.shape[-1])
     total = logits.new_zeros(())
-    together = 1 if logits.device.type == "cpu" else len(logits)
-    for images, target in zip(logits.split(together), labels.split(together), strict=True):
+    images_at_once = 1 if logits.device.type == "cpu" else len(logits)
+    for images, target in zip(logits.split(images_at_once), labels.split(images_at_once), strict=True):
         full = grid.upsample(images.contiguous(memory_format=torch.channels_last), size)
         rows = full.permute(0, 2, 3, 1).flatten(0, 2)  # (B·H·W, K)
         total = total + F.cross_entropy(rows, target.flatten().long(), ignore_index=VOID, reduction="sum")

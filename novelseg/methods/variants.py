@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from novelseg.core.errors import InputError
 from novelseg.core.files import read_mapping
 from novelseg.formats.record import from_json
+from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RefinerSettings:
-    """Settings of all refinements, and options that change results by no more than rounding.
+    """Settings of all refinements, and options that affect results only by rounding.
 
     Attributes
     ----------
-    srofb, self_support
+    srofb, self_support, closed_form
         Settings of each method.
     half
         Whether products with features are computed in bfloat16.
@@ -37,41 +38,53 @@ class RefinerSettings:
 
     srofb: SrofbSettings = field(default_factory=SrofbSettings)
     self_support: SelfSupportSettings = field(default_factory=SelfSupportSettings)
+    closed_form: ClosedFormSettings = field(default_factory=ClosedFormSettings)
     half: bool = False
     batch: int = 0
 
 
 # Section of a file of settings → class of the settings.
-SETTINGS: Mapping[str, type[Any]] = {"srofb": SrofbSettings, "self_support": SelfSupportSettings}
+SETTINGS: Mapping[str, type[Any]] = {
+    "srofb": SrofbSettings,
+    "self_support": SelfSupportSettings,
+    "closed_form": ClosedFormSettings,
+}
 
 
 def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
-    """Build the settings of the refinements from plain values, one section for each; the papers' values fill gaps.
+    """Build the settings of the refinements from plain values.
+
+    Parameters
+    ----------
+    values
+        One mapping per key of :data:`SETTINGS`. Missing settings have the papers' values; other keys are ignored.
 
     Raises
     ------
     ValueError
         If a setting is unknown, of another type or out of range.
     """
-    built = {}
+    settings = {}
     for section, kind in SETTINGS.items():
-        own = values.get(section, {})
-        unknown = sorted(set(own) - {entry.name for entry in fields(kind)})
+        section_values = values.get(section, {})
+        names = [entry.name for entry in fields(kind)]
+        unknown = sorted(set(section_values) - set(names))
         if unknown:
-            raise ValueError(f"'{section}' contains the unknown setting '{unknown[0]}'")
-        built[section] = from_json(kind, own)
-    return RefinerSettings(**built)
+            raise ValueError(f"'{section}' has no setting '{unknown[0]}'; expected one of {', '.join(names)}")
+        settings[section] = from_json(kind, section_values)
+    return RefinerSettings(**settings)
 
 
 def settings_to_json(settings: RefinerSettings) -> dict[str, dict[str, Any]]:
-    """Give the settings of the refinements as plain values, one section for each."""
+    """Convert the settings of the refinements to plain values, one mapping per key of :data:`SETTINGS`."""
     return {section: asdict(getattr(settings, section)) for section in SETTINGS}
 
 
 def read_settings(path: Path | None) -> RefinerSettings:
-    """Read the settings of the refinements from a YAML or JSON file with one section for each, like ``params.yaml``.
+    """Read the settings of the refinements from a YAML or JSON file with one section per refinement.
 
-    Other sections of the file are ignored. Without a file, or where it has gaps, the papers' values apply.
+    The format is that of ``params.yaml``; other sections are ignored. Missing settings have the papers' values, and so
+    have all settings without a file.
 
     Raises
     ------
@@ -97,9 +110,16 @@ def _self_support(settings: RefinerSettings) -> Refiner:
     return SelfSupportRefiner(settings.self_support)
 
 
+def _closed_form(settings: RefinerSettings) -> Refiner:
+    from novelseg.methods.closed_form.refiner import ClosedFormRefiner
+
+    return ClosedFormRefiner(settings.closed_form)
+
+
 # Refinement → the function that builds its refiner.
 REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "self-support": _self_support,
+    "closed-form": _closed_form,
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
     "srofb": lambda settings: _srofb(settings, with_query=True),
 }
@@ -118,7 +138,7 @@ class Variant:
     refiner
         Key of :data:`REFINERS`; empty for the network's own prediction.
     compared_with
-        Variants that it is compared with on the same episodes.
+        Names of the variants with which it is compared on the same episodes.
     """
 
     name: str
@@ -131,12 +151,14 @@ SPFL, REFINED, CAM, MAP = "spfl", "spfl+srofb", "cam", "cam-map-only"
 VARIANTS = (
     Variant("pretrained", "pretrained"),
     Variant("pretrained+self-support", "pretrained", "self-support", ("pretrained",)),
+    Variant("pretrained+closed-form", "pretrained", "closed-form", ("pretrained", "pretrained+self-support")),
     Variant("baseline", "baseline", compared_with=("pretrained",)),
     Variant("spfl-single-level", "spfl-single-level", compared_with=("baseline",)),
     Variant(SPFL, SPFL, compared_with=("baseline", "spfl-single-level")),
     Variant("spfl+self-support", SPFL, "self-support", (SPFL,)),
+    Variant("spfl+closed-form", SPFL, "closed-form", (SPFL, "spfl+self-support")),
     Variant("spfl+srofb-support-only", SPFL, "srofb-support-only", (SPFL,)),
-    Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support")),
+    Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
     Variant(MAP, CAM),
     Variant(CAM, CAM, compared_with=(MAP, "baseline", REFINED)),
 )

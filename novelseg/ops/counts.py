@@ -11,7 +11,7 @@ COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 
 
 def pixel_counts(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> tuple[int, int, int, int]:
-    """Count intersection and union of the foreground, then of the background; pixels with mask 255 are ignored.
+    """Count the pixels of intersection and union; void pixels are ignored.
 
     Parameters
     ----------
@@ -19,6 +19,11 @@ def pixel_counts(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> 
         1 foreground, 0 background.
     mask : (H, W)
         1 foreground, 0 background, 255 void.
+
+    Returns
+    -------
+    tuple of four ints
+        The counts named in :data:`COUNTS`.
     """
     valid = mask != VOID
     counts = []
@@ -29,7 +34,7 @@ def pixel_counts(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> 
 
 
 def object_iou(prediction: NDArray[np.integer], mask: NDArray[np.integer]) -> float | None:
-    """Return the IoU of the object in one image, or None if it is in neither prediction nor mask.
+    """Compute the IoU of the foreground of one image, or None if prediction and mask have no foreground.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Colours laid over images."""
+"""Coloured overlays of masks on images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mix(image: RGB, where: NDArray[np.bool_], colour: tuple[int, int, int], shar
 
 
 def outline(where: NDArray[np.bool_], px: int = 1) -> NDArray[np.bool_]:
-    """Return the outermost ``px`` pixels of a mask."""
+    """Return the outline of a mask (H, W): its outermost pixels, ``px`` deep."""
     inner = where
     for _ in range(px):
         padded = np.pad(inner, 1)
@@ -32,14 +32,14 @@ def outline(where: NDArray[np.bool_], px: int = 1) -> NDArray[np.bool_]:
 
 
 def overlay(image: RGB, mask: NDArray[np.uint8], px: int = 1) -> RGB:
-    """Tint the foreground (mask 1), draw its outline ``px`` wide, and shade void (255) grey."""
+    """Tint the foreground (1) of a mask (H, W), draw its outline ``px`` wide, and shade void pixels (255) grey."""
     blended = mix(image, mask == VOID, UNKNOWN, 0.6)
     blended = mix(blended, mask == 1, FOREGROUND, 0.45)
     return mix(blended, outline(mask == 1, px), BORDER, 1.0)
 
 
 def small_overlay(image: RGB, mask: NDArray[np.uint8], side: int) -> Image.Image:
-    """Shrink an image to at most ``side`` px per side, then overlay its mask."""
+    """Shrink an image and its mask (H, W) to at most ``side`` px per side, and overlay the mask."""
     thumbnail, labels = Image.fromarray(image), Image.fromarray(mask)
     thumbnail.thumbnail((side, side))
     small_mask = np.array(labels.resize(thumbnail.size, Image.Resampling.NEAREST))

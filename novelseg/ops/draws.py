@@ -1,7 +1,7 @@
 """Counter-based random numbers for many keys at once: draw n of a key is a hash of (key, n).
 
-The numbers do not depend on the batch. 32-bit integer arithmetic wraps alike everywhere, so that a CPU and a GPU draw
-the same.
+The numbers do not depend on the batch. They are the same on a CPU and on a GPU, because 32-bit integer arithmetic
+overflows in the same way on both.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A bijective mix of 32 bits, in which each input bit flips each output bit with a probability near one half: two
-# rounds of xor-shift and multiplication, with the multipliers that C. Wellons' search found ("lowbias32").
+# A bijective hash of 32 bits, in which each input bit flips each output bit with a probability near one half: rounds of
+# xor-shift and multiplication, with the multipliers that C. Wellons found by search ("lowbias32").
 SHIFTS, MULTIPLIERS = (16, 15, 16), (0x7FEB352D, 0x846CA68B - (1 << 32))
-GOLDEN = 0x9E3779B9 - (1 << 32)  # 2³² over the golden ratio: consecutive counters lie far apart
+GOLDEN = 0x9E3779B9 - (1 << 32)  # 2³² / golden ratio: multiples of it are far apart for consecutive counters
 
 
 def mix(values: Tensor, scratch: Tensor | None = None) -> Tensor:
@@ -33,12 +33,12 @@ def to_keys(seeds: list[int], device: torch.device) -> Tensor:
 
 
 def branch(keys: Tensor, number: int) -> Tensor:
-    """Derive from each key that of purpose or step ``number``, (B,)."""
+    """Derive from each key, (B,), the key for the purpose or step ``number``, (B,)."""
     return mix(keys + mix(torch.full_like(keys, number)))
 
 
 def counters(count: int, device: torch.device) -> Tensor:
-    """Return the hashed counters 0…count−1, (count,) int32; they serve all keys."""
+    """Return the hashed counters 0…count−1, (count,) int32, which all keys share."""
     return mix(torch.arange(count, dtype=torch.int32, device=device) * GOLDEN)
 
 
@@ -53,7 +53,10 @@ def uniform(keys: Tensor, hashed: Tensor) -> Tensor:
 
 
 def octets(keys: Tensor, hashed: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """Return numbers 0…255, four per counter, (B, 4·N) uint8; a given ``buffer``, (2, B, N) int32, holds them."""
+    """Return random numbers 0…255, four per counter, (B, 4·N) uint8.
+
+    If ``buffer``, (2, B, N) int32, is given, it is overwritten, and the result is a view of it.
+    """
     if buffer is None:
         buffer = torch.empty((2, len(keys), len(hashed)), dtype=torch.int32, device=keys.device)
     torch.add(keys[:, None], hashed, out=buffer[0])

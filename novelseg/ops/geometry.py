@@ -1,6 +1,6 @@
 """Training views of images of any size: mirrored, scaled and cropped in one gather on the device that holds the images.
 
-The module draws no random numbers; its callers pass them in, in [0, 1).
+The module draws no random numbers: its callers pass them as ``draw`` or ``draws``, in [0, 1).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from novelseg.core.labels import VOID
 
-GREY = 124 / 255  # value beside an image, in each of R, G, B
+GREY = 124 / 255  # value of R, G and B outside an image
 
 
 @dataclass(frozen=True)
 class PackedImages:
-    """N images of any size with up to four label maps each; a pixel's colour and labels are one int32 each.
+    """N images of any size with up to four label maps each, packed into one int32 per pixel for each of the two.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class PackedImages:
 
     @staticmethod
     def bytes_of(pixels: int) -> int:
-        """Return the memory that a number of pixels takes, in bytes."""
+        """Return the memory that a number of packed pixels takes, bytes."""
         return 8 * pixels
 
     @cached_property
     def starts(self) -> list[int]:
-        """Number of the first pixel of each image, and at the end the number of all pixels."""
+        """Number of the first pixel of each image, followed by the number of all pixels."""
         starts = [0]
         for height, width in zip(self.heights, self.widths, strict=True):
             starts.append(starts[-1] + height * width)
@@ -53,7 +53,7 @@ class PackedImages:
 
 
 def pack(sizes: list[tuple[int, int]], items: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> PackedImages:
-    """Pack images one after another; only one at a time is held beside the result.
+    """Pack images one after another, with only one unpacked image in memory at a time.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def pack(sizes: list[tuple[int, int]], items: Iterable[tuple[Tensor, Tensor]], d
 
 
 def _as_int32(values: Tensor) -> Tensor:
-    """Pack (P, up to 4) uint8 into (P,) int32, which is gathered three times as fast as bytes."""
+    """Pack (P, up to 4) uint8 into (P,) int32, which can be gathered three times as fast as bytes."""
     padded = torch.zeros((len(values), 4), dtype=torch.uint8)
     padded[:, : values.shape[1]] = values
     return padded.view(torch.int32)[:, 0]
@@ -114,7 +114,10 @@ class Views:
 
 
 def window_start(length: Tensor, size: int, draw: Tensor, containing: Tensor | None = None) -> Tensor:
-    """Choose a random start of a window, by a draw in [0, 1); it contains the pixel ``containing`` if given."""
+    """Choose a random window of ``size`` pixels on an axis, by a draw in [0, 1), and return its first pixel.
+
+    The window contains the pixel ``containing`` if it is given.
+    """
     lowest, highest = torch.zeros_like(length), (length - size).clamp(min=0)
     if containing is not None:
         lowest, highest = (containing - size + 1).clamp(min=0), torch.minimum(highest, containing)
@@ -122,7 +125,7 @@ def window_start(length: Tensor, size: int, draw: Tensor, containing: Tensor | N
 
 
 def random_pixel(pictures: PackedImages, number: int, label: int, draw: Tensor) -> Tensor:
-    """Choose a random pixel of a label on the first map, by a draw in [0, 1); return its row and column, (2,)."""
+    """Choose a random pixel with a label in an image's first map, by a draw in [0, 1); return row and column, (2,)."""
     start = pictures.starts[number]
     count = pictures.heights[number] * pictures.widths[number]
     rank = (_as_bytes(pictures.labels[start : start + count])[:, 0] == label).cumsum(0)
@@ -151,25 +154,28 @@ def windows(
 
     Parameters
     ----------
-    pictures, numbers
-        Images, and for each of the B windows the number of its image.
+    pictures
+        Packed images.
+    numbers
+        Number of the image of each of the B windows.
     mirrored : (B,) bool
         Whether left and right are exchanged.
     draws : (B, 4) float64
-        Random numbers in [0, 1): scale, row, column, pixel to contain.
+        Random numbers in [0, 1) for the scale, the row, the column, and the pixel that the window contains.
     size
         Side of a window, px.
     scales
-        Range of the longer side after scaling, relative to ``size``; None keeps the images' own scale.
+        Range of the longer side after scaling, relative to ``size``; None for images at their own scale.
     around
-        For each window, a label of which it contains a random pixel; its image must have at least one.
+        For each window, the label of which it contains a random pixel; it must occur in the image. None for windows
+        anywhere in the image.
     """
     start, height, width = _extents(pictures, numbers)
     scaled_height, scaled_width = height, width
     rows = columns = None
     if scales:
-        longest = (scales[0] + (scales[1] - scales[0]) * draws[:, 0]) * size / torch.maximum(height, width)
-        scaled_height, scaled_width = ((length * longest).round().long().clamp(min=1) for length in (height, width))
+        factor = (scales[0] + (scales[1] - scales[0]) * draws[:, 0]) * size / torch.maximum(height, width)
+        scaled_height, scaled_width = ((length * factor).round().long().clamp(min=1) for length in (height, width))
     if around:
         targets = zip(numbers, around, draws[:, 3], strict=True)
         rows, columns = torch.stack([random_pixel(pictures, *target) for target in targets], 1)
@@ -181,6 +187,7 @@ def windows(
 
 
 def _extents(pictures: PackedImages, numbers: list[int]) -> list[Tensor]:
+    """Return the first pixel, height and width of the images ``numbers``, (B,) each, on the device of the images."""
     starts = pictures.starts
     return [
         torch.tensor([column[number] for number in numbers]).to(pictures.colours.device, non_blocking=True)
@@ -189,25 +196,25 @@ def _extents(pictures: PackedImages, numbers: list[int]) -> list[Tensor]:
 
 
 def gather(pictures: PackedImages, views: Views, size: int) -> tuple[Tensor, Tensor]:
-    """Render views as squares, with bilinear colours and the label of the nearest pixel.
+    """Render views as squares; colours are interpolated bilinearly, labels are those of the nearest pixel.
 
-    Centres are aligned: pixel x of an image scaled from n to m px shows the position (x + 0.5) · n / m − 0.5.
+    Pixel x of an image scaled from n to m px is at the position (x + 0.5) · n / m − 0.5 of the original.
 
     Parameters
     ----------
     pictures
-        Images.
+        Packed images.
     views
-        Geometry of B views.
+        Geometry of B views of them.
     size
         Side S of the squares, px.
 
     Returns
     -------
     images : (B, 3, S, S) float32
-        RGB in [0, 1]; :data:`GREY` beside the image.
+        RGB in [0, 1]; :data:`GREY` outside the image.
     labels : (B, 4, S, S) uint8
-        Label maps, zero for absent maps; 255 beside the image.
+        Label maps, zero for absent maps; 255 outside the image.
     """
     step = torch.arange(size, device=pictures.colours.device)
     v, u = (first[:, None] + step for first in (views.top, views.left))  # (B, S): rows, columns of the scaled image
@@ -236,7 +243,10 @@ def gather(pictures: PackedImages, views: Views, size: int) -> tuple[Tensor, Ten
 def square(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Resize an image (H, W, 3) and its mask (H, W) to a square as training does; colours 0–255, not rounded."""
+    """Resize an image (H, W, 3) and its mask (H, W) to a square in the same way as training does.
+
+    The colours are 0–255 and not rounded.
+    """
     sizes = [(image.shape[0], image.shape[1])]
     pictures = pack(sizes, [(torch.from_numpy(image), torch.from_numpy(mask)[None])], torch.device("cpu"))
     images, labels = gather(pictures, squares(pictures, [0], torch.zeros(1, dtype=torch.bool), size), size)
@@ -244,7 +254,7 @@ def square(
 
 
 def _neighbours(x: Tensor, length: Tensor, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two pixels around the centre of each scaled pixel, and the weight of the second."""
+    """Return the two pixels of an axis around the centre of each scaled pixel, and the weight of the second."""
     centre = ((x + 0.5) * (length / scaled) - 0.5).clamp(min=0)
     first = torch.minimum(centre.long(), length - 1)
     second = torch.minimum(first + 1, length - 1)

@@ -1,14 +1,14 @@
-"""Masked average pooling at feature resolution (A, Eq. 1); a backbone's grid splats the masks onto its cells."""
+"""Masked average pooling at feature resolution (A, Eq. 1), with masks that a grid has splatted onto its cells."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-EPSILON = 1e-5
+EPSILON = 1e-5  # avoids a division by zero for empty masks
 
 
 def pool(features: Tensor, weights: Tensor) -> Tensor:
-    """Pool features over regions by masked average pooling (Eq. 1).
+    """Pool features over regions by masked average pooling (A, Eq. 1).
 
     Parameters
     ----------
@@ -20,6 +20,7 @@ def pool(features: Tensor, weights: Tensor) -> Tensor:
     Returns
     -------
     (..., R, C)
+        Mean features of the regions; zero for an empty mask.
     """
     weights = weights.flatten(-2).to(features)  # (..., R, hw)
     sums = weights @ features.flatten(-2).transpose(-1, -2)  # (..., R, C)

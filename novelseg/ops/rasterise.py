@@ -17,26 +17,29 @@ Rle = dict[str, Any]
 
 @dataclass(frozen=True)
 class Instance:
-    """One object: its label (255 for a crowd) and its mask as compressed run lengths."""
+    """One object: its label (255 for a crowd), and its mask as compressed run lengths."""
 
     label: int
     rle: Rle
 
 
 def run_lengths(text: bytes) -> list[int]:
-    """Decode COCO's compressed run lengths: five bits per character; from the fourth number on, differences.
+    """Decode COCO's compressed run lengths.
+
+    A character encodes five bits of a number. From the fourth number on, the difference from the number before the
+    previous one is encoded.
 
     Raises
     ------
     ValueError
-        If the text ends within a number or holds another character.
+        If the text ends in the middle of a number or contains an invalid character.
     """
     lengths: list[int] = []
     value, shift = 0, 0
     for byte in text:
         bits = byte - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"its run lengths hold the character {chr(byte)!r}")
+            raise ValueError(f"its run lengths contain the invalid character {chr(byte)!r}")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -46,12 +49,12 @@ def run_lengths(text: bytes) -> list[int]:
         lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
         value, shift = 0, 0
     if shift:
-        raise ValueError("its run lengths end within a number")
+        raise ValueError("its run lengths end in the middle of a number")
     return lengths
 
 
 def encode(segmentation: object, height: int, width: int) -> Rle:
-    """Convert a ``segmentation`` of COCO to compressed run lengths, after the checks that pycocotools omits.
+    """Convert the ``segmentation`` of a COCO annotation to compressed run lengths, with checks that pycocotools omits.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def encode(segmentation: object, height: int, width: int) -> Rle:
     Raises
     ------
     ValueError
-        If it is neither, or does not fit the image; the message states the reason.
+        If ``segmentation`` is neither, or does not fit the image; the message states the reason.
     """
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
@@ -74,6 +77,7 @@ def encode(segmentation: object, height: int, width: int) -> Rle:
 
 
 def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
+    """Check and rasterise polygons; see :func:`encode`."""
     if not polygons:
         raise ValueError("it has no polygon")
     for polygon in polygons:
@@ -96,6 +100,7 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> Rle:
 
 
 def _from_runs(runs: Rle, height: int, width: int) -> Rle:
+    """Check and compress run lengths; see :func:`encode`."""
     size, counts = runs.get("size"), runs.get("counts")
     if size != [height, width]:
         raise ValueError(f"its run lengths are of size {size}; expected [{height}, {width}]")
@@ -103,7 +108,7 @@ def _from_runs(runs: Rle, height: int, width: int) -> Rle:
         try:
             counts = run_lengths(counts.encode("ascii"))
         except UnicodeEncodeError:
-            raise ValueError("its run lengths hold a character that is not ASCII") from None
+            raise ValueError("its run lengths contain a character that is not ASCII") from None
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
         raise ValueError("its run lengths are not a list of counts")
     if sum(counts) != height * width:
@@ -120,12 +125,14 @@ def _decode(rle: Rle) -> NDArray[np.bool_]:
 
 
 def paint(instances: list[Instance], height: int, width: int) -> tuple[NDArray[np.uint8], int]:
-    """Paint the label map of an image: large objects first, so that small ones stay whole; crowds below all.
+    """Paint the label map of an image.
+
+    Crowds are painted first, then objects from large to small, so that small objects are not covered by larger ones.
 
     Parameters
     ----------
     instances
-        The objects; of two of equal size, the later covers the earlier.
+        The objects; of two with the same area, the later one covers the earlier one.
     height, width
         Size of the image, px.
 

@@ -1,4 +1,4 @@
-"""Region hierarchies: contours, region graph, ultrametric contour map, learned weights, scores.
+"""Region hierarchies: contour evidence, region graph, ultrametric contour map, learning, and measures of quality.
 
 >>> from novelseg.regions import segment_regions  # doctest: +SKIP
 >>> labels = segment_regions(image, tau=0.45)  # doctest: +SKIP
@@ -20,7 +20,7 @@ _MODULES = {"build_hierarchy": "builders", "cut": "hierarchy", "segment_regions"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a function when it is needed: a cut needs NumPy alone, a hierarchy the extra ``[regions]``."""
+    """Import a function on first use: ``cut`` needs only NumPy, the others the extra ``[regions]``."""
     if name in _MODULES:
         with needs_extras(f"novelseg.regions.{name}"):
             return getattr(importlib.import_module(f"novelseg.regions.{_MODULES[name]}"), name)

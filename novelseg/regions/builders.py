@@ -1,4 +1,4 @@
-"""Methods that build the region hierarchy of a picture, and regions of a picture in one call (A3)."""
+"""Methods that build the region hierarchy of an image, and functions for a single image (A3)."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from novelseg.core.files import digest
 from novelseg.core.threads import one_thread
 from novelseg.data.labelmaps import read_label_map
 from novelseg.regions import ucm
-from novelseg.regions.hierarchy import Hierarchy, TooManyRegionsError, cut, fit_size, flat
+from novelseg.regions.hierarchy import Hierarchy, TooManyRegionsError, cut, fit_size, flat_hierarchy
 from novelseg.regions.weights import BSDS500, load_model
 
-LONGEST_SIDE = 500  # px; the learned weights know pictures of about this size
-TAU = 0.45  # contour strength at which the paper cuts
+LONGEST_SIDE = 500  # px; the weights were learned from images of about this size
+TAU = 0.45  # contour strength at which paper A cuts MCG's hierarchies
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class HierarchySettings:
-    """Settings of the methods.
+    """Name of a method, and the settings of all methods.
 
     Attributes
     ----------
     method
-        A key of :data:`METHODS`.
+        Key of :data:`METHODS`.
     longest_side
-        Longest side to which larger pictures are reduced first, px; the method ``precomputed`` ignores it.
+        Longest side, px, to which larger images are reduced first; not used by the method ``precomputed``.
     scale
         Scale of the method ``felzenszwalb``; larger values give larger regions.
     segments
-        Approximate number of regions of the method ``slic``.
+        Approximate number of regions for the method ``slic``.
     """
 
     method: str = "ucm"
@@ -50,17 +50,17 @@ class HierarchySettings:
 
 @dataclass(frozen=True)
 class Builder:
-    """A method with its settings.
+    """A method, ready to build hierarchies.
 
     Attributes
     ----------
     build
-        Function from a picture's id and the picture, (H, W, 3) uint8, to its hierarchy.
+        Builds the hierarchy of an image, (H, W, 3) uint8, from the id of the image and the image.
     settings
-        What the hierarchies depend on besides the pictures.
+        Values other than the images on which the hierarchies depend.
     """
 
-    build: Callable[[str, Picture], Hierarchy]
+    build: Callable[[str, Image], Hierarchy]
     settings: dict[str, Any]
 
 
@@ -74,20 +74,22 @@ def _felzenszwalb(settings: HierarchySettings, _: Path | None, __: Path | None) 
     from skimage.segmentation import felzenszwalb
 
     scale = settings.scale
-    return _resizing(settings, lambda image: flat(felzenszwalb(image, scale=scale)), {"scale": scale})
+    return _resizing(settings, lambda image: flat_hierarchy(felzenszwalb(image, scale=scale)), {"scale": scale})
 
 
 def _slic(settings: HierarchySettings, _: Path | None, __: Path | None) -> Builder:
     from skimage.segmentation import slic
 
     segments = settings.segments
-    return _resizing(settings, lambda image: flat(slic(image, n_segments=segments)), {"segments": segments})
+    return _resizing(settings, lambda image: flat_hierarchy(slic(image, n_segments=segments)), {"segments": segments})
 
 
 def _precomputed(_: HierarchySettings, __: Path | None, maps: Path | None) -> Builder:
-    if maps is None or not maps.is_dir():
+    if maps is None:
+        raise InputError("method is 'precomputed', but maps is not given; expected a folder with a label map per image")
+    if not maps.is_dir():
         raise InputError(f"{maps}: no such folder; expected one with a label map for each image")
-    return Builder(lambda name, image: flat(read_label_map(maps, name, (image.shape[0], image.shape[1]))), {})
+    return Builder(lambda id_, image: flat_hierarchy(read_label_map(maps, id_, (image.shape[0], image.shape[1]))), {})
 
 
 METHODS: dict[str, Callable[[HierarchySettings, Path | None, Path | None], Builder]] = {
@@ -98,12 +100,13 @@ METHODS: dict[str, Callable[[HierarchySettings, Path | None, Path | None], Build
 }
 
 
-def _resizing(settings: HierarchySettings, build: Callable[[Picture], Hierarchy], about: dict[str, Any]) -> Builder:
+def _resizing(settings: HierarchySettings, build: Callable[[Image], Hierarchy], recorded: dict[str, Any]) -> Builder:
+    """Return a builder that reduces images to the longest side before it passes them to ``build``."""
     longest = settings.longest_side
-    return Builder(lambda _, image: build(_reduced(image, longest)), {**about, "longest_side": longest})
+    return Builder(lambda _, image: build(_reduce(image, longest)), {**recorded, "longest_side": longest})
 
 
-def _reduced(image: Picture, longest: int) -> Picture:
+def _reduce(image: Image, longest: int) -> Image:
     height, width = fit_size(image.shape[0], image.shape[1], longest)
     if (height, width) == image.shape[:2]:
         return image
@@ -111,21 +114,21 @@ def _reduced(image: Picture, longest: int) -> Picture:
 
 
 def new_builder(settings: HierarchySettings, weights: Path | None = None, maps: Path | None = None) -> Builder:
-    """Prepare a method.
+    """Prepare a method for building hierarchies.
 
     Parameters
     ----------
     settings
         The method and its settings.
     weights
-        Weight file of the method ``ucm``; by default the one of this package.
+        Weight file for the method ``ucm``; None for the file that the package contains.
     maps
-        Folder of label maps of the method ``precomputed``.
+        Folder of label maps for the method ``precomputed``.
 
     Raises
     ------
     InputError
-        If the method is unknown, or its file or folder cannot be used.
+        If the method is unknown, or its weight file or folder cannot be read.
     """
     if settings.method not in METHODS:
         raise InputError(f"method is '{settings.method}'; expected one of {', '.join(METHODS)}")
@@ -133,26 +136,27 @@ def new_builder(settings: HierarchySettings, weights: Path | None = None, maps: 
 
 
 @lru_cache(maxsize=1)
-def _packaged(longest_side: int) -> Builder:
+def _default_builder(longest_side: int) -> Builder:
+    """Return a builder with the weights of this package; the weights stay in memory for the next image."""
     return new_builder(HierarchySettings(longest_side=longest_side))
 
 
-def build_hierarchy(image: Picture, longest_side: int = LONGEST_SIDE) -> Hierarchy:
-    """Build the region hierarchy of a picture with the learned weights of this package.
+def build_hierarchy(image: Image, longest_side: int = LONGEST_SIDE) -> Hierarchy:
+    """Build the region hierarchy of an image with the learned weights of this package.
 
-    :func:`cut` gives the regions at any contour strength.
+    :func:`cut` returns its regions at any contour strength.
 
     Parameters
     ----------
     image : (H, W, 3) uint8
         RGB.
     longest_side
-        Longest side to which a larger picture is reduced first, px.
+        Longest side, px, to which a larger image is reduced first.
 
     Raises
     ------
     InputError
-        If the picture is no such array, or has more regions than can be numbered.
+        If the image has another shape or type or more than 65,536 regions, or ``longest_side`` is below 1.
 
     Examples
     --------
@@ -166,20 +170,20 @@ def build_hierarchy(image: Picture, longest_side: int = LONGEST_SIDE) -> Hierarc
     """
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         raise InputError(
-            f"the picture is {getattr(image, 'dtype', type(image).__name__)} of shape {np.shape(image)}; "
+            f"the image is {getattr(image, 'dtype', type(image).__name__)} of shape {np.shape(image)}; "
             "expected uint8 of shape (height, width, 3)"
         )
     if longest_side < 1:
         raise InputError(f"longest_side is {longest_side}; expected at least 1 px")
     with one_thread():
         try:
-            return _packaged(longest_side).build("", image)
+            return _default_builder(longest_side).build("", image)
         except TooManyRegionsError as error:
-            raise InputError(f"the picture has {error}; lower longest_side, which is {longest_side} px") from None
+            raise InputError(f"the image has {error}; lower longest_side, which is {longest_side} px") from None
 
 
-def segment_regions(image: Picture, tau: float = TAU, longest_side: int = LONGEST_SIDE) -> NDArray[np.uint16]:
-    """Divide a picture into regions with the learned weights of this package.
+def segment_regions(image: Image, tau: float = TAU, longest_side: int = LONGEST_SIDE) -> NDArray[np.uint16]:
+    """Divide an image into regions with the learned weights of this package.
 
     Parameters
     ----------
@@ -188,7 +192,7 @@ def segment_regions(image: Picture, tau: float = TAU, longest_side: int = LONGES
     tau
         Contour strength of the cut, in [0, 1]; larger values give fewer regions.
     longest_side
-        Longest side to which a larger picture is reduced first, px.
+        Longest side, px, to which a larger image is reduced first.
 
     Returns
     -------
@@ -198,7 +202,7 @@ def segment_regions(image: Picture, tau: float = TAU, longest_side: int = LONGES
     Raises
     ------
     InputError
-        If an argument is out of range, or the picture is no such array.
+        If ``tau`` is outside [0, 1], or the image or ``longest_side`` is not accepted by :func:`build_hierarchy`.
     """
     if not 0 <= tau <= 1:
         raise InputError(f"tau is {tau}; expected a contour strength from 0 to 1")

@@ -1,7 +1,8 @@
-"""Region hierarchies: built once from an image, cut at any contour strength later.
+"""Region hierarchies: built once per image, then cut at any contour strength.
 
-A hierarchy is a tree over *basins* (small regions). Its heights lie in [0, 1] and never fall towards the root, so that
-cutting at τ keeps together what merges below τ: the connected components of the thresholded ultrametric contour map.
+A hierarchy is a tree whose leaves are *basins* (small regions). Its heights are in [0, 1] and never decrease towards
+the root. A cut at τ joins all basins that merge below τ; its regions are the connected components of the ultrametric
+contour map thresholded at τ.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 1 << 16  # regions that uint16 can number
+MAX_REGIONS = 1 << 16  # region numbers are stored as uint16
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A tree of regions.
+    """The region hierarchy of one image.
 
     Attributes
     ----------
     basins : (H, W) uint16
-        Leaf at each pixel, 0…L−1.
+        Leaf of each pixel, 0…L−1.
     parents : (M,) int32
-        Parent of each node, leaves first; the root, last, is its own parent.
+        Parent of each node. Leaves come first; the root is the last node and its own parent.
     heights : (M,) float32
-        Contour strength in [0, 1] at which a node's children merge; 0 for leaves, 1 for what never merges.
+        Contour strength in [0, 1] at which the children of a node merge: 0 for leaves, 1 if they never merge.
     """
 
     basins: NDArray[np.uint16]
@@ -48,41 +49,41 @@ def tree_fault(hierarchy: Hierarchy) -> str:
 
 
 def fit_size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Size with the same aspect whose longer side is at most ``longest``, px."""
+    """Return the height and width, px, of an image reduced to at most ``longest`` px on its longer side."""
     scale = min(1.0, longest / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class TooManyRegionsError(Exception):
-    """An image has more regions than a hierarchy can number."""
+    """Raised when an image has more than :data:`MAX_REGIONS` regions."""
 
 
 def as_basins(labels: NDArray[np.integer]) -> NDArray[np.uint16]:
-    """Labels 0…L−1 as they are stored.
+    """Convert labels 0…L−1 to uint16, the type in which basins are stored.
 
     Raises
     ------
     TooManyRegionsError
-        If there are more than 65,536.
+        If there are more than :data:`MAX_REGIONS` labels.
     """
     count = int(labels.max()) + 1
-    if count > MOST:
-        raise TooManyRegionsError(f"{count} regions, expected at most {MOST}")
+    if count > MAX_REGIONS:
+        raise TooManyRegionsError(f"{count} regions, expected at most {MAX_REGIONS}")
     return labels.astype(np.uint16)
 
 
-def flat(labels: NDArray[np.integer]) -> Hierarchy:
-    """Give a label map as a hierarchy whose regions never merge: every cut up to 1 gives the map back.
+def flat_hierarchy(labels: NDArray[np.integer]) -> Hierarchy:
+    """Convert a label map to a hierarchy whose regions never merge: a cut at any strength returns the label map.
 
     Parameters
     ----------
-    labels : (H, W) integers
-        Any numbers, gaps allowed; at most 65,536 different ones.
+    labels : (H, W) integer
+        Region of each pixel; any numbers, with or without gaps.
 
     Raises
     ------
     TooManyRegionsError
-        If there are more regions.
+        If there are more than :data:`MAX_REGIONS` regions.
     """
     basins = as_basins(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
     count = int(basins.max()) + 1
@@ -94,10 +95,10 @@ def flat(labels: NDArray[np.integer]) -> Hierarchy:
 
 
 def regions_at(hierarchy: Hierarchy, tau: float) -> NDArray[np.uint16]:
-    """Region of each basin at contour strength ``tau``, (L,), numbered 0…R−1; what merges below ``tau`` is one."""
+    """Return the region of each basin, (L,), numbered 0…R−1; basins that merge below strength ``tau`` share one."""
     parents, heights = hierarchy.parents, hierarchy.heights
     top = np.where(heights[parents] < tau, parents, np.arange(len(parents)))
-    while True:  # each round doubles the climb
+    while True:  # each round doubles the number of levels climbed
         higher = top[top]
         if np.array_equal(higher, top):
             break
@@ -107,16 +108,16 @@ def regions_at(hierarchy: Hierarchy, tau: float) -> NDArray[np.uint16]:
 
 
 def cut(hierarchy: Hierarchy, tau: float, size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Regions of an image at contour strength ``tau``.
+    """Cut a hierarchy into the regions of an image.
 
     Parameters
     ----------
     hierarchy
-        Of the image.
+        Hierarchy of the image.
     tau
-        Contour strength in [0, 1]; children that merge below it stay together.
+        Contour strength of the cut, in [0, 1]; basins that merge below it form one region.
     size
-        Height and width of the image, px; labels come back by nearest neighbour.
+        Height and width of the image, px. A hierarchy of a reduced image is enlarged by nearest neighbour.
 
     Returns
     -------
@@ -126,5 +127,5 @@ def cut(hierarchy: Hierarchy, tau: float, size: tuple[int, int]) -> NDArray[np.u
     labels: NDArray[np.uint16] = regions_at(hierarchy, tau)[hierarchy.basins]
     rows = (np.arange(size[0]) * labels.shape[0]) // size[0]
     columns = (np.arange(size[1]) * labels.shape[1]) // size[1]
-    enlarged: NDArray[np.uint16] = labels[rows][:, columns]
-    return enlarged
+    resized: NDArray[np.uint16] = labels[rows][:, columns]
+    return resized

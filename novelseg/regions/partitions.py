@@ -1,7 +1,7 @@
-"""How well a segmentation agrees with those that people drew (Arbelaez et al., TPAMI 2011, section 5).
+"""Measures of agreement between segmentations and human annotations (Arbelaez et al., TPAMI 2011, section 5).
 
-Region measures come from contingency tables: pixels shared by region i of the segmentation and region j of an
-annotation. A series of ever coarser segmentations is scored from the table of its finest one.
+Region measures are computed from contingency tables: the number of pixels that region i of a segmentation shares with
+region j of an annotation. A series of successively coarser segmentations is scored from the table of the finest one.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
-TOLERANCE = 0.0075  # of the image diagonal: how far a boundary pixel may lie from its partner
+TOLERANCE = 0.0075  # maximum distance of matched boundary pixels, as a share of the image diagonal
 
 Labels = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class RegionScores:
-    """Scores of T segmentations of one image against all its annotations.
+    """Region measures of T segmentations of one image against all its annotations.
 
     Attributes
     ----------
     overlap : (T, G) float64
-        Best intersection over union with each of the annotations' G regions.
+        Intersection over union of each of the G annotated regions with its best region of the segmentation.
     area : (G,) int64
-        Areas of those regions, px.
+        Areas of the annotated regions, px.
     rand : (T,) float64
         Rand index, mean over annotations (PRI).
     variation : (T,) float64
         Variation of information in bits, mean over annotations (VI).
     count : (T,) int64
-        Regions of the segmentations.
+        Number of regions of each segmentation.
     """
 
     overlap: NDArray[np.float64]
@@ -46,6 +46,7 @@ class RegionScores:
 
 
 def _entropy(counts: NDArray[Any], total: float) -> float:
+    """Return the entropy of counts that sum to ``total``, in bits."""
     shares = counts[counts > 0] / total
     return float(-(shares * np.log2(shares)).sum())
 
@@ -55,16 +56,18 @@ def region_scores(finest: Labels, levels: Sequence[Labels], truths: Sequence[Lab
 
     Parameters
     ----------
-    finest : (H, W) integers
-        Label map 0…L−1 of which every scored segmentation is a coarsening.
-    levels : T arrays (L,)
-        Region of each of its labels, 0…R−1; for a single segmentation, ``[np.arange(L)]``.
-    truths : label maps (H, W)
-        One an annotator, numbered from 0.
+    finest : (H, W) integer
+        The finest segmentation, a label map 0…L−1; the others join its regions.
+    levels : list of (L,) integer
+        For each of T segmentations, the region 0…R−1 of each label of ``finest``; ``[np.arange(L)]`` for ``finest``
+        alone.
+    truths : list of (H, W) integer
+        Label map of each annotator, numbered from 0.
 
     Returns
     -------
     RegionScores
+        Scores of the T segmentations.
     """
     flat = finest.reshape(-1).astype(np.int64)
     pixels = float(flat.size)
@@ -74,14 +77,14 @@ def region_scores(finest: Labels, levels: Sequence[Labels], truths: Sequence[Lab
     for truth in truths:
         regions = int(truth.max()) + 1
         table = np.bincount(flat * regions + truth.reshape(-1).astype(np.int64))
-        cells = np.nonzero(table)[0]
-        weight, leaf, theirs = table[cells].astype(np.float64), cells // regions, cells % regions
-        true_area = np.bincount(theirs, weight, regions)
+        entries = np.nonzero(table)[0]
+        weight, label, annotated = table[entries].astype(np.float64), entries // regions, entries % regions
+        true_area = np.bincount(annotated, weight, regions)
         best = np.zeros((len(levels), regions))
         for number, level in enumerate(levels):
-            mine = level[leaf].astype(np.int64)
-            keys, cell = np.unique(mine * regions + theirs, return_inverse=True)
-            shared = np.bincount(cell, weight)
+            predicted = level[label].astype(np.int64)
+            keys, entry = np.unique(predicted * regions + annotated, return_inverse=True)
+            shared = np.bincount(entry, weight)
             row, column = keys // regions, keys % regions
             area = np.bincount(row, shared)
             np.maximum.at(best[number], column, shared / (area[row] + true_area[column] - shared))
@@ -89,9 +92,9 @@ def region_scores(finest: Labels, levels: Sequence[Labels], truths: Sequence[Lab
             rand[number] += 1 - squares / max(1.0, pixels * (pixels - 1) / 2)
             joint = _entropy(shared, pixels)
             variation[number] += 2 * joint - _entropy(area, pixels) - _entropy(true_area, pixels)
-        seen = true_area > 0
-        overlaps.append(best[:, seen])
-        areas.append(true_area[seen].astype(np.int64))
+        present = true_area > 0
+        overlaps.append(best[:, present])
+        areas.append(true_area[present].astype(np.int64))
     return RegionScores(
         np.concatenate(overlaps, axis=1),
         np.concatenate(areas),
@@ -102,25 +105,33 @@ def region_scores(finest: Labels, levels: Sequence[Labels], truths: Sequence[Lab
 
 
 def boundary(labels: Labels) -> NDArray[np.bool_]:
-    """Boundary pixels, thinned to lines one pixel wide.
+    """Return the boundary pixels of a label map, thinned to lines one pixel wide; (H, W).
 
-    Before thinning these are the pixels whose label differs from the pixel to the right, below, or below to the right.
+    Before thinning, these are the pixels whose label differs from the pixel to the right, below, or diagonally below to
+    the right.
     """
-    found = np.zeros(labels.shape, bool)
-    found[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    found[:-1] |= labels[:-1] != labels[1:]
-    found[:-1, :-1] |= labels[:-1, :-1] != labels[1:, 1:]
-    thinned: NDArray[np.bool_] = skeletonize(found)
+    differs = np.zeros(labels.shape, bool)
+    differs[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    differs[:-1] |= labels[:-1] != labels[1:]
+    differs[:-1, :-1] |= labels[:-1, :-1] != labels[1:, 1:]
+    thinned: NDArray[np.bool_] = skeletonize(differs)
     return thinned
 
 
 def match_boundaries(
     mine: NDArray[np.bool_], theirs: NDArray[np.bool_], tolerance: float = TOLERANCE
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pair boundary pixels one to one, the nearest first.
+    """Match the boundary pixels of two maps one to one, nearest pairs first.
 
-    Offsets are taken in the order of their length (then row, then column); at one offset all pairs of still unmatched
-    pixels are matched. Each pixel has at most one partner, none farther than ``tolerance`` times the diagonal.
+    Offsets are processed in order of their length, then row, then column; for each offset, all pairs of pixels that are
+    still unmatched are matched.
+
+    Parameters
+    ----------
+    mine, theirs : (H, W) bool
+        Boundary pixels.
+    tolerance
+        Maximum distance of matched pixels, as a share of the image diagonal.
 
     Returns
     -------
@@ -132,34 +143,34 @@ def match_boundaries(
     rows, columns = min(int(reach), height - 1), min(int(reach), width - 1)
     grid = product(range(-rows, rows + 1), range(-columns, columns + 1))
     offsets = [(dy, dx) for dy, dx in grid if dy * dy + dx * dx <= reach**2]
-    free, open_ = mine.copy(), theirs.copy()
+    my_rest, their_rest = mine.copy(), theirs.copy()  # unmatched pixels
     for dy, dx in sorted(offsets, key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset)):
         here = np.s_[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
         there = np.s_[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
-        pairs = free[here] & open_[there]
-        free[here] ^= pairs
-        open_[there] ^= pairs
-    return mine & ~free, theirs & ~open_
+        pairs = my_rest[here] & their_rest[there]
+        my_rest[here] ^= pairs
+        their_rest[there] ^= pairs
+    return mine & ~my_rest, theirs & ~their_rest
 
 
 def boundary_counts(mine: NDArray[np.bool_], truths: Sequence[NDArray[np.bool_]]) -> NDArray[np.int64]:
-    """Matched and all boundary pixels of a segmentation, then of the annotations, (4,).
+    """Count matched and all boundary pixels of a segmentation, then matched and all of the annotations; (4,).
 
-    A pixel of the segmentation counts as matched when some annotation's pixel is its partner; the annotations' pixels
+    A pixel of the segmentation counts as matched if it is matched with any annotation; the pixels of the annotations
     are summed over annotators.
     """
-    hit = np.zeros_like(mine)
-    found = total = 0
+    my_matched = np.zeros_like(mine)
+    their_matched = their_total = 0
     for theirs in truths:
-        ours, paired = match_boundaries(mine, theirs)
-        hit |= ours
-        found += int(paired.sum())
-        total += int(theirs.sum())
-    return np.array([hit.sum(), mine.sum(), found, total], np.int64)
+        my_pixels, their_pixels = match_boundaries(mine, theirs)
+        my_matched |= my_pixels
+        their_matched += int(their_pixels.sum())
+        their_total += int(theirs.sum())
+    return np.array([my_matched.sum(), mine.sum(), their_matched, their_total], np.int64)
 
 
-def joined(parts: Sequence[RegionScores]) -> RegionScores:
-    """Scores of several runs of segmentations of one image as one run."""
+def concatenate_scores(parts: Sequence[RegionScores]) -> RegionScores:
+    """Concatenate the scores of several series of segmentations of one image."""
     return RegionScores(
         np.concatenate([part.overlap for part in parts]),
         parts[0].area,
@@ -171,7 +182,21 @@ def joined(parts: Sequence[RegionScores]) -> RegionScores:
 
 @dataclass(frozen=True)
 class Summary:
-    """A method's scores on a set of images: at one level for all (ODS), at each image's best (OIS), and best of all."""
+    """Region measures of one method on a set of images.
+
+    Attributes
+    ----------
+    level
+        Index of the level with the best covering on the whole set.
+    covering_ods, rand_ods, variation_ods
+        Measures at the one level that is best for the whole set, of each measure.
+    covering_ois, rand_ois, variation_ois
+        Measures with each image at its own best level.
+    covering_best
+        Covering with each annotated region at its own best level.
+    regions
+        Mean number of regions at ``level``.
+    """
 
     level: int
     covering_ods: float
@@ -185,10 +210,9 @@ class Summary:
 
 
 def summarise(scores: Sequence[RegionScores]) -> Summary:
-    """Join the scores of images (ODS, OIS, best).
+    """Summarise the scores of one method over images.
 
-    Covering sums over all annotations' regions of all images, each weighted by its area; PRI and VI are means over
-    images. Each measure has its own best level; ``level`` and ``regions`` (mean number) belong to covering's.
+    Covering is the mean over the annotated regions of all images, weighted by area; PRI and VI are means over images.
     """
     covered = np.stack([score.overlap @ score.area for score in scores])
     total = sum(int(score.area.sum()) for score in scores)
@@ -211,7 +235,7 @@ def summarise(scores: Sequence[RegionScores]) -> Summary:
 
 
 def boundary_f(counts: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Precision, recall and F of summed ``boundary_counts``."""
+    """Compute precision, recall and F from the sum of :func:`boundary_counts` over images."""
     precision = float(counts[0] / max(1, counts[1]))
     recall = float(counts[2] / max(1, counts[3]))
     return precision, recall, 2 * precision * recall / max(1e-12, precision + recall)

@@ -1,4 +1,4 @@
-"""Regions, the arcs between them, and what is measured on both; merging adds the measurements up (A3)."""
+"""Region adjacency graph with measurements of regions and arcs, which are sums, so that merging adds them (A3)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from scipy import sparse
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
-from novelseg.regions.contours import WORDS, Contours, largest_eigenvalue
+from novelseg.regions.contours import TEXTON_COUNT, Contours, largest_eigenvalue
 
 LEVELS = 16  # hard bins of a Lab channel
-HISTOGRAMS = (LEVELS, LEVELS, LEVELS, WORDS)
-FEATURES = 28  # of an arc that has not been rated yet
+HISTOGRAMS = (LEVELS, LEVELS, LEVELS, TEXTON_COUNT)  # numbers of bins: L, a, b, textons
+FEATURES = 28  # features of an arc before its first rating
 VECTORS = 12  # eigenvectors of the normalised cut
-STRAIGHT = 0.2  # mean normal of a straight arc: 0.7 to 1 of its length; of a closed one: 0
-DENSE = 160  # regions up to which all eigenvectors are computed at once
+# An arc whose summed normals are shorter than this share of its length turns around a region. For comparison, the share
+# is 0.7 to 1 for a straight arc and 0 for a closed one.
+STRAIGHT = 0.2
+DENSE = 160  # maximum number of regions for the dense eigensolver; larger graphs use the sparse one
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -25,16 +27,16 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """Regions of an image and the arcs between neighbours.
+    """Regions of an image and the arcs (boundaries) between neighbouring regions.
 
     Attributes
     ----------
     first, second : (M,) int64
-        Regions on both sides of each arc, ``first < second``, in rising order.
+        The two regions of each arc, ``first < second``, sorted by ``first``, then ``second``.
     arcs : (M, 1 + K) float64
-        Sums along each arc: its length in pixel pairs, then each cue's strength.
+        Sums along each arc: its length in pixel pairs, then the strength of each of K cues.
     regions : (R, 1 + 3 + 3 + 80) float64
-        Sums over each region: area in px, Lab, squares of Lab, histograms of L, a, b and textons.
+        Sums over each region: area in px, Lab, squared Lab, and histograms of L, a, b and textons.
     """
 
     first: Integers
@@ -49,17 +51,17 @@ class RegionGraph:
 
     @property
     def cues(self) -> int:
-        """Number of strengths measured on each arc."""
+        """Number K of cues whose strength is measured on each arc."""
         return int(self.arcs.shape[1]) - 1
 
     @property
     def length(self) -> Floats:
-        """Arc lengths, pixel pairs."""
+        """Length of each arc, in pixel pairs; (M,)."""
         return self.arcs[:, 0]
 
 
-def _joined(first: Integers, second: Integers, size: int) -> tuple[Integers, Integers, Integers]:
-    """Distinct unordered pairs, and each pair's number among them."""
+def _distinct_pairs(first: Integers, second: Integers, size: int) -> tuple[Integers, Integers, Integers]:
+    """Return the distinct unordered pairs (smaller, larger) of regions 0…size−1, and for each given pair its number."""
     keys, number = np.unique(np.minimum(first, second) * size + np.maximum(first, second), return_inverse=True)
     return keys // size, keys % size, number
 
@@ -70,29 +72,29 @@ def measure(basins: Integers, evidence: Contours) -> RegionGraph:
     Parameters
     ----------
     basins : (H, W) int64
-        Regions 0…R−1.
+        Region of each pixel, 0…R−1.
     evidence
-        Of the same image.
+        Contour evidence of the same image.
 
     Returns
     -------
     RegionGraph
-        With one column of cue strength Σ √(nᵀJn) for each of the evidence's cues; J is averaged over the two pixels of
-        a pair, n is the arc's mean normal. The normals of an arc that turns around a region cancel; there each pair
-        takes its own strongest orientation, √λ_max.
+        The graph; the strength of each cue is Σ √(nᵀJn) over the pixel pairs of an arc, where J is the mean of the two
+        pixels and n the mean normal of the arc. If an arc turns around a region, its normals cancel, and each pair
+        contributes its strongest orientation √λ_max instead.
     """
     size = int(basins.max()) + 1
     flat = basins.reshape(-1)
     pixel = np.arange(basins.size).reshape(basins.shape)
     across = np.nonzero((basins[:, :-1] != basins[:, 1:]).reshape(-1))[0]
     down = np.nonzero((basins[:-1] != basins[1:]).reshape(-1))[0]
-    one = np.concatenate([pixel[:, :-1].reshape(-1)[across], pixel[:-1].reshape(-1)[down]])
-    other = np.concatenate([pixel[:, 1:].reshape(-1)[across], pixel[1:].reshape(-1)[down]])
-    first, second, arc = _joined(flat[one], flat[other], size)
+    near = np.concatenate([pixel[:, :-1].reshape(-1)[across], pixel[:-1].reshape(-1)[down]])
+    far = np.concatenate([pixel[:, 1:].reshape(-1)[across], pixel[1:].reshape(-1)[down]])
+    first, second, arc = _distinct_pairs(flat[near], flat[far], size)
     count = len(first)
-    side = np.where(flat[one] < flat[other], 1.0, -1.0)
-    horizontal = np.bincount(arc[: len(across)], side[: len(across)], count)
-    vertical = np.bincount(arc[len(across) :], side[len(across) :], count)
+    sign = np.where(flat[near] < flat[far], 1.0, -1.0)  # normals point from the first region to the second
+    horizontal = np.bincount(arc[: len(across)], sign[: len(across)], count)
+    vertical = np.bincount(arc[len(across) :], sign[len(across) :], count)
     length = np.bincount(arc, minlength=count)
     norm = np.maximum(np.hypot(horizontal, vertical), 1e-9)
     nx, ny = (horizontal / norm).astype(np.float32)[arc], (vertical / norm).astype(np.float32)[arc]
@@ -100,7 +102,7 @@ def measure(basins: Integers, evidence: Contours) -> RegionGraph:
     arcs = np.empty((count, 1 + len(evidence.tensors)))
     arcs[:, 0] = length
     for cue, tensor in enumerate(evidence.tensors.reshape(len(evidence.tensors), 3, -1), 1):
-        xx, xy, yy = ((plane[one] + plane[other]) / 2 for plane in tensor)
+        xx, xy, yy = ((plane[near] + plane[far]) / 2 for plane in tensor)
         form = nx * nx * xx + 2 * nx * ny * xy + ny * ny * yy
         form[turning] = largest_eigenvalue(xx[turning], xy[turning], yy[turning])
         arcs[:, cue] = np.bincount(arc, np.sqrt(np.maximum(0, form)), count)
@@ -108,29 +110,30 @@ def measure(basins: Integers, evidence: Contours) -> RegionGraph:
 
 
 def _region_sums(flat: Integers, size: int, evidence: Contours) -> Floats:
+    """Compute :attr:`RegionGraph.regions` from the region of each pixel, (H·W,)."""
     lab = evidence.lab.reshape(3, -1)
     columns = [np.bincount(flat, minlength=size)[:, None]]
     columns += [np.bincount(flat, plane, size)[:, None] for plane in lab]
     columns += [np.bincount(flat, plane * plane, size)[:, None] for plane in lab]
-    bins = [*np.rint(lab * (LEVELS - 1)).astype(np.int64), evidence.words.reshape(-1)]
+    bins = [*np.rint(lab * (LEVELS - 1)).astype(np.int64), evidence.textons.reshape(-1)]
     for values, width in zip(bins, HISTOGRAMS, strict=True):
         columns.append(np.bincount(flat * width + values, minlength=size * width).reshape(size, width))
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def merged(graph: RegionGraph, label: Integers) -> RegionGraph:
-    """Merge regions: those with the same ``label`` (0…R'−1) become one; all sums add up."""
+def merge_regions(graph: RegionGraph, label: Integers) -> RegionGraph:
+    """Merge all regions that have the same label (R,), 0…R′−1, and add their sums and those of their arcs."""
     size = int(label.max()) + 1
-    into = sparse.csr_array((np.ones(graph.size), (label, np.arange(graph.size))), shape=(size, graph.size))
+    add_regions = sparse.csr_array((np.ones(graph.size), (label, np.arange(graph.size))), shape=(size, graph.size))
     first, second = label[graph.first], label[graph.second]
-    kept = np.nonzero(first != second)[0]
-    first, second, arc = _joined(first[kept], second[kept], size)
-    join = sparse.csr_array((np.ones(len(kept)), (arc, kept)), shape=(len(first), len(graph.first)))
-    return RegionGraph(first, second, join @ graph.arcs, into @ graph.regions)
+    outer = np.nonzero(first != second)[0]  # arcs that still separate two regions
+    first, second, arc = _distinct_pairs(first[outer], second[outer], size)
+    add_arcs = sparse.csr_array((np.ones(len(outer)), (arc, outer)), shape=(len(first), len(graph.first)))
+    return RegionGraph(first, second, add_arcs @ graph.arcs, add_regions @ graph.regions)
 
 
 def with_strength(graph: RegionGraph, strength: Floats) -> RegionGraph:
-    """Add one more cue: a strength for each arc."""
+    """Return the graph with one more cue, whose mean strength along each arc is ``strength`` (M,)."""
     return RegionGraph(
         graph.first,
         graph.second,
@@ -140,10 +143,11 @@ def with_strength(graph: RegionGraph, strength: Floats) -> RegionGraph:
 
 
 def features(graph: RegionGraph) -> Floats:
-    """Describe each arc by what does not depend on the order of its two regions, (M, F).
+    """Compute the features of each arc, (M, F), which do not depend on the order of its two regions.
 
-    Mean strengths; χ² distances of the histograms; differences of mean Lab, plain and in units of the plainer side's
-    deviation; deviations of L; sizes; and how much of each region's border the arc is.
+    They are: the mean strength of each cue; χ² distances of the histograms; differences in lightness and in chroma
+    (a, b); sizes of the regions and the arc; differences in mean L, a and b relative to the smaller standard deviation;
+    standard deviations of L; and the shares of the two regions' borders that the arc makes up.
     """
     first, second, length = graph.first, graph.second, graph.length
     area = graph.regions[:, 0]
@@ -156,11 +160,11 @@ def features(graph: RegionGraph) -> Floats:
         start += width
     mean = graph.regions[:, 1:4] / area[:, None]
     variance = np.maximum(graph.regions[:, 4:7] / area[:, None] - mean**2, 0)
-    step = np.abs(mean[first] - mean[second])
-    columns += [step[:, 0], np.hypot(step[:, 1], step[:, 2])]
+    difference = np.abs(mean[first] - mean[second])
+    columns += [difference[:, 0], np.hypot(difference[:, 1], difference[:, 2])]
     smaller, larger = np.minimum(area[first], area[second]), np.maximum(area[first], area[second])
     columns += [np.log(smaller), np.log(length) - np.log(smaller) / 2, np.log(larger)]
-    columns += list(np.log1p(step / (np.sqrt(np.minimum(variance[first], variance[second])) + 0.01)).T)
+    columns += list(np.log1p(difference / (np.sqrt(np.minimum(variance[first], variance[second])) + 0.01)).T)
     deviation = np.sqrt(variance[:, 0])
     columns += [np.minimum(deviation[first], deviation[second]), np.maximum(deviation[first], deviation[second])]
     border = np.bincount(first, length, graph.size) + np.bincount(second, length, graph.size)
@@ -170,10 +174,11 @@ def features(graph: RegionGraph) -> Floats:
 
 
 def spectral(graph: RegionGraph, strength: Floats, falloff: float = 0.12) -> Floats:
-    """Distances of neighbours in the eigenvectors of the normalised cut, (M, 2).
+    """Compute the distance of the two regions of each arc in the eigenvectors of the normalised cut, (M, 2).
 
-    Arcs weigh length · exp(−strength / ``falloff``); the k-th vector counts 1/√λ_k. The first column uses four vectors,
-    the second twelve.
+    The affinity of two regions is length · exp(−strength / ``falloff``); the k-th eigenvector has the weight 1/√λ_k.
+    The first column uses four eigenvectors, the second twelve. Both are log(1 + distance), or 0 for graphs of fewer
+    than eight regions.
     """
     size = graph.size
     count = min(VECTORS + 1, size - 1)

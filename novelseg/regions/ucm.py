@@ -1,9 +1,9 @@
-"""The learned region hierarchy: watershed basins, then stages of average linkage, each measured anew (A3).
+"""The learned region hierarchy: watershed basins, merged in stages of average linkage (A3).
 
-A stage rates every arc between two regions with a small network, links regions by length-weighted average, and merges
-what lies below its cut; the regions that are left are measured again, and the next stage rates them. A raw level is the
-number of the stage plus the rating, so that later merges always lie higher. ``levels`` then brings raw levels to MCG's
-scale: a cut at t leaves as much boundary as MCG leaves at t.
+A stage rates every arc between two regions with a small network, builds a tree by average linkage weighted by arc
+length, and merges the regions below its cut. The merged regions are measured again and passed to the next stage. The
+raw level of a merge is the number of its stage plus its rating, so that merges of later stages are always higher. A
+table (``Model.levels``) maps raw levels to MCG's scale: a cut at t leaves the same boundary length as MCG does at t.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from novelseg.regions.regiongraph import (
     RegionGraph,
     features,
     measure,
-    merged,
+    merge_regions,
     spectral,
     with_strength,
 )
@@ -36,15 +36,16 @@ Network = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class ArcNetwork:
-    """A few small networks of one shape whose ratings are averaged.
+    """An ensemble of E small networks of one architecture, whose ratings are averaged.
 
     Attributes
     ----------
     mean, deviation : (F,) float32
-        Of each feature over the training arcs.
+        Mean and standard deviation of each feature over the training arcs.
     weights : list of (E, I, O) float32
-        Of each layer of the E networks; ReLU between layers, a sigmoid at the end.
+        Weights of each layer. ReLU follows every layer but the last, which a sigmoid follows.
     biases : list of (E, 1, O) float32
+        Biases of each layer.
     """
 
     mean: NDArray[np.float32]
@@ -53,7 +54,7 @@ class ArcNetwork:
     biases: Sequence[NDArray[np.float32]]
 
     def __call__(self, values: Floats) -> Floats:
-        """Rate arcs: (M, F) to (M,), the share of annotators who would draw them."""
+        """Estimate for each arc the share of annotators who would draw it: (M, F) to (M,)."""
         hidden: NDArray[Any] = ((values - self.mean) / self.deviation)[None]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = np.maximum(0, hidden @ weight.astype(np.float64) + bias)
@@ -64,18 +65,18 @@ class ArcNetwork:
 
 @dataclass(frozen=True)
 class Model:
-    """What has been learned from BSDS500.
+    """Learned parameters of the region hierarchy.
 
     Attributes
     ----------
     textons : (32, 10) float32
-        Centres of texture descriptors.
-    networks : K rating networks
-        One a stage.
-    cuts : K − 1 floats
-        Rating below which each stage but the last merges.
+        Texture descriptors of the textons.
+    networks
+        The network that rates arcs, for each of K stages.
+    cuts
+        Rating below which regions merge, for each stage but the last, which merges everything.
     levels : (2, T) float64
-        Raw levels, rising, and the contour strength in [0, 1) that each stands for.
+        Raw levels, increasing, and the contour strength in [0, 1) of each.
     """
 
     textons: NDArray[np.float32]
@@ -86,7 +87,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Merges:
-    """A tree over the basins with raw levels, and the regions that the last stage started from."""
+    """The result of merging.
+
+    Attributes
+    ----------
+    parents : (N,) int64
+        Parent of each node of the tree, leaves first; the root is the last node and its own parent.
+    levels : (N,) float64
+        Raw level of each node; 0 for leaves.
+    label : (L,) int64
+        Region of each basin after the last cut.
+    graph
+        Graph of these regions.
+    """
 
     parents: Integers
     levels: Floats
@@ -96,12 +109,12 @@ class Merges:
 
 @lru_cache(maxsize=2)
 def _grid(shape: tuple[int, int]) -> Any:
-    """Four-neighbour graph of a pixel grid; photographs of one set come in two shapes."""
+    """Return the four-neighbour graph of a pixel grid; two are cached, for landscape and portrait images."""
     return hg.get_4_adjacency_graph(shape)
 
 
 def watershed(boundary: Plane) -> Integers:
-    """Basins of a boundary strength, numbered 0…R−1."""
+    """Compute the watershed basins of a boundary strength (H, W), numbered 0…R−1; (H, W)."""
     if boundary.size == 1:
         return np.zeros((1, 1), np.int64)
     grid = _grid(boundary.shape)
@@ -113,87 +126,92 @@ def watershed(boundary: Plane) -> Integers:
 
 
 def arc_features(graph: RegionGraph) -> Floats:
-    """What a network sees of each arc, (M, F); after the first stage also the last rating's normalised cut."""
-    found = features(graph)
+    """Compute the input of a network for each arc, (M, F).
+
+    After the first stage, it includes the distances in the normalised cut that the ratings of the previous stage give.
+    """
+    columns = features(graph)
     if graph.cues == len(CUES):
-        return found
-    return np.concatenate([found, spectral(graph, graph.arcs[:, -1] / graph.length)], axis=1)
+        return columns
+    return np.concatenate([columns, spectral(graph, graph.arcs[:, -1] / graph.length)], axis=1)
 
 
-def features_of(stage: int) -> int:
-    """Number of features that the network of a stage sees."""
-    return FEATURES + (stage + 2 if stage else 0)  # one rating of each stage before, two normalised-cut distances
+def feature_count(stage: int) -> int:
+    """Return the number of input features of the network of a stage, counted from 0."""
+    return FEATURES + (stage + 2 if stage else 0)  # the rating of each earlier stage, and two normalised-cut distances
 
 
-def rising(tree: Any, altitudes: Floats) -> Floats:
-    """Raise each altitude to the highest one below it."""
+def increasing(tree: Any, altitudes: Floats) -> Floats:
+    """Raise the altitude of each node of a tree to the maximum of its subtree, so that none decreases to the root."""
     leaves = np.zeros(tree.num_leaves())
     raised: Floats = hg.accumulate_and_max_sequential(tree, altitudes, leaves, hg.Accumulators.max)
     return raised
 
 
 def _linkage(graph: RegionGraph, rating: Floats) -> tuple[Integers, Floats]:
-    """Average linkage of neighbours, weighted by arc length: parents, and levels that never fall towards the root."""
-    arcs = hg.UndirectedGraph(graph.size)
-    arcs.add_edges(graph.first, graph.second)
-    tree, altitudes = hg.binary_partition_tree_average_linkage(arcs, rating, graph.length)
-    return tree.parents().astype(np.int64), rising(tree, altitudes)
+    """Link neighbouring regions by average linkage, weighted by arc length.
+
+    Returns
+    -------
+    parents, altitudes : (2R − 1,)
+        The tree over the regions, and the mean rating at which each node merges; it never decreases towards the root.
+    """
+    adjacency = hg.UndirectedGraph(graph.size)
+    adjacency.add_edges(graph.first, graph.second)
+    tree, altitudes = hg.binary_partition_tree_average_linkage(adjacency, rating, graph.length)
+    return tree.parents().astype(np.int64), increasing(tree, altitudes)
 
 
 def merge(graph: RegionGraph, networks: Sequence[Network], cuts: Sequence[float]) -> Merges:
-    """Merge basins stage by stage.
+    """Merge basins in stages.
 
     Parameters
     ----------
     graph
-        Of the basins.
+        Graph of the basins.
     networks
-        One a stage.
+        Rating network of each stage.
     cuts
-        One a stage; where there is one fewer, the last stage merges everything. A stage that would merge everything
-        is the last.
+        Rating of each stage below which regions merge. A stage without a cut merges everything. No stage follows one
+        that leaves a single region.
 
     Returns
     -------
     Merges
-        ``graph`` and ``label`` (region of each basin) after the last cut.
+        The tree over the basins, and the regions after the last cut.
     """
     label = np.arange(graph.size)
-    nodes = label  # node of the joined tree for each present region
-    parents = [label.copy()]
+    nodes = label  # node of the whole tree for each region of ``graph``
+    parents = label.copy()  # of the whole tree; a node without a parent yet is its own
     levels = [np.zeros(graph.size)]
-    total = graph.size
     for stage, network in enumerate(networks):
         if graph.size == 1:
             break
         rating = network(arc_features(graph))
-        up, height = _linkage(graph, rating)
-        kept = height < cuts[stage] if stage < len(cuts) else np.ones(len(up), bool)
-        kept[: graph.size] = True
-        new = np.cumsum(kept) - 1 - graph.size + total
-        new[: graph.size] = nodes
-        inner = np.nonzero(kept)[0]
-        top = ~kept[up] | (up == np.arange(len(up)))
-        above = np.where(top, new, new[up])
-        joined = np.concatenate([*parents, np.zeros(len(inner) - graph.size, np.int64)])
-        joined[new[inner]] = above[inner]
-        parents = [joined]
-        levels.append(stage + height[inner[graph.size :]])
-        total = len(joined)
-        # Number the regions that are left: those whose parent is not kept.
-        climb = np.where(top, np.arange(len(up)), up)
-        for node in range(len(up) - 1, -1, -1):
-            climb[node] = climb[climb[node]]
-        roots, region = np.unique(climb[: graph.size], return_inverse=True)
-        nodes = new[roots]
+        parent, height = _linkage(graph, rating)  # of the stage's own tree
+        merges = height < cuts[stage] if stage < len(cuts) else np.ones(len(parent), bool)
+        merges[: graph.size] = True  # leaves belong to the tree in any case
+        node_of = np.cumsum(merges) - 1 - graph.size + len(parents)  # stage's node → node of the whole tree
+        node_of[: graph.size] = nodes
+        merging = np.nonzero(merges)[0]
+        top = ~merges[parent] | (parent == np.arange(len(parent)))  # nodes that do not merge any further in this stage
+        parents = np.concatenate([parents, np.zeros(len(merging) - graph.size, np.int64)])
+        parents[node_of[merging]] = np.where(top, node_of, node_of[parent])[merging]
+        levels.append(stage + height[merging[graph.size :]])
+        # Label the regions 0…R−1 by their topmost node.
+        topmost = np.where(top, np.arange(len(parent)), parent)
+        for node in range(len(parent) - 1, -1, -1):
+            topmost[node] = topmost[topmost[node]]
+        roots, region = np.unique(topmost[: graph.size], return_inverse=True)
+        nodes = node_of[roots]
         if stage < len(cuts):
-            graph = merged(with_strength(graph, rating), region)
+            graph = merge_regions(with_strength(graph, rating), region)
             label = region[label]
-    return Merges(parents[0], np.concatenate(levels), label, graph)
+    return Merges(parents, np.concatenate(levels), label, graph)
 
 
-def basins_of(image: NDArray[np.uint8], textons: NDArray[np.float32]) -> tuple[Integers, Contours]:
-    """Basins of an image and the evidence they come from."""
+def compute_basins(image: NDArray[np.uint8], textons: NDArray[np.float32]) -> tuple[Integers, Contours]:
+    """Compute the watershed basins (H, W) of an image, and its contour evidence."""
     evidence = contours(image, textons)
     return watershed(strength(evidence.tensors)), evidence
 
@@ -204,21 +222,21 @@ def build(image: NDArray[np.uint8], model: Model) -> Hierarchy:
     Parameters
     ----------
     image : (H, W, 3) uint8
-        RGB, no larger than the training images (longer side 481 px) by much.
+        RGB, of about the size of the training images (longer side 481 px).
     model
         Learned weights.
 
     Returns
     -------
     Hierarchy
-        On MCG's scale.
+        Hierarchy whose heights are contour strengths on MCG's scale.
 
     Raises
     ------
     TooManyRegionsError
-        If there are more basins than can be numbered; make the image smaller first.
+        If the image has more basins than can be numbered.
     """
-    basins, evidence = basins_of(image, model.textons)
+    basins, evidence = compute_basins(image, model.textons)
     stored = as_basins(basins)
     merges = merge(measure(basins, evidence), model.networks, model.cuts)
     heights = np.interp(merges.levels, *model.levels)

@@ -1,4 +1,4 @@
-"""Texts and figures of the report page about evaluations, trainings and studies."""
+"""Texts and figures of the report page: names of trainings, description of the protocol, and curves."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_name(record: NetworkRecord) -> str:
 
 
 def protocol_note(evaluations: list[Evaluation]) -> str:
-    """Describe the protocol in one paragraph."""
+    """Describe the protocol of the evaluations in one paragraph."""
     protocol = evaluations[0].about["protocol"]
     unscored = sorted({name for evaluation in evaluations for name in evaluation.about["unscored"]})
     return (
@@ -63,12 +63,26 @@ def protocol_note(evaluations: list[Evaluation]) -> str:
 
 
 def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | None) -> list[tuple[str, str]]:
-    """Make the figures with their titles: mIoU against supports, curves of the studies, and losses.
+    """Draw the figures: mIoU against supports, curves of the studies, and losses.
+
+    Parameters
+    ----------
+    logs
+        Log of each training, by its name.
+    table
+        Scores of all variants, folds and shots.
+    studies
+        Folder of studies, or None.
+
+    Returns
+    -------
+    list of tuple
+        Title and data URI of each figure.
 
     Raises
     ------
     InputError
-        If the folder ``studies`` holds no study.
+        If the folder ``studies`` contains no study.
     """
     titled = []
     if len(set(table["shot"])) > 1:
@@ -78,7 +92,8 @@ def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | 
     curves = sorted(studies.glob("*/curve.svg")) if studies else []
     if studies and not curves:
         raise InputError(
-            f"{studies}: holds no study (NAME/curve.svg); run `python -m workflow study`, or leave report.studies empty"
+            f"{studies}: contains no study (NAME/curve.svg); run `python -m workflow study`, or leave report.studies "
+            "empty"
         )
     titled += [(f"Study: {path.parent.name}", pictures.svg_uri(path)) for path in curves]
     return [*titled, *pictures.loss_curves(logs)]

@@ -1,4 +1,4 @@
-"""Cards of the report's browsers of episodes, pseudo labels and prototypes."""
+"""Cards of the report's three browsers: episodes, pseudo labels and prototypes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from novelseg.report import pictures
 from novelseg.report.gallery import Gallery
 from novelseg.report.page import Browser
 
-LEAST_SHARE = 0.05  # of the members' pixels, or of the class's, from which a prototype is listed under a class
+LEAST_SHARE = 0.05  # of a prototype's pixels or of a class's pixels, for the prototype to be listed under the class
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def group_by_fold(
     if not len(features) == len(pseudolabels) == len(prototypes) * shards:
         raise InputError(
             f"{len(prototypes)} files of prototypes, {shards} shards of regions, {len(features)} of features, "
-            f"{len(pseudolabels)} of pseudo labels; expected, for each fold, as many shards of features and of pseudo "
-            "labels as of regions"
+            f"{len(pseudolabels)} of pseudo labels; give, for each fold, one shard of features and one of pseudo "
+            "labels per shard of regions"
         )
     centres, vectors = _by_fold(prototypes, PROTOTYPES), _by_fold(features, FEATURES)
     labels = _by_fold(pseudolabels, PSEUDOLABELS)
@@ -88,7 +88,7 @@ def _by_fold(paths: list[Path], spec: hdf5.Spec) -> dict[int, list[Path]]:
 
 
 def labels_browser(data: Index, store: ImageStore, regions: list[Path], folds: list[FoldFiles], count: int) -> Browser:
-    """Make the browser of pseudo labels: the first training images of each fold, with regions and three levels."""
+    """Build the browser of pseudo labels: the first ``count`` training images of each fold, with regions and labels."""
     return Browser(
         "pseudo-labels",
         "Pseudo labels",
@@ -104,6 +104,7 @@ def labels_browser(data: Index, store: ImageStore, regions: list[Path], folds: l
 def _labels_cards(
     data: Index, store: ImageStore, regions: list[Path], files: FoldFiles, count: int
 ) -> list[dict[str, Any]]:
+    """Build the cards of one fold: its first ``count`` images that have pseudo labels."""
     cards: list[dict[str, Any]] = []
     numbers = {name: number for number, name in enumerate(data.ids)}
     for region_path, label_path in zip(regions, files.pseudolabels, strict=True):
@@ -138,6 +139,7 @@ def _labels_card(
     labels: PseudoLabelStore,
     fold: int,
 ) -> dict[str, Any]:
+    """Build the card of one image: the image, its regions, and its pseudo labels at each level."""
     name, image = data.ids[number], store.image(number)
     region = hdf5.Ragged.get(region_file, "labels", row)
     if region.size != image.shape[0] * image.shape[1]:
@@ -158,7 +160,7 @@ def _labels_card(
 
 
 def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count: int) -> Iterator[dict[str, Any]]:
-    """Yield cards of the first kept episodes: supports, query, ground truth, confident cells and all predictions."""
+    """Yield cards of the first stored episodes: supports, query, ground truth, confident cells and all predictions."""
     numbers = {name: number for number, name in enumerate(data.ids)}
     fold, shot = evaluation.about["fold"], evaluation.about["shot"]
     with hdf5.opened(evaluation.folder / EXAMPLES_FILE, EXAMPLES) as file:
@@ -200,7 +202,7 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
 
 
 def _iou(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | None:
-    """Compute the IoU of an episode's object, per cent."""
+    """Compute the IoU of an episode's object in per cent; None if neither mask contains the object."""
     iou = object_iou(prediction, truth)
     return None if iou is None else round(100 * iou, 2)
 
@@ -208,14 +210,18 @@ def _iou(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | Non
 def gallery_browser(
     data: Index, store: ImageStore, regions: list[Path], folds: list[FoldFiles], *, crops: int, images: int
 ) -> Browser:
-    """Make the browser of the prototypes of every fold, of both sides and all levels."""
+    """Build the browser of prototypes, of every fold, both sides and all levels.
+
+    ``crops`` is the number of nearest members per prototype, ``images`` the largest number of images that are searched
+    per fold.
+    """
     return Browser(
         "prototypes",
         "Prototypes",
-        "Prototypes of background regions and of objects. Each shows its nearest regions (or objects), outlined, among "
-        f"those of at most {images} training images per fold; a prototype of a coarser level shows the nearest of each "
-        "child. Bars show the classes of the members' pixels, and in grey the pixels without annotation. In background "
-        "regions, these classes were unknown to training: select a novel class to see the prototypes that contain it. "
+        "Prototypes of background regions and of objects, with their nearest regions or objects, outlined, in at most "
+        f"{images} training images per fold. A prototype of a coarser level shows the nearest member of each child. "
+        "Bars show the classes of the members' pixels, and in grey the pixels without annotation. The classes in "
+        "background regions were not used in training: select a novel class to see the prototypes that contain it. "
         "Purity is the share of the largest class among the annotated pixels. Members are counted in all training "
         "images.",
         [card for entry in folds for card in _gallery_cards(data, store, regions, entry, crops, images)],
@@ -241,14 +247,14 @@ def _gallery_cards(
 
 
 def episodes_browser(data: Index, store: ImageStore, evaluations: list[Evaluation], count: int) -> Browser:
-    """Make the browser of the first kept episodes of every evaluation, with the predictions of all variants."""
+    """Build the browser of episodes: the first ``count`` of every evaluation, with the predictions of all variants."""
     cards = [card for evaluation in evaluations for card in _episode_cards(data, store, evaluation, count)]
     scored = list(dict.fromkeys(name for card in cards for name in card["scores"]))
     return Browser(
         "episodes",
         "Episodes",
-        "The first episodes of the first seed: supports, query, ground truth, the query cells that the classifier (if "
-        "there is one) learned from, and the prediction of every variant with its IoU in the episode.",
+        "The first episodes of the first seed: supports, query, ground truth, the query cells that a classifier was "
+        "trained on, if there is one, and the prediction of every variant with its IoU in the episode.",
         cards,
         ["class", "fold", "shot"],
         scored,

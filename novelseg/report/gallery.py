@@ -28,7 +28,7 @@ from novelseg.ops.drawing import BORDER, mix, outline
 from novelseg.report.pictures import tile
 
 CROP_PX = 72
-MARGIN = 0.15  # shown around a box, as a share of its sides
+MARGIN = 0.15  # around a box, relative to its sides
 Box = tuple[int, int, int, int]
 
 
@@ -51,7 +51,7 @@ class Tally:
     area : (K, C + 1)
         Pixels of the members by class; column 0 counts those without a class.
     nearest
-        Members nearest to each centre.
+        For each prototype, a heap of the members nearest to its centre.
     """
 
     area: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Tally:
 
     @staticmethod
     def of(count: int, classes: int) -> Tally:
-        """Make the statistics of prototypes without members."""
+        """Create the statistics of ``count`` prototypes without members."""
         return Tally(np.zeros((count, classes + 1), np.int64), [[] for _ in range(count)])
 
     def add(self, prototype: int, area: NDArray[np.int64], member: Member, crops: int) -> None:
@@ -72,7 +72,7 @@ class Tally:
 
 
 def _composition(store: ImageStore, index: Index, image: int, regions: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the pixels of every class in every region, (regions, C + 1), without void pixels."""
+    """Count the pixels of every class in every region, except void pixels; (regions, C + 1)."""
     mask, classes = store.mask(image), len(index.classes)
     valid = mask != VOID
     flat = regions[valid].astype(np.int64) * (classes + 1) + mask[valid]
@@ -80,7 +80,7 @@ def _composition(store: ImageStore, index: Index, image: int, regions: NDArray[A
 
 
 class Gallery:
-    """Collector of the page's data about the prototypes of one fold.
+    """Data about the prototypes of one fold, collected from shards.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Gallery:
     index, store
         The data set.
     crops
-        Number of nearest members that are kept for each prototype.
+        Number of nearest members that are stored for each prototype.
     """
 
     def __init__(self, prototypes: Path, index: Index, store: ImageStore, crops: int) -> None:
@@ -105,23 +105,23 @@ class Gallery:
         self._tallies = {side: Tally.of(len(self._levels[side][0]["centres"]), len(index.classes)) for side in SIDES}
         self.images: set[int] = set()
 
-    def gather(self, features: list[Path], regions: list[Path], most: int) -> None:
-        """Read shards one after another until ``most`` images have been read."""
+    def gather(self, features: list[Path], regions: list[Path], max_images: int) -> None:
+        """Read shards of features and regions, in the same order, until ``max_images`` images have been read."""
         for feature_path, region_path in zip(features, regions, strict=True):
-            if len(self.images) >= most:
+            if len(self.images) >= max_images:
                 return
             with hdf5.opened(feature_path, FEATURES) as file, hdf5.opened(region_path, REGIONS) as region_file:
                 hdf5.require(feature_path, file, "fold", self.fold)
-                self._read_shard(file, region_file, most)
+                self._read_shard(file, region_file, max_images)
 
-    def _read_shard(self, file: hdf5.Artifact, region_file: hdf5.Artifact, most: int) -> None:
+    def _read_shard(self, file: hdf5.Artifact, region_file: hdf5.Artifact, max_images: int) -> None:
         ids = {side: hdf5.texts(file, f"{side}/image") for side in SIDES}
         if unknown := {name for side in SIDES for name in ids[side]} - self._numbers.keys():
             raise file.wrong(f"the image '{min(unknown)}' is not in the index")
         if ((labels := file["fg/class"][:]) < 1).any() or (labels > len(self._index.classes)).any():
             raise file.wrong("dataset 'fg/class' has labels that are no classes of the index")
         names = {side: [self._numbers[name] for name in ids[side]] for side in SIDES}
-        new_images = set(sorted({*names["bg"], *names["fg"]})[: most - len(self.images)])
+        new_images = set(sorted({*names["bg"], *names["fg"]})[: max_images - len(self.images)])
         self.images |= new_images
         rows = {self._numbers.get(name, -1): row for row, name in enumerate(hdf5.texts(region_file, "id"))}
         if missing := new_images - rows.keys():
@@ -132,7 +132,7 @@ class Gallery:
         areas: dict[int, NDArray[np.int64]] = {}
         for side in SIDES:
             selected = np.array([image in new_images for image in names[side]], bool)
-            # The rows of an image are consecutive: nothing behind the last selected row is read.
+            # The rows of an image are consecutive, so that no row after the last selected one is read.
             count = len(selected) - int(selected[::-1].argmax()) if selected.any() else 0
             columns = ("vectors", "region" if side == "bg" else "class", "box", "area")
             vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in columns)
@@ -142,7 +142,7 @@ class Gallery:
             for row in np.flatnonzero(selected).tolist():
                 image, part = names[side][row], int(parts[row])
                 if side == "bg":
-                    if image not in areas:  # one image at a time: its rows are consecutive
+                    if image not in areas:  # only the current image is stored: its rows are consecutive
                         label_map = _labels(region_file, rows[image])
                         areas = {image: _composition(self._store, self._index, image, label_map)}
                     if part >= len(areas[image]):
@@ -156,13 +156,13 @@ class Gallery:
                 self._tallies[side].add(int(labels[row]), pixels, member, self._crops)
 
     def _without_base(self, area: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the pixels without those of base classes, which are cut out of background regions before pooling."""
-        rest = area.copy()
-        rest[self._index.base(self.fold)] = 0
-        return rest
+        """Set the counts of base classes to 0, because pooling excludes their pixels from background regions."""
+        counts = area.copy()
+        counts[self._index.base(self.fold)] = 0
+        return counts
 
     def prototypes(self, regions: list[Path]) -> list[dict[str, Any]]:
-        """Return all prototypes of both sides, with crops, as plain values for the page."""
+        """Return all prototypes of both sides with their crops, as values that JSON can represent."""
         crops = self._crops_of_members(regions)
         items = []
         for side in reversed(SIDES):
@@ -207,7 +207,7 @@ class Gallery:
         }
 
     def _crops_of_members(self, regions: list[Path]) -> dict[tuple[str, int], list[str]]:
-        """Render crops of the nearest members, by side and prototype; every image is decoded once."""
+        """Render crops of the nearest members, by side and prototype; every image is decoded only once."""
         by_image: dict[int, list[tuple[str, int, int, Member]]] = {}
         for side in SIDES:
             for number, members in enumerate(self._tallies[side].nearest):
@@ -231,16 +231,17 @@ class Gallery:
 
 
 def _labels(file: hdf5.Artifact, row: int) -> NDArray[Any]:
+    """Read the region map (H, W) in a row of a file of regions."""
     size = int(file["height"][row]), int(file["width"][row])
     return hdf5.Ragged.get(file, "labels", row).reshape(size)
 
 
 def _crop(image: NDArray[np.uint8], region: NDArray[np.bool_], box: Box) -> str:
-    """Render a box with a margin and the outline of the region."""
+    """Render a box of an image with a margin around it and the outline of the region, as a data URI."""
     top, left, bottom, right = box
-    tall, wide = round(MARGIN * (bottom - top)) + 2, round(MARGIN * (right - left)) + 2
-    rows = slice(max(0, top - tall), bottom + tall)
-    columns = slice(max(0, left - wide), right + wide)
+    vertical, horizontal = round(MARGIN * (bottom - top)) + 2, round(MARGIN * (right - left)) + 2
+    rows = slice(max(0, top - vertical), bottom + vertical)
+    columns = slice(max(0, left - horizontal), right + horizontal)
     part, inside = image[rows, columns], region[rows, columns]
     width = max(1, round(max(inside.shape) / CROP_PX))
     return tile(mix(part, outline(inside, width), BORDER, 1.0), CROP_PX)

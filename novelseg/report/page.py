@@ -1,4 +1,4 @@
-"""The report page: one self-contained HTML file, for light and dark mode, phones and keyboards."""
+"""The report page: one self-contained HTML file, with light and dark mode, usable on phones and by keyboard."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Browser:
     name, title, text
         Anchor, heading and description.
     items
-        One per card, with ``title``, ``facts`` (for filters), ``scores`` (for sorting) and pictures.
+        One mapping per card, with ``title``, ``facts`` (for filters), ``scores`` (for sorting) and pictures.
     filters
         Names of the facts that cards can be filtered by.
     orders
         Names of the scores that cards can be sorted by.
     worst
-        Score by which a button finds the worst card; empty for no button.
+        Score by which the button "Jump to the worst" sorts the cards; empty for no button.
     unit
-        Unit of the scores that cards list; empty if cards list none.
+        Unit of the scores shown on cards; empty if no scores are shown.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Browser:
 
 @dataclass(frozen=True)
 class Head:
-    """Head of a column."""
+    """Head of a table column; columns of text are aligned left and first sorted in ascending order."""
 
     name: str
     is_text: bool = False
@@ -57,7 +57,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, and the number that it is sorted by if that differs from the text."""
+    """Text of a table cell, and the number that it is sorted by; None to sort by the text."""
 
     text: str
     key: float | None = None
@@ -77,7 +77,7 @@ def _interval(low: float, high: float, form: str = ".1f") -> Cell:
 
 
 def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Build the rows of the result table; the best mIoU of each fold and shot is marked."""
+    """Build the rows of the result table, in which the best mIoU of each fold and shot is marked."""
     best = table.groupby(["shot", "fold"])["miou"].transform("max") == table["miou"]
     rows = []
     for row, is_best in zip(table.to_dict("records"), best, strict=True):
@@ -90,6 +90,7 @@ def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _gains(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Build the rows of the table of differences between two variants."""
     rows = []
     for row in table.to_dict("records"):
         cells = [Cell(row["variant"]), Cell(row["reference"]), Cell(str(row["shot"])), Cell(str(row["fold"]))]
@@ -110,7 +111,7 @@ def _classes(table: pd.DataFrame) -> tuple[list[Head], list[dict[str, Any]]]:
 
 
 def summary_fold(table: pd.DataFrame) -> str:
-    """Return the fold that represents the table: the mean over folds, or the only fold."""
+    """Return the fold that summarises the table: the mean over folds, or the first fold if there is no mean."""
     return MEAN if (table["fold"] == MEAN).any() else str(table["fold"].iloc[0])
 
 
@@ -135,12 +136,12 @@ def render(
     curves
         Title and data URI of each figure.
     browsers
-        Sections of cards; those without a card are left out.
+        Sections of cards; a browser without cards is omitted.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # keeps the order of variants and of shares
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # preserves the order of variants and shares
     template = environment.get_template("table.html")
 
     def render_table(name: str, heads: list[Head], rows: list[dict[str, Any]], filters: list[str]) -> Markup:

@@ -1,4 +1,4 @@
-"""Pictures of the report as data URIs: photographs, layers over them, and curves."""
+"""Pictures of the report as data URIs: photographs, layers to put over them, and curves."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CELL_COLOURS = {0: (255, 255, 255, 140), 1: (*BACKGROUND, 115), 2: (*FOREGROUND,
 
 
 def mask_layer(mask: NDArray[np.uint8]) -> str:
-    """Tint the foreground (mask 1), draw its outline, and grey out void (255)."""
+    """Draw a mask as a layer: tinted and outlined foreground (1), grey void (255)."""
     height, width = mask.shape
     values = mask.copy()
     # The outline has the same width on the page for pictures of any size.
@@ -72,31 +72,31 @@ def mask_layer(mask: NDArray[np.uint8]) -> str:
 
 
 def borders_layer(labels: NDArray[np.integer]) -> str:
-    """Draw the borders of regions."""
+    """Draw the borders of regions as a layer."""
     edge = np.zeros(labels.shape, np.uint8)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    grown = edge.copy()  # a line of one pixel would break when scaled down
-    grown[1:] |= edge[:-1]
-    grown[:, 1:] |= edge[:, :-1]
-    return layer(EDGE * grown, MASK_COLOURS)
+    thick = edge.copy()  # scaling down would leave gaps in lines of one pixel
+    thick[1:] |= edge[:-1]
+    thick[:, 1:] |= edge[:, :-1]
+    return layer(EDGE * thick, MASK_COLOURS)
 
 
 def labels_layer(labels: NDArray[np.uint8]) -> str:
-    """Draw a label map in fixed random colours, and void in black."""
+    """Draw a label map as a layer in fixed random colours, with void in black."""
     colours = numpy_generator("label colours").integers(40, 256, (256, 3)).tolist()
     table = {int(label): (*map(int, colours[label]), 235) for label in np.unique(labels) if label != VOID}
     return layer(labels, {**table, VOID: (0, 0, 0, 235)})  # type: ignore[dict-item]
 
 
 def cells_layer(cells: NDArray[np.uint8], size: tuple[int, int]) -> str:
-    """Draw confident query cells at a picture's size: red foreground, blue background, the rest dimmed."""
+    """Draw confident query cells as a layer of a given size: red foreground, blue background, other cells dimmed."""
     rows, columns = ((np.arange(length) * count) // length for length, count in zip(size, cells.shape, strict=True))
     return layer(cells[rows][:, columns], CELL_COLOURS)
 
 
 def heat(image: RGB, values: NDArray[np.uint8]) -> str:
-    """Blend a colour-mapped map of 0–255 with a picture; upsampling is bilinear with aligned corners."""
+    """Blend a picture with a map of cells, 0–255, in colour; the map is upsampled bilinearly with aligned corners."""
     rows, columns = (
         np.linspace(0, cells - 1, length) for cells, length in zip(values.shape, image.shape[:2], strict=True)
     )
@@ -106,7 +106,7 @@ def heat(image: RGB, values: NDArray[np.uint8]) -> str:
 
 
 def loss_curves(logs: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """Plot the total loss of every training, one titled figure per stage; a training's name starts with its stage."""
+    """Plot the total loss of every training in one figure per stage; a training's name starts with its stage."""
     titled = []
     for stage in dict.fromkeys(name.split()[0] for name in logs):
         figure, axes = _axes("iteration", "loss")
@@ -119,7 +119,7 @@ def loss_curves(logs: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 
 def shots_curve(table: pd.DataFrame, fold: str) -> str:
-    """Plot mIoU of every variant against the number of supports, with its interval, as SVG."""
+    """Plot the mIoU of every variant against the number of supports, with intervals, as SVG."""
     figure, axes = _axes("supports", "mIoU, %")
     for variant, part in table[table["fold"] == fold].groupby("variant", sort=False):
         part = part.sort_values("shot")
@@ -130,7 +130,7 @@ def shots_curve(table: pd.DataFrame, fold: str) -> str:
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    """Make a figure that is readable on a phone, and of which two fit side by side on a wide screen."""
+    """Create a figure that is readable on a phone; two fit side by side on a wide screen."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
@@ -139,18 +139,18 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _encode(figure: Figure) -> str:
-    """Add the legend and encode a figure as data URI."""
+    """Add the legend and encode a figure as a data URI."""
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return _uri(svg(figure), "svg+xml")
 
 
 def svg_uri(path: Path) -> str:
-    """Encode an SVG file as data URI."""
+    """Encode an SVG file as a data URI."""
     return _uri(path.read_bytes(), "svg+xml")
 
 
 def svg(figure: Figure) -> bytes:
-    """Render a figure as SVG, reproducibly to the byte."""
+    """Render a figure as SVG; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "novelseg"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -11,17 +11,17 @@ from novelseg.evaluation.metrics import bootstrap_miou, seed_mean
 from novelseg.formats.study_results import STUDY_CURVE
 from novelseg.report.pictures import svg
 
-SAMPLES = 1000
+SAMPLES = 1000  # of the bootstrap
 
 
 def _rank(pair: tuple[str, str]) -> tuple[list[float], str]:
-    """Return the sort key of a setting and variant: settings by their numbers, those without numbers first."""
+    """Return the sort key of a setting and variant: by the setting's numbers; "none", without numbers, comes first."""
     setting, variant = pair
     return [] if setting == "none" else [float(number) for number in setting.split("/")], variant
 
 
 def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Average every setting and variant over folds, with bootstrap intervals over query images."""
+    """Average the mIoU of every setting and variant over folds, with bootstrap intervals over query images."""
     rows = []
     first = next(iter(folds.values()))
     pairs = first[["setting", "variant"]].drop_duplicates().itertuples(index=False)
@@ -40,7 +40,7 @@ def curve(folds: dict[int, pd.DataFrame]) -> pd.DataFrame:
 
 
 def supports_picture(table: pd.DataFrame, title: str) -> bytes:
-    """Plot mIoU against the number of supports, as SVG (A, Fig. 8)."""
+    """Plot the mIoU of every variant against the number of supports, as SVG (A, Fig. 8)."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for variant, part in table.groupby("variant"):
@@ -55,10 +55,10 @@ def supports_picture(table: pd.DataFrame, title: str) -> bytes:
 
 
 def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
-    """Plot mIoU for every pair of thresholds, as SVG (A, Fig. 7)."""
+    """Plot the mIoU of every pair of thresholds as a heat map, as SVG (A, Fig. 7)."""
     refined = table[table["setting"] != "none"]
-    pairs = refined["setting"].str.split("/", expand=True).astype(float)
-    grid = refined.assign(fg=pairs[0], bg=pairs[1]).pivot_table(index="fg", columns="bg", values="miou")
+    thresholds = refined["setting"].str.split("/", expand=True).astype(float)
+    grid = refined.assign(fg=thresholds[0], bg=thresholds[1]).pivot_table(index="fg", columns="bg", values="miou")
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(grid, origin="lower", cmap="viridis", aspect="auto")
@@ -69,8 +69,8 @@ def thresholds_picture(table: pd.DataFrame, title: str) -> bytes:
     axes.set_xticks(range(grid.shape[1]), [f"{value:g}" for value in grid.columns])
     axes.set_yticks(range(grid.shape[0]), [f"{value:g}" for value in grid.index])
     axes.set(xlabel="τ_bg", ylabel="τ_fg")
-    alone = table.loc[table["setting"] == "none", "miou"].iloc[0]
-    axes.set_title(f"{title}\nmatching alone: {alone:.1f}", fontsize=9)
+    matching = table.loc[table["setting"] == "none", "miou"].iloc[0]
+    axes.set_title(f"{title}\nmatching alone: {matching:.1f}", fontsize=9)
     figure.colorbar(image, label="mIoU, %")
     return svg(figure)
 

@@ -1,7 +1,7 @@
-"""The training loop, which uses Lightning Fabric for device, precision, data parallelism and checkpoint files.
+"""The training loop; Lightning Fabric handles devices, precision, data parallelism and checkpoint files.
 
-Every batch is keyed by its iteration, so that an interrupted run resumes from its last checkpoint and ends with the
-same weights (on a CPU bit for bit, with the same number of threads).
+Every batch is keyed by its iteration. Therefore a run that resumes from a checkpoint ends with the same weights as one
+that was never interrupted (bit for bit on a CPU with the same number of threads).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Schedule:
     learning_rate
         Initial learning rate.
     decay_every, decay
-        Number of iterations after which the learning rate is multiplied by a factor, and the factor.
+        Number of iterations between decreases of the learning rate, and the factor by which it is multiplied.
     log_every
-        Number of iterations that one row of the log averages.
+        Number of iterations over which a row of the log averages.
     """
 
     iterations: int
@@ -54,7 +54,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Device and execution options, of which only ``precision``, set in the section ``encoder``, changes results.
+    """Execution options, of which only ``precision``, a parameter of the section ``encoder``, changes results.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Hardware:
     precision
         ``fp32`` or ``bf16``.
     compile
-        Whether torch compiles the network, which starts slowly and runs faster.
+        Whether torch compiles the network, which makes the start slower and iterations faster.
     memory_mb
         Memory for decoded images, MiB; 0 for a default.
     checkpoint_every
@@ -79,12 +79,12 @@ class Hardware:
 
 
 def _fabric(hardware: Hardware) -> Fabric:
-    # A single process needs no strategy.
+    """Set up Fabric and start one process per device."""
     strategy = "ddp" if hardware.devices > 1 else "auto"
     accelerator = "gpu" if hardware.device == "cuda" else hardware.device
     precision = "bf16-mixed" if hardware.precision == "bf16" else "32-true"
-    # The environment is explicit, because Fabric would otherwise detect Slurm and start processes itself; only the
-    # engine starts jobs.
+    # Without an explicit environment, Fabric would detect Slurm and start processes through it; only the engine starts
+    # jobs.
     fabric = Fabric(
         accelerator=accelerator,
         devices=hardware.devices,
@@ -97,10 +97,16 @@ def _fabric(hardware: Hardware) -> Fabric:
 
 
 def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
-    """Restore an earlier run of the same recipe; return its iterations and their losses, or zero and none."""
+    """Restore the checkpoint of an earlier run of the same recipe.
+
+    Returns
+    -------
+    iterations, losses
+        Number of completed iterations, and the losses of each; 0 and an empty list without a checkpoint.
+    """
     if not path.exists():
         return 0, []
-    if not zipfile.is_zipfile(path):  # torch.save writes zip files; its reader fails obscurely on others
+    if not zipfile.is_zipfile(path):  # torch.save writes zip files; torch.load reports other files incomprehensibly
         raise InputError(f"{path}: the checkpoint cannot be read; delete it to train from the start")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != recipe:
@@ -113,7 +119,7 @@ def _resume(path: Path, recipe: str, learner: nn.Module, optimizer: torch.optim.
 
 
 def _log(losses: list[Tensor], params: Schedule) -> pd.DataFrame:
-    """Average the losses over every ``log_every`` iterations."""
+    """Average the losses over blocks of ``log_every`` iterations, one row per block."""
     values = pd.DataFrame(torch.stack(losses).double().numpy(), columns=["loss", *LOSSES])
     block = (values.index // params.log_every + 1) * params.log_every
     frame = values.groupby(block.where(block < params.iterations, params.iterations)).mean()
@@ -128,7 +134,7 @@ def learning_rate(params: Schedule, iteration: int) -> float:
 
 
 def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:
-    """Yield batches in order; unless images are resident, those of the next iterations are decoded in threads."""
+    """Yield the batches of iterations in order; images that are not in memory are decoded ahead in threads."""
     for sample in ahead(
         lambda number: source.draw(number, rank, world), iterations, 0 if source.bank.resident else AHEAD
     ):
@@ -136,21 +142,21 @@ def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> I
 
 
 def compile_parts(learner: nn.Module) -> None:
-    """Compile the networks that a learner calls, in place, so that the names of weights do not change."""
+    """Compile the networks that a learner calls; in place, so that the names of weights do not change."""
     for part in learner.children():
-        # A container without a forward pass of its own is never called; its networks are.
+        # A container such as a ModuleDict has no forward pass: its members are called instead.
         for net in part.children() if type(part).forward is nn.Module.forward else [part]:
             net.compile()
 
 
 class _Losses:
-    """Losses of all iterations, fetched from the device in blocks, so that the device need not wait."""
+    """Losses of all iterations, copied from the device in blocks, because every copy waits for the device."""
 
     def __init__(self, history: list[Tensor], label: str) -> None:
         self.history, self._label, self._new = history, label, list[Tensor]()
 
     def add(self, parts: Tensor) -> None:
-        """Append the losses of an iteration, which stay on the device."""
+        """Append the losses of an iteration, which stay on the device until :meth:`fetch`."""
         self._new.append(parts.detach())
 
     def fetch(self) -> list[Tensor]:
@@ -190,21 +196,21 @@ def fit(
     Parameters
     ----------
     learner
-        Module that maps a batch to the total loss and its parts.
+        Module that maps a batch to the total loss and its parts (:func:`novelseg.methods.losses.stack_losses`).
     batches
         Builds the source of batches for a device.
     optimiser
         Builds the optimiser of the trainable weights.
     params, hardware
-        Settings that change the result, and options of execution.
+        Schedule, and execution options.
     checkpoint
         File from which an interrupted run resumes.
     recipe
-        Inputs and parameters that the result depends on; a checkpoint of another recipe is not used.
+        Inputs and parameters on which the result depends, as text; a checkpoint of another recipe is ignored.
     label
         Label of the progress line.
     on_log
-        Called in the first process with the log so far, whenever it has grown.
+        Called in the first process with the whole log, whenever it has new rows.
 
     Returns
     -------
@@ -218,7 +224,7 @@ def fit(
     """
     fabric = _fabric(hardware)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        # The conversion leaves frozen BatchNorm alone, since it is no subclass of torch's.
+        # The conversion does not affect FrozenBatchNorm, which is not a subclass of torch's BatchNorm.
         learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
     if hardware.compile:
         compile_parts(learner)
@@ -255,6 +261,7 @@ def fit(
 
 
 def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer: Any, losses: list[Tensor]) -> None:
+    """Write a checkpoint to a scratch file and rename it, so that an interruption leaves the previous one intact."""
     state = {
         "recipe": recipe,
         "learner": learner.state_dict(),

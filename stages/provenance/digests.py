@@ -21,13 +21,33 @@ FIELDS = 3  # path, signature, digest
 
 
 def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the relative name and stat of every file in a folder, except hidden ones, sorted by name."""
+    """Yield the relative name and stat of every file in a folder, except hidden ones, sorted by name.
+
+    A link to a folder that contains it would never end; it has no content of its own. Nor has a broken link, a pipe or
+    a socket.
+    """
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if not _leads_back(folder, os.path.join(parent, name))]  # noqa: PTH118
         for name in sorted(name for name in names if not name.startswith(".")):
             path = os.path.join(parent, name)  # noqa: PTH118  (pathlib is ten times slower for 100,000 files)
-            if os.path.exists(path):  # noqa: PTH110  (a dangling link has no content)
+            if os.path.isfile(path):  # noqa: PTH113
                 yield os.path.relpath(path, folder).replace(os.sep, "/"), os.stat(path)  # noqa: PTH116
+
+
+def _leads_back(folder: str, path: str) -> bool:
+    """Return whether a folder is a link to one of the folders on the way to it from ``folder``, or above that."""
+    if not os.path.islink(path):  # noqa: PTH114
+        return False
+    target, above = Path(path).resolve(), Path(path).parent
+    way = [above, *(parent for parent in above.parents if parent.is_relative_to(folder))]
+    return any(Path(step).resolve().is_relative_to(target) for step in way)
+
+
+def _key(path: Path | str) -> str:
+    """Return a path as it stands in the log, where it must not break lines or fields."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
 
 
 def _signature(path: str) -> str | None:
@@ -40,7 +60,7 @@ def _signature(path: str) -> str | None:
         return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
     listing = hashlib.md5()
     for name, file in _walk(path):
-        listing.update(f"{name}\0{file.st_ino}:{file.st_size}:{file.st_mtime_ns}\n".encode())
+        listing.update(f"{name}\0{file.st_ino}:{file.st_size}:{file.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return f"folder:{listing.hexdigest()}"
 
 
@@ -78,23 +98,23 @@ class Digests:
         signature = _signature(str(path))
         if signature is None:
             return None
-        known = self._known.get(str(path))
+        known = self._known.get(_key(path))
         if known and known[0] == signature:
             return known[1]
         md5 = self._folder(Path(path)) if signature.startswith("folder:") else digest(Path(path))
-        self._remember(str(path), signature, md5)
+        self._remember(_key(path), signature, md5)
         return md5
 
     def known(self, path: Path | str) -> str | None:
         """Return the digest if it is cached and still valid, without reading the file; else None."""
-        signature, known = _signature(str(path)), self._known.get(str(path))
+        signature, known = _signature(str(path)), self._known.get(_key(path))
         return known[1] if known and known[0] == signature else None
 
     def learn(self, path: Path | str, md5: str) -> None:
         """Store the digest of a file in its present state, computed elsewhere."""
         signature = _signature(str(path))
-        if signature is not None and self._known.get(str(path)) != (signature, md5):
-            self._remember(str(path), signature, md5)
+        if signature is not None and self._known.get(_key(path)) != (signature, md5):
+            self._remember(_key(path), signature, md5)
 
     def redate(self, path: Path | str, time_ns: int) -> None:
         """Set the time of a file, and of the link to it, and keep its cached digest valid."""
@@ -116,7 +136,7 @@ class Digests:
     def _folder(self, folder: Path) -> str:
         content = hashlib.md5()
         for name, _ in _walk(str(folder)):
-            content.update(f"{name}\0{digest(folder / name)}\n".encode())
+            content.update(f"{name}\0{digest(folder / name)}\n".encode(errors="surrogateescape"))
         return content.hexdigest()
 
     def _remember(self, path: str, signature: str, md5: str) -> None:

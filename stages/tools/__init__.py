@@ -1,1 +1,1 @@
-"""Tools of the pipeline that are not stages, run as ``python -m stages TOOL``."""
+"""Commands that are not stages of the pipeline, run as ``python -m stages TOOL``."""

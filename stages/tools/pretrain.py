@@ -1,9 +1,10 @@
-"""Pretrain a small encoder on generated pictures of other classes than the built-in eight.
+"""Pretrain a small encoder on generated pictures of classes other than the eight built-in ones.
 
 This is not a pipeline stage: the result is committed. Run ``python -m stages pretrain --out weights/…safetensors``.
 
 Writes
-    a weight file (safetensors, torchvision's names, up to layer3) and, beside it, a JSON file with its origin.
+    a weight file (safetensors, with torchvision's parameter names, up to layer3) and, beside it, a JSON file with its
+    origin.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SIDE, BATCH, LEARNING_RATE, WEIGHT_DECAY = 96, 48, 0.1, 1e-4
 
 
 def _picture(seed: int, number: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a picture (S, S, 3) of one to three classes, and its labels (S, S); both uint8."""
     rng = numpy_generator(seed, "pretrain", number)
     kinds = other_kinds(seed, classes)
     labels = rng.permutation(classes)[: int(rng.integers(1, 4))]
@@ -38,7 +40,7 @@ def _picture(seed: int, number: int, classes: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _batch(seed: int, iteration: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Draw normalised images (B, 3, S, S) and labels at stride 8 (B, S/8, S/8), with 255 on borders."""
+    """Draw a batch: normalised images (B, 3, S, S) and labels at stride 8 (B, S/8, S/8), with 255 on borders."""
     pairs = [_picture(seed, iteration * BATCH + number, classes) for number in range(BATCH)]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
     images = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
@@ -56,7 +58,7 @@ def run(
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
-    """Train a classifier of feature cells from random weights and keep its encoder."""
+    """Train an encoder and a classifier of its cells from random weights, and write the encoder."""
     use_threads(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_to_seed(seed, "first weights"))

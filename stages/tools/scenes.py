@@ -9,6 +9,6 @@ from stages.params.scenes import Scenes
 
 
 def run(*, out: Out, params: Scenes) -> None:
-    """Write all pictures, masks and lists of the section ``scenes`` to the folder ``out``."""
+    """Write the pictures, masks and lists that the section ``scenes`` describes to the folder ``out``."""
     with whole_folder(out) as scratch:
         write_voc(scratch, params.to(SceneSettings), range(params.train + params.val))

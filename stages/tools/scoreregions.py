@@ -1,13 +1,13 @@
-"""Compare the region hierarchy with other methods on BSDS500 (covering, PRI, VI, boundaries).
+"""Compare the region hierarchy with other methods on BSDS500 (covering, PRI, VI, boundary F).
 
 This is not a pipeline stage. Run
 ``python -m stages scoreregions --bsds DIR --split val --weights weights/…safetensors --out scores.tsv`` with weights
-that were not learned from that split.
+that were not learned from the same split.
 
 Reads
     BSDS500's images and human segmentations of one split, and a weight file of ``trainregions``.
 Writes
-    a table with one row per method, as TSV and, beside it, as Markdown.
+    a table with one row per method, as a TSV file and, beside it, as a Markdown page.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from stages.options import Workers as WorkerCount
 MEASURES = "docs/regions.md"
 
 
-def _figure(value: float) -> str:
+def _format(value: float) -> str:
     """Format a share with three decimals, a count with one, and a missing value as a dash."""
     return "–" if pd.isna(value) else f"{value:.3f}" if value < 5 else f"{value:.1f}"
 
 
 def _page(table: pd.DataFrame, title: str, weights: Path) -> str:
     """Return the table as a Markdown page."""
-    head = [
+    lines = [
         f"# {title}",
         "",
         f"Written by `python -m stages scoreregions` with `{weights.name}`, MD5 {digest(weights)}.",
-        f"What the measures are: {MEASURES}.",
+        f"The measures are defined in {MEASURES}.",
         "",
         "| " + " | ".join(table.columns) + " |",
         "|---" * len(table.columns) + "|",
     ]
     cells = (
-        [cell if isinstance(cell, str) else _figure(cell) for cell in row] for row in table.itertuples(index=False)
+        [cell if isinstance(cell, str) else _format(cell) for cell in row] for row in table.itertuples(index=False)
     )
-    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in cells)]) + "\n"
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)]) + "\n"
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
     tau: Annotated[float, Help("contour strength at which regions are counted, 0 to 1")] = 0.45,
     workers: WorkerCount = 0,
 ) -> None:
-    """Score all methods on the images of ``split``; ``tau`` is the cut at which regions are counted."""
+    """Score all methods on the images of ``split`` and write the table."""
     if out.suffix != ".tsv":
         raise InputError(f"--out is {out}; expected a name that ends in .tsv")
     if not 0 <= tau <= 1:

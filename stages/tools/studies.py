@@ -1,10 +1,10 @@
 """Evaluate one trained encoder under many test-time settings on the same episodes.
 
-Only the online classifier is trained again. This is not a pipeline stage: ``python -m workflow study supports`` and
-``… thresholds`` run it for every fold and draw the curves.
+Only the online classifier is trained for each setting. This is not a pipeline stage: ``python -m workflow study STUDY``
+runs it for every fold and draws the curves.
 
 Reads
-    ``index``, ``images`` (all shards), an encoder that ``train`` wrote.
+    ``index``, ``images`` (all shards), and an encoder of ``train``.
 Writes
     a folder: ``rows.parquet`` (pixel counts), ``episodes.tsv`` (the episodes), ``about.json`` (settings, classes).
 """
@@ -40,22 +40,25 @@ from stages.params.srofb import SrofbParams
 from stages.provenance.digests import digest_once
 
 
-def _numbers(grid: str, study: str) -> list[float]:
+def _parse_grid(grid: str, study: str) -> list[float]:
+    """Return the numbers of a grid: numbers of supports, or thresholds."""
     try:
         numbers = [float(int(word) if study == "supports" else float(word)) for word in grid.split()]
     except ValueError:
         numbers = []
-    high, what = (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "shares from 0 to 1")
+    high, what = (
+        (100.0, "numbers of supports from 1 to 100") if study == "supports" else (1.0, "thresholds from 0 to 1")
+    )
     low = 1 if study == "supports" else 0
     if not numbers or any(not low <= value <= high for value in numbers) or len(set(numbers)) < len(numbers):
-        raise InputError(f"--grid is '{grid}'; expected {what}, each once, separated by blanks")
+        raise InputError(f"--grid is '{grid}'; expected {what}, each only once, separated by spaces")
     return numbers
 
 
 def run(
     *,
     study: Annotated[str, Help("setting to vary", STUDIES)],
-    grid: Annotated[str, Help("numbers of supports, or thresholds, separated by blanks")],
+    grid: Annotated[str, Help("numbers of supports, or thresholds, separated by spaces")],
     index: IndexFile,
     images: ImageShards,
     encoder: Encoder,
@@ -71,19 +74,19 @@ def run(
     memory_mb: MemoryMb = 0,
     batch: Batch = 0,
 ) -> None:
-    """Score every setting of ``grid``: numbers of supports, or thresholds for both sides at ``shot`` supports."""
+    """Score every setting of ``grid``: numbers of supports, or pairs of thresholds at ``shot`` supports."""
     if study not in STUDIES:
         raise InputError(f"--study is '{study}'; expected one of {', '.join(STUDIES)}")
     if min(shot, episodes) < 1:
-        raise InputError(f"--shot is {shot}, and --episodes {episodes}; expected both to be at least 1")
+        raise InputError(f"--shot is {shot} and --episodes is {episodes}; expected both to be at least 1")
     if batch < 0:
         raise InputError(f"--batch is {batch}; expected a number of episodes, or 0 for as many as fit")
-    numbers = _numbers(grid, study)
+    numbers = _parse_grid(grid, study)
     use_threads(threads)
     data = read_index(index)
     net, record = load_encoder(encoder, fold, data.base_names(fold))
-    most = int(max(numbers)) if study == "supports" else shot
-    cases = draw_cases(data, fold, most, episodes, seed, protocol.exclude_classes)
+    max_shot = int(max(numbers)) if study == "supports" else shot
+    cases = draw_cases(data, fold, max_shot, episodes, seed, protocol.exclude_classes)
     frames: list[pd.DataFrame] = []
     with ImageStore(images, data) as store:
         extract = FeatureExtractor(net, record.precision, pick_device(device))
@@ -94,7 +97,7 @@ def run(
             predictor = MatchingPredictor(bank, record.scale, refiners)
             scores = predict_and_score(predictor, setting_cases, store, f"{study} {setting} fold {fold}", MATCHING)
             frame = pd.concat([rows_of(*score, data) for score in scores])
-            # A classifier is named after its thresholds; matching has none.
+            # Rows of the online classifier are named after its thresholds; matching has none.
             refined = frame["variant"] != MATCHING
             frame.insert(0, "setting", setting or frame["variant"].where(refined, "none"))
             frames.append(frame.assign(variant=frame["variant"].where(~refined, SROFB)))
@@ -105,7 +108,7 @@ def run(
         "supports": [" ".join(data.ids[image] for image in case.supports) for case in cases],
     }
     about = {
-        **{"study": study, "grid": numbers, "fold": fold, "supports": most, "episodes": episodes, "seed": seed},
+        **{"study": study, "grid": numbers, "fold": fold, "supports": max_shot, "episodes": episodes, "seed": seed},
         "classes": sorted({data.classes[case.label - 1] for case in cases}),
         "encoder": {"md5": digest_once(encoder), **to_json(record)},
         "srofb": srofb.model_dump(),

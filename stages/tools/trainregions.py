@@ -1,10 +1,10 @@
-"""Learn the region hierarchy from BSDS500 (textons, arc networks, scale of the cuts).
+"""Learn the region hierarchy from BSDS500: textons, networks that score arcs, and the scale of the contour strengths.
 
 This is not a pipeline stage: the result is committed. Run
 ``python -m stages trainregions --bsds DIR --splits train,val --out weights/…safetensors``.
 
 Reads
-    BSDS500's images and human segmentations of some splits.
+    BSDS500's images and human segmentations of the given splits.
 Writes
     a weight file (safetensors) for ``hierarchies.weights`` and, beside it, a JSON file with its origin.
 """
@@ -39,7 +39,7 @@ def run(
     seed: Seed = 0,
     workers: WorkerCount = 0,
 ) -> None:
-    """Learn from the images of ``splits`` (``train``, ``val`` or ``train,val``) in ``workers`` processes."""
+    """Learn from the images of ``splits`` and write the weights."""
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; expected a name that ends in .safetensors")
     names = splits.split(",")
@@ -48,7 +48,7 @@ def run(
         raise InputError(f"--splits is '{splits}'; expected train, val or train,val; test is for scoring only")
     per_split = [find(bsds, name) for name in names]
     items = [item for part in per_split for item in part]
-    use_threads(1)  # the order of summation is part of the result
+    use_threads(1)  # the number of threads changes the order of summation, and so the result
     with one_thread(), Workers(workers) as pool:
         model = learn(items, *mcg_length(names, [len(part) for part in per_split]), seed, pool)
     with whole_file(out) as scratch:

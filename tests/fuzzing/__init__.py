@@ -1,1 +1,1 @@
-"""Seeded mutators of what the readers are given, and the readers that must survive them."""
+"""Seeded mutations of the files that the project reads; each is refused in a sentence, or read as valid content."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from novelseg.ops import draws
 
-EPSILON = 1e-6  # keeps the quotient finite: a constant map becomes zero everywhere
+EPSILON = 1e-6  # avoids a division by zero for constant maps, which become zero everywhere
 
 
 def black_out(images: Tensor, masks: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def black_out(images: Tensor, masks: Tensor) -> Tensor:
     images : (B, 3, H, W)
         RGB in [0, 1].
     masks : (B, H, W) uint8
-        1 for the object; void pixels, whose class is unknown, become black too.
+        1 for the object; void pixels, whose class is unknown, also become black.
     """
     return images * (masks == 1)[:, None]
 
@@ -39,11 +39,23 @@ def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def map_weights(scores: Tensor, weighting: str) -> Tensor:
-    """Compute the weights (E, n) of the known classes' maps: the scores (B, Eq. 2), or probabilities from them.
+    """Convert scores to weights of the known classes' maps.
 
-    A score is a logit and negative for nearly every class, and two negative factors have a large positive product.
-    ``sigmoid`` takes each class's own probability under Eq. 1, divided by their sum: Eq. 3 removes any common factor,
-    and tiny weights would leave it with rounding errors. ``softmax`` takes probabilities that exclude one another.
+    Scores are logits, negative for nearly every class, and so are most map values: if scores are the weights, a class
+    that is absent from both support and query adds a large positive product. Probabilities avoid this.
+
+    Parameters
+    ----------
+    scores : (E, n)
+        Scores of the supports.
+    weighting
+        ``scores``: the scores themselves (B, Eq. 2). ``sigmoid``: the probability of each class under Eq. 1, divided by
+        the sum over classes, since tiny weights would cause rounding errors in Eq. 3, which removes common factors.
+        ``softmax``: probabilities of mutually exclusive classes.
+
+    Returns
+    -------
+    (E, n)
     """
     if weighting == "scores":
         return scores
@@ -63,7 +75,7 @@ def prior_map(maps: Tensor, weights: Tensor) -> Tensor:
     Returns
     -------
     (E, h, w)
-        Map M, of no particular range.
+        Map M, not normalised.
     """
     return torch.einsum("nhw,en->ehw" if maps.dim() == 3 else "enhw,en->ehw", maps, weights)
 
@@ -75,7 +87,7 @@ def normalise(maps: Tensor) -> Tensor:
 
 
 def shuffle(maps: Tensor, keys: Tensor) -> Tensor:
-    """Permute the cells of each map at random, which keeps the values and destroys their positions.
+    """Permute the cells of each map at random, which preserves the values but not their positions.
 
     Parameters
     ----------

@@ -58,15 +58,15 @@ class CamRecord(NetworkRecord):
 
 
 class MultiScale(nn.Module):
-    """Multi-scale block from D to D′, (B, n, h, w) both: one 3×3 and two 1×1 convolutions.
+    """Multi-scale block that refines the maps D to D′, both (B, n, h, w), by one 3×3 and two 1×1 convolutions.
 
     Parameters
     ----------
     classes
         Number n of known classes.
     wiring
-        ``sum``: the sum of all three in parallel. ``join``: the 3×3 and one 1×1 in parallel, concatenated and fused by
-        the other 1×1.
+        ``sum``: all three convolutions in parallel, summed. ``join``: the 3×3 and one 1×1 convolution in parallel,
+        concatenated and fused by the other 1×1 convolution.
     """
 
     def __init__(self, classes: int, wiring: str) -> None:
@@ -110,7 +110,7 @@ class CamNetwork(nn.Module):
         self.encoder, self.weighting, self.prior = encoder, weighting, prior
         self.classify = nn.Conv2d(encoder.channels, classes, 1)
         self.refine = MultiScale(classes, wiring)
-        # Kernel 3, stride 2, padding 1 gives 2h − 1 cells: the outer cells stay where they are.
+        # Kernel 3, stride 2 and padding 1 give 2h − 1 cells, so that the first and last cells keep their positions.
         self.decode = nn.Sequential(
             nn.ConvTranspose2d(encoder.channels, width, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -167,7 +167,7 @@ class CamNetwork(nn.Module):
 
 
 def load_cam(path: Path, fold: int | None = None, base: list[str] | None = None) -> tuple[CamNetwork, CamRecord]:
-    """Load a trained network and the record stored beside its weights.
+    """Load a trained network, frozen and in evaluation mode, and the record stored with its weights.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Predictions of the CAM prior's network (B): scores of masked supports, then the map of the class, then the mask."""
+"""Predictions of the CAM prior's network (B): scores of masked supports, the map of the class, and the mask."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Colours = NDArray[np.uint8] | NDArray[np.float32]  # resized images are not roun
 
 
 class CamPredictor:
-    """Predictor of one network; it reads the image of a query but never the mask.
+    """Predictor that uses a CAM prior's network. It reads the image of a query, but never the mask.
 
     Parameters
     ----------
     network, record
         A trained network and its record.
     fusion
-        How several supports are combined: ``scores``, by the mean of their scores; ``maps``, by the mean of their maps.
+        How several supports are combined: by the mean of their ``scores`` or of their ``maps``.
     threshold
-        Threshold of the map where it is scored without the segmentation branch, in (0, 1).
+        Value in (0, 1) above which the map alone, without the segmentation branch, predicts foreground.
     index
         The data set.
     image, support_mask
-        Decode an image of the index, and its mask; masks are read for supports only.
+        Functions that decode an image of the index, and its mask; masks are read for supports only.
     device
         Device of the network.
     memory_mb
@@ -50,7 +50,7 @@ class CamPredictor:
     Raises
     ------
     InputError
-        On prediction, if no pixel of a support's object is left at the network's input size.
+        In :meth:`blocks`, if a support's object has no pixel at the network's input size.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CamPredictor:
         picture, labels = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
         if not (labels == label).any():
             raise InputError(
-                f"support {self._index.ids[image]}: no pixel of its '{self._index.classes[label - 1]}' is left at "
+                f"support {self._index.ids[image]}: its '{self._index.classes[label - 1]}' has no pixel at a size of "
                 f"{self._side} px; raise cam.size or index.min_object_pixels"
             )
         picture[labels != label] = 0
@@ -118,11 +118,13 @@ class CamPredictor:
                 yield from self._predict(self._bank[query], cases[first : first + CHUNK], variant)
 
     def _predict(self, features: Tensor, cases: list[Case], variant: str) -> Iterator[Prediction]:
+        """Predict a few episodes of one query from its features (C, h, w)."""
         priors = self._priors(features, cases)
         keys = to_keys([key_to_seed("cam", case.seed, case.episode) for case in cases], features.device)
         logits = self._network.segment(features.expand(len(cases), -1, -1, -1), priors, keys)
-        for case, prior, both in zip(cases, priors, logits, strict=True):
-            yield Prediction(case, variant, both[1] - both[0], self._bank.grid.finer(UPSCALE), prior=prior)
+        differences = logits[:, 1] - logits[:, 0]
+        for case, prior, difference in zip(cases, priors, differences, strict=True):
+            yield Prediction(case, variant, difference, self._bank.grid.finer(UPSCALE), prior=prior)
             yield Prediction(case, MAP, prior - self._threshold, self._bank.grid)
 
     def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:

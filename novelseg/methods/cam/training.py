@@ -17,7 +17,17 @@ from novelseg.ops.draws import to_keys
 
 @dataclass(frozen=True)
 class CamSample:
-    """Objects of one iteration, pairs after the classifier's first iterations, and the keys of shuffled maps."""
+    """Random choices of one iteration.
+
+    Attributes
+    ----------
+    objects
+        Masked objects of known classes, to classify.
+    pairs
+        Supports and queries of pseudo-novel classes, to segment; None in the first iterations.
+    keys
+        Random key of each pair, by which its prior is shuffled in an ablation.
+    """
 
     objects: Sample
     pairs: Sample | None
@@ -29,8 +39,10 @@ class CamBatches:
 
     Parameters
     ----------
-    objects, pairs
-        Episodes of the ``known`` classes without supports, and episodes of the pseudo-novel classes with one support.
+    objects
+        Episodes of the known classes without supports.
+    pairs
+        Episodes of the pseudo-novel classes with one support.
     known
         Labels of the known classes, in the order of the classification branch's channels.
     classifier_iterations
@@ -60,10 +72,14 @@ class CamBatches:
         return CamSample(self._objects.draw(iteration, rank, world), pairs, seeds[rank::world])
 
     def render(self, sample: CamSample) -> Batch:
-        """Make the batch of an iteration.
+        """Render the batch of an iteration.
 
-        It holds ``objects`` (B, 1, 3, S, S), their masks and channels, and ``images`` and ``masks`` of pairs, supports
-        first.
+        Returns
+        -------
+        dict
+            ``objects`` (B, 1, 3, S, S), ``object_masks`` (B, 1, S, S), and their channels in the classification branch,
+            ``object_labels`` (B,). With pairs, also ``images`` (E, 2, 3, S, S) and ``masks`` (E, 2, S, S), support
+            first, and ``keys`` (E,).
         """
         objects, device = self._objects.render(sample.objects), self.bank.device
         channels = torch.tensor([self._channel[label] for label in sample.objects.labels])
@@ -78,7 +94,15 @@ class CamBatches:
 
 
 class CamLearner(nn.Module):
-    """Learner of both branches: classification of masked objects, and segmentation by the prior."""
+    """Learner of both branches: classification of masked objects, and segmentation by the prior.
+
+    Parameters
+    ----------
+    network
+        The network to train.
+    class_weight
+        Weight of the classification loss in the total.
+    """
 
     def __init__(self, network: CamNetwork, class_weight: float) -> None:
         super().__init__()
@@ -96,7 +120,7 @@ class CamLearner(nn.Module):
         # One pass for all inputs: frozen BatchNorm does not mix images.
         features = network.encoder(torch.cat(inputs)).float()
         objects, *pair = features.split([len(images) for images in inputs])
-        with torch.autocast(features.device.type, enabled=False):  # the branches keep full precision, as at test time
+        with torch.autocast(features.device.type, enabled=False):  # full precision for both branches, as at test time
             classification = classification_loss(network.scores(objects), batch["object_labels"])
             if not pair:
                 return stack_losses(classification, loss_class=classification)

@@ -27,13 +27,21 @@ def matching_loss(features: Tensor, masks: Tensor, scale: float, grid: Grid) -> 
         Positions of the cells of the features.
     """
     features = features.float().unflatten(0, masks.shape[:2])
-    with torch.autocast(masks.device.type, enabled=False):  # matching keeps full precision, as at test time
+    with torch.autocast(masks.device.type, enabled=False):  # matching uses full precision, as at test time
         prototypes = support_prototypes(features[:, :-1], masks[:, :-1], grid)
         return upsampled_cross_entropy(match(features[:, -1], prototypes, scale), masks[:, -1], grid)
 
 
 class MatchingLearner(nn.Module):
-    """Learner of the Baseline: the matching loss alone."""
+    """Learner of the Baseline: the matching loss alone.
+
+    Parameters
+    ----------
+    encoder
+        The encoder to train.
+    scale
+        Factor of the cosine.
+    """
 
     def __init__(self, encoder: Backbone, scale: float) -> None:
         super().__init__()

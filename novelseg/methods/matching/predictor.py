@@ -1,4 +1,4 @@
-"""Predictions of one encoder for many episodes: matching, then refinements; the query's mask is never read."""
+"""Predictions of one encoder for many episodes by prototype matching, and their refinements."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from novelseg.methods.matching.prototypes import match_many
 
 
 def _images(cases: list[Case]) -> set[int]:
+    """Return the numbers of all queries and supports of some episodes."""
     return {image for case in cases for image in (case.query, *case.supports)}
 
 
 class MatchingPredictor:
-    """Predictor of one encoder; it reads the image of a query but never the mask.
+    """Predictor that uses one encoder. It reads the image of a query, but never the mask.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class MatchingPredictor:
         return self._bank.blocks(cases, lambda case: _images([case]), label)
 
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
-        """Predict a block of episodes: ``variant`` by matching, then every refinement of it."""
+        """Predict a block of episodes: yield ``variant``, predicted by matching, then each of its refinements."""
         self._bank.load(_images(block))
         tasks: list[RefinementTask] = []
         for query, group in groupby(block, key=lambda case: case.query):

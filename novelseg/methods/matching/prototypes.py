@@ -11,15 +11,23 @@ from novelseg.ops.pooling import pool
 
 
 def sides(mask: Tensor) -> Tensor:
-    """Convert a binary mask to weights of background and foreground: (..., H, W) to (..., 2, H, W) float.
+    """Convert a mask of 0, 1 and 255 to pixel weights of background and foreground.
 
-    The mask holds 0, 1 and 255. The order is (background, foreground) everywhere; 255 belongs to neither.
+    Parameters
+    ----------
+    mask : (..., H, W)
+        1 foreground, 0 background, 255 void.
+
+    Returns
+    -------
+    (..., 2, H, W) float
+        1 for the pixels of the background, then of the foreground; void pixels belong to neither.
     """
     return torch.stack([mask == 0, mask == 1], dim=-3).float()
 
 
 def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
-    """Compute prototypes of background and foreground: pooled per support image, then averaged without weights.
+    """Compute the prototypes of background and foreground: the unweighted mean of the pooled features of each support.
 
     Parameters
     ----------
@@ -33,6 +41,7 @@ def support_prototypes(features: Tensor, masks: Tensor, grid: Grid) -> Tensor:
     Returns
     -------
     (B, 2, C)
+        Background, foreground.
     """
     weights = grid.splat_masks(sides(masks), (features.shape[-2], features.shape[-1]))
     return pool(features, weights).mean(dim=1)

@@ -1,7 +1,8 @@
 """Self-support matching (Fan et al., "Self-Support Few-Shot Semantic Segmentation", ECCV 2022), in closed form.
 
-An object's parts are more alike within one image than across images. Therefore the mean of the query's own confident
-cells, of unit length, is averaged with the supports' prototype of each side, and the query is matched again.
+Parts of an object are more similar within one image than across images. Therefore, for foreground and background each,
+the mean of the query's own confident cells is scaled to unit length and averaged with the supports' prototype, and the
+query is matched again.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class SelfSupportRefiner:
 
 
 def _own_prototypes(query: Tensor, confident: Tensor, supports: Tensor) -> Tensor:
-    """Return the unit-length mean of each side's confident cells, (2, C), or the supports' where a side has none."""
+    """Return the mean of each side's confident cells, or the supports' prototype if there are none, (2, C)."""
     cells = query.flatten(1)  # (C, hw)
     sides = torch.stack([confident.flatten() == 1, confident.flatten() == 2]).to(cells)  # (2, hw)
     own = F.normalize(sides @ cells.T, dim=1)

@@ -16,7 +16,7 @@ class SelfSupportSettings:
     tau_fg, tau_bg
         Query cells above this confidence count as foreground and as background, in [0, 1].
     fallback_cells
-        Number of most confident cells that are taken if none exceeds the threshold.
+        Number of most confident cells that are used if none exceeds the threshold.
     weight
         Weight of the query's own prototype in the mean with the supports', in [0, 1].
     """

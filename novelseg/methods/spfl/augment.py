@@ -1,7 +1,7 @@
 """Strong photometric augmentation of batches (A7): pure functions of images and random numbers.
 
-Colour jitter, grayscale, blur and cutout, as semi-supervised segmentation uses them; the geometric part is in
-:mod:`novelseg.ops.geometry`.
+The operations are colour jitter, grayscale, blur and cutout, as is common in semi-supervised segmentation. Geometric
+augmentation is in :mod:`novelseg.ops.geometry`.
 """
 
 from __future__ import annotations
@@ -62,11 +62,12 @@ class Augmentation:
 
 
 def _replace_some(images: Tensor, changed: Tensor, chance: float, draw: Tensor) -> Tensor:
+    """Replace the images whose draw, (B,), is below ``chance`` by the changed ones."""
     return torch.where((draw < chance)[:, None, None, None], changed, images)
 
 
 def _jitter(images: Tensor, draws: Tensor, strengths: Augmentation) -> Tensor:
-    """Change brightness, contrast, saturation and hue, by draws (B, 4) in [0, 1)."""
+    """Change brightness, contrast, saturation and hue at random, by draws (B, 4) in [0, 1)."""
     ranges = draws.new_tensor([strengths.brightness, strengths.contrast, strengths.saturation])
     factors = 1 + (2 * draws[:, :3] - 1) * ranges
     images = adjust_brightness_accumulative(images, factors[:, 0])
@@ -77,24 +78,24 @@ def _jitter(images: Tensor, draws: Tensor, strengths: Augmentation) -> Tensor:
 
 
 def _cutout(images: Tensor, labels: Tensor, draws: Tensor, strengths: Augmentation) -> tuple[Tensor, Tensor]:
-    """Fill one rectangle per image with one colour and set its labels to void, by draws (B, 8) in [0, 1)."""
+    """Fill a random rectangle of some images with one colour and set its labels to void, by draws (B, 8) in [0, 1)."""
     height, width = images.shape[-2:]
-    least, most = strengths.cutout_area
-    area = (least + (most - least) * draws[:, 1]) * height * width
+    smallest, largest = strengths.cutout_area
+    area = (smallest + (largest - smallest) * draws[:, 1]) * height * width
     low, high = strengths.cutout_aspect
     aspect = low * (high / low) ** draws[:, 2]
-    tall, wide = (area * aspect).sqrt().clamp(max=height), (area / aspect).sqrt().clamp(max=width)
-    top, left = draws[:, 3] * (height - tall), draws[:, 4] * (width - wide)
+    box_height, box_width = (area * aspect).sqrt().clamp(max=height), (area / aspect).sqrt().clamp(max=width)
+    top, left = draws[:, 3] * (height - box_height), draws[:, 4] * (width - box_width)
     y = torch.arange(height, device=images.device)[None, :, None]
     x = torch.arange(width, device=images.device)[None, None]
-    inside = (y >= top[:, None, None]) & (y < (top + tall)[:, None, None])
-    inside = inside & (x >= left[:, None, None]) & (x < (left + wide)[:, None, None])
+    inside = (y >= top[:, None, None]) & (y < (top + box_height)[:, None, None])
+    inside = inside & (x >= left[:, None, None]) & (x < (left + box_width)[:, None, None])
     inside = inside & (draws[:, 0] < strengths.cutout)[:, None, None]
     colour = draws[:, 5:8, None, None].expand_as(images)
     return torch.where(inside[:, None], colour, images), torch.where(inside[:, None], VOID, labels)
 
 
-DRAWS = 16  # random numbers per image, used or not
+DRAWS = 16  # random numbers per image, whether its augmentation uses them or not
 
 
 def strong(images: Tensor, labels: Tensor, draws: Tensor, strengths: Augmentation) -> tuple[Tensor, Tensor]:
@@ -107,21 +108,22 @@ def strong(images: Tensor, labels: Tensor, draws: Tensor, strengths: Augmentatio
     labels : (B, L, H, W) uint8
         Pseudo labels.
     draws : (B, 16) float
-        Uniform in [0, 1), one row per image, so that an image is augmented alike in any batch.
+        Random numbers, uniform in [0, 1). Each image has its own row, so that its augmentation does not depend on the
+        batch.
     strengths
         Strengths of the operations.
 
     Returns
     -------
     images, labels
-        Augmented images, and labels that are 255 where cut out; shapes are unchanged.
+        Augmented images and labels of the same shapes; labels are 255 in the rectangles of cutout.
     """
     draws = draws.to(images)
     images = _replace_some(images, _jitter(images, draws[:, 1:5], strengths), strengths.jitter, draws[:, 0])
     grey = rgb_to_grayscale(images).expand_as(images)
     images = _replace_some(images, grey, strengths.grey, draws[:, 5])
-    least, most = strengths.blur_sigma
-    sigma = least + (most - least) * draws[:, 7:8]
+    low, high = strengths.blur_sigma
+    sigma = low + (high - low) * draws[:, 7:8]
     blurred = gaussian_blur2d(images, BLUR_KERNEL_PX, sigma.expand(-1, 2))
     images = _replace_some(images, blurred, strengths.blur, draws[:, 6])
     return _cutout(images, labels, draws[:, 8:16], strengths)

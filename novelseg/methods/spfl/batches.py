@@ -1,4 +1,4 @@
-"""Batches of joint training: episodes, and augmented images with pseudo labels; keyed by (seed, iteration)."""
+"""Batches of joint training: episodes, and augmented images with pseudo labels, drawn by seed and iteration."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from novelseg.ops.geometry import gather, windows
 
 
 class PseudoLabelBatches:
-    """Batches of strongly augmented training images and their pseudo labels (A7), maps 1–3 of the bank.
+    """Batches of strongly augmented training images and their pseudo labels (A7).
 
     Parameters
     ----------
-    bank, images
-        Decoded images, and the numbers of those to draw from.
+    bank
+        Decoded images; label maps 1–3 are the pseudo labels of the three levels.
+    images
+        Numbers of the images to draw from.
     augmentation
         Strengths of the augmentation.
     size
         Side of a view, px.
     count
-        Number of images of an iteration.
+        Number of images per iteration.
     seed
         Seed of all random choices.
     """
@@ -37,7 +39,7 @@ class PseudoLabelBatches:
         self._size, self._count, self._seed = size, count, seed
 
     def draw(self, iteration: int, rank: int, world: int) -> Sample:
-        """Draw the images number rank, rank + world, … of an iteration."""
+        """Draw the images of one process in an iteration: numbers rank, rank + world, … of ``count``."""
         images, draws = [], []
         for number in range(rank, self._count, world):
             rng = numpy_generator(self._seed, "extra", iteration, number)
@@ -48,7 +50,7 @@ class PseudoLabelBatches:
         return Sample(*self.bank.take(images), numbers, [])
 
     def render(self, sample: Sample) -> Batch:
-        """Make the extra images (B, 3, S, S) and their labels (B, 3, S, S)."""
+        """Render the augmented images, ``extra`` (B, 3, S, S), and their pseudo labels, ``labels`` (B, 3, S, S)."""
         draws = torch.from_numpy(sample.draws).to(self.bank.device, non_blocking=True)
         mirrored, (low, high) = draws[:, 0] < self._augmentation.flip, self._augmentation.scales
         views = windows(sample.pictures, sample.positions, mirrored, draws[:, 1:5], self._size, scales=(low, high))
@@ -58,15 +60,15 @@ class PseudoLabelBatches:
 
 
 class JointBatches:
-    """Batches of episodes and of pseudo-labelled images together."""
+    """Batches that contain both episodes and pseudo-labelled images."""
 
     def __init__(self, episodes: EpisodeBatches, extra: PseudoLabelBatches) -> None:
         self.bank, self._episodes, self._extra = episodes.bank, episodes, extra
 
     def draw(self, iteration: int, rank: int, world: int) -> tuple[Sample, Sample]:
-        """Choose the episodes and the extra images of an iteration."""
+        """Draw the episodes and the pseudo-labelled images of one process in an iteration."""
         return self._episodes.draw(iteration, rank, world), self._extra.draw(iteration, rank, world)
 
     def render(self, sample: tuple[Sample, Sample]) -> Batch:
-        """Make the episodes and the strongly augmented images."""
+        """Render the episodes and the augmented images as one batch."""
         return {**self._episodes.render(sample[0]), **self._extra.render(sample[1])}

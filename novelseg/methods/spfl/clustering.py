@@ -1,4 +1,4 @@
-"""Three-level k-means (A, Eq. 2): level 1 on the vectors, each further level on the centres of the one before."""
+"""Three-level k-means (A, Eq. 2): level 1 on the vectors, each further level on the centres of the previous one."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kmeans(vectors: NDArray[np.float32], k: int, restarts: int, iterations: int, seed: int) -> NDArray[np.float32]:
+    """Return the centres, (k, D), of the k-means run with the lowest inertia."""
     faiss.omp_set_num_threads(1)  # a fixed order of summation: the same centres on any number of cores
     run = faiss.Kmeans(
         vectors.shape[1],
@@ -67,22 +68,22 @@ def nearest(
 
 
 def scaled(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
-    """Return vectors as they are clustered: with unit length under ``cosine``."""
+    """Scale vectors to unit length if the metric is ``cosine``; otherwise return them unchanged."""
     return normalise(vectors) if metric == "cosine" else vectors
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A collection of vectors, read in blocks of which one is in memory at a time.
+    """A collection of vectors that is read block by block, with one block in memory at a time.
 
     Attributes
     ----------
     name
-        Name in messages.
+        Name for messages.
     count
         Number of vectors.
     blocks
-        Reads the blocks, (B, D) float32 each, in the same order on every call.
+        Function that yields the blocks, (B, D) float32 each, in the same order on every call.
     """
 
     name: str
@@ -90,16 +91,16 @@ class Corpus:
     blocks: Callable[[], Iterator[NDArray[np.float32]]]
 
     def sample(self, size: int, seed: int) -> NDArray[np.float32]:
-        """Draw ``size`` vectors uniformly, in the order of the corpus; all vectors if the corpus has no more."""
+        """Draw ``size`` vectors uniformly without replacement, or all if the corpus has fewer; in corpus order."""
         rng = np.random.Generator(np.random.PCG64(seed))
         indices = np.sort(rng.choice(self.count, size, replace=False)) if size < self.count else np.arange(self.count)
         sample: NDArray[np.float32] | None = None
-        start = done = 0
+        start = filled = 0
         for block in self.blocks():
             sample = np.empty((len(indices), block.shape[1]), np.float32) if sample is None else sample
-            rows = indices[done : np.searchsorted(indices, start + len(block))] - start
-            sample[done : done + len(rows)] = block[rows]
-            start, done = start + len(block), done + len(rows)
+            rows = indices[filled : np.searchsorted(indices, start + len(block))] - start
+            sample[filled : filled + len(rows)] = block[rows]
+            start, filled = start + len(block), filled + len(rows)
         return np.zeros((0, 1), np.float32) if sample is None else sample
 
 
@@ -113,7 +114,7 @@ def three_levels(
     seed: int,
     most: int,
 ) -> list[Level]:
-    """Cluster a corpus at successively coarser levels.
+    """Cluster a corpus at successively coarser levels by k-means.
 
     Parameters
     ----------
@@ -122,13 +123,18 @@ def three_levels(
     clusters
         Number of clusters K of each level, decreasing.
     metric
-        ``cosine``: vectors, and centres before they are clustered again, are scaled to unit length; ``euclidean``: they
-        are used as they are.
+        ``cosine``: vectors, and centres before the next level clusters them, are scaled to unit length; ``euclidean``:
+        they are not scaled.
     restarts, iterations, seed
-        Restarts, iterations and seed of every k-means run; the restart of least inertia is kept.
+        Restarts, iterations and seed of every k-means run; the restart with the lowest inertia is used.
     most
         Maximum number of vectors for k-means; a larger corpus is sampled uniformly. Members and inertia refer to the
-        whole corpus.
+        whole corpus in any case.
+
+    Returns
+    -------
+    list of Level
+        The levels, from fine to coarse.
 
     Raises
     ------
@@ -151,12 +157,12 @@ def three_levels(
     levels = [(centres, members, inertia)]
     parents = []
     for k in clusters[1:]:
-        finer, below = scaled(levels[-1][0], metric), levels[-1][1]
-        centres = _kmeans(finer, k, restarts, iterations, seed)
-        labels, distances = nearest(finer, centres)
+        finer_centres, finer_members = scaled(levels[-1][0], metric), levels[-1][1]
+        centres = _kmeans(finer_centres, k, restarts, iterations, seed)
+        labels, distances = nearest(finer_centres, centres)
         parents.append(labels.astype(np.int32))
         members = np.zeros(k, np.int64)
-        np.add.at(members, labels, below)
+        np.add.at(members, labels, finer_members)
         levels.append((centres, members, float(distances.sum(dtype=np.float64))))
     parents.append(np.full(clusters[-1], -1, np.int32))
     return [Level(*level[:2], parent, level[2]) for level, parent in zip(levels, parents, strict=True)]

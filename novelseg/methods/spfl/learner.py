@@ -13,7 +13,21 @@ from novelseg.methods.spfl.decoder import Decoder
 
 
 class JointLearner(nn.Module):
-    """Learner of SPFL: L_seg + Σ γ_l·L_l over the levels whose weight is above zero (A, Eq. 4–5)."""
+    """Learner of SPFL: L_seg + Σ γ_l·L_l over the levels whose weight is above zero (A, Eq. 4–5).
+
+    Parameters
+    ----------
+    encoder
+        The encoder to train.
+    scale
+        Factor of the cosine.
+    clusters
+        Number of clusters K of each level.
+    width
+        Number of channels of the decoders.
+    gamma
+        Weight γ_l of each level.
+    """
 
     def __init__(self, encoder: Backbone, scale: float, clusters: list[int], width: int, gamma: list[float]) -> None:
         super().__init__()
@@ -30,14 +44,14 @@ class JointLearner(nn.Module):
         """Compute the total loss and its parts in the order of :data:`novelseg.methods.losses.LOSSES`."""
         # One pass for episodes and extra images: frozen BatchNorm does not mix images.
         episodes = batch["images"].flatten(0, 1)
-        both = self.encoder(torch.cat([episodes, batch["extra"]]))
-        matched, features = both.split([len(episodes), len(batch["extra"])])
-        segmentation = matching_loss(matched, batch["masks"], self.scale, self.encoder.grid)
+        features = self.encoder(torch.cat([episodes, batch["extra"]]))
+        episode_features, extra_features = features.split([len(episodes), len(batch["extra"])])
+        segmentation = matching_loss(episode_features, batch["masks"], self.scale, self.encoder.grid)
         total, parts = segmentation, {"loss_seg": segmentation}
         for key, decoder in self.decoders.items():
             level = int(key)
             target = batch["labels"][:, level]
-            loss = upsampled_cross_entropy(decoder(features).float(), target, self.encoder.grid)
+            loss = upsampled_cross_entropy(decoder(extra_features).float(), target, self.encoder.grid)
             total = total + self.gamma[level] * loss
             parts[f"loss_pseudo{level + 1}"] = loss
         return stack_losses(total, **parts)

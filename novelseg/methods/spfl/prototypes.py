@@ -1,4 +1,4 @@
-"""Reading of prototypes from an artifact, in a module of its own, so that reading does not load faiss."""
+"""Reader of prototype artifacts, separate from the clustering so that reading does not import faiss."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ from novelseg.formats.prototypes import LEVELS, PROTOTYPES
 def read_prototypes(
     path: Path, fold: int, encoder: str, channels: int, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
-    """Read the foreground and background centres of each level.
+    """Read the foreground and background prototypes of each level.
 
     Parameters
     ----------
     path
-        The artifact.
+        Prototype artifact.
     fold
         Fold that they must belong to.
     encoder, channels
         Digest of the encoder that they must have been computed with, and number of its channels.
     device
-        Device of the centres.
+        Device of the result.
+
+    Returns
+    -------
+    list of tuple
+        Foreground and background prototypes of each level, (K, C) float32 each, from fine to coarse.
 
     Raises
     ------
     InputError
-        If they belong to another fold, or were computed with another encoder.
+        If the prototypes belong to another fold, or were computed with another encoder.
     """
     with hdf5.opened(path, PROTOTYPES) as file:
         hdf5.require(path, file, "fold", fold)

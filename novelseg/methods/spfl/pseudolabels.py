@@ -11,10 +11,10 @@ from novelseg.core.labels import VOID
 
 
 def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background: Tensor, grid: Grid) -> Tensor:
-    """Label every pixel with its nearest prototype by cosine similarity (A, Eq. 3), exactly and at low resolution.
+    """Label every pixel with its nearest prototype by cosine similarity (A, Eq. 3).
 
-    argmax_k cos(Up(F), P_k) = argmax_k Up(F·P̂_k): the norm of Up(F) is common to all k, and Up commutes with the
-    product. Therefore K channels are upsampled instead of C.
+    The norm of Up(F) is common to all k, and Up commutes with the product, so that argmax_k cos(Up(F), P_k) =
+    argmax_k Up(F·P̂_k). Therefore the product is computed first, and K channels are upsampled instead of C.
 
     Parameters
     ----------
@@ -39,8 +39,9 @@ def pseudo_labels(features: Tensor, mask: Tensor, foreground: Tensor, background
 
 
 def _argmax_up(features: Tensor, centres: Tensor, size: tuple[int, int], grid: Grid) -> Tensor:
+    """Return the number of the nearest centre (K, C) of each pixel, (H, W)."""
     scores = torch.einsum("chw,kc->khw", features, F.normalize(centres, dim=1))
     # Classes last in memory, and max, which is vectorised (argmax is not): 2.5 times as fast on a CPU.
-    last = scores[None].contiguous(memory_format=torch.channels_last)
-    full = grid.upsample(last, size)[0]
-    return full.permute(1, 2, 0).max(-1).indices
+    channels_last = scores[None].contiguous(memory_format=torch.channels_last)
+    upsampled = grid.upsample(channels_last, size)[0]
+    return upsampled.permute(1, 2, 0).max(-1).indices

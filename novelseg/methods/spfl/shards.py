@@ -1,4 +1,4 @@
-"""Reading of region corpora from artifacts, one shard at a time."""
+"""Reader of region corpora, one shard at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,27 @@ from novelseg.formats.features import FEATURES
 from novelseg.formats.shards import in_order
 from novelseg.methods.spfl.clustering import Corpus
 
-NAMES = {"bg": "background-region", "fg": "foreground-object"}
+NAMES = {"bg": "background-region", "fg": "foreground-object"}  # names of the corpora in messages
 
 
 def read_corpus(paths: list[Path], side: str, fold: int) -> tuple[Corpus, str]:
-    """Open the vectors of a side, which are read one shard at a time, and return the digest of their encoder too.
+    """Open the corpus of one side, whose vectors are read when needed.
+
+    Parameters
+    ----------
+    paths
+        Feature artifacts, one per shard.
+    side
+        ``fg`` for the objects, ``bg`` for the background regions.
+    fold
+        Fold with whose encoder the features must have been computed.
+
+    Returns
+    -------
+    corpus
+        The corpus, with one block per shard.
+    encoder
+        Digest of the encoder that computed the features.
 
     The order of the paths does not matter: the vectors are in the order of the shards' numbers.
 

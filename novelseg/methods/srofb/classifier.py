@@ -1,8 +1,8 @@
 """SROFB: a foreground/background classifier trained online for each episode (A8), many episodes in one batch.
 
-It learns from the supports' cells and from the query's confident cells; no function here takes the query's mask.
-Initial weights and dropout are drawn from the episode's own key, and padding cells have no weight, so that an episode's
-result is independent of the other episodes of its batch (except for the rounding of larger products).
+It is trained on the supports' cells and on the query's confident cells; no function here takes the query's mask.
+Initial weights and dropout are drawn from the episode's own key, and padding cells have no weight, so that the result
+of an episode does not depend on the other episodes of its batch (except for the rounding of larger products).
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from novelseg.core.labels import VOID
 from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.ops import draws
 
-PART_KB = {"cpu": 384, "cuda": 256 << 10}  # hidden units of all tasks per part: they fit a CPU's cache, and fill a GPU
-PREFIX = 8  # columns before the features: the bias's and seven zeros, which keep rows aligned to 16 bytes
-MIN_ROWS = 256  # cells per task and part at least: smaller products are slow
+# Memory, KiB, of the hidden units of all tasks in one part of the cells: fits the cache of a CPU, and occupies a GPU.
+PART_KB = {"cpu": 384, "cuda": 256 << 10}
+PREFIX = 8  # columns before the features: one for the bias, and seven zeros that align rows to 16 bytes
+MIN_ROWS = 256  # minimum number of cells per task and part; smaller matrix products are slow
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Training cells: features (N, C), and labels (N,) that are 0 for background and 1 for foreground."""
+    """Training cells: features (N, C), and labels (N,), 0 for background and 1 for foreground."""
 
     features: Tensor
     labels: Tensor
 
 
 def support_cells(features: list[Tensor], labels: list[Tensor]) -> Cells:
-    """Collect the cells of the supports, except void ones.
+    """Collect the cells of the supports that are not void.
 
     Parameters
     ----------
@@ -48,14 +49,22 @@ def support_cells(features: list[Tensor], labels: list[Tensor]) -> Cells:
 
 
 def query_cells(features: Tensor, confident: Tensor) -> Cells:
-    """Collect the confident cells of the query, from (C, h, w) features and a map (h, w) of 0, 1 and 2."""
+    """Collect the confident cells of the query.
+
+    Parameters
+    ----------
+    features : (C, h, w)
+        Features of the query.
+    confident : (h, w) uint8
+        0 not confident, 1 background, 2 foreground (:func:`novelseg.methods.confident.confident_cells`).
+    """
     cells = confident.flatten() > 0
     return Cells(features.flatten(1).T[cells], confident.flatten()[cells].long() - 1)
 
 
 @dataclass(frozen=True)
 class Task:
-    """Training and test data of the classifier of one episode.
+    """Training and test data of one episode's classifier.
 
     Attributes
     ----------
@@ -73,7 +82,7 @@ class Task:
 
 
 def _loss_weights(labels: Tensor, balance: str) -> Tensor:
-    """Compute the loss weight of each cell; the weights sum to one."""
+    """Compute the weight of each cell in the loss, (N,); the weights sum to one."""
     if balance == "none":
         return torch.full(labels.shape, 1 / labels.numel(), device=labels.device)
     counts = F.one_hot(labels, 2).sum(0)
@@ -89,12 +98,12 @@ def _initial_weights(keys: Tensor, inputs: int, outputs: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Batch of tasks, padded to the number of cells of the largest.
+    """Training cells of a batch of tasks, padded to the task with the most cells.
 
     Attributes
     ----------
     cells : (B, N, 8 + C)
-        Constant 1 for the bias, seven zeros for alignment, and the features.
+        For each cell: 1 for the bias, seven zeros for alignment, and the features.
     is_fg : (B, N, 1) float
         1 for foreground.
     weights : (B, N, 1)
@@ -109,10 +118,11 @@ class _Batch:
     keys: Tensor
 
     @staticmethod
-    def of(tasks: list[Task], balance: str, kind: torch.dtype) -> _Batch:
+    def of(tasks: list[Task], balance: str, dtype: torch.dtype) -> _Batch:
+        """Pad and stack the cells of tasks; ``dtype`` is that of the result's cells."""
         longest = max(len(task.cells.labels) for task in tasks)
         first = tasks[0].cells.features
-        cells = torch.zeros((len(tasks), longest, PREFIX + first.shape[1]), dtype=kind, device=first.device)
+        cells = torch.zeros((len(tasks), longest, PREFIX + first.shape[1]), dtype=dtype, device=first.device)
         cells[:, :, 0] = 1
         is_fg, weights = (torch.zeros((len(tasks), longest, 1), device=first.device) for _ in range(2))
         for row, task in enumerate(tasks):
@@ -123,16 +133,16 @@ class _Batch:
         return _Batch(cells, is_fg, weights, draws.to_keys([task.key for task in tasks], first.device))
 
 
-def _keep_above(values: Tensor, number: Tensor, limit: float, out: Tensor) -> None:
-    """Write ``values`` to ``out`` where ``number`` lies above a limit, and zero elsewhere, in one pass.
+def _keep_above(values: Tensor, selector: Tensor, limit: float, out: Tensor) -> None:
+    """Write ``values`` to ``out`` where ``selector`` exceeds a limit, and zero elsewhere.
 
-    This is torch's gradient of a threshold; on a CPU, a comparison and a selection take ten times as long.
+    This is torch's gradient of a threshold. On a CPU it is ten times faster than a comparison followed by a selection.
     """
-    torch.ops.aten.threshold_backward.grad_input(values, number, limit, grad_input=out)
+    torch.ops.aten.threshold_backward.grad_input(values, selector, limit, grad_input=out)
 
 
 def _product(cells: Tensor, other: Tensor, out: Tensor) -> None:
-    """Write ``cells @ other`` to ``out``, multiplied in the type of the cells."""
+    """Write ``cells @ other`` to ``out``, computed in the data type of the cells."""
     if cells.dtype == out.dtype:
         torch.bmm(cells, other, out=out)
     else:
@@ -142,20 +152,21 @@ def _product(cells: Tensor, other: Tensor, out: Tensor) -> None:
 def _initial_layers(keys: Tensor, inputs: int, hidden: int) -> tuple[Tensor, Tensor]:
     """Draw the weights of the first layer, (B, 8 + C, H), and of the second, (B, 1 + H, 1).
 
-    The second layer has one output: with two classes only the difference of their logits matters.
+    The second layer has one output, foreground minus background, because a softmax over two classes depends only on the
+    difference of their logits.
     """
     w1 = _initial_weights(draws.branch(keys, 0), inputs, hidden)
-    both = _initial_weights(draws.branch(keys, 1), hidden, 2)
-    return torch.cat([w1[:, :1], torch.zeros_like(w1[:, : PREFIX - 1]), w1[:, 1:]], 1), both[:, :, 1:] - both[:, :, :1]
+    w2 = _initial_weights(draws.branch(keys, 1), hidden, 2)
+    return torch.cat([w1[:, :1], torch.zeros_like(w1[:, : PREFIX - 1]), w1[:, 1:]], 1), w2[:, :, 1:] - w2[:, :, :1]
 
 
 def _train(batch: _Batch, steps: int, params: SrofbSettings) -> tuple[Tensor, Tensor]:
-    """Train by full-batch SGD with gradients by hand: autograd's sums, over parts of the cells, in reused buffers.
+    """Train the classifiers by full-batch SGD and return the weights of both layers.
 
-    Factors that all cells share (dropout's scale, and the second layer's weights in the backward pass) are applied to
-    the sums. The output of an active unit is the product of its cell with its weights. Therefore the gradient of the
-    second layer is Σ w1·G over the inputs, where G is the first layer's gradient without the factor of the second
-    layer's weights.
+    The gradients are computed without autograd, over parts of the cells and in reused buffers. Factors that all cells
+    share (the scale of dropout, and in the backward pass the weights of the second layer) are applied to the sums. The
+    output of an active unit is the product of its cell with its weights. Therefore the gradient of the second layer is
+    Σ w1·G over the inputs, where G is the gradient of the first layer without the factor of the second layer's weights.
     """
     device, (tasks, count, inputs) = batch.cells.device, batch.cells.shape
     w1, w2 = _initial_layers(batch.keys, inputs - PREFIX, params.hidden)
@@ -170,27 +181,27 @@ def _train(batch: _Batch, steps: int, params: SrofbSettings) -> tuple[Tensor, Te
     part_gradient = torch.empty_like(w1)
     for step in range(steps):
         keys = draws.branch(batch.keys, 2 + step)
-        up = dropout_scale * w2[:, 1:]
-        unscaled, surplus = torch.zeros_like(w1), torch.zeros_like(w2[:, :1])
-        for cells, is_fg, weights, numbers in parts:
+        scaled_w2 = dropout_scale * w2[:, 1:]
+        unscaled_gradient, bias_gradient = torch.zeros_like(w1), torch.zeros_like(w2[:, :1])
+        for cells, is_fg, weights, part_counters in parts:
             length = cells.shape[1]
-            octets = draws.octets(keys, numbers, octets_buffer[:, :, : length * words]).bitwise_not_()
+            octets = draws.octets(keys, part_counters, octets_buffer[:, :, : length * words]).bitwise_not_()
             dropout = dropout_buffer[:, :length].copy_(octets.view(tasks, length, 4 * words))[:, :, : params.hidden]
             hidden = hidden_buffer[:, :length]  # (B, n, H)
             _product(cells, w1, hidden)
             hidden.relu_()
             _keep_above(hidden, dropout, 255 - keep, hidden)  # keeps a unit where its octet is below ``keep``
-            difference = hidden @ up + w2[:, :1]  # (B, n, 1)
-            error = (difference.sigmoid_() - is_fg) * weights  # for foreground; for background, minus it
-            surplus += error.sum(1, keepdim=True)
+            logits = hidden @ scaled_w2 + w2[:, :1]  # (B, n, 1)
+            error = (logits.sigmoid_() - is_fg) * weights  # gradient of the loss with respect to the foreground's logit
+            bias_gradient += error.sum(1, keepdim=True)
             # Backward pass: units that were dropped or are not above zero have no gradient.
             _keep_above(error.expand_as(hidden), hidden, 0, hidden)
             _product(cells.mT, hidden, part_gradient)
-            unscaled += part_gradient
-        # Two opposite rows of the second layer move by the rate each, their difference by twice the rate.
-        second = torch.cat([surplus, dropout_scale * (w1 * unscaled).sum(1).unsqueeze(2)], 1)
-        w1 -= params.learning_rate * up.mT * unscaled
-        w2 = w2 - 2 * params.learning_rate * second
+            unscaled_gradient += part_gradient
+        # The gradients of foreground and background are opposite: their difference changes by twice the learning rate.
+        w2_gradient = torch.cat([bias_gradient, dropout_scale * (w1 * unscaled_gradient).sum(1).unsqueeze(2)], 1)
+        w1 -= params.learning_rate * scaled_w2.mT * unscaled_gradient
+        w2 = w2 - 2 * params.learning_rate * w2_gradient
     return w1, w2
 
 
@@ -200,19 +211,19 @@ def classify(tasks: list[Task], steps: int, params: SrofbSettings, *, half: bool
     Parameters
     ----------
     tasks
-        Episodes, ideally with similar numbers of cells, since shorter ones are padded.
+        Episodes, ideally with similar numbers of cells, since all are padded to the largest.
     steps
         Number of full-batch SGD steps.
     params
-        Settings; dropout is rounded to multiples of 1/256.
+        Settings; dropout is rounded to a multiple of 1/256.
     half
-        Whether products with the features use bfloat16, accumulated in float32 and rounded; the other episodes of a
-        batch then change the third digit of an episode's logits.
+        Whether products with the features are computed in bfloat16 (accumulated in float32, then rounded). The logits
+        of an episode then depend, in the third digit, on the other episodes of the batch.
 
     Returns
     -------
     list of (h, w)
-        Logit of the foreground minus that of the background, on each query's grid.
+        For each episode, the foreground logit minus the background logit of the query's cells.
     """
     batch = _Batch.of(tasks, params.class_balance, torch.bfloat16 if half else torch.float32)
     logits = []

@@ -15,12 +15,24 @@ from novelseg.methods.contract import RefinedResult, RefinementTask
 from novelseg.methods.srofb.classifier import Cells, Task, classify, query_cells, support_cells
 from novelseg.methods.srofb.settings import SrofbSettings
 
-BATCH_MB = {"cpu": 8, "cuda": 4096}  # cells of one batch of classifiers; a larger batch is no faster on a CPU
+BATCH_MB = {"cpu": 8, "cuda": 4096}  # memory, MiB, of the cells of one batch; a larger batch is no faster on a CPU
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A classifier to be trained on ``count`` cells, which are gathered when its batch is built."""
+    """A classifier to be trained; its cells are gathered when its batch is built.
+
+    Attributes
+    ----------
+    number, task
+        Position of the episode among the results, and the episode.
+    confident : (h, w) uint8, optional
+        Confident cells of the query.
+    count
+        Number of training cells.
+    steps
+        Number of training steps.
+    """
 
     number: int
     task: RefinementTask
@@ -41,8 +53,8 @@ class SrofbRefiner:
     half
         Whether the classifier multiplies in bfloat16.
     batch
-        Maximum number of classifiers per batch; 0 for as many as fit a fixed amount of memory. It changes results by
-        no more than rounding.
+        Maximum number of classifiers per batch; 0 for as many as fit a fixed amount of memory. It affects results only
+        by rounding.
     """
 
     learns_from_cells = True
@@ -62,11 +74,12 @@ class SrofbRefiner:
                 batch = waiting[: self._batch_size(waiting)]
                 del waiting[: len(batch)]
                 logits = classify([self._task(entry) for entry in batch], steps, self._settings, half=self._half)
-                for entry, difference in zip(batch, logits, strict=True):
-                    refined[entry.number] = RefinedResult(difference, entry.confident)
+                for entry, episode_logits in zip(batch, logits, strict=True):
+                    refined[entry.number] = RefinedResult(episode_logits, entry.confident)
         return [refined[number] for number in range(len(tasks))]
 
     def _pending(self, number: int, task: RefinementTask) -> _Pending:
+        """Choose the confident cells of a query, and count the training cells of its episode."""
         settings, confident = self._settings, None
         if self._with_query:
             confident = confident_cells(
@@ -81,6 +94,7 @@ class SrofbRefiner:
         return _Pending(number, task, confident, count, steps)
 
     def _task(self, pending: _Pending) -> Task:
+        """Gather the training cells of a pending classifier."""
         task = pending.task
         cells = support_cells(
             [support.features for support in task.supports], [support.labels for support in task.supports]
@@ -92,10 +106,10 @@ class SrofbRefiner:
         return Task(cells, task.query, key)
 
     def _batch_size(self, waiting: list[_Pending]) -> int:
-        """Return how many episodes, shortest first, fit the memory of a batch when padded to the longest."""
+        """Return how many of the episodes, sorted by number of cells, fit the memory of a batch with padding."""
         if self._batch:
             return self._batch
         first = waiting[0].task.query
-        cell = 4 * 2 * first.shape[0]  # bytes: the features are stored twice, as gathered and in the batch
-        most = (BATCH_MB[first.device.type] << 20) // cell
-        return max(1, sum(entry.count * number <= most for number, entry in enumerate(waiting, 1)))
+        bytes_per_cell = 4 * 2 * first.shape[0]  # the features are stored twice: as gathered, and in the batch
+        max_cells = (BATCH_MB[first.device.type] << 20) // bytes_per_cell
+        return max(1, sum(entry.count * number <= max_cells for number, entry in enumerate(waiting, 1)))

@@ -16,7 +16,7 @@ class SrofbSettings:
     hidden
         Number of hidden units.
     dropout
-        Share of hidden units that are dropped in a step, in [0, 1).
+        Share of hidden units that are dropped in each step, in [0, 1).
     learning_rate
         Learning rate of plain SGD.
     steps_one_shot, steps_many_shots
@@ -24,7 +24,7 @@ class SrofbSettings:
     tau_fg, tau_bg
         Query cells above this confidence become foreground and background examples, in [0, 1].
     fallback_cells
-        Number of most confident cells that are taken if none exceeds the threshold.
+        Number of most confident cells that are used if none exceeds the threshold.
     class_balance
         ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
     seed

@@ -1,16 +1,16 @@
 "use strict";
 const PAGE = 12;
-const make = (name, attributes = {}, ...inside) => {
+const element = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...inside);
+  node.append(...children);
   return node;
 };
 const percent = share => (100 * share).toFixed(0) + " %";
-const fill = (select, values) => values.forEach(value => select.append(make("option", {}, value)));
+const fill = (select, values) => values.forEach(value => select.append(element("option", {}, value)));
 const distinct = values => [...new Set(values)].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true }));
 
-/* Tables: a click on a column head sorts by it, another click reverses the order; selects filter the rows. */
+/* Tables: a click on a column head sorts by the column, another click reverses the order; selects filter the rows. */
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const key = (row, column) => {
@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table")) {
     return cell.dataset.key !== undefined ? Number(cell.dataset.key) : cell.textContent;
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const first = head.classList.contains("text") ? "ascending" : "descending";  // from A, or from the highest
+    const first = head.classList.contains("text") ? "ascending" : "descending";  // text from A, numbers from the highest
     const second = first === "ascending" ? "descending" : "ascending";
     const direction = head.getAttribute("aria-sort") === first ? second : first;
     heads.forEach(other => other.setAttribute("aria-sort", "none"));
@@ -43,50 +43,50 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-/* Pictures: a photograph, with a layer over it if there is one. */
+/* Pictures: a photograph, and optionally a layer over it. */
 const dialog = document.querySelector("dialog");
 const stack = (base, layer, caption, kind = "button") => {
-  const box = make(kind, { class: "stack", ...(kind === "button" ? { type: "button" } : {}) }, make("img", { src: base, alt: caption }));
-  if (layer) box.append(make("img", { src: layer, alt: "" }));
+  const box = element(kind, { class: "stack", ...(kind === "button" ? { type: "button" } : {}) }, element("img", { src: base, alt: caption }));
+  if (layer) box.append(element("img", { src: layer, alt: "" }));
   return box;
 };
 const enlarge = (base, layer, caption) => {
-  dialog.lastElementChild.replaceChildren(stack(base, layer, caption, "div"), make("p", {}, caption));
+  dialog.lastElementChild.replaceChildren(stack(base, layer, caption, "div"), element("p", {}, caption));
   dialog.showModal();
 };
 const figure = (base, layer, caption, uncaptioned = false) => {
   const box = stack(base, layer, caption);
   box.addEventListener("click", () => enlarge(base, layer, caption));
-  return make("figure", {}, box, ...(uncaptioned ? [] : [make("figcaption", {}, caption)]));
+  return element("figure", {}, box, ...(uncaptioned ? [] : [element("figcaption", {}, caption)]));
 };
 
-const strip = item => make("div", { class: "strip" }, ...item.views.map(
+const strip = item => element("div", { class: "strip" }, ...item.views.map(
   view => figure(item.pictures[view.base], view.layer, view.caption)));
-const hues = new Map();  // a class has one colour on the whole page
+const hues = new Map();  // each class has the same colour on the whole page
 const colour = name => {
   if (!hues.has(name)) hues.set(name, (hues.size * 137.5) % 360);
   return `hsl(${hues.get(name)} 60% 50%)`;
 };
 const prototype = (item, browser) => {
   const shares = item.classes, listed = shares.map(([name, share]) => `${name} ${percent(share)}`);
-  const bar = make("div", { class: "bar", role: "img", "aria-label": listed.join(", ") || "no annotated class" });
+  const bar = element("div", { class: "bar", role: "img", "aria-label": listed.join(", ") || "no annotated class" });
   shares.forEach(([name, share]) =>
-    bar.append(make("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
+    bar.append(element("span", { style: `width:${100 * share}%;background:${colour(name)}`, title: `${name} ${percent(share)}` })));
   const annotated = (item.annotated === null ? "an unknown share" : percent(item.annotated)) + " of their pixels annotated";
   const largest = [...shares].sort((a, b) => b[2] - a[2]).slice(0, 3).filter(([, , part]) => part >= .01);
   const parts = largest.map(([name, , part]) => `${percent(part)} of all ${name} pixels`);
   const contents = parts.length ? `contains ${parts.join(", ")}` : "contains less than 1 % of every class";
-  const kin = make("p", { class: "kin" });
+  const kin = element("p", { class: "kin" });
   const link = (level, number) => {
-    const button = make("button", { type: "button" }, `level ${level} #${number}`);
+    const button = element("button", { type: "button" }, `level ${level} #${number}`);
     button.addEventListener("click", () => browser.show(item, level, number));
     return button;
   };
   if (item.parent >= 0) kin.append("parent ", link(item.level + 1, item.parent));
   if (item.children.length) kin.append(" children ", ...item.children.map(number => link(item.level - 1, number)));
   const text = `${item.members} members; ${annotated}${listed.length ? `: ${listed.slice(0, 3).join(", ")}` : ""}; ${contents}`;
-  const crops = make("div", { class: "strip" }, ...browser.crops(item).map((uri, rank) => figure(uri, "", `${item.title}: nearest member ${rank + 1}`, true)));
-  return [make("p", {}, text), bar, crops, kin];
+  const crops = element("div", { class: "strip" }, ...browser.crops(item).map((uri, rank) => figure(uri, "", `${item.title}: nearest member ${rank + 1}`, true)));
+  return [element("p", {}, text), bar, crops, kin];
 };
 
 class Browser {
@@ -143,9 +143,9 @@ class Browser {
   card(item) {
     const scores = Object.entries(item.scores).filter(([, score]) => score !== null);
     const listed = scores.map(([name, score]) => `${name} ${score.toFixed(1)}`).join(", ");
-    const line = this.section.dataset.unit && listed ? [make("p", {}, `${this.section.dataset.unit}: ${listed}`)] : [];
+    const line = this.section.dataset.unit && listed ? [element("p", {}, `${this.section.dataset.unit}: ${listed}`)] : [];
     const inside = item.views ? [strip(item)] : prototype(item, this);
-    return make("article", { class: "card", tabindex: "0", "aria-label": item.title }, make("h3", {}, item.title), ...line, ...inside);
+    return element("article", { class: "card", tabindex: "0", "aria-label": item.title }, element("h3", {}, item.title), ...line, ...inside);
   }
   worst() {
     this.order.value = this.section.querySelector("[data-worst]").dataset.worst;

@@ -1,0 +1,274 @@
+"""Closed-form head: fits one or several classes to supports by sums and one linear system, and scores queries.
+
+Three scores of each query cell are added: a linear discriminant of each class against the background, with the
+covariance of all support cells; the similarity to the nearest of several prototypes of the class minus that of the
+background; and matching with prototypes that include the query's own confident cells, as in self-support matching. The
+sum is then averaged over similar cells of the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from novelseg.core.labels import VOID
+from novelseg.methods.closed_form.settings import ClosedFormSettings
+
+MAX_PROTOTYPES = 64  # per class, and for the background; more are clustered again
+KMEANS_STEPS = 8
+AFFINITY_ROWS = 1 << 22  # entries of the self-similarity that are in memory at a time
+
+
+@dataclass(frozen=True)
+class SupportCells:
+    """Cells of one support.
+
+    Attributes
+    ----------
+    features : (N, C)
+        Features of the cells that are not void, of unit length.
+    labels : (N,) int64
+        0 background, 1 … K the classes.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
+def support_cells(features: Tensor, labels: Tensor) -> SupportCells:
+    """Gather the labelled cells of a support.
+
+    Parameters
+    ----------
+    features : (C, h, w)
+        Features of the image.
+    labels : (h, w) integer
+        0 background, 1 … K the classes, 255 void.
+    """
+    known = labels.flatten() != VOID
+    return SupportCells(F.normalize(features.flatten(1)[:, known].T, dim=1), labels.flatten()[known].long())
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head; it no longer needs the supports.
+
+    Attributes
+    ----------
+    settings
+        Its settings.
+    directions : (K, C), offsets : (K,)
+        Discriminant of each class against the background: positive on the class.
+    weights : (K,)
+        Factor of each class's discriminant.
+    means : (K + 1, C)
+        Unit-length mean of the pooled features of background and classes.
+    prototypes : (P, C)
+        Prototypes of background and classes, in this order, of unit length.
+    counts
+        Number of prototypes of background and of each class.
+    """
+
+    settings: ClosedFormSettings
+    directions: Tensor
+    offsets: Tensor
+    weights: Tensor
+    means: Tensor
+    prototypes: Tensor
+    counts: tuple[int, ...]
+
+    def scores(self, query: Tensor) -> Tensor:
+        """Score the cells of a query.
+
+        Parameters
+        ----------
+        query : (C, h, w)
+            Features of the query.
+
+        Returns
+        -------
+        (K, h, w)
+            Logit of each class against the background, whose logit is 0.
+        """
+        settings = self.settings
+        unit = F.normalize(query, dim=0)
+        cells = unit.flatten(1)  # (C, hw)
+        discriminant = self.directions @ cells + self.offsets[:, None]  # (K, hw)
+        logits = self.weights[:, None] * discriminant
+        logits = logits + settings.scale * self._nearest(cells)
+        logits = logits + settings.scale * self._matched(cells, discriminant)
+        shaped = logits.unflatten(1, query.shape[1:])
+        return (
+            average_over_similar(unit, shaped, settings.affinity, settings.reduction) if settings.affinity else shaped
+        )
+
+    def _nearest(self, cells: Tensor) -> Tensor:
+        """Return the soft maximum of the similarities to each class's prototypes, minus the background's, (K, hw)."""
+        temperature = self.settings.temperature
+        similarity = (self.prototypes @ cells / temperature).split(self.counts)
+        nearest = torch.stack([temperature * part.logsumexp(0) for part in similarity])
+        return nearest[1:] - nearest[0]
+
+    def _matched(self, cells: Tensor, discriminant: Tensor) -> Tensor:
+        """Match with prototypes that are half the query's own, (K, hw)."""
+        settings = self.settings
+        confidence = (self.weights[:, None] * discriminant).sigmoid()
+        background = (1 - confidence > settings.tau_bg).all(0, keepdim=True)
+        rank = torch.cat([-discriminant.amax(0, keepdim=True), discriminant])
+        chosen = torch.cat([background, confidence > settings.tau_fg])  # (K + 1, hw)
+        best = rank.topk(min(settings.fallback_cells, rank.shape[1]), dim=1).indices
+        fallback = torch.zeros_like(chosen).scatter_(1, best, True)
+        chosen = torch.where(chosen.any(1, keepdim=True), chosen, fallback)
+        own = F.normalize(chosen.to(cells) @ cells.T, dim=1)
+        similarity = F.normalize(self.means + own, dim=1) @ cells
+        return similarity[1:] - similarity[0]
+
+
+def fit(supports: Sequence[SupportCells], classes: int, settings: ClosedFormSettings) -> Head:
+    """Fit the head.
+
+    Parameters
+    ----------
+    supports
+        Cells of the supports; each of the classes, and the background, has a cell in at least one of them.
+    classes
+        Number K of classes.
+    settings
+        Its settings.
+
+    Returns
+    -------
+    Head
+        Equal supports in the same order give an equal head.
+
+    Raises
+    ------
+    ValueError
+        If a class or the background has no cell in any support.
+    """
+    cells = torch.stack([torch.bincount(one.labels, minlength=classes + 1) for one in supports])  # (S, K + 1)
+    missing = (cells.sum(0) == 0).nonzero().flatten().tolist()
+    if missing:
+        raise ValueError(f"{'class ' + str(missing[0]) if missing[0] else 'the background'} has no cell in any support")
+    means, covariance = _moments(supports, cells)
+    ridge = settings.ridge * covariance.diagonal().mean()
+    covariance.diagonal().add_(ridge)
+    # With one class this is ridge regression of +1 and -1, each side with half of the weight.
+    directions = torch.linalg.solve(covariance, (means[1:] - means[0]).T / 2).T
+    offsets = -(directions * (means[1:] + means[0]) / 2).sum(1)
+    shown = (cells[:, 1:] > 0).sum(0)  # supports of each class
+    prototypes = [_prototypes(supports, label, settings) for label in range(classes + 1)]
+    return Head(
+        settings,
+        directions,
+        offsets,
+        settings.discriminant_weight * (shown - 1) / shown,
+        torch.stack([_mean_of_means(supports, label) for label in range(classes + 1)]),
+        torch.cat(prototypes),
+        tuple(len(part) for part in prototypes),
+    )
+
+
+def _moments(supports: Sequence[SupportCells], cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means (K + 1, C) of background and classes, and the covariance (C, C) of all cells.
+
+    In the covariance the background has half of the weight, and the classes share the other half equally.
+    """
+    features = supports[0].features
+    share = features.new_full((cells.shape[1],), 0.5 / (cells.shape[1] - 1))
+    share[0] = 0.5
+    weight = share / cells.sum(0)  # of one cell
+    channels = features.shape[1]
+    sums, gram = features.new_zeros(cells.shape[1], channels), features.new_zeros(channels, channels)
+    for support in supports:
+        sums.index_add_(0, support.labels, support.features)
+        weighted = support.features * weight[support.labels].sqrt()[:, None]
+        gram.addmm_(weighted.T, weighted)
+    means = sums / cells.sum(0)[:, None]
+    mean = share @ means
+    return means, gram.addr_(mean, mean, alpha=-1)
+
+
+def _mean_of_means(supports: Sequence[SupportCells], label: int) -> Tensor:
+    """Return the unit-length mean of the supports' mean features of a label, (C,)."""
+    pooled = [one.features[one.labels == label].mean(0) for one in supports if (one.labels == label).any()]
+    return F.normalize(torch.stack(pooled).mean(0), dim=0)
+
+
+def _prototypes(supports: Sequence[SupportCells], label: int, settings: ClosedFormSettings) -> Tensor:
+    """Return the prototypes of a label, (P, C): cluster centres of each support's cells, at most 64 in all."""
+    count = settings.object_prototypes if label else settings.background_prototypes
+    parts = [one.features[one.labels == label] for one in supports]
+    centres = torch.cat([spherical_kmeans(part, count, settings.seed) for part in parts if len(part)])
+    return centres if len(centres) <= MAX_PROTOTYPES else spherical_kmeans(centres, MAX_PROTOTYPES, settings.seed)
+
+
+def spherical_kmeans(cells: Tensor, count: int, seed: int) -> Tensor:
+    """Cluster unit-length features by cosine similarity.
+
+    Parameters
+    ----------
+    cells : (N, C)
+        Features of unit length.
+    count
+        Number P of clusters; with at most as many cells, each cell is a centre.
+    seed
+        Seed of the draw of the first centres.
+
+    Returns
+    -------
+    (P, C)
+        Centres of unit length; a cluster that loses all its cells keeps its centre.
+    """
+    if len(cells) <= count:
+        return cells
+    generator = torch.Generator().manual_seed(seed)
+    centres = cells[torch.randperm(len(cells), generator=generator)[:count].to(cells.device)]
+    for _ in range(KMEANS_STEPS):
+        nearest = (cells @ centres.T).argmax(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, cells)
+        empty = torch.bincount(nearest, minlength=count) == 0
+        centres = torch.where(empty[:, None], centres, F.normalize(sums, dim=1))
+    return centres
+
+
+def average_over_similar(unit: Tensor, scores: Tensor, temperature: float, reduction: int) -> Tensor:
+    """Average scores over similar cells: softmax of the cosine similarities between blocks of cells.
+
+    Parameters
+    ----------
+    unit : (C, h, w)
+        Features of unit length.
+    scores : (K, h, w)
+        Scores of the cells.
+    temperature
+        Temperature of the softmax.
+    reduction
+        Side of a block, in cells.
+
+    Returns
+    -------
+    (K, h, w)
+        Averaged scores, interpolated between the centres of the blocks.
+    """
+    blocks = F.normalize(_block_means(unit, reduction), dim=0)
+    rows, columns = blocks.shape[1:]
+    flat, values = blocks.flatten(1), _block_means(scores, reduction).flatten(1).T  # (C, n), (n, K)
+    step = max(1, AFFINITY_ROWS // flat.shape[1])
+    averaged = [
+        (flat[:, at : at + step].T @ flat / temperature).softmax(1) @ values for at in range(0, len(values), step)
+    ]
+    coarse = torch.cat(averaged).T.unflatten(1, (rows, columns))[None]
+    size = (rows * reduction, columns * reduction)
+    fine: Tensor = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0]
+    return fine[:, : unit.shape[1], : unit.shape[2]]
+
+
+def _block_means(values: Tensor, side: int) -> Tensor:
+    """Average (D, h, w) over blocks; blocks at the border may be smaller."""
+    means: Tensor = F.avg_pool2d(values[None], side, ceil_mode=True, count_include_pad=False)[0]
+    return means

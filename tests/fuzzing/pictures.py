@@ -1,0 +1,361 @@
+"""Mutations of pictures, masks, label maps, annotations and lists, each with the reader that must bear them.
+
+A reader takes the path of a file, returns a summary of what it accepted, and raises :class:`InputError` for what it
+refuses. Everything else is a fault, as is a result that no valid file gives (an ``AssertionError``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import savemat
+
+from novelseg.core.errors import InputError
+from novelseg.data import bsds, sbd
+from novelseg.data.coco import Coco
+from novelseg.data.labelmaps import read_label_map
+from novelseg.data.pairs import Entry, ImageFile, decode_mask, decode_rgb, make_entries, pair_from_file, read_ids
+from novelseg.data.pairs import read_image as read_data_image
+from novelseg.inference.folders import COLUMNS, Results
+from novelseg.inference.photos import read_mask, read_photo
+from tests.fuzzing.files import png
+from tests.fuzzing.mutate import mutated, mutated_json, mutated_mat, mutated_png
+
+HEIGHT, WIDTH, CLASSES = 12, 17, 5
+Reader = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mutation: its name, the ending of the file, the bytes, and the reader."""
+
+    name: str
+    ending: str
+    data: bytes
+    read: Reader
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader with valid files; ``mutate`` knows their structure, where plain mutations would not get beyond it."""
+
+    ending: str
+    seeds: Callable[[], list[bytes]]
+    read: Reader
+    mutate: Callable[[bytes, bytes, np.random.Generator], bytes] | None = None
+
+
+def _labels() -> NDArray[np.uint8]:
+    labels = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 9 % 4).astype(np.uint8)
+    labels[0] = 255
+    return labels
+
+
+def _image() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@cache
+def _pngs() -> list[bytes]:
+    image, labels = _image(), _labels()
+    grey = image[:, :, 0]
+    wide = image.astype(np.uint16) * 257
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a picture"
+    return [
+        *(png(np.minimum(labels, (1 << depth) - 1), depth, colour) for depth in (1, 2, 4, 8) for colour in (0, 3)),
+        *(png(values, 8, colour) for values, colour in ((image, 2), (np.dstack([grey, grey]), 4))),
+        *(png(values, 16, colour) for values, colour in ((wide[:, :, 0], 0), (wide, 2), (wide[:, :, :2], 4))),
+        png(np.dstack([wide, wide[:, :, :1]]), 16, 6),
+        _encoded(Image.fromarray(image), "PNG", exif=exif, icc_profile=b"x" * 200),
+        _encoded(Image.fromarray(labels), "PNG", transparency=1),
+    ]
+
+
+@cache
+def _photos() -> list[bytes]:
+    image, exif = Image.fromarray(_image()), Image.Exif()
+    exif[0x0112] = 6
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("JPEG", {"exif": exif}),
+        ("JPEG", {"progressive": True}),
+        ("WEBP", {"exif": exif}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {"exif": exif}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg"}),
+        *((kind, {}) for kind in ("BMP", "GIF", "PPM")),
+    ]
+    others = [
+        _encoded(image.convert("CMYK"), "JPEG"),
+        _encoded(Image.fromarray(np.full((9, 9), 40000, np.uint16)), "TIFF"),
+    ]
+    return [*(_encoded(image, kind, **options) for kind, options in kinds), *others, *_pngs()]
+
+
+@cache
+def _masks() -> list[bytes]:
+    mask = Image.fromarray(255 * (_labels() == 1).astype(np.uint8))
+    palette = Image.fromarray(_labels())
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    kinds = ("PNG", "BMP", "TIFF", "JPEG", "WEBP", "GIF", "PPM")
+    return [*(_encoded(mask, kind) for kind in kinds), _encoded(palette, "PNG"), *_pngs()]
+
+
+def _mat(content: dict[str, Any], compressed: bool) -> bytes:
+    buffer = io.BytesIO()
+    savemat(buffer, content, do_compression=compressed)
+    return buffer.getvalue()
+
+
+@cache
+def _sbd_files() -> list[bytes]:
+    labels = np.where(_labels() == 255, 0, _labels())
+    boundaries = np.empty((CLASSES, 1), object)
+    boundaries[:] = [[np.eye(3)] for _ in range(CLASSES)]
+    entry = {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": np.unique(labels)}
+    return [_mat({"GTcls": entry}, compressed) for compressed in (False, True)]
+
+
+@cache
+def _bsds_files() -> list[bytes]:
+    cells = np.empty((1, 3), object)
+    for number in range(3):
+        cells[0, number] = {"Segmentation": _labels().astype(np.uint16) % 4, "Boundaries": _labels() > 1}
+    return [_mat({"groundTruth": cells}, compressed) for compressed in (False, True)]
+
+
+@cache
+def _npz_files() -> list[bytes]:
+    files = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, segmentation=np.stack([_labels().astype(np.int64)] * 2))
+        files.append(buffer.getvalue())
+    return files
+
+
+@cache
+def _npy_files() -> list[bytes]:
+    files = []
+    for dtype in ("u1", "<i4", ">u2"):
+        for order in ("C", "F"):
+            buffer = io.BytesIO()
+            np.save(buffer, np.array(_labels(), dtype, order=order))
+            files.append(buffer.getvalue())
+    return files
+
+
+def _digest(values: NDArray[Any]) -> str:
+    return f"{values.dtype} {values.shape} {hashlib.md5(np.ascontiguousarray(values).tobytes()).hexdigest()[:8]}"
+
+
+def read_image(path: Path) -> str:
+    """Read a picture of a data set."""
+    image = read_data_image(path)
+    values = decode_rgb(image.data)
+    assert values.shape == (image.height, image.width, 3)
+    assert min(values.shape) > 0
+    return _digest(values)
+
+
+def read_class_mask(path: Path) -> str:
+    """Read a mask of VOC's layout; what it holds must be what its PNG stores."""
+    image = ImageFile(Path("image.jpg"), np.zeros(0, np.uint8), HEIGHT, WIDTH)
+    pair = pair_from_file(Entry("a", 0, 0), image, path, CLASSES)
+    labels = decode_mask(pair.mask)
+    assert labels.shape == (HEIGHT, WIDTH)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {*range(CLASSES + 1), 255}
+    assert pair.pixels.tolist() == [int((labels == label).sum()) for label in range(CLASSES + 1)]
+    return _digest(labels)
+
+
+def read_picture(path: Path) -> str:
+    """Read a picture of `segment`."""
+    values = read_photo(path)
+    assert values.ndim == 3
+    assert values.shape[2] == 3
+    assert values.dtype == np.uint8
+    assert values.size
+    return _digest(values)
+
+
+def read_object_mask(path: Path) -> str:
+    """Read the mask of a support of `segment`, with and without a label; either may be refused."""
+    summary, refused = "", []
+    for label in (0, 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a mask in a lossy format
+                values = read_mask(path, label)
+        except InputError as error:
+            refused.append(error)
+            continue
+        assert values.ndim == 2
+        assert set(np.unique(values)) <= {0, 1, 255}
+        summary += f"{label}: {_digest(values)} "
+    if len(refused) == 2:
+        raise refused[0]
+    return summary
+
+
+def read_sbd(path: Path) -> str:
+    """Read a mask of SBD."""
+    values = sbd.read_mask(path)
+    assert values.ndim == 2
+    assert values.dtype == np.uint8
+    return _digest(values)
+
+
+def read_bsds(path: Path) -> str:
+    """Read annotations of BSDS500."""
+    image = path.with_name("picture.jpg")
+    if not image.exists():
+        Image.fromarray(_image()).save(image)
+    _, maps = bsds.read(bsds.Annotation("a", image, path))
+    for part in maps:
+        assert part.shape == (HEIGHT, WIDTH)
+        assert np.unique(part).tolist() == list(range(int(part.max()) + 1))
+    return f"{len(maps)} {_digest(maps[0])}"
+
+
+def read_map(path: Path) -> str:
+    """Read a label map."""
+    values = read_label_map(path.parent, path.stem, (HEIGHT, WIDTH))
+    assert values.shape == (HEIGHT, WIDTH)
+    assert values.dtype.kind in "iu"
+    return _digest(values)
+
+
+def read_list(path: Path) -> str:
+    """Read a list of ids."""
+    entries = make_entries([(str(path), read_ids(path))], [])
+    assert all(entry.name.isprintable() and " " not in entry.name for entry in entries)
+    return f"{len(entries)} {entries[0].name!r:.20}"
+
+
+@cache
+def _coco_content() -> dict[str, Any]:
+    runs = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * (WIDTH - 6), HEIGHT * 6]}
+    shapes = [[[2.0, 2.0, 9.0, 2.0, 9.0, 9.0, 2.0, 9.0]], [[4.5, 4.5, 8.5, 4.5, 8.5, 10.0]], runs]
+    annotations = [
+        {"id": 10 * image + number, "image_id": image, "category_id": number + 1, "iscrowd": int(number == 2)}
+        | {"segmentation": shape, "bbox": [0, 0, 1, 1]}
+        for image in (1, 2)
+        for number, shape in enumerate(shapes)
+    ]
+    images = [{"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH} for number in (1, 2)]
+    categories = [{"id": number, "name": f"class {number}"} for number in (1, 2, 3)]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _coco_files() -> list[bytes]:
+    return [json.dumps(_coco_content()).encode(), json.dumps(_coco_content(), indent=1).encode()]
+
+
+def _mutate_coco(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
+    return mutated_json(json.loads(data), rng) if rng.random() < 0.8 else mutated(data, other, rng)
+
+
+def read_coco(path: Path) -> str:
+    """Read a list of COCO, and paint the masks of all its images."""
+    root = path.parent / "coco"
+    annotations = root / "annotations"
+    if not annotations.is_dir():
+        annotations.mkdir(parents=True)
+        content = _coco_content()
+        shown = [{**image, "id": image["id"] + 4, "file_name": f"{image['id'] + 4}.png"} for image in content["images"]]
+        (annotations / "instances_val.json").write_text(
+            json.dumps({"images": shown, "annotations": [], "categories": content["categories"]})
+        )
+        for split, numbers in (("train", (1, 2)), ("val", (5, 6))):
+            (root / split).mkdir()
+            for number in numbers:
+                Image.fromarray(_image()).save(root / f"{split}/{number}.png")
+    (annotations / "instances_train.json").write_bytes(path.read_bytes())
+    reader = Coco(root, ("train", "val"), [], 0, 1)
+    pairs = [reader.read(entry) for entry in reader.entries]
+    for pair in pairs:
+        assert pair.pixels.sum() + pair.void == HEIGHT * WIDTH
+        assert len(pair.pixels) == len(reader.names) + 1
+    return f"{len(pairs)} " + " ".join(str(pair.pixels.tolist()) for pair in pairs)
+
+
+def _table_files() -> list[bytes]:
+    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "9", "0.044118", "0.9100", "0.9500"]
+    rows = [COLUMNS, row, ["b\tc.png", *row[1:]], ["Ü 日.png", *row[1:]]]
+    text = "".join("\t".join(f'"{cell}"' if "\t" in cell else cell for cell in cells) + "\n" for cells in rows)
+    return [text.encode()]
+
+
+def read_results(path: Path) -> str:
+    """Go on with a folder of results whose table is the file."""
+    folder = path.parent / "results"
+    for name in ("masks", "overlays"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("a.png", "b\tc.png", "Ü 日.png"):
+        (folder / f"masks/{name}.png").touch()
+        (folder / f"overlays/{name}.jpg").touch()
+    (folder / "settings.json").write_text("{}\n")
+    (folder / "results.tsv").write_bytes(path.read_bytes())
+    results = Results(folder, {})
+    return " ".join(name for name in ("a.png", "b\tc.png", "Ü 日.png") if results.knows(Path(name)))
+
+
+def _list_files() -> list[bytes]:
+    text = "2007_000032\nCOCO_train2014_000000000009\nÜbung-3\n"
+    encodings = ("utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-16-le", "utf-32")
+    separated = [text.replace("\n", separator).encode() for separator in ("\r\n", "\r", "\u2028", "\x85", "\x0c")]
+    return [text.encode()] * 4 + [text.encode(encoding) for encoding in encodings] + separated
+
+
+TARGETS: dict[str, Target] = {
+    "image": Target(".jpg", _photos, read_image),
+    "image, png": Target(".jpg", _pngs, read_image, mutated_png),
+    "class mask": Target(".png", _pngs, read_class_mask, mutated_png),
+    "class mask, bytes": Target(".png", _masks, read_class_mask),
+    "picture": Target(".jpg", _photos, read_picture),
+    "picture, png": Target(".png", _pngs, read_picture, mutated_png),
+    "object mask": Target(".png", _masks, read_object_mask),
+    "object mask, png": Target(".png", _pngs, read_object_mask, mutated_png),
+    "sbd": Target(".mat", _sbd_files, read_sbd),
+    "sbd, within": Target(".mat", _sbd_files, read_sbd, mutated_mat),
+    "bsds": Target(".mat", _bsds_files, read_bsds),
+    "bsds, within": Target(".mat", _bsds_files, read_bsds, mutated_mat),
+    "bsds, npz": Target(".npz", _npz_files, read_bsds),
+    "label map": Target(".npy", _npy_files, read_map),
+    "label map, png": Target(".png", _pngs, read_map, mutated_png),
+    "coco": Target(".json", _coco_files, read_coco, _mutate_coco),
+    "list": Target(".txt", _list_files, read_list),
+    "results": Target(".tsv", _table_files, read_results),
+}
+
+
+def cases(rng: np.random.Generator, names: tuple[str, ...] = tuple(TARGETS)) -> Iterator[Case]:
+    """Yield mutations without end, of one reader after the other."""
+    while True:
+        for name in names:
+            target = TARGETS[name]
+            seeds = target.seeds()
+            first, second = (seeds[int(rng.integers(0, len(seeds)))] for _ in range(2))
+            mutate = target.mutate or mutated
+            yield Case(name, target.ending, mutate(first, second, rng), target.read)

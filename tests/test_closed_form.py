@@ -1,0 +1,153 @@
+"""The closed-form head beside plain definitions of its parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from novelseg.methods.closed_form.head import Head, average_over_similar, fit, spherical_kmeans, support_cells
+from novelseg.methods.closed_form.refiner import ClosedFormRefiner
+from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
+
+C, SIDE = 12, 8
+PLAIN = ClosedFormSettings(affinity=0, object_prototypes=2, background_prototypes=3)
+
+
+def pictures(seed: int, count: int, classes: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """Features and labels of pictures in which each class has a direction of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.eye(C)[: classes + 1] * 2
+    made = []
+    for number in range(count):
+        labels = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+        label = 1 + number % classes
+        labels[2:6, 1:5] = label
+        labels[0, 0] = 255
+        features = torch.randn(C, SIDE, SIDE, generator=generator)
+        features += directions[torch.where(labels == 255, 0, labels).long()].permute(2, 0, 1)
+        made.append((features, labels))
+    return made
+
+
+def head_of(made: list[tuple[Tensor, Tensor]], classes: int = 1, settings: ClosedFormSettings = PLAIN) -> Head:
+    return fit([support_cells(*one) for one in made], classes, settings)
+
+
+def test_the_discriminant_of_one_class_is_balanced_ridge_regression() -> None:
+    made = pictures(1, 3)
+    head = head_of(made)
+    cells = [support_cells(*one) for one in made]
+    x = torch.cat([one.features for one in cells]).double().numpy()
+    y = np.where(torch.cat([one.labels for one in cells]).numpy() == 1, 1.0, -1.0)
+    weight = np.where(y > 0, 0.5 / (y > 0).sum(), 0.5 / (y < 0).sum())
+    mean = weight @ x
+    centred = x - mean
+    covariance = (centred * weight[:, None]).T @ centred
+    penalty = PLAIN.ridge * np.trace(covariance) / C
+    slope = np.linalg.solve(covariance + penalty * np.eye(C), (centred * weight[:, None]).T @ y)
+    assert head.directions[0].numpy() == pytest.approx(slope, abs=1e-5)
+    assert float(head.offsets[0]) == pytest.approx(weight @ y - slope @ mean, abs=1e-5)
+    assert head.weights.tolist() == pytest.approx([3.0 * 2 / 3])
+
+
+def test_scores_are_the_sum_of_three_plain_parts() -> None:
+    head, (query, _) = head_of(pictures(2, 3)), pictures(3, 1)[0]
+    scores = head.scores(query)[0]
+    cells = [F.normalize(query[:, i, j], dim=0) for i in range(SIDE) for j in range(SIDE)]
+    discriminant = [float(head.directions[0] @ cell + head.offsets[0]) for cell in cells]
+    confidence = [1 / (1 + math.exp(-float(head.weights[0]) * value)) for value in discriminant]
+    sides = ([1 - value > 0.6 for value in confidence], [value > 0.75 for value in confidence])
+    assert all(any(side) for side in sides)
+    chosen = [torch.stack([cell for cell, taken in zip(cells, side, strict=True) if taken]) for side in sides]
+    own = [F.normalize(one.mean(0), dim=0) for one in chosen]
+    joined = [F.normalize(head.means[side] + own[side], dim=0) for side in (0, 1)]
+    background, objects = head.prototypes.split(head.counts)
+
+    def soft(prototypes: Tensor, cell: Tensor) -> float:
+        return 0.03 * math.log(sum(math.exp(float(one @ cell) / 0.03) for one in prototypes))
+
+    for value, cell, rough in zip(scores.flatten(), cells, discriminant, strict=True):
+        wanted = float(head.weights[0]) * rough
+        wanted += 10 * (soft(objects, cell) - soft(background, cell))
+        wanted += 10 * float((joined[1] - joined[0]) @ cell)
+        assert float(value) == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width", "reduction"), [(8, 8, 2), (7, 5, 2), (5, 9, 3), (4, 4, 1)])
+def test_averaging_over_similar_cells_is_a_softmax_over_all_blocks(height: int, width: int, reduction: int) -> None:
+    generator = torch.Generator().manual_seed(height)
+    unit = F.normalize(torch.randn(C, height, width, generator=generator), dim=0)
+    scores = torch.randn(2, height, width, generator=generator)
+    found = average_over_similar(unit, scores, 0.2, reduction)
+    assert found.shape == scores.shape
+    corners = [(i, j) for i in range(0, height, reduction) for j in range(0, width, reduction)]
+    block = [F.normalize(unit[:, i : i + reduction, j : j + reduction].mean((1, 2)), dim=0) for i, j in corners]
+    value = [scores[:, i : i + reduction, j : j + reduction].mean((1, 2)) for i, j in corners]
+    averaged = []
+    for one in block:
+        weight = torch.stack([(one @ other) / 0.2 for other in block]).exp()
+        averaged.append(sum(w * v for w, v in zip(weight / weight.sum(), value, strict=True)))
+    rows, columns = math.ceil(height / reduction), math.ceil(width / reduction)
+    coarse = torch.stack(averaged, 1).view(1, 2, rows, columns)
+    size = (rows * reduction, columns * reduction)
+    wanted = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0, :, :height, :width]
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_several_classes_compete_and_each_wins_its_own_cells() -> None:
+    head = head_of(pictures(4, 9, classes=3), classes=3, settings=ClosedFormSettings())
+    for query, labels in pictures(5, 3, classes=3):
+        logits = torch.cat([torch.zeros(1, SIDE, SIDE), head.scores(query)])
+        known = labels != 255
+        assert (logits.argmax(0)[known] == labels[known]).float().mean() > 0.85
+
+
+def test_one_support_leaves_the_discriminant_out_of_the_sum() -> None:
+    head = head_of(pictures(6, 1))
+    assert head.weights.tolist() == [0.0]
+    assert torch.isfinite(head.scores(pictures(7, 1)[0][0])).all()
+
+
+def test_a_picture_without_the_object_teaches_the_background() -> None:
+    made = pictures(8, 3)
+    absent = (made[0][0] + 1.0, torch.zeros(SIDE, SIDE, dtype=torch.uint8))
+    with_absent, without = head_of([*made, absent]), head_of(made)
+    assert with_absent.counts[1] == without.counts[1]
+    assert with_absent.counts[0] > without.counts[0]
+
+
+def test_equal_supports_give_equal_heads_and_clusters_keep_their_number() -> None:
+    first, second = head_of(pictures(9, 2)), head_of(pictures(9, 2))
+    assert torch.equal(first.prototypes, second.prototypes)
+    assert torch.equal(first.directions, second.directions)
+    cells = F.normalize(torch.randn(40, C, generator=torch.Generator().manual_seed(1)), dim=1)
+    centres = spherical_kmeans(cells, 4, 0)
+    assert centres.shape == (4, C)
+    assert torch.allclose(centres.norm(dim=1), torch.ones(4))
+    assert torch.equal(spherical_kmeans(cells[:3], 4, 0), cells[:3])
+    many = head_of(pictures(10, 30))
+    assert many.counts == (64, 60)
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ValueError, match="class 2 has no cell in any support"):
+        head_of(pictures(11, 1, classes=2), classes=2)
+    features, _ = pictures(12, 1)[0]
+    with pytest.raises(ValueError, match="the background has no cell"):
+        head_of([(features, torch.ones(SIDE, SIDE, dtype=torch.uint8))])
+    with pytest.raises(ValueError, match=r"tau_fg is 1\.5; expected 0 to 1"):
+        ClosedFormSettings(tau_fg=1.5)
+
+
+def test_the_refiner_gives_the_scores_of_the_head() -> None:
+    made, (query, _) = pictures(13, 2), pictures(14, 1)[0]
+    supports = tuple(SupportFeatures(x, y, torch.zeros(2, C), int((y != 255).sum())) for x, y in made)
+    task = RefinementTask(Case(0, 0, 9, 1, (0, 1)), supports, query, torch.zeros(2, SIDE, SIDE), 10.0)
+    (refined,) = ClosedFormRefiner(PLAIN).refine([task])
+    assert torch.equal(refined.logits, head_of(made).scores(query)[0])
