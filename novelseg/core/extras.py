@@ -14,7 +14,7 @@ EXTRAS = {
     **dict.fromkeys(
         (
             *("dvclive", "faiss", "h5py", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
-            *("pandas", "pycocotools", "pydantic", "skimage", "yaml"),
+            *("pandas", "pyarrow", "pycocotools", "pydantic", "skimage", "yaml"),
         ),
         "pipeline",
     ),

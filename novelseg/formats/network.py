@@ -174,7 +174,7 @@ def read_sealed(path: Path, kind: Kind) -> tuple[dict[str, Any], bytes]:
 def check_origin(path: Path) -> None:
     """Check a weight file against the MD5 in the JSON file beside it, if there is one that states it.
 
-    The weights that this project ships, and those of ``pretrain`` and ``fetch``, have such a file.
+    The weights that this project ships, and those that ``pretrain`` and ``trainregions`` write, have such a file.
 
     Raises
     ------

@@ -56,8 +56,8 @@ def group_by_fold(
     if not len(features) == len(pseudolabels) == len(prototypes) * shards:
         raise InputError(
             f"{len(prototypes)} files of prototypes, {shards} shards of regions, {len(features)} of features, "
-            f"{len(pseudolabels)} of pseudo labels; expected, for each fold, as many shards of features and of pseudo "
-            "labels as of regions"
+            f"{len(pseudolabels)} of pseudo labels; give, for each fold, one shard of features and one of pseudo "
+            "labels per shard of regions"
         )
     centres, vectors = _by_fold(prototypes, PROTOTYPES), _by_fold(features, FEATURES)
     labels = _by_fold(pseudolabels, PSEUDOLABELS)
