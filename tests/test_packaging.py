@@ -25,7 +25,7 @@ LEAN = {"filelock", "numpy", "pillow", "requests", "safetensors", "torch", "tqdm
 # Package of an extra → the package whose dependency it is.
 BROUGHT = {"markupsafe": "jinja2", "werkzeug": "flask"}
 # Packages of the pipeline that are run, not imported, and what they need to be fast or complete.
-NOT_IMPORTED = {"dvc", "pyarrow", "ruamel.yaml.clib", "snakemake", "snakemake-executor-plugin-cluster-generic"}
+NOT_IMPORTED = {"dvc", "ruamel.yaml.clib", "snakemake", "snakemake-executor-plugin-cluster-generic"}
 
 
 def pip(*words: object) -> None:

@@ -150,7 +150,7 @@ def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}" + (" without entries" if value == {} else "")
 
 
-def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the prefixes of wrappers and flatten a Sequential deep stem."""
     state = {re.sub(r"^(module\.|backbone\.)+", "", name): value for name, value in state.items()}
     if "conv1.0.weight" not in state:
@@ -175,7 +175,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     InputError
         If keys are missing, unexpected or of another shape; the message lists them.
     """
-    state = cut_after_layer3(_plain_names(read_state(path)))
+    state = cut_after_layer3(plain_names(read_state(path)))
     expected = model.state_dict()
     if faults := misfits(expected, state):
         raise InputError(
