@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -110,15 +111,36 @@ def records(stage: str) -> str:
     return "provenance/report.json" if stage == "report" else f"provenance/{stage}"
 
 
-def resolve(path: str) -> str:
-    """Expand ``$NOVELSEG_DATA``, whose default is ``../shared/data`` beside the project.
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def _data_folder() -> str:
+    """Return the default of ``$NOVELSEG_DATA``: ``../shared/data`` beside the project.
 
     A queued DVC experiment runs in ``.dvc/tmp/exps/NAME`` of the project and uses the project's data.
     """
     here = Path.cwd()
     project = next((up.parents[2] for up in here.parents if up.parts[-3:] == (".dvc", "tmp", "exps")), None)
-    default = f"{project}/../shared/data" if project else "../shared/data"
-    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", default))
+    return f"{project}/../shared/data" if project else "../shared/data"
+
+
+def resolve(path: str) -> str:
+    """Expand ``~`` at the start, and ``$NAME`` or ``${NAME}`` anywhere, as a shell does.
+
+    A variable that is not set stays as it is written, except ``$NOVELSEG_DATA``, which has a default.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return os.environ.get(name) or (_data_folder() if name == "NOVELSEG_DATA" else match[0])
+
+    return os.path.expanduser(VARIABLE.sub(value, path))  # noqa: PTH111  (a path stays a text, as it is written)
+
+
+def unset_variable(path: str) -> str:
+    """Return the first variable that :func:`resolve` has left in a path since it is not set; empty if there is none."""
+    match = VARIABLE.search(path)
+    return (match[1] or match[2]) if match else ""
 
 
 def folder(stage: str) -> str:

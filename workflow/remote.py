@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,28 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml
+from dvc.scm import SCMError
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
 from stages.provenance.digests import Digests
+from workflow.faults import refusal
+from workflow.lockfile import LOCK_FILE
+
+FETCH_REFUSED = (
+    "nothing was put in place, since the remote does not have what dvc.lock names; ask for another push of these "
+    "files from a machine that has them:"
+)
+
+
+NO_GIT = (
+    "there is no git repository here, which DVC needs: run `git init`, or `dvc config --local core.no_scm true` to do "
+    "without"
+)
 
 
 @contextmanager
@@ -22,6 +39,10 @@ def _repository() -> Iterator[Any]:
     try:
         with Repo() as repo:
             yield repo
+    except InputError:
+        raise
+    except SCMError as error:
+        raise InputError(f"DVC: {NO_GIT}") from error
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"DVC: {text}") from error
@@ -64,13 +85,25 @@ def commit(digests: Digests) -> None:
     with _repository() as repo:
         _pass_digests(repo, _outputs(), digests)
         with repo.lock:
-            for stage in repo.index.stages:
+            stages = list(repo.index.stages)
+            for stage in stages:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)
                 stage.commit(allow_missing=True)
-                stage.dump(update_pipeline=False)
+            _write_lock(stages)
         for path in _outputs():
             _learn_digest(repo, path, digests)
+
+
+def _write_lock(stages: list[Any]) -> None:
+    """Write all stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage."""
+    text = LOCK_FILE.read_text(encoding="utf8") if LOCK_FILE.exists() else ""
+    lock = parse_yaml_for_update(text, str(LOCK_FILE)) or {"schema": "2.0"}
+    lock.setdefault("stages", {})
+    for stage in stages:
+        lock["stages"].update(to_lockfile(stage))
+    with whole_file(LOCK_FILE) as scratch:
+        scratch.write_text(dumps_yaml(lock), encoding="utf8")
 
 
 def locked_stages() -> dict[str, Any]:
@@ -106,10 +139,81 @@ def push(remote: str | None) -> int:
         return int(repo.push(remote=remote))
 
 
+def _object(repo: Any, md5: str) -> Path:
+    return Path(repo.cache.local.path, md5[:2], md5[2:])
+
+
+def _files_of(repo: Any, out: dict[str, Any], digests: Digests) -> dict[str, str] | str:
+    """Return the files of an output in ``dvc.lock`` with their MD5, or the fault of the list of its files."""
+    path, md5 = out["path"], str(out.get("md5", ""))
+    if not md5.endswith(".dir"):
+        return {path: md5} if md5 else {}
+    listing = _object(repo, md5)
+    if fault := _fault(listing, md5.removesuffix(".dir"), digests):
+        return f"{path}: the list of its files {fault}"
+    return {f"{path}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf8"))}
+
+
+def _fault(file: Path, md5: str, digests: Digests) -> str:
+    """Return what is wrong with an object in the cache, which is read once; empty if nothing is."""
+    if not file.exists():
+        return "is not in the remote"
+    return "" if digests.of(file) == md5 else "is damaged in the remote: its content has another checksum"
+
+
+def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> dict[str, str]:
+    """Return the files that were fetched, with the MD5 that their content has.
+
+    Raises
+    ------
+    InputError
+        If an object is missing or has another content than its name says; damaged objects are removed from the cache.
+    """
+    files: dict[str, str] = {}
+    faults: list[str] = []
+    outs = [out for stage in locked_stages().values() for out in stage.get("outs", [])]
+    for out in outs:
+        wanted = [name for name in targets or [""] if f"{out['path']}/".startswith(f"{name}/" if name else "")]
+        if not wanted:
+            continue
+        listed = _files_of(repo, out, digests)
+        if isinstance(listed, str):
+            faults.append(listed)
+            _remove(_object(repo, out["md5"]))
+            continue
+        for path, md5 in listed.items():
+            if fault := _fault(_object(repo, md5), md5, digests):
+                faults.append(f"{path} {fault}")
+                _remove(_object(repo, md5))
+        files |= listed
+    if faults:
+        raise refusal(FETCH_REFUSED, faults)
+    return files
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
 def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int:
-    """Fetch outputs, put them in place and return the number of fetched files."""
+    """Fetch outputs, put them in place and return the number of fetched files.
+
+    Every fetched object is read once: DVC itself does not compare content with checksum, and would believe what a
+    damaged remote sends.
+
+    Raises
+    ------
+    InputError
+        If an object is missing in the remote or damaged; nothing is put in place.
+    """
     with _repository() as repo:
-        stats = repo.pull(targets=targets, remote=remote)["stats"]
-        for path in _outputs():
-            _learn_digest(repo, path, digests)
-        return int(stats.get("fetched", 0))
+        try:
+            fetched = int(repo.fetch(targets=targets, remote=remote))
+        except DvcException as error:
+            _fetched_files(repo, targets, digests)  # names what is missing or damaged, if that is the cause
+            raise error
+        files = _fetched_files(repo, targets, digests)
+        repo.checkout(targets=targets)
+        for path, md5 in files.items():
+            digests.learn(path, md5)
+        return fetched

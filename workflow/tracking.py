@@ -20,11 +20,13 @@ import snakemake
 from snakemake.io import _IOFile
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.lock import exclusive
 from novelseg.fetch.catalogue import lacking
 from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
+from workflow.plan import unset_variable
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
@@ -33,6 +35,10 @@ PUT_THERE = "put the data there, set NOVELSEG_DATA to the folder that holds it, 
 REMEDIES = {
     "report.studies": "set it to '', run the pipeline and `python -m workflow study supports`, and set it again",
 }
+CONFIG_REFUSED = (
+    "Snakemake's --config and --configfile would be ignored; values stand in params.yaml alone: edit it, or use a "
+    "preset (`python -m workflow use NAME`)"
+)
 # Private methods of Snakemake that are replaced, with their parameters.
 REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
@@ -51,7 +57,8 @@ def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
 def _mark(reason: Reason) -> str:
     """Write the file that makes a job stale; its content is new each time, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
-    path.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
+    with whole_file(path) as scratch:  # also where the file of before is a colleague's
+        scratch.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
     return path.as_posix()
 
 
@@ -69,7 +76,8 @@ class Tracking:
     def __init__(self, workflow: Any, config: Config) -> None:
         self._workflow, self._held = workflow, ExitStack()
         self._judge = None
-        STALE.mkdir(parents=True, exist_ok=True)
+        with disk_full_as_input_error(STALE):
+            STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
         _override(digests)
         # Only the main process decides what is stale, not that of a single job on a cluster.
@@ -121,6 +129,18 @@ class Tracking:
         return [_mark(reason)] if reason else []
 
 
+def refuse_config(settings: Any) -> None:
+    """Refuse values for Snakemake's own configuration, which no rule reads.
+
+    Raises
+    ------
+    InputError
+        If Snakemake was given ``--config`` or ``--configfile``, on the command line or in a profile.
+    """
+    if settings.config or settings.configfiles:
+        raise InputError(CONFIG_REFUSED)
+
+
 def _require_known_snakemake() -> None:
     """Refuse a version of Snakemake without the two methods that are replaced here.
 
@@ -165,15 +185,25 @@ def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str
     for key, path in judge.config.external(stage).items():
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
-            details = f": {lack}" if lack else f", which does not exist; {REMEDIES.get(key, PUT_THERE)}"
+            unset = unset_variable(path)
+            remedy = f"the environment variable {unset} is not set" if unset else REMEDIES.get(key, PUT_THERE)
+            details = f": {lack}" if lack else f", which does not exist; {remedy}"
             raise SystemExit(f"error: {key} points to {path}{details}")
 
 
 def _fix_time(path: Path, digests: Digests) -> None:
     """Set a time in the future (another machine's clock) or before 1971 to now; Snakemake fails on both."""
     now = time.time_ns()
-    if path.exists() and not YEAR_NS < path.stat().st_mtime_ns <= now:
+    if not path.exists() or YEAR_NS < path.stat().st_mtime_ns <= now:
+        return
+    try:
         digests.redate(path, now)
+    except PermissionError:
+        raise SystemExit(
+            f"error: {path} is dated {time.strftime('%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime))}, and it "
+            f"belongs to another user ({path.stat().st_uid}), so that it cannot be dated anew; ask the user to run "
+            f"`touch {path}`, and to set the clock of the machine that wrote it"
+        ) from None
 
 
 def alone() -> AbstractContextManager[None]:

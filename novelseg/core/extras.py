@@ -14,7 +14,7 @@ EXTRAS = {
     **dict.fromkeys(
         (
             *("dvclive", "faiss", "h5py", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
-            *("pandas", "pycocotools", "pydantic", "requests", "skimage", "urllib3", "yaml"),
+            *("pandas", "pycocotools", "pydantic", "requests", "ruamel", "skimage", "urllib3", "yaml"),
         ),
         "pipeline",
     ),

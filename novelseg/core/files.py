@@ -13,8 +13,7 @@ from typing import Any
 
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
-
-DISK_FULL = ("No space left on device", "Disk quota exceeded")
+from novelseg.core.writing import writing_refused
 
 
 def _scratch_name(target: Path) -> Path:
@@ -23,14 +22,12 @@ def _scratch_name(target: Path) -> Path:
 
 @contextmanager
 def disk_full_as_input_error(target: Path) -> Iterator[None]:
-    """Raise one :class:`InputError` for the various errors that libraries report when a disk is full."""
+    """Raise one :class:`InputError` if the system refuses to write a target: a full disk, a missing right."""
     try:
         yield
     except Exception as error:
-        if any(text in str(error) for text in DISK_FULL):
-            raise InputError(
-                f"{target}: no space left on device; make room and run again; no incomplete output was kept"
-            ) from None
+        if refused := writing_refused(error, target):
+            raise refused from None
         raise
 
 
@@ -110,7 +107,7 @@ def digest(path: Path) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs PyYAML.
+    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs ruamel.yaml.
 
     Raises
     ------
@@ -123,14 +120,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
             values = json.loads(text)
         else:
             with needs_extras(f"{path}: a YAML file"):
-                import yaml
+                from novelseg.core.dialect import parse_yaml
 
-            values = yaml.safe_load(text)
+            values = parse_yaml(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
-    except Exception as error:
-        if not isinstance(error, ValueError) and type(error).__module__.partition(".")[0] != "yaml":
-            raise
+    except ValueError as error:
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):
         raise InputError(
