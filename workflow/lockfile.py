@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from novelseg.core.dialect import parse_yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from novelseg.core.files import whole_file
 
 LOCK_FILE = Path("dvc.lock")
@@ -46,8 +48,8 @@ def _stage_fits(stage: Any) -> bool:
 def is_whole(content: bytes) -> bool:
     """Return whether DVC accepts these bytes as ``dvc.lock``."""
     try:
-        lock = parse_yaml(content.decode("utf8"))
-    except ValueError:
+        lock = YAML(typ="safe").load(content.decode("utf8"))
+    except (YAMLError, ValueError):
         return False
     stages = lock.get("stages", {}) if isinstance(lock, dict) and lock.get("schema") == "2.0" else None
     return isinstance(stages, dict) and all(_stage_fits(stage) for stage in stages.values())
@@ -96,7 +98,7 @@ def _mend_lock() -> None:
         _say(f"{found}; the state before that is back, and {TORN} holds the incomplete one")
     else:
         LOCK_FILE.unlink(missing_ok=True)
-        _say(f"{found}; nothing was recorded before, so that it is {TORN} now; `python -m workflow record` writes it")
+        _say(f"{found}; it is {TORN} now, as there is no copy of the state before: `python -m workflow record`")
 
 
 def _lists_commands(content: bytes) -> bool:

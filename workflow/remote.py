@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import DownloadError, DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.stage.serialize import to_lockfile
@@ -23,8 +23,8 @@ from workflow.faults import refusal
 from workflow.lockfile import LOCK_FILE
 
 FETCH_REFUSED = (
-    "nothing was put in place, since the remote does not have what dvc.lock names; ask for another push of these "
-    "files from a machine that has them:"
+    "nothing was put in place, since the remote does not have what dvc.lock names; remove damaged objects there, and push "
+    "again from a machine that has the files:"
 )
 
 
@@ -149,8 +149,8 @@ def _files_of(repo: Any, out: dict[str, Any], digests: Digests) -> dict[str, str
     if not md5.endswith(".dir"):
         return {path: md5} if md5 else {}
     listing = _object(repo, md5)
-    if fault := _fault(listing, md5.removesuffix(".dir"), digests):
-        return f"{path}: the list of its files {fault}"
+    if fault := _fault(listing, md5, digests):
+        return f"{path}: the list of its files, or one of them, {fault}"
     return {f"{path}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf8"))}
 
 
@@ -158,7 +158,11 @@ def _fault(file: Path, md5: str, digests: Digests) -> str:
     """Return what is wrong with an object in the cache, which is read once; empty if nothing is."""
     if not file.exists():
         return "is not in the remote"
-    return "" if digests.of(file) == md5 else "is damaged in the remote: its content has another checksum"
+    return (
+        ""
+        if digests.of(file) == md5.removesuffix(".dir")
+        else f"is damaged in the remote: the content of files/md5/{md5[:2]}/{md5[2:]} has another checksum"
+    )
 
 
 def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> dict[str, str]:
@@ -179,20 +183,29 @@ def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> di
         listed = _files_of(repo, out, digests)
         if isinstance(listed, str):
             faults.append(listed)
-            _remove(_object(repo, out["md5"]))
+            _object(repo, out["md5"]).unlink(missing_ok=True)
             continue
         for path, md5 in listed.items():
             if fault := _fault(_object(repo, md5), md5, digests):
                 faults.append(f"{path} {fault}")
-                _remove(_object(repo, md5))
+                _object(repo, md5).unlink(missing_ok=True)
         files |= listed
     if faults:
         raise refusal(FETCH_REFUSED, faults)
     return files
 
 
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
+def _unfetchable(repo: Any, targets: list[str] | None, remote: str | None) -> list[str]:
+    """Return the outputs that DVC cannot fetch one by one; none if it can fetch nothing, as without a network."""
+    outs = [out["path"] for stage in locked_stages().values() for out in stage.get("outs", [])]
+    wanted = [path for path in outs if not targets or path in targets]
+    failed = []
+    for path in wanted:
+        try:
+            repo.fetch(targets=[path], remote=remote)
+        except Exception:  # noqa: BLE001  (DVC has no error of its own for a list of files that is damaged)
+            failed.append(path)
+    return failed if len(failed) < len(wanted) else []
 
 
 def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int:
@@ -209,9 +222,13 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
     with _repository() as repo:
         try:
             fetched = int(repo.fetch(targets=targets, remote=remote))
-        except DvcException as error:
-            _fetched_files(repo, targets, digests)  # names what is missing or damaged, if that is the cause
-            raise error
+        except DownloadError:
+            _fetched_files(repo, targets, digests)  # names what is missing or damaged
+            raise
+        except Exception as error:
+            failed = _unfetchable(repo, targets, remote)
+            faults = [f"{path}: the list of its files is damaged in the remote" for path in failed]
+            raise (refusal(FETCH_REFUSED, faults) if faults else error) from None
         files = _fetched_files(repo, targets, digests)
         repo.checkout(targets=targets)
         for path, md5 in files.items():
