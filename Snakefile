@@ -10,12 +10,14 @@ from pathlib import Path
 from novelseg.core.errors import InputError
 from workflow.config import load
 from workflow.lockfile import mend
-from workflow.plan import READS
+from workflow.plan import READS, require_folders
 from workflow.tracking import Tracking, refuse_config
 
 # The stages run with the Python that runs Snakemake, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 try:
+    if "DVC_STAGE" in os.environ:
+        require_folders()
     refuse_config(workflow.config_settings)
     if workflow.is_main_process:
         mend()

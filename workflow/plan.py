@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field as Limit
 from pydantic import model_validator
 
+from novelseg.core.errors import InputError
 from novelseg.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
 from stages.params.schema import Section
 from stages.params.train import TrainingVariant
@@ -141,6 +142,23 @@ def unset_variable(path: str) -> str:
     """Return the first variable that :func:`resolve` has left in a path since it is not set; empty if there is none."""
     match = VARIABLE.search(path)
     return (match[1] or match[2]) if match else ""
+
+
+def require_folders() -> None:
+    """Refuse a folder of outputs that is a link out of the project, since DVC does not record what lies behind it.
+
+    Raises
+    ------
+    InputError
+        If ``artifacts``, ``provenance`` or ``report`` is such a link.
+    """
+    here = Path.cwd().resolve()
+    for name in ("artifacts", "provenance", "report"):
+        if Path(name).is_symlink() and not Path(name).resolve().is_relative_to(here):
+            raise InputError(
+                f"{name} is a link out of the project, which DVC does not follow; make it a folder, and link the "
+                f"folders in it, such as {name}/images, instead"
+            )
 
 
 def folder(stage: str) -> str:

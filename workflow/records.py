@@ -21,7 +21,7 @@ from workflow.engine import snakemake
 from workflow.faults import MOST_FAULTS, refusal
 from workflow.judge import Judge
 from workflow.lockfile import LOCK_FILE
-from workflow.plan import READS, folder, record_of, records
+from workflow.plan import READS, folder, record_of, records, require_folders
 
 # A scratch file or folder of a process, which is removed when the process ends, unless it is killed.
 SCRATCH = re.compile(r"^\..+\.(\d+)\.tmp$")
@@ -151,6 +151,7 @@ def record() -> str:
     InputError
         If an artifact is stale or left over; the message names it.
     """
+    require_folders()
     config, digests = load(), Digests()
     judge = Judge(config, digests)
     absent = _absent(judge)

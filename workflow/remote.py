@@ -23,8 +23,8 @@ from workflow.faults import refusal
 from workflow.lockfile import LOCK_FILE
 
 FETCH_REFUSED = (
-    "nothing was put in place, since the remote does not have what dvc.lock names; remove damaged objects there, and push "
-    "again from a machine that has the files:"
+    "nothing was put in place, since the remote does not have what dvc.lock names; remove damaged objects there, and "
+    "push again from a machine that has the files:"
 )
 
 
@@ -41,9 +41,9 @@ def _repository() -> Iterator[Any]:
             yield repo
     except InputError:
         raise
-    except SCMError as error:
-        raise InputError(f"DVC: {NO_GIT}") from error
     except Exception as error:
+        if isinstance(error, SCMError) and "is not a git repository" in str(error):
+            raise InputError(f"DVC: {NO_GIT}") from error
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"DVC: {text}") from error
 
@@ -225,7 +225,7 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
         except DownloadError:
             _fetched_files(repo, targets, digests)  # names what is missing or damaged
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (raised again below)
             failed = _unfetchable(repo, targets, remote)
             faults = [f"{path}: the list of its files is damaged in the remote" for path in failed]
             raise (refusal(FETCH_REFUSED, faults) if faults else error) from None

@@ -8,7 +8,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.text import nearest
 from stages.provenance.digests import Digests
 from workflow.engine import snakemake
-from workflow.plan import READS, REPORTED, folder, records
+from workflow.plan import READS, REPORTED, folder, records, require_folders
 from workflow.records import audit, prune, record, would_run
 from workflow.tracking import CONFIG_REFUSED, alone
 
@@ -27,6 +27,7 @@ def run(words: list[str]) -> str:
         raise InputError("run executes the plan and records the outcome; for a dry run, use `snakemake -n`")
     if any(word.startswith(("--config", "--replace-workflow-config", "-C")) for word in words):
         raise InputError(CONFIG_REFUSED)
+    require_folders()
     if planned := would_run():
         # Only planned stages are run; one whose inputs turn out the same has nothing to do.
         stages = [stage for stage in READS if re.search(rf"^{stage} +\d+$", planned, re.M)]

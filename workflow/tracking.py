@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -110,6 +111,8 @@ class Tracking:
         def stale(wildcards: Any) -> list[str]:
             try:
                 return self._stale(stage, dict(wildcards.items()), _expanded(inputs.values(), wildcards))
+            except InputError as error:
+                raise SystemExit(f"error: {error}") from None
             except Exception as error:
                 # Snakemake treats a failing input function like one without inputs, so that the run must end here.
                 raise SystemExit(f"error: {type(error).__name__}: {error}") from error
@@ -199,11 +202,24 @@ def _fix_time(path: Path, digests: Digests) -> None:
     try:
         digests.redate(path, now)
     except PermissionError:
+        _replace_by_copy(path, digests)
+
+
+def _replace_by_copy(path: Path, digests: Digests) -> None:
+    """Replace a file that another user has dated wrongly by a copy of our own, if the folder may be written."""
+    known = digests.known(path)
+    try:
+        with whole_file(path) as scratch:
+            shutil.copyfile(path, scratch)
+    except InputError:
         raise SystemExit(
             f"error: {path} is dated {time.strftime('%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime))}, and it "
             f"belongs to another user ({path.stat().st_uid}), so that it cannot be dated anew; ask the user to run "
             f"`touch {path}`, and to set the clock of the machine that wrote it"
         ) from None
+    if known:
+        digests.learn(path, known)
+    print(f"{path} was dated in the future by another user; it is a copy now", file=sys.stderr, flush=True)
 
 
 def alone() -> AbstractContextManager[None]:
