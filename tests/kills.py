@@ -319,7 +319,8 @@ def _series(
         fault = "; ".join(outcome.faults[:3]) or "as the reference"
         say(
             f"{kind} {number + 1}/{count} {outcome.command}: {outcome.signal} to {outcome.victim} after "
-            f"{outcome.after_s} s, ended with {outcome.ended}; {len(outcome.mended_by)} command(s); {fault}; {outcome.seconds} s"
+            f"{outcome.after_s} s, ended with {outcome.ended}; {len(outcome.mended_by)} command(s); {fault}; "
+            f"{outcome.seconds} s"
         )
         done.append(outcome)
     return done
