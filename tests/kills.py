@@ -181,8 +181,11 @@ class Project:
     def disturb(self, command: str, order: random.Random) -> None:
         """Give a command something to do."""
         if command in ("snakemake", "repro", "run"):
-            if order.random() < 0.3:
+            chance = order.random()
+            if chance < 0.25:
                 (self.folder / order.choice(LATE)).unlink()
+            elif chance < 0.75:
+                self.set_state((self.state + 2) % 4)  # the report alone
             else:
                 self.set_state(order.choice([state for state in range(4) if state != self.state]))
         elif command == "record":
@@ -245,7 +248,7 @@ class Project:
 
 def kill(project: Project, number: int, order: random.Random) -> Outcome:
     """Disturb a command by a signal, let the next plain command mend it, and compare."""
-    command = order.choices(list(MODULES), weights=(20, 18, 16, 20, 13, 13))[0]
+    command = order.choices(list(MODULES), weights=(14, 14, 10, 24, 19, 19))[0]
     name, victim = order.choice(SIGNALS), order.choice(VICTIMS)
     after = order.random() * project.lasts[command]
     began = time.monotonic()

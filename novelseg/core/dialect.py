@@ -53,15 +53,16 @@ def parse_yaml(text: str) -> Any:
         message is a phrase.
     """
     try:
-        if _depth(text) > DEEPEST:
-            raise ValueError(f"nested more than {DEEPEST} levels deep")
-        return YAML(typ="safe").load(text)
+        depth = _depth(text)
+        value = YAML(typ="safe").load(text) if depth <= DEEPEST else None
     except YAMLError as error:
         raise ValueError(_describe(error)) from None
-    except ValueError:
-        raise
-    except (AttributeError, TypeError, LookupError, ArithmeticError) as error:  # a tag that does not fit its value
+    except (ValueError, AttributeError, TypeError, LookupError, ArithmeticError) as error:
+        # A tag that does not fit its value, or a number of too many digits.
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    if depth > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} levels deep")
+    return value
 
 
 def load_yaml(path: Path) -> Any:
