@@ -3,7 +3,6 @@
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -63,7 +62,4 @@ onstart:
 
 
 onsuccess:
-    # `dvc repro` and `python -m workflow run` record by themselves, when all their stages are done.
-    if not os.environ.keys() & {"DVC_STAGE", "NOVELSEG_STAGEWISE"}:
-        record = [sys.executable, "-m", "workflow", "record", "--after-run"]
-        subprocess.run(record, check=False)
+    TRACKING.record()

@@ -23,6 +23,7 @@ from workflow.judge import Judge
 from workflow.lockfile import LOCK_FILE
 from workflow.plan import READS, folder, record_of, records, require_folders
 
+UNRECORDED = Path(".cache/unrecorded")  # lies there from the start of a run of Snakemake until its outcome is recorded
 # A scratch file or folder of a process, which is removed when the process ends, unless it is killed.
 SCRATCH = re.compile(r"^\..+\.(\d+)\.tmp$")
 
@@ -161,12 +162,14 @@ def record() -> str:
     if not faults and (planned := would_run()):
         faults = ["Snakemake would run jobs:", *planned.splitlines()[-MOST_FAULTS:]]
     if faults:
+        UNRECORDED.unlink(missing_ok=True)
         raise refusal("nothing was recorded, and dvc.lock is unchanged:", faults)
     from workflow.remote import commit
 
     make_folders(*(stage for stage in READS if not config.targets.of(stage)))
     _remove_empty_folders(absent)
     commit(digests)
+    UNRECORDED.unlink(missing_ok=True)
     return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -28,6 +30,7 @@ from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
 from workflow.plan import unset_variable
+from workflow.records import UNRECORDED
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
@@ -76,7 +79,7 @@ class Tracking:
 
     def __init__(self, workflow: Any, config: Config) -> None:
         self._workflow, self._held = workflow, ExitStack()
-        self._judge = None
+        self._judge, self._holds = None, False
         with disk_full_as_input_error(STALE):
             STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
@@ -85,13 +88,30 @@ class Tracking:
         if workflow.is_main_process:
             self._judge = Judge(config, digests)
             atexit.register(digests.compact)
+            if UNRECORDED.exists():
+                atexit.register(self._record_interrupted)
 
     def hold(self) -> None:
         """Keep other runs out of the folder until this process ends."""
         try:
             self._held.enter_context(alone())
+            self._holds = True
         except InputError as error:
             raise SystemExit(f"error: {error}") from None
+        UNRECORDED.touch()
+
+    def record(self) -> None:
+        """Record a finished run, unless `dvc repro` or `python -m workflow run` does that by itself."""
+        if not os.environ.keys() & {"DVC_STAGE", "NOVELSEG_STAGEWISE"}:
+            words = ["record", "--after-run"] if self._holds else ["record"]
+            subprocess.run([sys.executable, "-m", "workflow", *words], check=False)
+
+    def _record_interrupted(self) -> None:
+        """Record what a killed run has finished, if this run has found nothing to do."""
+        workflow = self._workflow
+        executes = workflow.executor_plugin is not None and not workflow.dryrun
+        if executes and not self._holds and not len(workflow.dag):
+            self.record()
 
     def _digest_first(self, path: str) -> None:
         """Digest an outside file or folder once here, rather than in every job that reads it."""
