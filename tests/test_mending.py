@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from novelseg.core.files import whole_file
 from novelseg.core.lock import exclusive
 from novelseg.core.writing import system_refused, writing_refused
 from novelseg.training import loop
-from tests.engines import call, git, set_values
+from tests.engines import call, environment, git, set_values
 from tests.inprocess import changed_for_dvc, command, inside, resting, stale_jobs
 from workflow import engine, lockfile, records
 from workflow.config import load
@@ -214,26 +215,30 @@ def test_what_is_damaged_in_the_remote_is_refused_and_named(pulled: Path, team: 
     git(tmp_path, "clone", "-q", str(team / "origin.git"), "other")
     call(other, sys.executable, "-m", "dvc", "remote", "add", "-q", "-f", "--local", "-d", "shared", str(remote))
 
-    def damage(path: str, content: bytes | None) -> None:
+    def damage(path: str, change: Callable[[bytes], bytes]) -> None:
         md5 = md5_of(pulled, path)
         file = remote / "files/md5" / md5[:2] / md5[2:]
         whole = file.read_bytes()
         file.chmod(0o644)
-        if content is None:
-            file.unlink()
-        else:
-            file.write_bytes(content or whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+        file.write_bytes(change(whole))
+        shutil.rmtree(other / ".dvc/cache", ignore_errors=True)
         told = command(other, "pull", rc=2)
         assert "nothing was put in place, since the remote does not have what dvc.lock names" in told
-        assert path in told or (content is None and str(Path(path).parent) in told)
+        assert path in told
         assert not (other / "artifacts").exists()
         file.write_bytes(whole)
 
-    damage("artifacts/features/fold0/1.h5", b"\0")
-    damage("artifacts/regions/0.h5", b"")  # one byte altered
-    damage("artifacts/hierarchies", b"[]")
-    damage("artifacts/prototypes", b'[{"md5": 5}]')
-    damage("artifacts/index/index.h5", None)
+    damage("artifacts/features/fold0/1.h5", lambda _: b"")
+    damage("artifacts/regions/0.h5", lambda whole: whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    damage("artifacts/hierarchies", lambda _: b"[]")
+    damage("artifacts/prototypes", lambda _: b'[{"md5": 5}]')
+    md5 = md5_of(pulled, "artifacts/index/index.h5")
+    (remote / "files/md5" / md5[:2] / md5[2:]).rename(remote / "away")
+    shutil.rmtree(other / ".dvc/cache", ignore_errors=True)
+    assert "artifacts/index: the list of its files, or one of them, is not in the remote" in command(
+        other, "pull", rc=2
+    )
+    (remote / "away").rename(remote / "files/md5" / md5[:2] / md5[2:])
     command(other, "pull")
     assert resting(other)
 
@@ -377,15 +382,17 @@ def test_a_copy_without_git_is_one_sentence(mate: Path) -> None:
 
 
 @pytest.mark.engines
-@pytest.mark.parametrize("encoding", ["ascii", "latin1", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin1"])
 def test_a_terminal_that_is_not_utf8(mate: Path, encoding: str) -> None:
-    for words in (("table",), ("--help",), ("table", "--markdown")):
-        printed = call(mate, sys.executable, "-m", "workflow", *words, PYTHONIOENCODING=encoding)
-        assert "Traceback" not in printed
     set_values(mate, report={"bootstrap": 1})
-    assert "error: params.yaml: " in call(
-        mate, sys.executable, "-m", "workflow", "run", rc=2, PYTHONIOENCODING=encoding
-    )
+    for words, rc in ((("table",), 0), (("--help",), 0), (("table", "--markdown"), 0), (("run",), 2)):
+        line = [sys.executable, "-m", "workflow", *words]
+        ended = subprocess.run(
+            line, cwd=mate, env=environment(mate, PYTHONIOENCODING=encoding), capture_output=True, check=False
+        )
+        assert ended.returncode == rc, ended.stderr
+        assert b"Traceback" not in ended.stderr
+    assert b"error: params.yaml: report.bootstrap is 1; expected integer" in ended.stderr
 
 
 # ---- folders and files of somebody else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -158,11 +159,7 @@ def _fault(file: Path, md5: str, digests: Digests) -> str:
     """Return what is wrong with an object in the cache, which is read once; empty if nothing is."""
     if not file.exists():
         return "is not in the remote"
-    return (
-        ""
-        if digests.of(file) == md5.removesuffix(".dir")
-        else f"is damaged in the remote: the content of files/md5/{md5[:2]}/{md5[2:]} has another checksum"
-    )
+    return "" if digests.of(file) == md5.removesuffix(".dir") else f"is damaged in the remote: {_place(md5)}"
 
 
 def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> dict[str, str]:
@@ -195,17 +192,24 @@ def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> di
     return files
 
 
-def _unfetchable(repo: Any, targets: list[str] | None, remote: str | None) -> list[str]:
-    """Return the outputs that DVC cannot fetch one by one; none if it can fetch nothing, as without a network."""
-    outs = [out["path"] for stage in locked_stages().values() for out in stage.get("outs", [])]
-    wanted = [path for path in outs if not targets or path in targets]
-    failed = []
-    for path in wanted:
-        try:
-            repo.fetch(targets=[path], remote=remote)
-        except Exception:  # noqa: BLE001  (DVC has no error of its own for a list of files that is damaged)
-            failed.append(path)
-    return failed if len(failed) < len(wanted) else []
+def _damaged_lists(repo: Any, targets: list[str] | None, remote: str | None) -> list[str]:
+    """Return the faults of the lists of files in the remote, on which DVC stumbles without naming the output."""
+    odb = repo.cloud.get_remote_odb(remote, "fetch")
+    faults = []
+    for stage in locked_stages().values():
+        for out in stage.get("outs", []):
+            path, md5 = out["path"], str(out.get("md5", ""))
+            listing = odb.oid_to_path(md5)
+            if not md5.endswith(".dir") or (targets and path not in targets) or not odb.fs.exists(listing):
+                continue
+            with odb.fs.open(listing, "rb") as file:
+                if f"{hashlib.md5(file.read()).hexdigest()}.dir" != md5:
+                    faults.append(f"{path}: the list of its files is damaged in the remote: {_place(md5)}")
+    return faults
+
+
+def _place(md5: str) -> str:
+    return f"the content of files/md5/{md5[:2]}/{md5[2:]} has another checksum"
 
 
 def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int:
@@ -225,10 +229,10 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
         except DownloadError:
             _fetched_files(repo, targets, digests)  # names what is missing or damaged
             raise
-        except Exception as error:  # noqa: BLE001  (raised again below)
-            failed = _unfetchable(repo, targets, remote)
-            faults = [f"{path}: the list of its files is damaged in the remote" for path in failed]
-            raise (refusal(FETCH_REFUSED, faults) if faults else error) from None
+        except Exception:
+            if faults := _damaged_lists(repo, targets, remote):
+                raise refusal(FETCH_REFUSED, faults) from None
+            raise
         files = _fetched_files(repo, targets, digests)
         repo.checkout(targets=targets)
         for path, md5 in files.items():
