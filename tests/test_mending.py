@@ -25,6 +25,7 @@ from novelseg.core.writing import system_refused, writing_refused
 from novelseg.training import loop
 from tests.engines import call, environment, git, set_values
 from tests.inprocess import changed_for_dvc, command, inside, resting, stale_jobs
+from tests.makers import Project
 from workflow import engine, lockfile, records
 from workflow.config import load
 from workflow.plan import require_folders, resolve, unset_variable
@@ -412,6 +413,17 @@ def test_a_refused_output_is_one_sentence(tmp_path: Path) -> None:
     assert writing_refused(other, target) is None
     assert str(system_refused(other)).startswith("/elsewhere/input.h5: no right to use it (Permission denied)")
     assert system_refused(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+
+
+def test_a_folder_that_may_not_be_written_is_named_before_the_work(
+    images_only: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("novelseg.core.writing.os.access", lambda *_: False)
+    out = images_only.root / "new" / "seed0.tsv"
+    words = ("--index", images_only.path("index/index.h5"), "--fold", 0, "--shot", 1, "--seed", 0)
+    assert images_only.run("episodes", *words, "--out", out) == 2
+    assert f"error: {images_only.root}: cannot be written (Permission denied)" in capsys.readouterr().err
+    assert not out.parent.exists()
 
 
 def test_a_file_in_place_of_a_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -208,6 +208,14 @@ def _damaged_lists(repo: Any, targets: list[str] | None, remote: str | None) -> 
     return faults
 
 
+def _identity(path: str) -> tuple[int, int, int] | None:
+    file = Path(path)
+    if not file.exists():
+        return None
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _place(md5: str) -> str:
     return f"the content of files/md5/{md5[:2]}/{md5[2:]} has another checksum"
 
@@ -234,7 +242,10 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
                 raise refusal(FETCH_REFUSED, faults) from None
             raise
         files = _fetched_files(repo, targets, digests)
+        before = {path: _identity(path) for path in files}
         repo.checkout(targets=targets)
         for path, md5 in files.items():
-            digests.learn(path, md5)
+            # What lay here before was not read, and is read by whoever asks for its digest.
+            if _identity(path) != before[path]:
+                digests.learn(path, md5)
         return fetched

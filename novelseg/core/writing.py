@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from novelseg.core.errors import InputError
@@ -15,6 +16,19 @@ def _reason(error: OSError, where: Path | str) -> str:
     if error.errno in NO_RIGHT:
         return f"{where}: cannot be written ({error.strerror}); ask its owner for the right, or choose another folder"
     return f"{where}: cannot be written ({error.strerror}); check the path"
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a target in a folder that may not be written, before work is done for it.
+
+    Raises
+    ------
+    InputError
+        If the nearest folder above the target that exists may not be written.
+    """
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(_reason(PermissionError(errno.EACCES, "Permission denied"), folder))
 
 
 def writing_refused(error: Exception, target: Path) -> InputError | None:
