@@ -15,8 +15,8 @@ from typing import Any
 
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
+from novelseg.core.writing import writing_refused
 
-DISK_FULL = ("No space left on device", "Disk quota exceeded")
 # Libraries hide the system's error number in their messages: HDF5 writes "errno = 13", safetensors "(os error 13)".
 _ERROR_NUMBER = re.compile(r"\b(?:errno = |os error )(\d+)")
 _LOCKED = "another program has locked it; close that program, or set HDF5_USE_FILE_LOCKING=FALSE if only readers use it"
@@ -39,14 +39,12 @@ def _scratch_name(target: Path) -> Path:
 
 @contextmanager
 def disk_full_as_input_error(target: Path) -> Iterator[None]:
-    """Raise one :class:`InputError` for the various errors that libraries report when a disk is full."""
+    """Raise one :class:`InputError` if the system refuses to write a target: a full disk, a missing right."""
     try:
         yield
     except Exception as error:
-        if any(text in str(error) for text in DISK_FULL):
-            raise InputError(
-                f"{target}: no space left on device; make room and run again; no incomplete output was kept"
-            ) from None
+        if refused := writing_refused(error, target):
+            raise refused from None
         raise
 
 
@@ -170,7 +168,7 @@ def digest(path: Path) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs PyYAML.
+    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs ruamel.yaml.
 
     Raises
     ------
@@ -183,14 +181,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
             values = json.loads(text)
         else:
             with needs_extras(f"{path}: a YAML file"):
-                import yaml
+                from novelseg.core.dialect import parse_yaml
 
-            values = yaml.safe_load(text)
+            values = parse_yaml(text)
     except OSError as error:
         raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
-    except Exception as error:
-        if not isinstance(error, ValueError) and type(error).__module__.partition(".")[0] != "yaml":
-            raise
+    except ValueError as error:
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):
         raise InputError(
