@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 
 from novelseg.core.dialect import load_yaml
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
 from novelseg.core.text import nearest
 
 T = TypeVar("T")
@@ -69,8 +68,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = load_yaml(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `python -m workflow use demo` writes one") from None
-    except OSError as error:
-        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected sections with keys, found {type(values).__name__}")
     return values
