@@ -13,7 +13,7 @@ from pathlib import Path
 
 from novelseg.core import commands
 from novelseg.core.options import add_option
-from novelseg.core.writing import check_writable
+from novelseg.core.system import check_writable
 from stages.interface import TOOLS, Interface, interface
 from stages.params.schema import load_sections
 from stages.provenance.digests import Digests

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
+from novelseg.core.system import reading_refused
 from novelseg.formats.network import check_origin
 
 M = TypeVar("M", bound=nn.Module)
@@ -94,7 +94,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             if foreign
             else f"{path}: not a readable weight file ({type(error).__name__}); fetch it again"
         )
-        raise (system_fault(path, error) or fault) from None
+        raise (reading_refused(path, error) or fault) from None
     return _as_state(path, content)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
 from novelseg.core.progress import say
+from novelseg.core.system import system_refused
 from novelseg.core.text import nearest
-from novelseg.core.writing import system_refused
 
 
 def summary(module: Path) -> str:

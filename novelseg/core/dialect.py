@@ -13,7 +13,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
+from novelseg.core.system import reading_refused
 
 DEEPEST = 40  # levels of nesting; the reader in C needs stack for each and would end the process
 
@@ -81,7 +81,7 @@ def load_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
     try:

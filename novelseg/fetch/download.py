@@ -18,7 +18,7 @@ import urllib3
 
 from novelseg.core.errors import InputError
 from novelseg.core.progress import MB, say, track_bytes
-from novelseg.core.writing import DISK_FULL
+from novelseg.core.system import DISK_FULL
 
 CHUNK = 1 << 20
 PIECE = 1 << 16  # bytes per read from the network; small, because a reset connection loses an unfinished piece
