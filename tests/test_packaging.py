@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 LEAN = {"filelock", "numpy", "pillow", "requests", "safetensors", "torch", "tqdm"}
 # Package of an extra → the package whose dependency it is.
 BROUGHT = {"markupsafe": "jinja2", "werkzeug": "flask"}
-# Packages of the pipeline that are run, not imported, and what they need to be fast or complete.
-NOT_IMPORTED = {"dvc", "ruamel.yaml.clib", "snakemake", "snakemake-executor-plugin-cluster-generic"}
+# Packages of the pipeline that are run, or that the engines' side alone imports, and what they need to be fast.
+NOT_IMPORTED = {"dvc", "pyyaml", "ruamel.yaml.clib", "snakemake", "snakemake-executor-plugin-cluster-generic"}
 
 
 def pip(*words: object) -> None:

@@ -132,7 +132,7 @@ def test_dropping_images_with_novel_objects_changes_the_real_training_list(
     folder = real_data / "voc-subset"
     found = {}
     for rule in ("keep", "drop"):
-        images = {"source": "voc", "root": str(folder), "shards": 24}
+        images = {"source": "voc", "root": str(folder), "shards": 1}
         values = tiny_values(images=images, index={"novel_images": rule, "min_object_pixels": 1152})
         project = Project(write_values(tmp_path / "params.yaml", values).parent, tmp_path)
         shard = project.path("images/0.h5")

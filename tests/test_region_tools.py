@@ -174,7 +174,7 @@ def test_workers_compute_on_one_thread(count: int, monkeypatch: pytest.MonkeyPat
     [
         ("trainregions", ["--out", "w.json"], "--out is w.json; expected a name that ends in .safetensors"),
         ("scoreregions", ["--out", "w.md"], "--out is w.md; expected a name that ends in .tsv"),
-        ("scoreregions", ["--out", "w.tsv", "--tau", "nan"], "--tau is nan; expected a contour strength from 0 to 1"),
+        ("scoreregions", ["--out", "w.tsv", "--tau", "1.5"], "--tau is 1.5; expected a contour strength from 0 to 1"),
         ("scoreregions", ["--out", "w.tsv", "--workers", "-1"], "--workers is -1; expected a number of processes"),
     ],
 )

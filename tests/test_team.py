@@ -228,7 +228,7 @@ def test_s8_fewer_shards_leave_none_over(mate: Path, engine: str) -> None:
 
 
 COUNTING = """
-import hashlib, importlib.abc, importlib.util, os, sys
+import hashlib, os, sys
 
 def note(name):
     with open(os.environ["DIGESTED"], "a") as log:
@@ -240,32 +240,23 @@ def file_digest(file, *words, **more):
     return plain(file, *words, **more)
 hashlib.file_digest = file_digest
 
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "dvc_data.hashfile.hash":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            file_md5 = module.file_md5
-            def counted(path, *words, **more):
-                note(path)
-                return file_md5(path, *words, **more)
-            module.file_md5 = counted
-        spec.loader.exec_module = exec_module
-        return spec
-sys.meta_path.insert(0, Finder())
+import dvc_data.hashfile.hash
+
+digest = dvc_data.hashfile.hash.file_md5
+def counted(path, *words, **more):
+    note(path)
+    return digest(path, *words, **more)
+for module in list(sys.modules.values()):
+    if getattr(module, "file_md5", None) is digest:
+        module.file_md5 = counted
 """
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
 def test_no_artifact_is_digested_twice(mate: Path, tmp_path: Path, engine: str) -> None:
-    watcher, log = tmp_path / "watcher", tmp_path / "digested"
-    watcher.mkdir()
-    (watcher / "sitecustomize.py").write_text(COUNTING)
-    more: dict[str, Any] = {"PYTHONPATH": f"{watcher}{os.pathsep}{mate}", "DIGESTED": str(log)}
+    watcher, log = tmp_path / "watcher.py", tmp_path / "digested"
+    watcher.write_text(COUNTING)
+    more: dict[str, Any] = {"RUN_FIRST": str(watcher), "DIGESTED": str(log)}
     assert resting(mate)  # the fixture's copies are new to this folder, and read here
     set_values(mate, evaluate={"examples": 1})
     call(mate, "python", "-m", *(["snakemake"] if engine == "snakemake" else ["dvc", "repro"]), **more)

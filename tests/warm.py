@@ -1,8 +1,8 @@
 """Python commands of the tests, started in milliseconds: a process that has imported the packages forks for each.
 
 Most of the seconds of a small pipeline run are imports of torch, Snakemake and DVC, anew for each of its jobs. A `Warm`
-process has them imported (the packages alone, nothing of this repository). ``python``, ``snakemake`` and ``dvc`` of its
-folder, which the tests put first on the path, ask it for a fork that goes on in the caller's folder, with the caller's
+process has them imported (the packages alone, nothing of this repository). ``python``, ``snakemake``, ``dvc`` and ``novelseg``
+of its folder, which the tests put first on the path, ask it for a fork that goes on in the caller's folder, with the caller's
 environment, arguments and standard streams. Engines, jobs and processes are the real ones; tests that watch processes
 (kills, signals, imports) use the plain interpreter.
 
@@ -66,7 +66,7 @@ class Warm:
     Attributes
     ----------
     folder
-        Holds ``python``, ``snakemake`` and ``dvc``.
+        Holds ``python``, ``snakemake``, ``dvc`` and ``novelseg``.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Warm:
         self._process = subprocess.Popen(command, cwd="/", env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
-        for name in ("python", "snakemake", "dvc"):
+        for name in ("python", "snakemake", "dvc", "novelseg"):
             (self.folder / name).write_text(CALLER.format(python=sys.executable, address=address))
             (self.folder / name).chmod(0o755)
 
@@ -185,8 +185,10 @@ class _Server:
 
 
 def _run(module: str) -> int:
-    """Run a module as ``python -m`` does; give its exit status."""
+    """Run a module as ``python -m`` does, after the script in ``$RUN_FIRST``; give its exit status."""
     try:
+        if first := os.environ.get("RUN_FIRST"):
+            runpy.run_path(first)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):

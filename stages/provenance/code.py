@@ -14,6 +14,7 @@ from pathlib import Path
 
 import novelseg
 from novelseg.core.errors import InputError
+from stages.provenance.sources import SourceMemory
 
 # First-party package → its parent folder; these are the files that this process runs, wherever it was started.
 ROOTS = {"novelseg": Path(novelseg.__file__).parents[1], "stages": Path(__file__).parents[2]}
@@ -67,10 +68,25 @@ def source(path: Path) -> Source:
 
     The digest of a template is that of its bytes.
     """
-    file = locate(path)
+    content = locate(path).read_bytes()
     if path.suffix != ".py":
-        return Source({}, hashlib.md5(file.read_bytes()).hexdigest(), False)
-    tree = ast.parse(file.read_text(encoding="utf8"), str(path))
+        return Source({}, hashlib.md5(content).hexdigest(), False)
+    memory = _memory()
+    key = memory.key(content)
+    if known := memory.get(key):
+        return Source(*known)
+    parsed = _parse(content, path)
+    memory.put(key, parsed.imports, parsed.digest, parsed.empty)
+    return parsed
+
+
+@cache
+def _memory() -> SourceMemory:
+    return SourceMemory()
+
+
+def _parse(content: bytes, path: Path) -> Source:
+    tree = ast.parse(content, str(path))
     imports: dict[str, str] = {}
     for node in _executed(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -115,6 +131,7 @@ def closure(stage: str) -> tuple[Path, ...]:
         for folder in {path.parent for path in seen}
         for path in locate(folder).glob("templates/*")
     }
+    _memory().save()
     return tuple(sorted(seen | templates))
 
 
@@ -127,5 +144,5 @@ def code_digest(stage: str) -> str:
 
 def forget() -> None:
     """Clear the caches, for a process that keeps running while code is edited."""
-    for function in (source, closure, code_digest):
+    for function in (source, closure, code_digest, _memory):
         function.cache_clear()
