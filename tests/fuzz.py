@@ -199,12 +199,17 @@ def main(argv: list[str] | None = None) -> int:
         if options.keep:
             _keep(options.keep, [*faults, *sample], {target.name: target for target in targets}, options.seed)
     for outcome in faults:
-        sys.stdout.write(f"{outcome.kind}: {outcome.target} {outcome.number} ({outcome.change}): {outcome.detail}\n")
+        sys.stdout.write(f"{shown(outcome)}\n")
     if options.accepted:
         options.accepted.write_text("".join(map(_line, sorted(sample, key=lambda outcome: outcome.target))), "utf8")
     sys.stdout.write("".join(f"{line}\n" for line in table(targets, counts)))
     sys.stdout.write(f"seed {options.seed}, {time.monotonic() - start:.0f} s\n")
     return 1 if faults else 0
+
+
+def shown(outcome: Outcome) -> str:
+    """Return a fault in words."""
+    return f"{outcome.kind}: {outcome.target} {outcome.number} ({outcome.change}): {outcome.detail}"
 
 
 def _line(outcome: Outcome) -> str:

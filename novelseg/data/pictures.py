@@ -56,6 +56,7 @@ ADAM7 = (  # first column and row, and steps, of the parts of an interlaced PNG
 BLOCK = 1 << 20  # bytes
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CORRUPT = re.compile("corrupt EXIF|Truncated File Read", re.IGNORECASE)  # warnings of Pillow
+BAD_ANIMATION = "Invalid APNG"  # likewise
 NETPBM = re.compile(rb"P([1-6])" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d+)")  # width, height, largest value
 JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])(..)", re.DOTALL)
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers, which hold the precision
@@ -179,6 +180,8 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
         orientation = orientation_of(image, name)
     if any(CORRUPT.search(str(warning.message)) for warning in caught):
         raise InputError(f"{name}: has a damaged EXIF block; save it without one")
+    if any(BAD_ANIMATION in str(warning.message) for warning in caught):
+        raise InputError(f"{name}: says that it is animated, but is not; save it again as a plain PNG")
     return Picture(name, image, str(image.format), depth, orientation, exact, is_lossy(data), remedy)
 
 

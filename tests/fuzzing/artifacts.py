@@ -243,7 +243,7 @@ def _odd_array(array: NDArray[Any], rng: np.random.Generator) -> tuple[str, NDAr
     else:
         info = np.iinfo(array.dtype)
         changed[place] = [info.min, info.max, 0, changed[place] ^ 1][int(rng.integers(4))]
-    return f"value at {place}", changed
+    return f"value at {place} is {changed[place]} instead of {array[place]}", changed
 
 
 def _odd_hdf5(source: Source, rng: np.random.Generator) -> Changed:
@@ -268,11 +268,10 @@ def _odd_hdf5(source: Source, rng: np.random.Generator) -> Changed:
                 if drop:
                     continue
                 if kind.kind == "S":
-                    change = "texts"
-                    data = data.copy()
-                    data[: max(1, len(data) // 2)] = [b"", b"\xff\xfe", b"a b", data[-1] if len(data) else b""][
-                        int(rng.integers(4))
-                    ]
+                    texts = [b"", b"\xff\xfe", b"a b", data[-1] if len(data) else b""]
+                    text = texts[int(rng.integers(len(texts)))]
+                    change, data = f"the first half is {text!r}", data.copy()
+                    data[: max(1, len(data) // 2)] = text
                 else:
                     change, data = _odd_array(data, rng)
             options = {"chunks": data.shape, "fletcher32": True, "compression": "gzip"} if data.size else {}
@@ -351,20 +350,22 @@ def _odd_table(source: Source, rng: np.random.Generator) -> Changed:
     rows = [line.split("\t")[:-1] for line in source.path.read_text(encoding="utf8").splitlines()]
     row, way = int(rng.integers(1, len(rows))), int(rng.integers(6))
     column = int(rng.integers(len(rows[0])))
-    change = f"row {row}"
     if way == 0:
+        change = f"row {row} twice"
         rows.append(list(rows[row]))
     elif way == 1:
+        change = f"row {row} missing"
         del rows[row]
     elif way == 2:
+        change = f"{rows[0][column]} missing"
         rows = [[cell for place, cell in enumerate(line) if place != column] for line in rows]
-        change = f"column {column} missing"
     elif way == 3:
+        change = f"row {row} cut"
         rows[row] = rows[row][:column]
     else:
         other = rows[int(rng.integers(1, len(rows)))][int(rng.integers(len(rows[0])))]
-        rows[row][column] = str(rng.choice([*CELLS, other]))
-        change = f"row {row}, column {column}: {rows[row][column]!r}"
+        before, rows[row][column] = rows[row][column], str(rng.choice([*CELLS, other]))
+        change = f"{rows[0][column]} of row {row} is {rows[row][column]!r} instead of {before!r}"
     return change, "".join("\t".join(line) + "\n" for line in rows).encode()
 
 
@@ -374,20 +375,22 @@ def _odd_rows(source: Source, rng: np.random.Generator) -> Changed:
     column = str(rng.choice(frame.columns))
     way = int(rng.integers(5))
     if way == 0:
-        frame = pd.concat([frame, frame.iloc[[0]]])
+        change, frame = "first row twice", pd.concat([frame, frame.iloc[[0]]])
     elif way == 1:
-        frame = frame.drop(columns=column)
+        change, frame = "missing", frame.drop(columns=column)
     elif way == 2:
-        frame[column] = frame[column].astype(str) + "x"
+        change, frame[column] = "with an x", frame[column].astype(str) + "x"
     elif way == 3:
+        change = "first value is null"
         frame[column] = frame[column].astype(object).where(np.arange(len(frame)) != 0, None)
     elif column in ("variant", "query", "setting"):
-        frame[column] = "?"
+        change, frame[column] = "is ?", "?"
     else:
-        frame.loc[frame.index[0], column] = int(rng.choice([-1, 0, 10**6, 1 << 40]))
+        number = int(rng.choice([-1, 0, 10**6, 1 << 40]))
+        change, frame.loc[frame.index[0], column] = f"first value is {number}", number
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    return f"{column}, way {way}", buffer.getvalue()
+    return f"{column}: {change}", buffer.getvalue()
 
 
 def _odd_about(source: Source, rng: np.random.Generator) -> Changed:
