@@ -203,6 +203,13 @@ def test_an_array_file_ends_with_its_numbers() -> None:
         read_npy(io.BytesIO(buffer.getvalue() + b"\0"), lambda dtype, shape: None)
 
 
+def test_a_table_with_zero_bytes_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "log.tsv").write_bytes(b"iteration\t" + bytes(300) + b"\n")
+    with pytest.raises(InputError, match="not a readable table .it contains zero bytes") as caught:
+        tables.read(tmp_path / "log.tsv", LOG)
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+
+
 def test_a_png_that_is_not_animated_does_not_say_so() -> None:
     data = png(np.zeros((2, 3), np.uint8), 8, 0, chunk(b"acTL", bytes(30)))
     with pytest.raises(InputError, match="says that it is animated, but is not"):

@@ -136,7 +136,7 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
     names = [column.name for column in spec.columns]
     if list(frame.columns) != names:
         raise InputError(
-            f"{path}: has the columns {' '.join(', '.join(map(str, frame.columns)).split())[:200]}; expected the "
+            f"{path}: has the columns {' '.join(', '.join(map(str, frame.columns)).split())[:100]}; expected the "
             f"columns {', '.join(names)}; give the output of `{spec.stage}`, or rerun it"
         )
     table = pd.DataFrame({column.name: _values(path, column, frame[column.name]) for column in spec.columns})
@@ -164,6 +164,8 @@ def _from_tsv(path: Path, spec: TableSpec, content: bytes) -> pd.DataFrame:
                 f"'{CHECK}' to use it as it is"
             )
     try:  # text stays text: an image may be called 007 or NA
+        if b"\0" in content:
+            raise csv.Error("it contains zero bytes, as after a crash of the system")
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
         rows = [row for row in csv.reader(text, delimiter="\t", strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
