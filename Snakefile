@@ -3,24 +3,29 @@
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from novelseg.core.errors import InputError
 from workflow.config import load
-from workflow.plan import READS
-from workflow.tracking import Tracking
+from workflow.lockfile import mend
+from workflow.plan import READS, require_folders
+from workflow.tracking import Tracking, refuse_config
 
 # The stages run with the Python that runs Snakemake, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 try:
+    if "DVC_STAGE" in os.environ:
+        require_folders()
+    refuse_config(workflow.config_settings)
+    if workflow.is_main_process:
+        mend()
     CONFIG = load()
+    TRACKING = Tracking(workflow, CONFIG)
 except InputError as error:
     raise SystemExit(f"error: {error}") from None
 TARGETS = CONFIG.targets
 IMAGES = TARGETS.of("images")
-TRACKING = Tracking(workflow, CONFIG)
 # A GPU runs one job at a time; without one, cores are the only limit. A cluster's profile sets both.
 GPU = int(shutil.which("nvidia-smi") is not None)
 if "gpu" not in workflow.global_resources:
@@ -57,7 +62,4 @@ onstart:
 
 
 onsuccess:
-    # `dvc repro` and `python -m workflow run` record by themselves, when all their stages are done.
-    if not os.environ.keys() & {"DVC_STAGE", "NOVELSEG_STAGEWISE"}:
-        record = [sys.executable, "-m", "workflow", "record", "--after-run"]
-        subprocess.run(record, check=False)
+    TRACKING.record()

@@ -21,7 +21,8 @@ import torch
 from novelseg import Segmenter
 from novelseg.inference.folders import Support, pictures_in, read_supports
 from novelseg.inference.photos import read_mask, read_photo
-from novelseg.inference.segmenter import SIDE_PX, VARIANTS
+from novelseg.inference.segmenter import SIDE_PX
+from novelseg.methods.variants import SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
 
 Ious = dict[str, float]
@@ -82,7 +83,7 @@ def main() -> None:
     for name in ("bundle", "support", "query"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--truth", type=Path)
-    parser.add_argument("--variant", choices=VARIANTS, default=VARIANTS[-1])
+    parser.add_argument("--variant", choices=SEGMENTER_VARIANTS, default=SEGMENTER_VARIANTS[-1])
     parser.add_argument("--side", type=int, default=SIDE_PX)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from novelseg.core import commands
 from novelseg.core.options import add_option
+from novelseg.core.system import check_writable
 from stages.interface import TOOLS, Interface, interface
 from stages.params.schema import load_sections
 from stages.provenance.digests import Digests
@@ -60,6 +61,8 @@ def _run(name: str, words: list[str]) -> None:
     options = vars(_parser(stage).parse_args(words))
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
     record = options.pop("record", None)
+    for target in filter(None, (options.get("out"), record)):
+        check_writable(target)
     recorder = None
     if record:
         parameters = {name: values.model_dump() for name, values in sections.items()}

@@ -22,7 +22,7 @@ from novelseg.backbones.grid import AlignedGrid
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly, read_state
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
+from novelseg.core.system import reading_refused
 from novelseg.data.index import Index, read_index
 from novelseg.evaluation.comparisons import read_evaluation, read_evaluations
 from novelseg.evaluation.lists import read_cases
@@ -166,7 +166,7 @@ def test_the_reason_of_the_system_is_told_and_nothing_is_to_be_deleted(
     hdf5.write(path, SPEC, sample(), {"fold": 1})
     hidden = OSError(f"Unable to open file (name = 'x', errno = {number}, error message = '…', flags = 0)")
     for error in (hidden, OSError(number, "x"), RuntimeError(f"I/O error (os error {number})")):
-        assert told in str(system_fault(path, error))
+        assert told in str(reading_refused(path, error))
     monkeypatch.setattr(h5py, "File", lambda *_: (_ for _ in ()).throw(hidden))
     assert told in opens(path)
     assert "delete" not in opens(path)

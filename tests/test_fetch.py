@@ -324,7 +324,7 @@ def test_places_that_cannot_be_used(site: Site, tmp_path: Path, capsys: pytest.C
     assert fetch("voc2012", out, *more) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("error: ")
-    assert ("cannot be used (" if "file" in kind else "cannot be read (") in told
+    assert ("cannot be written (" if "file" in kind else "cannot be read (") in told
     assert site.asked == []
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WEIGHTS
 from tests.engines import call, git
 from tests.makers import disc
 
@@ -41,22 +42,30 @@ def test_every_guide_is_followed_and_linked() -> None:
 
 
 def test_from_ten_pictures_to_masks(mate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in ("something/images", "something/masks", "numbered/images", "numbered/masks", "new"):
+    kinds = ("something", "numbered", "animals/cat", "animals/dog")
+    for folder in (*(f"{kind}/{part}" for kind in kinds for part in ("images", "masks")), "new"):
         (mate / folder).mkdir(parents=True)
     image, mask = disc()
-    for folder, values in (("something", 255 * mask), ("numbered", 5 * mask + 2 * (1 - mask))):
+    square = np.zeros_like(mask)
+    square[2:14, 2:14] = 1
+    drawn = (255 * mask, mask + 2 * square, 255 * mask, 255 * square)
+    for folder, values in zip(kinds, drawn, strict=True):
         Image.fromarray(image).save(mate / folder / "images/0.png")
         Image.fromarray(values.astype(np.uint8)).save(mate / folder / "masks/0.png")
     for number in range(9):
         Image.fromarray(disc(middle=(24, 20 + 3 * number))[0]).save(mate / f"new/picture {number}.png")
+    cache = mate / "cache"
+    (cache / "weights").mkdir(parents=True)
+    shutil.copy(WEIGHTS, cache / "weights/resnet50-0676ba61.safetensors")  # in the place of the download
+    monkeypatch.setenv("NOVELSEG_CACHE", str(cache))
     follow("pictures.md", mate)
-    for name in ("found", "found5"):
+    for name in ("found", "found-animals", "found-named", "found-2", "found-bundle"):
         assert len(list((mate / name / "masks").iterdir())) == 9
     monkeypatch.chdir(mate)
     (python,) = blocks("pictures.md", "python")
     made: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
     exec(python, made)
-    assert made["masks"][0].shape == made["shares"][0].shape == (64, 64)
+    assert made["masks"][0].shape == made["shares"][0].shape == made["numbers"][0].shape == (64, 64)
 
 
 def test_changing_one_parameter_and_comparing(mate: Path) -> None:

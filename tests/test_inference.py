@@ -19,12 +19,11 @@ from novelseg.data.index import Index, read_index
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.lists import read_cases
 from novelseg.inference.bundle import load_bundle
-from novelseg.inference.segmenter import VARIANTS
+from novelseg.inference.predictors import PerClass
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case
 from novelseg.methods.matching.predictor import MatchingPredictor
-from novelseg.methods.variants import SPFL as MATCHING
-from novelseg.methods.variants import refined_names, refiners_of
+from novelseg.methods.variants import MATCHING, SEGMENTER_VARIANTS, SPFL, refined_names, refiners_of
 from novelseg.ops.counts import object_iou
 from tests.makers import Project, disc
 
@@ -51,7 +50,7 @@ def decoded(project: Project, index: Index) -> dict[int, tuple[RGB, RGB]]:
 # The pipeline's own predictions
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", SEGMENTER_VARIANTS)
 def test_masks_are_those_of_the_pipelines_evaluation(
     bundle: Path, project: Project, index: Index, cases: list[Case], decoded: dict[int, tuple[RGB, RGB]], variant: str
 ) -> None:
@@ -60,10 +59,11 @@ def test_masks_are_those_of_the_pipelines_evaluation(
         FeatureExtractor(read.encoder, "fp32", torch.device("cpu")),
         *(index.size, lambda n: decoded[n][0], lambda n: decoded[n][1], 0),
     )
-    refiners = refiners_of(MATCHING, refined_names(MATCHING), read.refiners)
+    refiners = refiners_of(SPFL, refined_names(SPFL), read.refiners)
+    name = SPFL if variant == MATCHING else f"{SPFL}+{variant}"
     predictor = MatchingPredictor(bank, read.record.scale, refiners)
     for case in cases[:3]:
-        logits = next(one.logits for one in predictor([case], MATCHING) if one.variant == variant)
+        logits = next(one.logits for one in predictor([case], SPFL) if one.variant == name)
         expected = bank.grid.upsample(logits[None, None], index.size(case.query))[0, 0].numpy()
         segmenter = Segmenter.load(bundle, variant=variant, seed=case.seed, episode=case.episode)
         pairs = [decoded[number] for number in case.supports]
@@ -82,10 +82,12 @@ def test_a_query_is_segmented_alike_in_any_company(bundle: Path) -> None:
 
 
 def test_features_of_queries_are_let_go(bundle: Path) -> None:
-    segmenter = Segmenter.load(bundle).fit(*[[part] for part in disc()])
+    segmenter = Segmenter.load(bundle, variant=MATCHING).fit(*[[part] for part in disc()])
+    predictor = segmenter._predictor
+    assert isinstance(predictor, PerClass)
     for _ in segmenter.each(disc(middle=(20 + n, 30))[0] for n in range(9)):
-        assert len(segmenter._bank._features) <= 1 + segmenter._extract.batch
-    assert set(segmenter._bank._features) == {0}
+        assert len(predictor._bank._features) <= 1 + segmenter._extract.batch
+    assert set(predictor._bank._features) == {0}
 
 
 # scikit-learn's conventions
@@ -103,7 +105,7 @@ def test_it_is_an_estimator(bundle: Path) -> None:
     assert not hasattr(second, "n_supports_")
     with pytest.raises(InputError, match=r"not fitted; call fit"):
         second.predict([image])
-    with pytest.raises(InputError, match=r"no parameter 'sides'; expected one of bundle, variant"):
+    with pytest.raises(InputError, match=r"no parameter 'sides'; expected one of bundle, weights"):
         second.set_params(sides=3)
     assert second.set_params(side=32).side == 32
 
@@ -149,7 +151,6 @@ def test_a_disc_is_found_by_its_colour(bundle: Path) -> None:
 def test_large_pictures_are_seen_smaller_and_answered_at_their_size(bundle: Path) -> None:
     image, mask = disc(side=200, middle=(100, 100))
     small = Segmenter.load(bundle, side=64).fit([image], [mask])
-    assert small._resized.images[0].shape == (64, 64, 3)
     assert small.predict([image])[0].shape == (200, 200)
     assert small.predict([image[:1, :1], image[:, :3]])[0].shape == (1, 1)
 
@@ -193,11 +194,11 @@ def test_what_lies_between_the_cells_is_told_and_can_be_matched(
 ) -> None:
     image, mask = np.zeros((96, 96, 3), np.uint8), np.full((96, 96), rest, np.uint8)
     mask[3, 3], mask[4, 4] = drawn, 0
-    told = f"at 500 px no mask has {missing} in the middle of a feature cell.*or choose the variant spfl"
-    for variant in ("spfl+srofb-support-only", "spfl+srofb"):
+    told = f"at 500 px no mask has {missing} in the middle of a feature cell.*or choose the variant matching"
+    for variant in ("srofb-support-only", "srofb", "closed-form"):
         with pytest.raises(InputError, match=told):
             Segmenter(bundle, variant=variant, side=500).fit([image], [mask])
-    for variant in ("spfl", "spfl+self-support"):
+    for variant in ("matching", "self-support"):
         assert Segmenter(bundle, variant=variant).fit([image], [mask]).predict([image])[0].shape == (96, 96)
 
 
@@ -211,7 +212,7 @@ def test_an_object_that_vanishes_when_shrunk_is_told(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"variant": "srofb"}, "variant is 'srofb'; expected one of spfl, spfl"),
+        ({"variant": "spfl"}, "variant is 'spfl'; expected one of matching, self-support, closed-form, srofb"),
         ({"side": 0}, "side is 0; expected at least 1 px"),
         ({"device": "tpu"}, "--device is 'tpu'"),
     ],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from novelseg.core.dialect import parse_yaml
 from novelseg.core.errors import InputError
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
@@ -19,6 +22,7 @@ from stages.params.images import MOST_SHARDS
 from stages.params.schema import load_sections, read_yaml
 from stages.params.self_support import SelfSupportParams
 from stages.params.srofb import SrofbParams
+from tests.fuzzing import parameters
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load
@@ -96,6 +100,11 @@ def test_a_stage_reads_only_its_own_section(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("a: {b: 1\n", "not valid YAML"),
+        ("\ta: 1\n", "not valid YAML: line 1: while scanning for the next token found character that cannot start"),
+        ("a: \x07\n", "not valid YAML: unacceptable character"),
+        (f"a: {'[' * 90_000}", "nested more than 40 levels deep"),  # the reader in C would end the process
+        ("a: !!python/object:os.system x\n", "not valid YAML: line 1: could not determine a constructor"),
+        ("a: !!int x\n", "not valid YAML: invalid literal"),
         ("- 1\n", "expected sections with keys, found list"),
         ("train: {seed: 1, seed: 2}\n", "key 'seed' is written twice"),
         ("train: 5\n", "section 'train' is 5; expected keys with values"),
@@ -106,6 +115,61 @@ def test_a_file_that_is_no_parameter_file_is_refused(text: str, sentence: str, t
     path.write_text(text)
     with pytest.raises(InputError, match=sentence):
         check({**tiny_values(), **read_yaml(path)}, path)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *(("0500", 500), ("0o17", 15), ("1e-05", 1e-05), ("2e-05", 2e-05), ("1e5", 1e5), ("1_000", 1000)),
+        *(("8:20", "8:20"), ("no", "no"), ("on", "on"), ("~", None), ("2001-01-01", date(2001, 1, 1))),
+    ],
+)
+def test_one_dialect_that_of_dvc(written: str, read: object, tmp_path: Path) -> None:
+    from dvc.utils.serialize import load_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text(f"a:\n  b: {written}\n")
+    assert read_yaml(path) == {"a": {"b": read}} == load_yaml(path)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_is_written_so_that_it_is_read_back(name: str) -> None:
+    assert parse_yaml(presets.render(name)) == presets.resolve_preset(name)
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf16", "utf32"])
+def test_another_encoding_is_told(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("# gro\xdfe Bilder\ntrain: {seed: 1}\n".encode(encoding))
+    with pytest.raises(InputError, match=r"params\.yaml: not in UTF-8 \(byte \d+\); save it as UTF-8"):
+        read_yaml(path)
+    path.write_bytes("# gro\xdfe Bilder\ntrain: {seed: 1}\n".encode("utf-8-sig"))
+    assert read_yaml(path) == {"train": {"seed": 1}}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_are_finite(value: float) -> None:
+    floats = [
+        (section, key)
+        for section, entries in tiny_values().items()
+        for key, entry in entries.items()
+        if isinstance(entry, float)
+    ]
+    assert len(floats) > 20
+    for section, key in floats:
+        with pytest.raises(InputError, match=rf"{section}\.{key} is -?(inf|nan); expected a finite value, number"):
+            check(changed(f"{section}.{key}", value), Path("p"))
+    with pytest.raises(InputError, match=r"augmentation\.scales\[1\] is -?(inf|nan); expected a finite value"):
+        check(changed("augmentation.scales", [0.5, value]), Path("p"))
+
+
+def test_mutations_are_read_as_by_dvc_or_refused(tmp_path: Path) -> None:
+    """`tests/fuzzing/parameters.py`; the whole program reads thousands."""
+    told = []
+    for seed in range(60):
+        with contextlib.suppress(InputError):
+            told.append(parameters.read(parameters.mutant(seed)[1], tmp_path))
+    assert 2 < len(told) < 20
 
 
 def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
@@ -163,6 +227,13 @@ def test_an_id_that_yaml_takes_for_a_number_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"exclude\[0\] is 2007000032, which YAML reads as a number: write it in quotes"
     ):
+        check(values, tmp_path)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(date(2001, 1, 1), "a date"), (True, "true or false"), (None, "nothing")])
+def test_any_name_that_yaml_takes_for_something_else_is_told_so(value: object, kind: str, tmp_path: Path) -> None:
+    values = tiny_values(images={"source": "voc", "root": "x", "exclude": [value]})
+    with pytest.raises(InputError, match=rf"exclude\[0\] is .*, which YAML reads as {kind}: write it in quotes"):
         check(values, tmp_path)
 
 

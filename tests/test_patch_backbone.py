@@ -108,7 +108,7 @@ def test_the_segmenter_segments_with_it(project: Project, tmp_path: Path) -> Non
     Image.fromarray(image).save(supports / "images/a.png")
     Image.fromarray(255 * mask).save(supports / "masks/a.png")
     Image.fromarray(disc(101, (40, 60))[0]).save(queries / "b.png")
-    for variant in ("spfl", "spfl+self-support", "spfl+srofb"):
+    for variant in ("matching", "self-support", "closed-form", "srofb"):
         out = tmp_path / variant
         common = ["--bundle", str(bundle), "--support", str(supports), "--query", str(queries), "--variant", variant]
         assert main(["segment", *common, "--out", str(out)]) == 0

@@ -20,7 +20,7 @@ from PIL import Image
 from novelseg.core.errors import InputError
 from novelseg.inference.folders import Results
 from novelseg.inference.photos import read_mask
-from novelseg.methods.variants import REFINED, SPFL
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from tests.commands import novelseg
 from tests.makers import disc
 
@@ -254,7 +254,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
         "picture 1.png",
         "picture 2.png",
     ]
-    assert segment(bundle, support, query, tmp_path / "out", "--variant", SPFL) == 2
+    assert segment(bundle, support, query, tmp_path / "out", "--variant", MATCHING) == 2
     assert "contains results of other pictures, supports or settings" in capfd.readouterr().err
 
 
@@ -342,7 +342,7 @@ def test_pictures_of_one_name_have_their_own_masks(bundle: Path, tmp_path: Path)
     assert made == ["picture 0.png.png", "picture 0.png.png.png", "picture 0.webp.png"]
     assert segment(bundle, support, query / "picture 0.webp", tmp_path / "one", "--side", 32) == 0
     assert [path.name for path in (tmp_path / "one/masks").iterdir()] == ["picture 0.webp.png"]
-    assert REFINED in (tmp_path / "one/settings.json").read_text()
+    assert CLOSED_FORM in (tmp_path / "one/settings.json").read_text()
 
 
 def test_what_lies_there_is_never_written_over(bundle: Path, tmp_path: Path, capfd: Any) -> None:

@@ -8,8 +8,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from novelseg.core import commands
 from novelseg.core.errors import InputError
+from novelseg.core.files import disk_full_as_input_error
 from workflow import presets
+from workflow.lockfile import mend
+
+# Commands that read or write dvc.lock, or start what does.
+MENDING = ("run", "record", "adopt", "prune", "finish", "push", "pull", "audit", "explain")
 
 
 def _table(options: argparse.Namespace) -> str:
@@ -23,7 +29,8 @@ def _use(options: argparse.Namespace) -> str:
 
     changed = presets.use(options.name, force=options.force)
     for stage in READS:  # `dvc repro --dry` digests the folders that a stage reads, and fails if one is missing
-        Path(folder(stage)).mkdir(parents=True, exist_ok=True)
+        with disk_full_as_input_error(Path(folder(stage))):
+            Path(folder(stage)).mkdir(parents=True, exist_ok=True)
     return f"params.yaml: {'now' if changed else 'already'} {options.name}"
 
 
@@ -159,19 +166,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return the exit code."""
+    commands.replace_unknown_characters()
     parser = _parser()
     options, words = parser.parse_known_args(argv)
     if words and options.command not in ("run", "study"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     options.words = words
-    try:
-        output = options.action(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if output:
-        print(output)
-    return 0
+
+    def action() -> None:
+        if options.command in MENDING:
+            mend()
+        if output := options.action(options):
+            print(output)
+
+    return commands.run(f"workflow {options.command}", action)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from novelseg.formats.provenance import Record
 from stages.provenance.code import code_digest
 from stages.provenance.digests import Digests
 from workflow.config import load
+from workflow.engine import snakemake
 from workflow.judge import Judge
 from workflow.plan import FOLDERED, READS, record_of
 
@@ -36,9 +37,13 @@ def _only_code_is_new(judge: Judge, outputs: tuple[str, ...]) -> bool:
     if record is None or sorted(record.outputs) != sorted(outputs):
         return False
     now = judge.parameters(record.stage)
-    for section, values in record.parameters.items():
-        if any(now.get(section, {}).get(key, value) != value for key, value in values.items()):
-            return False
+    # Keys and sections that are newer than the record may have any value.
+    then = {
+        section: {key: now.get(section, {}).get(key, value) for key, value in values.items()}
+        for section, values in record.parameters.items()
+    }
+    if judge.changed_parameter(record, then):
+        return False
     unchanged = all(Path(path).exists() and judge.now(path) == md5 for path, md5 in record.outputs.items())
     return unchanged and all(judge.digest(name, record) == md5 for name, md5 in record.inputs.items())
 
@@ -52,7 +57,7 @@ def _command(stage: str, output: str) -> list[str]:
         If Snakemake plans another number of jobs than one.
     """
     words = ["-n", "-p", "--allowed-rules", stage, "--", output]
-    planned = subprocess.run([sys.executable, "-m", "snakemake", *words], capture_output=True, text=True, check=False)
+    planned = snakemake(words, captured=True)
     commands = COMMAND.findall(planned.stdout + planned.stderr)
     if len(commands) != 1:
         printed = (planned.stdout + planned.stderr).strip().splitlines()

@@ -46,11 +46,6 @@ class Reason:
         return f"{self.kind} {self.details}".strip()
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Return the alphabetically first key whose values differ; empty if there is none."""
-    return min((key for key in {*old, *new} if old.get(key) != new.get(key)), default="")
-
-
 class Judge:
     """Comparison of records with the present parameters, code and inputs.
 
@@ -108,6 +103,23 @@ class Judge:
             self._external[stage] = {key.rpartition(".")[2]: path for key, path in paths.items()}
         return self._external[stage]
 
+    def changed_parameter(self, record: Record, now: dict[str, dict[str, Any]]) -> str:
+        """Return the first parameter that differs between a record and other values; empty if there is none.
+
+        A path to a file or folder outside the pipeline does not count: what is there is compared as an input. It counts
+        if nothing is there.
+        """
+        then = record.parameters
+        if then == now:
+            return ""
+        for section in sorted({*then, *now}):
+            old, new = then.get(section, {}), now.get(section, {})
+            for key in sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+                path = self.config.external(record.stage).get(f"{section}.{key}", "")
+                if not (old.get(key) and new.get(key) and key in record.inputs and path and Path(path).exists()):
+                    return f"{section}.{key}"
+        return next((section for section in sorted({*then, *now}) if (section in then) != (section in now)), "")
+
     def digest(self, name: str, record: Record) -> str:
         """Return the present digest of an input that a record names.
 
@@ -155,11 +167,8 @@ class Judge:
             return Reason("record", "is missing")
         if record.stage != stage or (job is not None and not record.options.items() <= job.options.items()):
             return Reason("record", "describes another job")
-        now = self.parameters(stage)
-        if record.parameters != now:
-            section = _differing(record.parameters, now)
-            key = _differing(record.parameters.get(section, {}), now.get(section, {}))
-            return Reason("parameter", f"{section}.{key}" if key else section)
+        if changed := self.changed_parameter(record, self.parameters(stage)):
+            return Reason("parameter", changed)
         if record.code != code_digest(stage):
             return Reason("code", f"of {stage}")
         return self._inputs(record, job) or self._content(record, outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated
 from pydantic import Field as Limit
 from pydantic import model_validator
 
+from novelseg.core.errors import InputError
 from novelseg.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
 from stages.params.schema import Section
 from stages.params.train import TrainingVariant
@@ -110,15 +112,53 @@ def records(stage: str) -> str:
     return "provenance/report.json" if stage == "report" else f"provenance/{stage}"
 
 
-def resolve(path: str) -> str:
-    """Expand ``$NOVELSEG_DATA``, whose default is ``../shared/data`` beside the project.
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def _data_folder() -> str:
+    """Return the default of ``$NOVELSEG_DATA``: ``../shared/data`` beside the project.
 
     A queued DVC experiment runs in ``.dvc/tmp/exps/NAME`` of the project and uses the project's data.
     """
     here = Path.cwd()
     project = next((up.parents[2] for up in here.parents if up.parts[-3:] == (".dvc", "tmp", "exps")), None)
-    default = f"{project}/../shared/data" if project else "../shared/data"
-    return path.replace("$NOVELSEG_DATA", os.environ.get("NOVELSEG_DATA", default))
+    return f"{project}/../shared/data" if project else "../shared/data"
+
+
+def resolve(path: str) -> str:
+    """Expand ``~`` at the start, and ``$NAME`` or ``${NAME}`` anywhere, as a shell does.
+
+    A variable that is not set stays as it is written, except ``$NOVELSEG_DATA``, which has a default.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return os.environ.get(name) or (_data_folder() if name == "NOVELSEG_DATA" else match[0])
+
+    return os.path.expanduser(VARIABLE.sub(value, path))  # noqa: PTH111  (a path stays a text, as it is written)
+
+
+def unset_variable(path: str) -> str:
+    """Return the first variable that :func:`resolve` has left in a path since it is not set; empty if there is none."""
+    match = VARIABLE.search(path)
+    return (match[1] or match[2]) if match else ""
+
+
+def require_folders() -> None:
+    """Refuse a folder of outputs that is a link out of the project, since DVC does not record what lies behind it.
+
+    Raises
+    ------
+    InputError
+        If ``artifacts``, ``provenance`` or ``report`` is such a link.
+    """
+    here = Path.cwd().resolve()
+    for name in ("artifacts", "provenance", "report"):
+        if Path(name).is_symlink() and not Path(name).resolve().is_relative_to(here):
+            raise InputError(
+                f"{name} is a link out of the project, which DVC does not follow; make it a folder, and link the "
+                f"folders in it, such as {name}/images, instead"
+            )
 
 
 def folder(stage: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from novelseg.core.dialect import parse_yaml
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.text import nearest
@@ -81,7 +82,7 @@ def use(name: str, *, force: bool, path: Path = PARAMS) -> bool:
     text = render(name)
     if path.exists():
         present = read_yaml(path)
-        if present == yaml.safe_load(text):
+        if present == parse_yaml(text):
             return False
         if not force and all(present != resolve_preset(other) for other in names()):
             raise InputError(

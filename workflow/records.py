@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from novelseg.formats.provenance import Record, read_record
 from stages.provenance.code import closure, code_digest, source
 from stages.provenance.digests import Digests
 from workflow.config import Config, load
+from workflow.engine import snakemake
+from workflow.faults import MOST_FAULTS, refusal
 from workflow.judge import Judge
-from workflow.plan import READS, folder, record_of, records
+from workflow.lockfile import LOCK_FILE
+from workflow.plan import READS, folder, record_of, records, require_folders
 
-LOCK_FILE = Path("dvc.lock")
-MOST_FAULTS = 12  # listed in one message
+UNRECORDED = Path(".cache/unrecorded")  # lies there from the start of a run of Snakemake until its outcome is recorded
+# A scratch file or folder of a process, which is removed when the process ends, unless it is killed.
+SCRATCH = re.compile(r"^\..+\.(\d+)\.tmp$")
 
 
 def leftovers(config: Config, stages: tuple[str, ...] = tuple(READS)) -> list[Path]:
@@ -70,16 +75,9 @@ def make_folders(*stages: str) -> None:
             Path(records(stage)).mkdir(parents=True, exist_ok=True)
 
 
-def refusal(what: str, faults: list[str]) -> InputError:
-    """Return one error that lists faults, one per line."""
-    more = [f"… {len(faults)} in all"] if len(faults) > MOST_FAULTS else []
-    return InputError("\n  ".join([what, *faults[:MOST_FAULTS], *more]))
-
-
 def would_run() -> str:
     """Return what Snakemake would run, empty if nothing; only Snakemake knows which inputs its rules have."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "reason"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = snakemake(["-n", "--quiet", "rules", "reason"], captured=True)
     printed = (process.stdout + process.stderr).strip()
     return "" if process.returncode == 0 and "Nothing to be done" in printed else printed
 
@@ -93,6 +91,59 @@ def stale(judge: Judge) -> Iterator[str]:
                 yield f"{outputs[0]}: {reason}"
 
 
+def _dead(scratch: Path) -> bool:
+    """Return whether the process that a scratch file or folder is named after has ended on this machine."""
+    match = SCRATCH.match(scratch.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's process
+        return False
+    return False
+
+
+def remove_dead_scratch(config: Config) -> list[Path]:
+    """Remove and return what killed stages have left of files and folders that they were writing."""
+    found: set[Path] = set()
+    for path in leftovers(config):
+        found |= {part for part in (path, *path.parents) if SCRATCH.match(part.name)}
+    removed = sorted(path for path in found if _dead(path))
+    for path in removed:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def _absent(judge: Judge) -> list[str]:
+    """Return the stages of the plan that have no output on this machine."""
+    return [stage for stage in READS if stage not in judge.fetched and judge.config.targets.of(stage)]
+
+
+def _unrecordable(absent: list[str]) -> Iterator[str]:
+    """Yield the absent stages whose entries ``dvc.lock`` does not have either, so that they cannot be kept."""
+    from workflow.remote import locked_stages
+
+    lock = locked_stages() if LOCK_FILE.exists() else {}
+    for stage in absent:
+        outs = lock.get(stage, {}).get("outs", [])
+        if not outs or not all(out.get("md5") for out in outs):
+            yield f"{folder(stage)}: not on this machine, and not in dvc.lock; make or pull the stage {stage}"
+
+
+def _remove_empty_folders(stages: list[str]) -> None:
+    """Remove the empty folders of stages: DVC would record them as outputs without files."""
+    for stage in stages:
+        top = Path(folder(stage))
+        for path in sorted([*top.rglob("*"), top], reverse=True) if top.is_dir() and not top.is_symlink() else ():
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
 def record() -> str:
     """Write ``dvc.lock`` if every artifact is current and nothing is left over; else change nothing.
 
@@ -101,20 +152,32 @@ def record() -> str:
     InputError
         If an artifact is stale or left over; the message names it.
     """
+    require_folders()
     config, digests = load(), Digests()
     judge = Judge(config, digests)
-    faults = list(stale(judge))
-    faults += [f"{path}: left over from other parameters; `python -m workflow prune`" for path in leftovers(config)]
+    absent = _absent(judge)
+    remove_dead_scratch(config)
+    faults = [*stale(judge), *_unrecordable(absent)]
+    faults += [f"{path}: {_why_left(path)}" for path in leftovers(config)]
     if not faults and (planned := would_run()):
         faults = ["Snakemake would run jobs:", *planned.splitlines()[-MOST_FAULTS:]]
     if faults:
+        UNRECORDED.unlink(missing_ok=True)
         raise refusal("nothing was recorded, and dvc.lock is unchanged:", faults)
     from workflow.remote import commit
 
     make_folders(*(stage for stage in READS if not config.targets.of(stage)))
+    _remove_empty_folders(absent)
     commit(digests)
-    absent = [stage for stage in READS if stage not in judge.fetched and config.targets.of(stage)]
+    UNRECORDED.unlink(missing_ok=True)
     return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
+
+
+def _why_left(path: Path) -> str:
+    for part in (path, *path.parents):
+        if match := SCRATCH.match(part.name):
+            return f"process {match[1]} is writing it; wait until it ends"
+    return "left over from other parameters; `python -m workflow prune`"
 
 
 # ---- the audit
@@ -131,8 +194,12 @@ class Audit:
         self.lock, self._cache, self._judge = locked_stages(), cache_folder(), Judge(load(), Digests())
         self.files: dict[str, str] = {}  # every file of dvc.lock whose list is in the cache → digest
         self.unlisted: list[str] = []
+        self.unrecorded: list[str] = []  # outputs without a checksum in dvc.lock
         for locked in self.lock.values():
             for out in locked.get("outs", []):
+                if not out.get("md5"):
+                    self.unrecorded.append(out["path"])
+                    continue
                 files = self._files(out)
                 if files is None:
                     self.unlisted.append(out["path"])
@@ -146,7 +213,7 @@ class Audit:
     def _files(self, out: dict[str, Any]) -> dict[str, str] | None:
         """Return the files of an output of ``dvc.lock`` with their digests; None if the list is not in the cache."""
         path = out["path"]
-        if not str(out["md5"]).endswith(".dir"):
+        if not out["md5"].endswith(".dir"):
             return {path: out["md5"]}
         listing = self._object(out["md5"])
         if not listing.exists():
@@ -157,6 +224,10 @@ class Audit:
         """Return every disagreement with the file concerned; empty if ``dvc.lock`` can be trusted."""
         faults = [
             f"{stage}: not in dvc.lock; run `python -m workflow record`" for stage in READS if stage not in self.lock
+        ]
+        faults += [
+            f"{path}: dvc.lock has no checksum of it; run `python -m workflow record` on a machine that has it"
+            for path in self.unrecorded
         ]
         for stage in READS:
             if stage in self.lock:
@@ -185,7 +256,7 @@ class Audit:
                 yield f"{path}: is the record of other files"
 
     def _code(self, stage: str) -> Iterator[str]:
-        locked = {dep["path"]: dep["md5"] for dep in self.lock[stage].get("deps", [])}
+        locked = {dep["path"]: dep.get("md5") for dep in self.lock[stage].get("deps", [])}
         for path in closure(stage):
             if not source(path).empty and locked.get(path.as_posix()) != digest(path):
                 yield f"{path}: differs from dvc.lock; run `python -m workflow record`"
@@ -195,7 +266,7 @@ class Audit:
         from workflow.remote import listing_digest
 
         for out in self.lock[stage]["outs"]:
-            if out["path"].startswith("provenance"):
+            if out["path"].startswith("provenance") or out["path"] in self.unrecorded:
                 continue
             recorded = {path for path in self.records if path == out["path"] or path.startswith(f"{out['path']}/")}
             if out["path"] in self.unlisted:
@@ -216,7 +287,8 @@ class Audit:
         for path, record in self.records.items():
             if record.stage != stage or path != next(iter(record.outputs)):
                 continue
-            if any(params.get(section) != values for section, values in record.parameters.items()):
+            locked = {section: params.get(section, {}) for section in record.parameters}
+            if self._judge.changed_parameter(record, locked):
                 yield f"{path}: made with other parameters than those in dvc.lock"
             if code_is_known and record.code != code_digest(stage):
                 yield f"{path}: made by other code than that in dvc.lock"

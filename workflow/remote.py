@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import DownloadError, DvcException
 from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml
+from dvc.scm import SCMError
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
 from stages.provenance.digests import Digests
+from workflow.faults import refusal
+from workflow.lockfile import LOCK_FILE
+
+FETCH_REFUSED = (
+    "nothing was put in place, since the remote does not have what dvc.lock names; remove damaged objects there, and "
+    "push again from a machine that has the files:"
+)
+
+
+NO_GIT = (
+    "there is no git repository here, which DVC needs: run `git init`, or `dvc config --local core.no_scm true` to do "
+    "without"
+)
 
 
 @contextmanager
@@ -22,7 +40,11 @@ def _repository() -> Iterator[Any]:
     try:
         with Repo() as repo:
             yield repo
+    except InputError:
+        raise
     except Exception as error:
+        if isinstance(error, SCMError) and "is not a git repository" in str(error):
+            raise InputError(f"DVC: {NO_GIT}") from error
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"DVC: {text}") from error
 
@@ -64,14 +86,25 @@ def commit(digests: Digests) -> None:
     with _repository() as repo:
         _pass_digests(repo, _outputs(), digests)
         with repo.lock:
-            for stage in repo.index.stages:
+            stages = list(repo.index.stages)
+            for stage in stages:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)
                 stage.commit(allow_missing=True)
-            # All at once: DVC reads and writes the whole of dvc.lock for each call.
-            repo.index.stages[0].dvcfile.dump_stages(repo.index.stages, update_pipeline=False)
+            _write_lock(stages)
         for path in _outputs():
             _learn_digest(repo, path, digests)
+
+
+def _write_lock(stages: list[Any]) -> None:
+    """Write all stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage."""
+    text = LOCK_FILE.read_text(encoding="utf8") if LOCK_FILE.exists() else ""
+    lock = parse_yaml_for_update(text, str(LOCK_FILE)) or {"schema": "2.0"}
+    lock.setdefault("stages", {})
+    for stage in stages:
+        lock["stages"].update(to_lockfile(stage))
+    with whole_file(LOCK_FILE) as scratch:
+        scratch.write_text(dumps_yaml(lock), encoding="utf8")
 
 
 def locked_stages() -> dict[str, Any]:
@@ -107,10 +140,112 @@ def push(remote: str | None) -> int:
         return int(repo.push(remote=remote))
 
 
+def _object(repo: Any, md5: str) -> Path:
+    return Path(repo.cache.local.path, md5[:2], md5[2:])
+
+
+def _files_of(repo: Any, out: dict[str, Any], digests: Digests) -> dict[str, str] | str:
+    """Return the files of an output in ``dvc.lock`` with their MD5, or the fault of the list of its files."""
+    path, md5 = out["path"], str(out.get("md5", ""))
+    if not md5.endswith(".dir"):
+        return {path: md5} if md5 else {}
+    listing = _object(repo, md5)
+    if fault := _fault(listing, md5, digests):
+        return f"{path}: the list of its files, or one of them, {fault}"
+    return {f"{path}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf8"))}
+
+
+def _fault(file: Path, md5: str, digests: Digests) -> str:
+    """Return what is wrong with an object in the cache, which is read once; empty if nothing is."""
+    if not file.exists():
+        return "is not in the remote"
+    return "" if digests.of(file) == md5.removesuffix(".dir") else f"is damaged in the remote: {_place(md5)}"
+
+
+def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> dict[str, str]:
+    """Return the files that were fetched, with the MD5 that their content has.
+
+    Raises
+    ------
+    InputError
+        If an object is missing or has another content than its name says; damaged objects are removed from the cache.
+    """
+    files: dict[str, str] = {}
+    faults: list[str] = []
+    outs = [out for stage in locked_stages().values() for out in stage.get("outs", [])]
+    for out in outs:
+        wanted = [name for name in targets or [""] if f"{out['path']}/".startswith(f"{name}/" if name else "")]
+        if not wanted:
+            continue
+        listed = _files_of(repo, out, digests)
+        if isinstance(listed, str):
+            faults.append(listed)
+            _object(repo, out["md5"]).unlink(missing_ok=True)
+            continue
+        for path, md5 in listed.items():
+            if fault := _fault(_object(repo, md5), md5, digests):
+                faults.append(f"{path} {fault}")
+                _object(repo, md5).unlink(missing_ok=True)
+        files |= listed
+    if faults:
+        raise refusal(FETCH_REFUSED, faults)
+    return files
+
+
+def _damaged_lists(repo: Any, targets: list[str] | None, remote: str | None) -> list[str]:
+    """Return the faults of the lists of files in the remote, on which DVC stumbles without naming the output."""
+    odb = repo.cloud.get_remote_odb(remote, "fetch")
+    faults = []
+    for stage in locked_stages().values():
+        for out in stage.get("outs", []):
+            path, md5 = out["path"], str(out.get("md5", ""))
+            listing = odb.oid_to_path(md5)
+            if not md5.endswith(".dir") or (targets and path not in targets) or not odb.fs.exists(listing):
+                continue
+            with odb.fs.open(listing, "rb") as file:
+                if f"{hashlib.md5(file.read()).hexdigest()}.dir" != md5:
+                    faults.append(f"{path}: the list of its files is damaged in the remote: {_place(md5)}")
+    return faults
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    file = Path(path)
+    if not file.exists():
+        return None
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _place(md5: str) -> str:
+    return f"the content of files/md5/{md5[:2]}/{md5[2:]} has another checksum"
+
+
 def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int:
-    """Fetch outputs, put them in place and return the number of fetched files."""
+    """Fetch outputs, put them in place and return the number of fetched files.
+
+    Every fetched object is read once: DVC itself does not compare content with checksum, and would believe what a
+    damaged remote sends.
+
+    Raises
+    ------
+    InputError
+        If an object is missing in the remote or damaged; nothing is put in place.
+    """
     with _repository() as repo:
-        stats = repo.pull(targets=targets, remote=remote)["stats"]
-        for path in _outputs():
-            _learn_digest(repo, path, digests)
-        return int(stats.get("fetched", 0))
+        try:
+            fetched = int(repo.fetch(targets=targets, remote=remote))
+        except DownloadError:
+            _fetched_files(repo, targets, digests)  # names what is missing or damaged
+            raise
+        except Exception:
+            if faults := _damaged_lists(repo, targets, remote):
+                raise refusal(FETCH_REFUSED, faults) from None
+            raise
+        files = _fetched_files(repo, targets, digests)
+        before = {path: _identity(path) for path in files}
+        repo.checkout(targets=targets)
+        for path, md5 in files.items():
+            # What lay here before was not read, and is read by whoever asks for its digest.
+            if _identity(path) != before[path]:
+                digests.learn(path, md5)
+        return fetched

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
 from novelseg.core.errors import InputError
 from novelseg.core.text import nearest
 from stages.provenance.digests import Digests
-from workflow.plan import READS, REPORTED, folder, records
+from workflow.engine import snakemake
+from workflow.plan import READS, REPORTED, folder, records, require_folders
 from workflow.records import audit, prune, record, would_run
-from workflow.tracking import alone
+from workflow.tracking import CONFIG_REFUSED, alone
 
 
 def run(words: list[str]) -> str:
@@ -27,6 +25,9 @@ def run(words: list[str]) -> str:
     """
     if {"-n", "--dry-run", "--dryrun"} & set(words):
         raise InputError("run executes the plan and records the outcome; for a dry run, use `snakemake -n`")
+    if any(word.startswith(("--config", "--replace-workflow-config", "-C")) for word in words):
+        raise InputError(CONFIG_REFUSED)
+    require_folders()
     if planned := would_run():
         # Only planned stages are run; one whose inputs turn out the same has nothing to do.
         stages = [stage for stage in READS if re.search(rf"^{stage} +\d+$", planned, re.M)]
@@ -35,8 +36,7 @@ def run(words: list[str]) -> str:
         for stage in stages:
             command = ["--allowed-rules", stage, f"{stage}_all", *words, "--", f"{stage}_all"]
             print(f"— {stage}", flush=True)
-            environment = {**os.environ, "NOVELSEG_STAGEWISE": "1"}
-            if subprocess.run([sys.executable, "-m", "snakemake", *command], env=environment, check=False).returncode:
+            if snakemake(command, captured=False, NOVELSEG_STAGEWISE="1").returncode:
                 raise InputError(f"stage {stage} did not finish; its message is above, and finished jobs are kept")
     with alone():
         for path in prune():

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -20,11 +23,14 @@ import snakemake
 from snakemake.io import _IOFile
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.lock import exclusive
 from novelseg.fetch.catalogue import lacking
 from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
+from workflow.plan import unset_variable
+from workflow.records import UNRECORDED
 
 STALE = Path(".cache/stale")
 LOCK = Path(".cache/run.lock")
@@ -33,6 +39,10 @@ PUT_THERE = "put the data there, set NOVELSEG_DATA to the folder that holds it, 
 REMEDIES = {
     "report.studies": "set it to '', run the pipeline and `python -m workflow study supports`, and set it again",
 }
+CONFIG_REFUSED = (
+    "Snakemake's --config and --configfile would be ignored; values stand in params.yaml alone: edit it, or use a "
+    "preset (`python -m workflow use NAME`)"
+)
 # Private methods of Snakemake that are replaced, with their parameters.
 REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
@@ -51,7 +61,8 @@ def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
 def _mark(reason: Reason) -> str:
     """Write the file that makes a job stale; its content is new each time, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
-    path.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
+    with whole_file(path) as scratch:  # also where the file of before is a colleague's
+        scratch.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
     return path.as_posix()
 
 
@@ -68,21 +79,39 @@ class Tracking:
 
     def __init__(self, workflow: Any, config: Config) -> None:
         self._workflow, self._held = workflow, ExitStack()
-        self._judge = None
-        STALE.mkdir(parents=True, exist_ok=True)
+        self._judge, self._holds = None, False
+        with disk_full_as_input_error(STALE):
+            STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
         _override(digests)
         # Only the main process decides what is stale, not that of a single job on a cluster.
         if workflow.is_main_process:
             self._judge = Judge(config, digests)
             atexit.register(digests.compact)
+            if UNRECORDED.exists():
+                atexit.register(self._record_interrupted)
 
     def hold(self) -> None:
         """Keep other runs out of the folder until this process ends."""
         try:
             self._held.enter_context(alone())
+            self._holds = True
         except InputError as error:
             raise SystemExit(f"error: {error}") from None
+        UNRECORDED.touch()
+
+    def record(self) -> None:
+        """Record a finished run, unless `dvc repro` or `python -m workflow run` does that by itself."""
+        if not os.environ.keys() & {"DVC_STAGE", "NOVELSEG_STAGEWISE"}:
+            words = ["record", "--after-run"] if self._holds else ["record"]
+            subprocess.run([sys.executable, "-m", "workflow", *words], check=False)
+
+    def _record_interrupted(self) -> None:
+        """Record what a killed run has finished, if this run has found nothing to do."""
+        workflow = self._workflow
+        executes = workflow.executor_plugin is not None and not workflow.dryrun
+        if executes and not self._holds and not len(workflow.dag):
+            self.record()
 
     def _digest_first(self, path: str) -> None:
         """Digest an outside file or folder once here, rather than in every job that reads it."""
@@ -102,6 +131,8 @@ class Tracking:
         def stale(wildcards: Any) -> list[str]:
             try:
                 return self._stale(stage, dict(wildcards.items()), _expanded(inputs.values(), wildcards))
+            except InputError as error:
+                raise SystemExit(f"error: {error}") from None
             except Exception as error:
                 # Snakemake treats a failing input function like one without inputs, so that the run must end here.
                 raise SystemExit(f"error: {type(error).__name__}: {error}") from error
@@ -119,6 +150,18 @@ class Tracking:
         for path in outputs:
             _fix_time(Path(path), self._judge.digests)
         return [_mark(reason)] if reason else []
+
+
+def refuse_config(settings: Any) -> None:
+    """Refuse values for Snakemake's own configuration, which no rule reads.
+
+    Raises
+    ------
+    InputError
+        If Snakemake was given ``--config`` or ``--configfile``, on the command line or in a profile.
+    """
+    if settings.config or settings.configfiles:
+        raise InputError(CONFIG_REFUSED)
 
 
 def _require_known_snakemake() -> None:
@@ -165,15 +208,38 @@ def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str
     for key, path in judge.config.external(stage).items():
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
-            details = f": {lack}" if lack else f", which does not exist; {REMEDIES.get(key, PUT_THERE)}"
+            unset = unset_variable(path)
+            remedy = f"the environment variable {unset} is not set" if unset else REMEDIES.get(key, PUT_THERE)
+            details = f": {lack}" if lack else f", which does not exist; {remedy}"
             raise SystemExit(f"error: {key} points to {path}{details}")
 
 
 def _fix_time(path: Path, digests: Digests) -> None:
     """Set a time in the future (another machine's clock) or before 1971 to now; Snakemake fails on both."""
     now = time.time_ns()
-    if path.exists() and not YEAR_NS < path.stat().st_mtime_ns <= now:
+    if not path.exists() or YEAR_NS < path.stat().st_mtime_ns <= now:
+        return
+    try:
         digests.redate(path, now)
+    except PermissionError:
+        _replace_by_copy(path, digests)
+
+
+def _replace_by_copy(path: Path, digests: Digests) -> None:
+    """Replace a file that another user has dated wrongly by a copy of our own, if the folder may be written."""
+    known = digests.known(path)
+    try:
+        with whole_file(path) as scratch:
+            shutil.copyfile(path, scratch)
+    except InputError:
+        raise SystemExit(
+            f"error: {path} is dated {time.strftime('%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime))}, and it "
+            f"belongs to another user ({path.stat().st_uid}), so that it cannot be dated anew; ask the user to run "
+            f"`touch {path}`, and to set the clock of the machine that wrote it"
+        ) from None
+    if known:
+        digests.learn(path, known)
+    print(f"{path} was dated in the future by another user; it is a copy now", file=sys.stderr, flush=True)
 
 
 def alone() -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
+from novelseg.core.system import reading_refused
 from novelseg.formats.network import check_origin
 
 M = TypeVar("M", bound=nn.Module)
@@ -94,7 +94,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             if foreign
             else f"{path}: not a readable weight file ({type(error).__name__}); fetch it again"
         )
-        raise (system_fault(path, error) or fault) from None
+        raise (reading_refused(path, error) or fault) from None
     return _as_state(path, content)
 
 
@@ -150,7 +150,7 @@ def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}" + (" without entries" if value == {} else "")
 
 
-def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the prefixes of wrappers and flatten a Sequential deep stem."""
     state = {re.sub(r"^(module\.|backbone\.)+", "", name): value for name, value in state.items()}
     if "conv1.0.weight" not in state:
@@ -175,7 +175,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     InputError
         If keys are missing, unexpected or of another shape; the message lists them.
     """
-    state = cut_after_layer3(_plain_names(read_state(path)))
+    state = cut_after_layer3(plain_names(read_state(path)))
     expected = model.state_dict()
     if faults := misfits(expected, state):
         raise InputError(

@@ -1,7 +1,7 @@
 """Serve a local page: paint a mask on a picture, drop other pictures, download their masks.
 
 Reads
-    a bundle of ``novelseg export``.
+    a bundle of ``novelseg export``, or pretrained weights.
 Writes
     nothing: pictures and masks stay in memory until the command ends. The page needs Flask, which the extra ``[app]``
     installs. It can be reached from this machine alone, unless ``--host`` is another address.
@@ -11,21 +11,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from novelseg.cli.options import Bundle, Device, Side, Threads, Variant
+from novelseg.cli.options import Bundle, Device, Side, Stem, Threads, Variant, Weights
 from novelseg.core.compute import use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.core.progress import say
 from novelseg.inference.segmenter import SIDE_PX, Segmenter
-from novelseg.methods.variants import REFINED
+from novelseg.methods.variants import CLOSED_FORM
 
 
 def run(
     *,
-    bundle: Bundle,
+    bundle: Bundle = None,
+    weights: Weights = "",
+    stem: Stem = "",
     host: Annotated[str, Help("address to listen on; by default, only this machine can connect")] = "127.0.0.1",
     port: Annotated[int, Help("port to listen on; 0: any free port")] = 8765,
-    variant: Variant = REFINED,
+    variant: Variant = CLOSED_FORM,
     side: Side = SIDE_PX,
     device: Device = "auto",
     threads: Threads = 0,
@@ -36,7 +38,8 @@ def run(
     if not 0 <= port < 1 << 16:
         raise InputError(f"--port is {port}; expected 0 (any free port) to {(1 << 16) - 1}")
     use_threads(threads)
-    app = new_app(Segmenter.load(bundle, variant=variant, side=side, device=device), host)
+    segmenter = Segmenter.load(bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device)
+    app = new_app(segmenter, host)
     try:
         server = PageServer(host, port, app)
     except (OSError, SystemExit):

@@ -1,8 +1,8 @@
-"""Pack a trained encoder into a bundle, a single file for segmenting pictures without the pipeline.
+"""Pack an encoder into a bundle, a single file for segmenting pictures without the pipeline.
 
 Reads
-    an encoder of the stage ``train`` or ``baseline`` and the ``index`` of its data set; optionally ``prototypes``,
-    provenance records, and a file with settings of the refinements.
+    pretrained weights; or an encoder of the stage ``train`` or ``baseline`` and the ``index`` of its data set.
+    Optionally ``prototypes``, provenance records, and a file with settings of the refinements.
 Writes
     a safetensors file with all of these; settings and provenance are in its header. ``novelseg segment`` and
     ``novelseg.Segmenter`` read it.
@@ -10,7 +10,7 @@ Writes
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +18,14 @@ import torch
 from torch import Tensor
 
 from novelseg.backbones.encoder import load_encoder
+from novelseg.cli.options import Stem, Weights
 from novelseg.core.errors import InputError
+from novelseg.core.extras import needs_extras
 from novelseg.core.files import digest, whole_file
 from novelseg.core.options import Help
 from novelseg.core.progress import say
-from novelseg.data.index import read_index
-from novelseg.formats import hdf5
-from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.provenance import Record, read_record
-from novelseg.inference.bundle import Bundle, save_bundle
+from novelseg.inference.bundle import Bundle, pretrained_bundle, save_bundle
 from novelseg.methods.variants import read_settings
 
 
@@ -64,6 +63,9 @@ def lineage_of(folder: Path, files: list[str]) -> list[Record]:
 
 def _read_prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the arrays and attributes of a prototype file, which must be of the given fold."""
+    from novelseg.formats import hdf5
+    from novelseg.formats.prototypes import PROTOTYPES
+
     with hdf5.opened(path, PROTOTYPES) as file:
         attributes = {name: hdf5.attribute(file, name) for name in PROTOTYPES.attrs}
         if attributes["fold"] != fold:
@@ -76,9 +78,11 @@ def _read_prototypes(path: Path, fold: int) -> tuple[dict[str, Tensor], dict[str
 
 def run(
     *,
-    encoder: Annotated[Path, Help("weights of the encoder to pack")],
-    index: Annotated[Path, Help("index of the data set that the encoder was trained on")],
     out: Annotated[Path, Help("bundle to write")],
+    encoder: Annotated[Path | None, Help("weights of the encoder to pack; with --index")] = None,
+    index: Annotated[Path | None, Help("index of the data set that the encoder was trained on")] = None,
+    weights: Weights = "",
+    stem: Stem = "",
     params: Annotated[
         Path | None, Help("file with settings of the refinements, such as params.yaml; by default the papers' values")
     ] = None,
@@ -88,6 +92,26 @@ def run(
     ] = None,
 ) -> None:
     """Write a bundle of the encoder, its settings, and optionally prototypes and provenance."""
+    if weights:
+        if encoder or index or prototypes or provenance:
+            raise InputError("--weights packs pretrained weights alone; leave out --encoder, --index and the others")
+        bundle = replace(pretrained_bundle(weights, stem), refiners=read_settings(params))
+        with whole_file(out) as scratch:
+            save_bundle(scratch, bundle)
+        say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, pretrained {bundle.record.arch}; nothing was trained")
+        return
+    if encoder is None or index is None:
+        raise InputError("expected --encoder with --index, or --weights")
+    with needs_extras("novelseg export --encoder"):
+        _pack(encoder, index, out, params, prototypes, provenance)
+
+
+def _pack(
+    encoder: Path, index: Path, out: Path, params: Path | None, prototypes: Path | None, provenance: Path | None
+) -> None:
+    """Pack an encoder that the pipeline has trained."""
+    from novelseg.data.index import read_index
+
     data = read_index(index)
     network, record = load_encoder(encoder)
     load_encoder(encoder, record.fold, data.base_names(record.fold))

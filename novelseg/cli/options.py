@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 from novelseg.core.options import Help
-from novelseg.methods.variants import SPFL, refined_names
+from novelseg.methods.variants import SEGMENTER_VARIANTS
 
 Device = Annotated[str, Help("device to compute on", ("auto", "cpu", "cuda"))]
 Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses")]
-Bundle = Annotated[Path, Help("bundle of `novelseg export`")]
-Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", (SPFL, *refined_names(SPFL)))]
+Bundle = Annotated[Path | None, Help("bundle of `novelseg export`; or give --weights")]
+Weights = Annotated[
+    str,
+    Help("pretrained weights instead of a bundle: a file, or resnet18, resnet34, resnet50, resnet101 to download them"),
+]
+Stem = Annotated[
+    str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))
+]
+Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
 Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]

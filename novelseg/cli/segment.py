@@ -1,12 +1,12 @@
 """Segment pictures, given a few pictures with masks of what to look for.
 
 Reads
-    a bundle of ``novelseg export``; supports, which are ``images/NAME.*`` with ``masks/NAME.*``; one picture to
-    segment, or a folder of them.
+    a bundle of ``novelseg export``, or pretrained weights; supports, which are ``images/NAME.*`` with ``masks/NAME.*``;
+    one picture to segment, or a folder of them.
 Writes
-    a folder with ``masks/`` (PNG, 255 is the object), ``overlays/``, ``results.tsv`` (areas and confidences) and
-    ``settings.json``. Another run into this folder continues after an interruption, or adds new pictures. A file that
-    cannot be used is named at the end, and the others are segmented all the same.
+    a folder with ``masks/`` (PNG: 255 is the object, or the numbers of several classes), ``overlays/``, ``results.tsv``
+    (areas and confidences) and ``settings.json``. Another run into this folder continues after an interruption, or adds
+    new pictures. A file that cannot be used is named at the end, and the others are segmented all the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.cli.options import Bundle, Device, Side, Threads, Variant
+from novelseg.cli.options import Bundle, Device, Side, Stem, Threads, Variant, Weights
 from novelseg.core.compute import use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
@@ -32,23 +32,36 @@ from novelseg.inference.folders import (
     Query,
     Results,
     Support,
+    class_folders,
     pictures_in,
+    read_class_folders,
     read_query,
     read_supports,
 )
 from novelseg.inference.photos import photo_of
 from novelseg.inference.segmenter import SIDE_PX, Segmenter
-from novelseg.methods.variants import REFINED
+from novelseg.methods.variants import CLOSED_FORM
 
 
 def run(
     *,
-    bundle: Bundle,
-    support: Annotated[Path, Help("folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*")],
+    support: Annotated[
+        Path,
+        Help(
+            "folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*; for several classes, a "
+            "folder CLASS for each, with images and masks"
+        ),
+    ],
     query: Annotated[Path, Help("picture to segment, or folder of pictures")],
     out: Annotated[Path, Help("folder for the masks: new, empty, or of an earlier run")],
+    bundle: Bundle = None,
+    weights: Weights = "",
+    stem: Stem = "",
+    classes: Annotated[
+        str, Help("names of the classes 1, 2, … of masks that hold several, separated by commas; 0 is the background")
+    ] = "",
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
-    variant: Variant = REFINED,
+    variant: Variant = CLOSED_FORM,
     side: Side = SIDE_PX,
     device: Device = "auto",
     threads: Threads = 0,
@@ -58,20 +71,21 @@ def run(
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
     use_threads(threads)
-    segmenter = Segmenter.load(bundle, variant=variant, side=side, device=device)
+    segmenter = Segmenter.load(bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device)
     refused: list[str] = []
-    supports = read_supports(support, label, side, refused)
+    names, supports = _supports(support, classes, label, side, refused)
     queries = [query] if query.is_file() else pictures_in(query, "--query")
     _refuse_inside(out, support, query)
-    segmenter.fit([one.image for one in supports], [one.mask for one in supports])
+    segmenter.fit([one.image for one in supports], [one.mask for one in supports], names or None)
     settings = {
-        "bundle": digest(bundle),
+        "network": segmenter.bundle_.about["sources"]["encoder"] if bundle is None else digest(bundle),
+        "classes": names,
         "query": query.resolve().as_posix(),
         "supports": {one.path.name: _digest(one) for one in supports},
         "variant": variant,
         "side": side,
     }
-    results = Results(out, settings)
+    results = Results(out, settings, names)
     pending: deque[Query] = deque()
     missing = [path for path in queries if not _is_done(path, results)]
 
@@ -93,6 +107,19 @@ def run(
         for reason in refused:
             say(f"refused: {reason}")
         raise InputError(f"{len(refused)} files could not be used, see above; the masks of the others are in {out}")
+
+
+def _supports(folder: Path, classes: str, label: int, side: int, refused: list[str]) -> tuple[list[str], list[Support]]:
+    """Read the supports, and return them with the names of the classes; none for a single object."""
+    if classes:
+        if label:
+            raise InputError("--label and --classes exclude each other; give --classes for masks of several classes")
+        names = [name.strip() for name in classes.split(",")]
+        return names, read_supports(folder, 0, side, refused, names)
+    folders = class_folders(folder)
+    if not folders:
+        return [], read_supports(folder, label, side, refused)
+    return [path.name for path in folders], read_class_folders(folders, label, side, refused)
 
 
 def _is_done(path: Path, results: Results) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
 from novelseg.core.progress import say
+from novelseg.core.system import system_refused
 from novelseg.core.text import nearest
 
 
@@ -40,11 +41,11 @@ def overview(usage: str, description: str, groups: Mapping[str, Mapping[str, str
 
 def show(text: str) -> None:
     """Print a text to standard output."""
-    _replace_unknown_characters()
+    replace_unknown_characters()
     sys.stdout.write(f"{text}\n")
 
 
-def _replace_unknown_characters() -> None:
+def replace_unknown_characters() -> None:
     """Print ``?`` for characters that the terminal's encoding lacks, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -66,12 +67,17 @@ def run(name: str, action: Callable[[], None]) -> int:
     action
         Function that imports and runs the command.
     """
-    _replace_unknown_characters()
+    replace_unknown_characters()
     try:
         with needs_extras(name):
             action()
     except InputError as error:
         say(f"error: {error}")
+        return 2
+    except OSError as error:
+        if not (refused := system_refused(error)):
+            raise
+        say(f"error: {refused}")
         return 2
     except KeyboardInterrupt:
         say(f"{name}: interrupted; no partial output was kept, run it again to continue")

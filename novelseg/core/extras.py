@@ -14,7 +14,7 @@ EXTRAS = {
     **dict.fromkeys(
         (
             *("dvclive", "faiss", "h5py", "jinja2", "kornia", "lightning_fabric", "markupsafe", "matplotlib"),
-            *("pandas", "pyarrow", "pycocotools", "pydantic", "skimage", "yaml"),
+            *("pandas", "pyarrow", "pycocotools", "pydantic", "ruamel", "skimage", "yaml"),
         ),
         "pipeline",
     ),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +13,7 @@ from typing import Any
 
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
-
-DISK_FULL = ("No space left on device", "Disk quota exceeded")
-# Libraries hide the system's error number in their messages: HDF5 writes "errno = 13", safetensors "(os error 13)".
-_ERROR_NUMBER = re.compile(r"\b(?:errno = |os error )(\d+)")
-_LOCKED = "another program has locked it; close that program, or set HDF5_USE_FILE_LOCKING=FALSE if only readers use it"
-_NO_LOCKS = "the file system does not support locks; set HDF5_USE_FILE_LOCKING=FALSE and run again"
-# Error number → what happened and what to do about it.
-_SYSTEM_FAULTS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "no right to read it; ask its owner for the right"),
-    **dict.fromkeys((errno.EAGAIN, errno.EWOULDBLOCK), _LOCKED),
-    **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), _NO_LOCKS),
-    errno.EISDIR: "it is a folder; give a file",
-    errno.EIO: "the disk or the network reports a read error; check the disk, then restore the file from a copy",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open; raise the limit (`ulimit -n`)"),
-    errno.ENOMEM: "the memory is full; free some and run again",
-}
+from novelseg.core.system import reading_refused, writing_refused
 
 
 def _scratch_name(target: Path) -> Path:
@@ -39,14 +22,12 @@ def _scratch_name(target: Path) -> Path:
 
 @contextmanager
 def disk_full_as_input_error(target: Path) -> Iterator[None]:
-    """Raise one :class:`InputError` for the various errors that libraries report when a disk is full."""
+    """Raise one :class:`InputError` if the system refuses to write a target: a full disk, a missing right."""
     try:
         yield
     except Exception as error:
-        if any(text in str(error) for text in DISK_FULL):
-            raise InputError(
-                f"{target}: no space left on device; make room and run again; no incomplete output was kept"
-            ) from None
+        if refused := writing_refused(error, target):
+            raise refused from None
         raise
 
 
@@ -119,27 +100,6 @@ def remove_scratch(target: Path) -> list[Path]:
     return leftovers
 
 
-def system_fault(path: Path, error: BaseException) -> InputError | None:
-    """Describe an error of the operating system, met when a file was opened or read, in one sentence.
-
-    Returns
-    -------
-    The error to raise, with the system's reason and what to do; None if the system is not at fault, so that the
-    content is. A missing file is described as missing; callers that know who writes it catch it first.
-    """
-    number = getattr(error, "errno", None)
-    if number is None and (hidden := _ERROR_NUMBER.search(str(error))):
-        number = int(hidden[1])
-    if isinstance(error, MemoryError):
-        number = errno.ENOMEM
-    if not number:
-        return None
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return InputError(f"{path}: no such file; give the path of an existing one")
-    reason = _SYSTEM_FAULTS.get(number, f"{os.strerror(number)}; make it readable and run again")
-    return InputError(f"{path}: cannot be read: {reason}")
-
-
 def read_bytes(path: Path, absent: str) -> bytes:
     """Read a whole file.
 
@@ -160,7 +120,7 @@ def read_bytes(path: Path, absent: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file; {absent}") from None
     except OSError as error:
-        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
 
 
 def digest(path: Path) -> str:
@@ -170,7 +130,7 @@ def digest(path: Path) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs PyYAML.
+    """Read a mapping of names to values from a JSON file, or from a YAML file, which needs ruamel.yaml.
 
     Raises
     ------
@@ -183,14 +143,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
             values = json.loads(text)
         else:
             with needs_extras(f"{path}: a YAML file"):
-                import yaml
+                from novelseg.core.dialect import parse_yaml
 
-            values = yaml.safe_load(text)
+            values = parse_yaml(text)
     except OSError as error:
-        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
-    except Exception as error:
-        if not isinstance(error, ValueError) and type(error).__module__.partition(".")[0] != "yaml":
-            raise
+        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+    except ValueError as error:
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):
         raise InputError(

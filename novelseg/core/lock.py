@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import disk_full_as_input_error
 
 
 @contextmanager
@@ -25,14 +26,22 @@ def exclusive(path: Path, busy: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        If another process holds the lock.
+        If another process holds the lock, or the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
+    with disk_full_as_input_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever may write in the folder may take the lock. A soft lock would outlive a process that is killed.
+        mode = 0o600 | path.parent.stat().st_mode & 0o066
+        lock = FileLock(path, mode=mode, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(busy) from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be locked ({error.strerror}); ask its owner to run `chmod g+rw {path}`, or to remove it "
+            "while no run is at work"
+        ) from None
     try:
         yield
     finally:

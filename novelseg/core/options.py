@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,14 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     return options
 
 
+def _number(text: str) -> float:
+    """Parse a finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not finite")
+    return value
+
+
 def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
     """Add an option to a parser."""
     flag, required = "--" + name.replace("_", "-"), option.default is inspect.Parameter.empty
@@ -69,7 +78,8 @@ def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> No
         parser.add_argument(flag, nargs="+", type=Path, metavar="PATH", **shared)
         return
     kind = Path if option.kind in (Path, Path | None) else option.kind
+    parse = _number if kind is float else kind
     metavar = {Path: "PATH", int: "N", float: "X"}.get(kind)
     if metavar and not option.help.choices:
         shared["metavar"] = metavar
-    parser.add_argument(flag, type=kind, **shared)
+    parser.add_argument(flag, type=parse, **shared)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from novelseg.core.errors import InputError
 from novelseg.fetch.catalogue import CATALOGUE
-from novelseg.fetch.install import install
 
 WEIGHTS = tuple(name for name, archives in CATALOGUE.items() if archives[0].target.startswith("weights/"))
 
@@ -54,4 +53,6 @@ def cached_weights(name: str) -> Path:
             f"{folder}: cannot be written ({why}); set NOVELSEG_CACHE to a folder for downloaded weights, or give a "
             "weight file instead of a name"
         ) from None
+    from novelseg.fetch.install import install  # imports packages that only downloads need
+
     return install(name, folder, quiet=True)[0]

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault, whole_file
+from novelseg.core.files import whole_file
+from novelseg.core.system import reading_refused
 from novelseg.formats.record import fits, type_name
 
 TEXT = "text"
@@ -383,7 +384,7 @@ def _plain(value: Any) -> Any:
 
 def _fault(path: Path, spec: Spec, error: BaseException, part: str) -> InputError:
     """Describe an error of HDF5: the system's reason if it has one; otherwise the content is damaged."""
-    if system := system_fault(path, error):
+    if system := reading_refused(path, error):
         return system
     text = " ".join(str(error).split()).strip("'\"").replace("filter returned failure", "wrong checksum")
     reason = (re.findall(r"\(([^()]*(?:\([^()]*\))?[^()]*)\)", text) or [text])[-1]
@@ -429,7 +430,7 @@ def _unopened(path: Path, spec: Spec, error: BaseException) -> InputError:
             while file.read(1 << 20):
                 pass
     except OSError as refused:
-        return system_fault(path, refused) or fault
+        return reading_refused(path, refused) or fault
     reason = str(fault).partition("is damaged (")[2].partition("); delete")[0]
     return InputError(f"{path}: not a readable HDF5 file ({reason}); delete it and rerun `{spec.stage}`")
 

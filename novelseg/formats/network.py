@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors import SafetensorError, safe_open
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import digest, read_bytes, system_fault
+from novelseg.core.files import digest, read_bytes
+from novelseg.core.system import reading_refused
 from novelseg.formats.checksums import BLANK, crc32, intact, seal
 from novelseg.formats.record import NetworkRecord, from_json, to_json
 
@@ -104,7 +105,7 @@ def _read_head(path: Path, kind: Kind) -> bytes:
         raise InputError(f"{path}: no such file; {kind.remedy}") from None
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
         fault = InputError(f"{path}: not a readable {kind.name} file ({error}); delete it and {kind.remedy}")
-        raise (system_fault(path, error) or fault) from None
+        raise (reading_refused(path, error) or fault) from None
 
 
 def read_header(path: Path, kind: Kind) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 R = TypeVar("R")
 
 
+PRETRAINED = "pretrained"  # stage in the record of weights that the pipeline has not trained
+
+
 @dataclass(frozen=True)
 class BackboneSpec:
     """Settings that rebuild a backbone.
@@ -44,7 +47,7 @@ class NetworkRecord:
     stage, fold, shot, variant
         Job that trained the network; shot and variant are None where the job has none.
     classes
-        Base classes that it was trained on, in order.
+        Base classes that it was trained on, in order; empty for the stage ``pretrained``, which trains nothing.
     arch, stem, width
         See :class:`BackboneSpec`.
     precision
@@ -82,7 +85,7 @@ class NetworkRecord:
         for name in ("fold", "width", "iterations", "seed"):
             if getattr(self, name) < (name == "width"):
                 raise ValueError(f"'{name}' is {getattr(self, name)}; expected a larger number")
-        if not self.classes or len(set(self.classes)) < len(self.classes):
+        if (not self.classes and self.stage != PRETRAINED) or len(set(self.classes)) < len(self.classes):
             raise ValueError("'classes' is empty or names a class twice")
 
     @property

@@ -10,12 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from novelseg.backbones.contract import Backbone
+from novelseg.backbones.encoder import pretrained_backbone
+from novelseg.backbones.recognise import STEMS, recognise
 from novelseg.backbones.registry import new_backbone
 from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
 from novelseg.core.errors import InputError
+from novelseg.core.files import digest
+from novelseg.fetch.cache import WEIGHTS, cached_weights
 from novelseg.formats.levels import DTYPES, LEVELS, SIDES, TYPES, levels_fault
 from novelseg.formats.network import Kind, read_tensors, save_tensors
-from novelseg.formats.record import EncoderRecord, fits, from_json, to_json
+from novelseg.formats.record import PRETRAINED, EncoderRecord, fits, from_json, to_json
 from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
 BUNDLE = Kind("novelseg-bundle", 2, "make it with `novelseg export`", 1)
@@ -54,6 +58,65 @@ class Bundle:
     refiners: RefinerSettings
     about: dict[str, Any]
     prototypes: dict[str, Tensor]
+
+
+def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
+    """Build a bundle of pretrained weights, of which nothing was trained for few-shot segmentation.
+
+    Parameters
+    ----------
+    weights
+        Weight file, or a name in :data:`novelseg.fetch.cache.WEIGHTS`, which is downloaded at the first use.
+    stem
+        See :func:`novelseg.backbones.recognise.recognise`.
+
+    Raises
+    ------
+    InputError
+        If the weights cannot be downloaded or read, or are of no known architecture.
+    """
+    path = weight_file(weights)
+    if stem not in ("", *STEMS):
+        raise InputError(f"stem is '{stem}'; expected one of {', '.join(STEMS)}")
+    spec = recognise(path, stem)
+    record = EncoderRecord(
+        network="encoder",
+        stage=PRETRAINED,
+        fold=0,
+        classes=[],
+        arch=spec.arch,
+        stem=spec.stem,
+        width=spec.width,
+        precision="fp32",
+        resolution="",
+        iterations=0,
+        seed=0,
+        scale=10.0,
+    )
+    about = {
+        "classes": [],
+        "lists": {},
+        "sources": {"encoder": digest(path)},
+        "prototypes": {},
+        "provenance": [],
+    }
+    encoder = pretrained_backbone(spec, path).eval().requires_grad_(False)
+    return Bundle(encoder, record, RefinerSettings(), about, {})
+
+
+def weight_file(weights: Path | str) -> Path:
+    """Return the path of weights that are given by path or by name.
+
+    Raises
+    ------
+    InputError
+        If there is neither such a file nor such a name, or the download fails.
+    """
+    if str(weights) in WEIGHTS and not Path(weights).exists():
+        return cached_weights(str(weights))
+    if not Path(weights).exists():
+        raise InputError(f"{weights}: no such file; expected a weight file, or one of the names {', '.join(WEIGHTS)}")
+    return Path(weights)
 
 
 def save_bundle(path: Path, bundle: Bundle) -> None:

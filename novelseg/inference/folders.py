@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.files import disk_full_as_input_error, whole_file
+from novelseg.core.labels import VOID
 from novelseg.core.progress import say
 from novelseg.data.pictures import is_lossy
 from novelseg.inference.inputs import resize_pair
-from novelseg.inference.photos import bytes_of, mask_of, read_photo
-from novelseg.inference.segmenter import probability
-from novelseg.ops.drawing import small_overlay
+from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
+from novelseg.inference.segmenter import probability, winners
+from novelseg.ops.drawing import class_colour, small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
 OVERLAY_PX = 2000  # longest side of an overlay
@@ -33,6 +35,7 @@ COLUMNS = (
     "mask",
     "width_px",
     "height_px",
+    "class",
     "object_px",
     "object_share",
     "confidence",
@@ -45,7 +48,7 @@ LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to 
 
 @dataclass(frozen=True)
 class Support:
-    """A picture with its mask (1 object, 0 rest, 255 void) at the size that the network sees."""
+    """A picture with its mask (1 … K classes, 0 rest, 255 void) at the size that the network sees."""
 
     path: Path
     image: NDArray[np.uint8]
@@ -73,10 +76,42 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
     return paths
 
 
-def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> list[Support]:
+def class_folders(folder: Path) -> list[Path]:
+    """Return the folders ``CLASS`` of supports that are laid out as ``CLASS/images`` and ``CLASS/masks``, by name.
+
+    Empty if ``folder`` itself contains ``images``, as for a single class.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --support expects one with {IMAGES} and {MASKS}")
+    if (folder / IMAGES).exists():
+        return []
+    return sorted(path for path in folder.iterdir() if (path / IMAGES).is_dir() and not path.name.startswith("."))
+
+
+def read_supports(
+    folder: Path, label: int, side: int, refused: list[str], classes: Sequence[str] = ()
+) -> list[Support]:
     """Read the pictures in ``images/``, each with the mask in ``masks/`` whose name differs at most in its suffix.
 
     Files that cannot be used are left out, and one sentence about each is added to ``refused``.
+
+    Parameters
+    ----------
+    folder
+        Contains ``images`` and ``masks``.
+    label
+        Number of the object in masks of several objects; 0 for masks of 0 and one other value.
+    side
+        Longest side at which the network sees a picture, px.
+    refused
+        Gets a sentence about each file that cannot be used.
+    classes
+        Names of the classes in masks of several classes, in the order of their numbers; empty for a single object.
 
     Raises
     ------
@@ -93,7 +128,7 @@ def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> li
     for path in images:
         try:
             _check_name(path)
-            supports.append(_support(path, by_name.pop(path.stem, []), label, side, lossy))
+            supports.append(_support(path, by_name.pop(path.stem, []), label, side, lossy, len(classes)))
         except InputError as error:
             refused.append(str(error))
     refused += [
@@ -109,7 +144,45 @@ def read_supports(folder: Path, label: int, side: int, refused: list[str]) -> li
     return supports
 
 
-def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[Path]) -> Support:
+def read_class_folders(folders: Sequence[Path], label: int, side: int, refused: list[str]) -> list[Support]:
+    """Read the supports of several classes, one folder each; a picture that several folders contain is one support.
+
+    Parameters
+    ----------
+    folders
+        Folder of each class, in the order of the numbers 1 … K.
+    label, side, refused
+        See :func:`read_supports`.
+
+    Raises
+    ------
+    InputError
+        If a class has no support that can be used, or the masks of a picture in two classes overlap.
+    """
+    supports: dict[bytes, Support] = {}
+    for number, folder in enumerate(folders, 1):
+        for one in read_supports(folder, label, side, refused):
+            mask = np.where(one.mask == 1, number, one.mask).astype(np.uint8)
+            key = hashlib.md5(one.image.tobytes() + str(one.image.shape).encode()).digest()
+            if key in supports:
+                mask = _merge(supports[key], mask, one.path)
+            supports[key] = Support(supports[key].path if key in supports else one.path, one.image, mask)
+    return list(supports.values())
+
+
+def _merge(first: Support, mask: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """Merge two masks of one picture, whose classes must not overlap; void where either is void."""
+    known = (first.mask != VOID) & (mask != VOID)
+    both = known & (first.mask > 0) & (mask > 0)
+    if both.any():
+        raise InputError(
+            f"{path}: the same picture as {first.path}, and the masks of both classes share {int(both.sum())} px; give "
+            "each pixel one class"
+        )
+    return np.where(known, np.maximum(first.mask, mask), VOID).astype(np.uint8)
+
+
+def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[Path], classes: int) -> Support:
     if not masks:
         raise InputError(
             f"{path}: no mask of this name in {path.parent.parent / MASKS}, or another picture of this name uses it; "
@@ -119,7 +192,8 @@ def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[P
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
     _check_name(masks[0])
     data = bytes_of(masks[0])
-    support = Support(path, *resize_pair(read_photo(path), mask_of(data, masks[0], label), side, str(masks[0])))
+    mask = class_mask_of(data, masks[0], classes) if classes else mask_of(data, masks[0], label)
+    support = Support(path, *resize_pair(read_photo(path), mask, side, str(masks[0])))
     if is_lossy(data):
         lossy.append(masks[0])
     return support
@@ -173,6 +247,8 @@ class Results:
         The folder, which is created if it does not exist.
     settings
         All that the results depend on beside the picture.
+    classes
+        Names of the classes; empty for a single object.
 
     Raises
     ------
@@ -180,8 +256,8 @@ class Results:
         If the folder holds results with other settings, or other files, or cannot be created.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._folder, self._table = folder, folder / TABLE
+    def __init__(self, folder: Path, settings: dict[str, Any], classes: Sequence[str] = ()) -> None:
+        self._folder, self._table, self._classes = folder, folder / TABLE, list(classes)
         settings_file = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
@@ -201,8 +277,8 @@ class Results:
         self._rows = self._read()
         self._write()
 
-    def _read(self) -> dict[str, dict[str, str]]:
-        """Return the rows of an earlier run whose masks and overlays exist, without an incomplete last line."""
+    def _read(self) -> dict[str, list[dict[str, str]]]:
+        """Return the rows of each picture of an earlier run whose mask and overlay exist, if they are complete."""
         if not self._table.exists():
             return {}
         # A row that is not UTF-8 is incomplete or from another program; it matches no picture, which is done again.
@@ -216,7 +292,14 @@ class Results:
             rows = [row for row in reader if None not in row and None not in row.values()]
         except csv.Error:
             raise InputError(foreign) from None
-        return {row["file"]: row for row in rows if all(path.exists() for path in self._paths(row["file"]))}
+        pictures: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            pictures.setdefault(row["file"], []).append(row)
+        return {
+            name: own
+            for name, own in pictures.items()
+            if len(own) == max(1, len(self._classes)) and all(path.exists() for path in self._paths(name))
+        }
 
     def knows(self, path: Path) -> bool:
         """Return whether there are results of a picture of this name, even of another content."""
@@ -228,25 +311,41 @@ class Results:
 
     def has(self, path: Path, md5: str) -> bool:
         """Return whether there are results of this very picture; results of another content are dropped."""
-        row = self._rows.get(path.name)
-        if row is not None and row["md5"] != md5:
+        rows = self._rows.get(path.name)
+        if rows is not None and rows[0]["md5"] != md5:
             del self._rows[path.name]
         return path.name in self._rows
 
     def add(self, query: Query, logits: NDArray[np.float32]) -> None:
-        """Write the results of a picture, with its row last, so that an interrupted picture is done again."""
-        mask, (mask_path, overlay_path) = (logits > 0).astype(np.uint8), self._paths(query.path.name)
+        """Write the results of a picture, with its rows last, so that an interrupted picture is done again.
+
+        Parameters
+        ----------
+        query
+            The picture.
+        logits : (H, W) or (K, H, W)
+            Logits of the object or of the classes against the background.
+        """
+        mask, (mask_path, overlay_path) = winners(logits), self._paths(query.path.name)
         with whole_file(mask_path) as scratch:
-            Image.fromarray(255 * mask).save(scratch, "PNG")
+            _mask_picture(mask, bool(self._classes)).save(scratch, "PNG")
         with whole_file(overlay_path) as scratch:
             small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
-        confidence = probability(np.abs(logits))
-        inside = f"{confidence[mask > 0].mean():.4f}" if mask.any() else ""
-        facts = (query.path.name, query.md5, mask_path.name, *mask.shape[::-1], mask.sum(), f"{mask.mean():.6f}")
-        row = dict(zip(COLUMNS, map(str, (*facts, f"{confidence.mean():.4f}", inside)), strict=True))
-        self._rows[query.path.name] = row
+        shares = probability(logits)
+        confidence = np.maximum(shares, 1 - shares) if logits.ndim == 2 else shares.max(0)  # of the winner
+        height, width = mask.shape
+        rows = []
+        for number, name in enumerate(self._classes or [""], 1):
+            inside = mask == number
+            facts = (query.path.name, query.md5, mask_path.name, width, height, name, inside.sum())
+            sure = f"{confidence[inside].mean():.4f}" if inside.any() else ""
+            values = map(str, (*facts, f"{inside.mean():.6f}", f"{confidence.mean():.4f}", sure))
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+        self._rows[query.path.name] = rows
+        text = io.StringIO(newline="")
+        _writer(text).writerows(rows)
         with disk_full_as_input_error(self._table), self._table.open("a", encoding="utf8", newline="") as file:
-            _writer(file).writerow(row)
+            file.write(text.getvalue())
 
     def finish(self) -> None:
         """Rewrite the table in the order of the pictures' names."""
@@ -257,7 +356,16 @@ class Results:
         with whole_file(self._table) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
             writer = _writer(file)
             writer.writeheader()
-            writer.writerows(self._rows.values())
+            writer.writerows(row for rows in self._rows.values() for row in rows)
+
+
+def _mask_picture(mask: NDArray[np.uint8], several: bool) -> Image.Image:
+    """Return a mask as a picture: 255 on a single object, or numbers of classes, in the colours of the overlays."""
+    if not several:
+        return Image.fromarray(255 * mask)
+    picture = Image.fromarray(mask)
+    picture.putpalette([0, 0, 0, *(value for label in range(1, 256) for value in class_colour(label))])
+    return picture
 
 
 def _write_first(path: Path, content: bytes) -> None:

@@ -12,7 +12,15 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
-from novelseg.inference.photos import mask_values, read_mask, read_photo, rgb_values
+from novelseg.inference.photos import (
+    check_class_values,
+    class_mask_values,
+    mask_values,
+    read_class_mask,
+    read_mask,
+    read_photo,
+    rgb_values,
+)
 
 OBJECT = 1
 
@@ -31,7 +39,7 @@ def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def resize_pair(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], side: int, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reduce a support and its mask (1 object, 0 rest, 255 void) to at most ``side`` px.
+    """Reduce a support and its mask (1 … K classes, 0 rest, 255 void) to at most ``side`` px.
 
     Raises
     ------
@@ -45,11 +53,14 @@ def resize_pair(
         )
     size = _size(height, width, side)
     small_mask = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-    for value, what in ((OBJECT, "object"), (0, "background")):
-        if not (mask == value).any():
-            raise InputError(f"{name}: the mask has no {what}; expected object and background")
-        if not (small_mask == value).any():
-            raise InputError(f"{name}: at {side} px no pixel of the {what} is left; raise side")
+    objects = set(np.unique(mask).tolist()) - {0, VOID}
+    if not objects or not (mask == 0).any():
+        raise InputError(
+            f"{name}: the mask has no {'background' if objects else 'object'}; expected object and background"
+        )
+    if vanished := (objects | {0}) - set(np.unique(small_mask).tolist()):
+        what = "background" if 0 in vanished else "object"
+        raise InputError(f"{name}: at {side} px no pixel of the {what} is left; raise side")
     return resize(image, side), small_mask
 
 
@@ -116,4 +127,23 @@ def labels_of(mask: Mask, number: int) -> NDArray[np.uint8]:
         raise InputError(
             f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither)"
         )
+    return values.astype(np.uint8)
+
+
+def class_labels_of(mask: Mask, number: int, classes: int) -> NDArray[np.uint8]:
+    """Return a mask of several classes as (H, W) uint8: 1 … K the classes, 0 the background, 255 void.
+
+    Raises
+    ------
+    InputError
+        If the mask holds other values, has another shape, or cannot be read.
+    """
+    if isinstance(mask, (Path, str)):
+        return read_class_mask(Path(mask), classes)
+    if isinstance(mask, Image.Image):
+        return class_mask_values(mask, f"mask {number}", classes)
+    values = np.asarray(mask)
+    if values.ndim != 2 or values.dtype.kind not in "iu":
+        raise InputError(f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) integers")
+    check_class_values(values, f"mask {number}", classes)
     return values.astype(np.uint8)

@@ -88,6 +88,49 @@ def mask_values(image: Image.Image, name: str, label: int = 0) -> NDArray[np.uin
     return _values(wrap(image, name, REMEDY), label)
 
 
+def read_class_mask(path: Path, classes: int) -> NDArray[np.uint8]:
+    """Read a mask of several classes, (H, W) uint8: 1 … K the classes, 0 the background, 255 void.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, does not keep numbers exactly, or holds other numbers.
+    """
+    return class_mask_of(bytes_of(path), path, classes)
+
+
+def class_mask_of(data: bytes, path: Path, classes: int, most_pixels: int | None = None) -> NDArray[np.uint8]:
+    """Decode a mask of several classes from its file's bytes, like :func:`read_class_mask`."""
+    return _class_values(decode(data, str(path), REMEDY, most_pixels), classes)
+
+
+def class_mask_values(image: Image.Image, name: str, classes: int) -> NDArray[np.uint8]:
+    """Convert an open picture to a mask of several classes; ``name`` is for messages."""
+    return _class_values(wrap(image, name, REMEDY), classes)
+
+
+def _class_values(picture: Picture, classes: int) -> NDArray[np.uint8]:
+    values = _numbers(picture)
+    check_class_values(values, picture.name, classes)
+    return values.astype(np.uint8)
+
+
+def check_class_values(values: NDArray[Any], name: str, classes: int) -> None:
+    """Check that a mask holds only 0, 1 … K and 255.
+
+    Raises
+    ------
+    InputError
+        If it holds another number; the message lists those that it holds.
+    """
+    distinct = np.unique(values).tolist()
+    if any(value != VOID and not 0 <= value <= classes for value in distinct):
+        listing = ", ".join(map(str, distinct[:SEVERAL])) + ("…" if len(distinct) > SEVERAL else "")
+        raise InputError(
+            f"{name}: holds the numbers {listing}; expected 0 (background), 1 to {classes} (the classes) and 255 (void)"
+        )
+
+
 def bytes_of(path: Path) -> bytes:
     """Read a file's bytes.
 

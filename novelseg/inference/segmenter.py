@@ -1,9 +1,10 @@
-"""Segmenter with scikit-learn's interface: ``Segmenter.load(bundle).fit(images, masks).predict(images)``."""
+"""Segmenter with scikit-learn's interface: ``Segmenter(weights="resnet50").fit(images, masks).predict(images)``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -15,47 +16,46 @@ from numpy.typing import NDArray
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
-from novelseg.inference.bundle import load_bundle
-from novelseg.inference.inputs import OBJECT, Mask, Photo, labels_of, name_of, resize, resize_pair, rgb_of, several
-from novelseg.methods.bank import SupportBank
-from novelseg.methods.contract import Case, require_finite
-from novelseg.methods.matching.predictor import MatchingPredictor
-from novelseg.methods.variants import REFINED, SPFL, refined_names, refiners_of
+from novelseg.core.labels import binary
+from novelseg.inference.bundle import load_bundle, pretrained_bundle
+from novelseg.inference.inputs import (
+    Mask,
+    Photo,
+    class_labels_of,
+    labels_of,
+    name_of,
+    resize,
+    resize_pair,
+    rgb_of,
+    several,
+)
+from novelseg.inference.predictors import ClosedForm, PerClass, Predictor
+from novelseg.methods.contract import require_finite
+from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
 
-VARIANTS = (SPFL, *refined_names(SPFL))
 SIDE_PX = 512
-
-
-@dataclass
-class _ResizedImages:
-    """Pictures at the size that the network sees, by number, and the masks of the supports among them."""
-
-    images: dict[int, NDArray[np.uint8]]
-    masks: dict[int, NDArray[np.uint8]]
-
-    def size(self, number: int) -> tuple[int, int]:
-        height, width = self.images[number].shape[:2]
-        return height, width
-
-    def image(self, number: int) -> NDArray[np.uint8]:
-        return self.images[number]
-
-    def mask(self, number: int) -> NDArray[np.uint8]:
-        return self.masks[number]
+MOST_CLASSES = 254  # numbers of an index mask without the background and void
 
 
 class Segmenter:
-    """Segmenter of an object that a few pictures with masks show.
+    """Segmenter of one or several classes that a few pictures with masks show.
 
     Parameters
     ----------
     bundle
-        A file that ``novelseg export`` wrote.
+        A file that ``novelseg export`` wrote; or give ``weights``.
+    weights
+        Pretrained weights: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``, which are downloaded at the first
+        use, or a weight file. Nothing is trained then.
+    stem
+        See :func:`novelseg.backbones.recognise.recognise`; for ``weights`` alone.
     variant
-        ``spfl``: matching with prototypes of the supports (A, Eq. 3). ``spfl+srofb-support-only``: a classifier trained
-        on the supports. ``spfl+srofb``: the same, refined with confident pixels of each query (A, Sec. 3.4).
-        ``spfl+self-support``: matching again with prototypes that include each query's confident pixels.
+        ``closed-form``: discriminant, several prototypes and self-support, without training
+        (:mod:`novelseg.methods.closed_form.head`). ``matching``: matching with prototypes of the supports (A, Eq. 3).
+        ``self-support``: matching again with prototypes that include each query's confident pixels.
+        ``srofb-support-only``: a classifier trained on the supports. ``srofb``: the same, refined with confident pixels
+        of each query (A, Sec. 3.4).
     side
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size.
@@ -71,6 +71,8 @@ class Segmenter:
         Content of the bundle.
     n_supports_
         Number of supports that it was fitted with.
+    classes_
+        Names of the classes that it was fitted with; None for a single class without a name.
 
     Raises
     ------
@@ -80,27 +82,42 @@ class Segmenter:
 
     def __init__(
         self,
-        bundle: Path | str,
+        bundle: Path | str | None = None,
         *,
-        variant: str = REFINED,
+        weights: Path | str | None = None,
+        stem: str = "",
+        variant: str = CLOSED_FORM,
         side: int = SIDE_PX,
         device: str = "auto",
         seed: int = 0,
         episode: int = 0,
     ) -> None:
-        self.bundle, self.variant, self.side, self.device = bundle, variant, side, device
-        self.seed, self.episode = seed, episode
+        self.bundle, self.weights, self.stem, self.variant = bundle, weights, stem, variant
+        self.side, self.device, self.seed, self.episode = side, device, seed, episode
+
+    def __repr__(self) -> str:
+        """Return the call that makes an equal segmenter, without the parameters that have their defaults."""
+        defaults = Segmenter().get_params()
+        given = [f"{name}={value!r}" for name, value in self.get_params().items() if value != defaults[name]]
+        return f"Segmenter({', '.join(given)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Describe the estimator to scikit-learn, which calls this."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     @classmethod
-    def load(cls, bundle: Path | str, **params: Any) -> Self:
-        """Return a segmenter whose bundle has been read and checked."""
+    def load(cls, bundle: Path | str | None = None, **params: Any) -> Self:
+        """Return a segmenter whose bundle or weights have been read and checked."""
         segmenter = cls(bundle, **params)
         segmenter._open()
         return segmenter
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
         """Return the parameters of the constructor."""
-        return {name: getattr(self, name) for name in ("bundle", "variant", "side", "device", "seed", "episode")}
+        names = ("bundle", "weights", "stem", "variant", "side", "device", "seed", "episode")
+        return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters, with effect from the next ``fit`` on."""
@@ -111,128 +128,140 @@ class Segmenter:
             setattr(self, name, value)
         return self
 
-    def fit(self, images: Iterable[Photo], masks: Iterable[Mask]) -> Self:
-        """Learn the object from supports.
+    def fit(self, images: Iterable[Photo], masks: Iterable[Mask], classes: Sequence[str] | None = None) -> Self:
+        """Learn one or several classes from supports.
 
         Parameters
         ----------
         images
             Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths.
         masks
-            One mask per support: (H, W) arrays of 1 (or true) for the object, 0 for the rest and 255 for void pixels,
-            PIL pictures, or paths (:func:`novelseg.inference.photos.read_mask`).
+            One mask per support, as (H, W) arrays, PIL pictures or paths. For a single class: 1 (or true) is the
+            object, 0 the rest and 255 void (:func:`novelseg.inference.photos.read_mask`). For several: 0 is the
+            background, 1 … K are the classes, 255 is void (:func:`novelseg.inference.photos.read_class_mask`).
+        classes
+            Names of several classes, in the order of their numbers; every mask then holds one or more of them.
         """
         pairs = _pairs(images, masks)
+        count = _class_count(classes)
         self._open()
+        labels = labels_of if classes is None else partial(class_labels_of, classes=count)
         supports = [
-            resize_pair(rgb_of(photo), labels_of(mask, number), self.side, name_of(mask, f"mask {number}"))
+            resize_pair(rgb_of(photo), labels(mask, number), self.side, name_of(mask, f"mask {number}"))
             for number, (photo, mask) in enumerate(pairs)
         ]
-        self._resized = _ResizedImages(
-            dict(enumerate(image for image, _ in supports)), dict(enumerate(mask for _, mask in supports))
-        )
-        self.n_supports_ = len(supports)
-        # The budget always keeps the supports, which every episode needs, and the present queries.
-        self._bank = SupportBank(
-            self._extract, self._resized.size, self._resized.image, self._resized.mask, budget_mb=1
-        )
-        self._bank.load(set(self._resized.images))
-        settings = replace(self.bundle_.refiners, half=self._extract.half)
-        refiners = refiners_of(SPFL, [self.variant], settings)
-        if any(refiner.learns_from_cells for refiner in refiners.values()):
-            self._check_cells()
-        self._predictor = MatchingPredictor(self._bank, self.bundle_.record.scale, refiners)
-        self._fitted = self.variant, self.side, self.seed, self.episode
+        self._predictor = self._new_predictor([image for image, _ in supports], [mask for _, mask in supports], count)
+        self.n_supports_, self.classes_ = len(supports), None if classes is None else list(classes)
+        self._fitted_side, self._fitted_variant = self.side, self.variant
         return self
 
-    def _check_cells(self) -> None:
-        """Check that the masks give cells of object and of background, from which the classifier learns.
+    def _new_predictor(self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], count: int) -> Predictor:
+        settings = replace(self.bundle_.refiners, half=self._extract.half)
+        cells = [self._extract.grid.labels_at_cells(torch.from_numpy(mask), self._cells(mask)) for mask in masks]
+        shown = {int(label) for part in cells for label in part.unique()}
+        refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
+        if refiner is None or not refiner.learns_from_cells:
+            shown = {int(label) for mask in masks for label in np.unique(mask)}
+        for label in (*range(1, count + 1), 0):
+            if label not in shown:
+                self._refuse_label(label, count)
+        if self.variant == CLOSED_FORM:
+            return ClosedForm(self._extract, images, cells, count, settings.closed_form)
+        keys = self.seed, self.episode
+        return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)
 
-        The label of a cell is that of its middle pixel, so that a small object may have no cell.
-        """
-        labels = {
-            int(label) for image in self._resized.images for label in self._bank.support(image, OBJECT).labels.unique()
-        }
-        for label, what in ((OBJECT, "object"), (0, "background")):
-            if label not in labels:
-                raise InputError(
-                    f"at {self.side} px no mask has {what} in the middle of a feature cell, which the classifier "
-                    f"needs; raise side, mark more of it, or choose the variant {SPFL}"
-                )
+    def _cells(self, mask: NDArray[np.uint8]) -> tuple[int, int]:
+        height, width = mask.shape
+        return self._extract.grid.cells((height, width))
+
+    def _refuse_label(self, label: int, count: int) -> None:
+        """Refuse masks in which a label lies in the middle of no cell, where methods that learn from cells look."""
+        what = "background" if not label else "object" if count == 1 else f"class {label}"
+        raise InputError(
+            f"at {self.side} px no mask has {what} in the middle of a feature cell, which {self.variant} needs; "
+            f"raise side, mark more of it, or choose the variant {MATCHING}"
+        )
 
     def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
-        """Yield the logits of pictures one by one, (H, W) float32, with only a few pictures in memory.
+        """Yield the logits of pictures one by one, with only a few pictures in memory.
 
-        Logits above zero mean the object; see :meth:`decision_function`.
+        See :meth:`decision_function`.
         """
         if not hasattr(self, "n_supports_"):
             raise InputError("the segmenter is not fitted; call fit(images, masks) first")
         return self._each(iter(several(images, "images")))
 
     def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
+        number = 0
         while chunk := list(islice(photos, self._extract.batch)):
-            yield from self._predict([rgb_of(photo) for photo in chunk])
+            pictures = [rgb_of(photo) for photo in chunk]
+            logits = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
+            for picture, one in zip(pictures, logits, strict=True):
+                require_finite(one[None], [f"picture {number} with '{self._fitted_variant}'"])
+                height, width = picture.shape[:2]
+                large = self._extract.grid.upsample(one[None].float(), (height, width))[0].cpu().numpy()
+                yield large[0] if self.classes_ is None else large
+                number += 1
 
     def decision_function(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
-        """Return the logits of the object minus those of the rest, one (H, W) float32 array per picture."""
+        """Return the logits of the classes against the background, one float32 array per picture.
+
+        (H, W) for a single class, where logits above zero mean the object; (K, H, W) for several, where the largest
+        wins if it is above zero.
+        """
         return list(self.each(images))
 
     def predict_proba(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
-        """Return the probabilities of the object, one (H, W) float32 array in [0, 1] per picture; not calibrated."""
+        """Return probabilities in [0, 1], one float32 array per picture; not calibrated.
+
+        (H, W) for a single class; (K + 1, H, W) for several, of which the first is the background's.
+        """
         return [probability(logits) for logits in self.each(images)]
 
     def predict(self, images: Iterable[Photo]) -> list[NDArray[np.uint8]]:
-        """Return the masks, one (H, W) uint8 array per picture, in which 1 is the object."""
-        return [(logits > 0).astype(np.uint8) for logits in self.each(images)]
+        """Return the masks, one (H, W) uint8 array per picture: 0 background, 1 … K the classes."""
+        return [winners(logits) for logits in self.each(images)]
 
     def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
-        """Return the object's IoU, averaged over pictures.
+        """Return the IoU of the object, or the mean of the classes', averaged over pictures.
 
-        Void pixels do not count. A picture in which neither mask has the object counts as 1.
+        Void pixels do not count. A class that neither mask has does not count; a picture without any counts as 1.
         """
         pairs = _pairs(images, masks)
         scores = []
         for number, (logits, (_, truth)) in enumerate(zip(self.each(photo for photo, _ in pairs), pairs, strict=True)):
-            mask = labels_of(truth, number)
-            if mask.shape != logits.shape:
+            count = len(self.classes_ or [""])
+            mask = labels_of(truth, number) if self.classes_ is None else class_labels_of(truth, number, count)
+            size = logits.shape[-2:]
+            if mask.shape != size:
                 name = name_of(truth, f"mask {number}")
-                raise InputError(
-                    f"{name}: the mask has the shape {mask.shape}, its picture {logits.shape}; make them equal"
-                )
-            iou = object_iou((logits > 0).astype(np.uint8), mask)
-            scores.append(1.0 if iou is None else iou)
+                raise InputError(f"{name}: the mask has the shape {mask.shape}, its picture {size}; make them equal")
+            predicted = winners(logits)
+            ious = [object_iou(binary(predicted, label), binary(mask, label)) for label in range(1, count + 1)]
+            known = [iou for iou in ious if iou is not None]
+            scores.append(float(np.mean(known)) if known else 1.0)
         return float(np.mean(scores))
 
     def _open(self) -> None:
-        """Read the bundle and check the parameters."""
-        if self.variant not in VARIANTS:
-            raise InputError(f"variant is '{self.variant}'; expected one of {', '.join(VARIANTS)}")
+        """Read the bundle or the weights and check the parameters."""
+        if self.variant not in SEGMENTER_VARIANTS:
+            raise InputError(f"variant is '{self.variant}'; expected one of {', '.join(SEGMENTER_VARIANTS)}")
         if self.side < 1:
             raise InputError(f"side is {self.side}; expected at least 1 px")
-        if getattr(self, "_opened", None) == (self.bundle, self.device):
+        if (self.bundle is None) == (self.weights is None):
+            raise InputError(
+                "expected either a bundle or weights; give weights='resnet50' to start with pretrained weights"
+            )
+        opened = self.bundle, self.weights, self.stem, self.device
+        if getattr(self, "_opened", None) == opened:
             return
-        self.bundle_ = load_bundle(Path(self.bundle))
         device = pick_device(self.device)
+        if self.bundle is not None:
+            self.bundle_ = load_bundle(Path(self.bundle))
+        elif self.weights is not None:
+            self.bundle_ = pretrained_bundle(self.weights, self.stem)
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)
-        self._opened = self.bundle, self.device
-
-    def _predict(self, images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        variant, side, seed, episode = self._fitted
-        supports = tuple(range(self.n_supports_))
-        queries = {self.n_supports_ + position: image for position, image in enumerate(images)}
-        self._resized.images |= {number: resize(image, side) for number, image in queries.items()}
-        try:
-            cases = [Case(seed, episode, number, OBJECT, supports) for number in queries]
-            predictions = self._predictor(cases, SPFL)
-            logits = {one.case.query: one.logits for one in predictions if one.variant == variant}
-        finally:
-            self._bank.forget(set(queries))
-            for number in queries:
-                del self._resized.images[number]
-        for number, image in queries.items():
-            require_finite(logits[number][None], [f"picture {number - self.n_supports_} with '{variant}'"])
-            height, width = image.shape[:2]
-            yield self._bank.grid.upsample(logits.pop(number)[None, None].float(), (height, width))[0, 0].cpu().numpy()
+        self._opened = opened
 
 
 def _pairs(images: Iterable[Photo], masks: Iterable[Mask]) -> list[tuple[Photo, Mask]]:
@@ -243,6 +272,36 @@ def _pairs(images: Iterable[Photo], masks: Iterable[Mask]) -> list[tuple[Photo, 
     return list(zip(photos, labels, strict=True))
 
 
+def _class_count(classes: Sequence[str] | None) -> int:
+    """Return the number of classes.
+
+    Raises
+    ------
+    InputError
+        If a name is no text or is given twice, or there are too many or none.
+    """
+    if classes is None:
+        return 1
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        raise InputError(f"classes is {classes!r:.60}; expected a list of names")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes names '{next(name for name in classes if list(classes).count(name) > 1)}' twice")
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        raise InputError(f"{len(classes)} classes; expected 1 to {MOST_CLASSES}, the numbers that a mask can hold")
+    return len(classes)
+
+
+def winners(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 is the background."""
+    if logits.ndim == 2:
+        return (logits > 0).astype(np.uint8)
+    best = logits.argmax(0)
+    return np.where(np.take_along_axis(logits, best[None], 0)[0] > 0, best + 1, 0).astype(np.uint8)
+
+
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert logits to probabilities of the object."""
-    return torch.from_numpy(logits).sigmoid().numpy()
+    """Convert logits to probabilities: (H, W) of the object, or (K + 1, H, W) of background and classes."""
+    values = torch.from_numpy(logits)
+    if logits.ndim == 2:
+        return values.sigmoid().numpy()
+    return torch.cat([torch.zeros_like(values[:1]), values]).softmax(0).numpy()

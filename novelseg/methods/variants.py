@@ -98,6 +98,9 @@ def read_settings(path: Path | None) -> RefinerSettings:
         raise InputError(f"{path}: {error}; correct the settings") from None
 
 
+MATCHING, CLOSED_FORM = "matching", "closed-form"
+
+
 def _srofb(settings: RefinerSettings, with_query: bool) -> Refiner:
     from novelseg.methods.srofb.refiner import SrofbRefiner
 
@@ -119,10 +122,13 @@ def _closed_form(settings: RefinerSettings) -> Refiner:
 # Refinement → the function that builds its refiner.
 REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "self-support": _self_support,
-    "closed-form": _closed_form,
+    CLOSED_FORM: _closed_form,
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
     "srofb": lambda settings: _srofb(settings, with_query=True),
 }
+
+
+SEGMENTER_VARIANTS = (MATCHING, *REFINERS)  # of any encoder: matching alone, or a refinement
 
 
 @dataclass(frozen=True)

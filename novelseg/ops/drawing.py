@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,6 +11,7 @@ from PIL import Image
 from novelseg.core.labels import VOID
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
+GOLDEN = (5**0.5 - 1) / 2  # share of the circle of hues between one class and the next
 FOREGROUND, BORDER, UNKNOWN = (230, 60, 40), (255, 235, 60), (128, 128, 128)
 
 
@@ -32,10 +35,20 @@ def outline(where: NDArray[np.bool_], px: int = 1) -> NDArray[np.bool_]:
 
 
 def overlay(image: RGB, mask: NDArray[np.uint8], px: int = 1) -> RGB:
-    """Tint the foreground (1) of a mask (H, W), draw its outline ``px`` wide, and shade void pixels (255) grey."""
+    """Tint the classes 1 … K of a mask (H, W), draw their outlines ``px`` wide, and shade void pixels (255) grey."""
     blended = mix(image, mask == VOID, UNKNOWN, 0.6)
-    blended = mix(blended, mask == 1, FOREGROUND, 0.45)
-    return mix(blended, outline(mask == 1, px), BORDER, 1.0)
+    for label in np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:VOID]) + 1:
+        blended = mix(blended, mask == label, class_colour(int(label)), 0.45)
+        blended = mix(blended, outline(mask == label, px), BORDER, 1.0)
+    return blended
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """Return the colour of a class: red for the first, then hues that are far from those before."""
+    if label == 1:
+        return FOREGROUND
+    red, green, blue = hsv_to_rgb((label - 1) * GOLDEN % 1, 0.75, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def small_overlay(image: RGB, mask: NDArray[np.uint8], side: int) -> Image.Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from novelseg.core.ahead import AHEAD, ahead
 from novelseg.core.errors import InputError
-from novelseg.core.files import disk_full_as_input_error
+from novelseg.core.files import whole_file
 from novelseg.core.progress import say, track
 from novelseg.data.batches import Batch, BatchMaker, BatchSource
 from novelseg.methods.losses import LOSSES
@@ -269,8 +270,6 @@ def _save(fabric: Fabric, path: Path, recipe: str, learner: nn.Module, optimizer
         "iteration": len(losses),
         "losses": torch.stack(losses),
     }
-    scratch = path.with_name(path.name + ".tmp")
-    with disk_full_as_input_error(path):
+    # All processes take part in saving, and the first one writes.
+    with whole_file(path) if fabric.is_global_zero else nullcontext(path) as scratch:
         fabric.save(scratch, state)
-    if fabric.is_global_zero:
-        scratch.replace(path)

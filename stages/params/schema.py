@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass
+from datetime import date
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from novelseg.core.dialect import load_yaml
 from novelseg.core.errors import InputError
-from novelseg.core.files import system_fault
 from novelseg.core.text import nearest
 
 T = TypeVar("T")
@@ -21,7 +23,7 @@ T = TypeVar("T")
 class Section(BaseModel):
     """Base of all parameter sections: unknown keys are refused, types are strict, and values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def to(self, kind: type[T]) -> T:
         """Return a settings dataclass of the library whose fields are keys of this section.
@@ -54,17 +56,6 @@ def one_of(known: Collection[str]) -> Callable[[str], str]:
     return check
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML loader that refuses repeated keys, of which PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {key for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise InputError(f"{node.start_mark.name}: key '{min(map(str, repeated))}' is written twice; keep one")
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a parameter file as nested mappings of plain values.
 
@@ -74,14 +65,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If the file is absent, is not YAML, repeats a key, or is not a mapping.
     """
     try:
-        with path.open(encoding="utf8") as file:
-            values = yaml.load(file, Loader=_Loader)
+        values = load_yaml(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `python -m workflow use demo` writes one") from None
-    except OSError as error:
-        raise (system_fault(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected sections with keys, found {type(values).__name__}")
     return values
@@ -144,7 +130,10 @@ def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
         If the section is faulty; the message names section, key, value and allowed range of the first few faults.
     """
     if not isinstance(values, dict):
-        raise InputError(f"{source}: section '{name}' is {values!r}; expected keys with values")
+        raise InputError(f"{source}: section '{name}' is {_short(values)}; expected keys with values")
+    large = next((f"{name}.{key}" for key, value in values.items() if _too_large(value)), "")
+    if large:
+        raise InputError(f"{source}: {large} holds an integer beyond 2^63; expected a smaller one")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -152,18 +141,39 @@ def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
         raise InputError(f"{source}: {faults}") from None
 
 
+# Bounded text of a value, which may be long, or contain itself through an alias.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 12, 12
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 80, 80, 80
+
+
+def _short(value: object) -> str:
+    return _SHORT.repr(value)
+
+
+def _too_large(value: object) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(number, int) and not -(1 << 63) <= number < 1 << 63 for number in values)
+
+
+# What YAML reads without quotes as something else than text.
+_KINDS = ((bool, "true or false"), ((int, float), "a number"), (date, "a date"), (NoneType, "nothing"))
+
+
 def _fault(kind: type[Section], section: str, fault: Any) -> str:
     key, *rest = fault["loc"] or ("",)
     name = f"{section}.{key}" + "".join(f"[{index}]" for index in rest if isinstance(index, int))
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}' in section '{section}'; {nearest(str(key), list(kind.model_fields))}"
+    if fault["type"] in ("extra_forbidden", "invalid_key"):
+        return f"unknown key '{str(key)[:80]}' in section '{section}'; {nearest(str(key), list(kind.model_fields))}"
     if fault["type"] == "missing":
         return f"{name} is missing; expected {describe(kind.model_fields[str(key)])}"
     if fault["type"] == "value_error" and not fault["loc"]:
         return f"section '{section}': {fault['ctx']['error']}"
-    number = fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
-    hint = ", which YAML reads as a number: write it in quotes" if number else ""
-    return f"{name} is {fault['input']!r}{hint}; expected {describe(kind.model_fields[str(key)])}"
+    value, expected = fault["input"], describe(kind.model_fields[str(key)])
+    read_as = next((text for kinds, text in _KINDS if isinstance(value, kinds)), "")
+    hint = f", which YAML reads as {read_as}: write it in quotes" if fault["type"] == "string_type" and read_as else ""
+    finite = "a finite value, " if fault["type"] == "finite_number" else ""
+    return f"{name} is {_short(value)}{hint}; expected {finite}{expected}"
 
 
 def load_sections(path: Path, kinds: dict[str, type[Section]]) -> dict[str, Section]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from novelseg.core.errors import InputError
 from novelseg.core.files import digest, whole_file
 
 MEMORY = Path(".cache/digests.tsv")
@@ -119,8 +120,11 @@ class Digests:
     def redate(self, path: Path | str, time_ns: int) -> None:
         """Set the time of a file, and of the link to it, and keep its cached digest valid."""
         known = self.known(path)
-        os.utime(path, ns=(time_ns, time_ns))
-        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+        for follow in (True, False):
+            try:
+                os.utime(path, ns=(time_ns, time_ns), follow_symlinks=follow)
+            except PermissionError:  # a colleague's file: who may write it may set it to the present time
+                os.utime(path, follow_symlinks=follow)
         if known:
             self.learn(path, known)
 
@@ -128,10 +132,11 @@ class Digests:
         """Rewrite the log without replaced lines, once these are the majority."""
         self.catch_up()
         if self._lines > 2 * len(self._known) + 100:
-            with whole_file(self._memory) as scratch:
-                lines = ["\t".join([path, *known]) for path, known in self._known.items()]
-                scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf8")
-            self._lines, self._read = len(self._known), self._memory.stat().st_size
+            lines = ["\t".join([path, *known]) for path, known in self._known.items()]
+            with suppress(OSError, InputError):  # a folder of somebody else's: the log stays as it is
+                with whole_file(self._memory) as scratch:
+                    scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf8")
+                self._lines, self._read = len(self._known), self._memory.stat().st_size
 
     def _folder(self, folder: Path) -> str:
         content = hashlib.md5()

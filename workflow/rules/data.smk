@@ -7,8 +7,9 @@ rule images:
     output:
         "artifacts/images/{shard}.h5",
     params:
-        root=f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
-        sbd=f"--sbd {shlex.quote(CONFIG.sbd)}" if CONFIG.sbd else "",
+        # A function's value is used as it is: braces in it are no wildcards.
+        root=lambda _: f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
+        sbd=lambda _: f"--sbd {shlex.quote(CONFIG.sbd)}" if CONFIG.sbd else "",
     shell:
         "python -m stages images {params.root} {params.sbd}"
         " --shard {wildcards.shard}"

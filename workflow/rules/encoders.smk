@@ -13,7 +13,7 @@ rule baseline:
     resources:
         gpu=GPU,
     params:
-        weights=CONFIG.weights,
+        weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
@@ -114,7 +114,7 @@ rule train:
     resources:
         gpu=GPU,
     params:
-        weights=CONFIG.weights,
+        weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages train"
         " --index {input.index:q}"
@@ -145,7 +145,7 @@ rule cam:
     resources:
         gpu=GPU,
     params:
-        weights=CONFIG.weights,
+        weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages cam"
         " --index {input.index:q}"

@@ -53,7 +53,7 @@ rule evaluate:
     resources:
         gpu=GPU,
     params:
-        weights=CONFIG.weights,
+        weights=lambda _: CONFIG.weights,
         single_level="--single-level" if SINGLE_LEVEL else "",
         cam="--cam" if TARGETS.plan.cam else "",
     shell:
@@ -103,7 +103,9 @@ rule report:
     params:
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
-        studies=f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else "",
+        studies=lambda _: (
+            f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else ""
+        ),
     shell:
         "python -m stages report"
         " --index {input.index:q}"

@@ -8,12 +8,12 @@ rule hierarchies:
     output:
         "artifacts/hierarchies/{shard}.h5",
     params:
-        weights=(
+        weights=lambda _: (
             f"--weights {shlex.quote(CONFIG.region_weights)}"
             if CONFIG.region_weights
             else ""
         ),
-        maps=f"--maps {shlex.quote(CONFIG.maps)}" if CONFIG.maps else "",
+        maps=lambda _: f"--maps {shlex.quote(CONFIG.maps)}" if CONFIG.maps else "",
     shell:
         "python -m stages hierarchies {params.weights} {params.maps}"
         " --images {input.images:q}"

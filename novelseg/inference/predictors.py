@@ -1,0 +1,136 @@
+"""Predictors of a fitted segmenter: the logits of a few pictures at the size that the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
+from novelseg.methods.bank import SupportBank
+from novelseg.methods.closed_form.head import fit, support_cells
+from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.contract import Case, Refiner
+from novelseg.methods.matching.predictor import MatchingPredictor
+
+Images = list[NDArray[np.uint8]]
+
+
+class Predictor(Protocol):
+    """A fitted method."""
+
+    def __call__(self, images: Images) -> list[Tensor]:
+        """Return the logits of the classes against the background, (K, h, w) for each picture."""
+
+
+class ClosedForm:
+    """The closed-form head, fitted to the supports of all classes; it keeps nothing of them.
+
+    Parameters
+    ----------
+    extract
+        The encoder.
+    images
+        Supports, (H, W, 3) each.
+    cells
+        Labels of their feature cells, (h, w) each: 0 background, 1 … K classes, 255 void.
+    classes
+        Number K of classes.
+    settings
+        Settings of the head.
+    """
+
+    def __init__(
+        self,
+        extract: FeatureExtractor,
+        images: Images,
+        cells: Sequence[Tensor],
+        classes: int,
+        settings: ClosedFormSettings,
+    ) -> None:
+        self._extract = extract
+        supports = [
+            support_cells(features, labels.to(features.device))
+            for features, labels in zip(features_of(extract, images), cells, strict=True)
+        ]
+        self._head = fit(supports, classes, settings)
+
+    def __call__(self, images: Images) -> list[Tensor]:
+        """See :class:`Predictor`."""
+        return [self._head.scores(features) for features in features_of(self._extract, images)]
+
+
+def features_of(extract: FeatureExtractor, images: Images) -> Iterator[Tensor]:
+    """Yield the features (C, h, w) of pictures in their order; pictures of one size are extracted together."""
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    features: dict[int, Tensor] = {}
+    for group in groups_by_size(sizes, extract.batch, extract.batch * max(h * w for h, w in sizes)):
+        features |= dict(zip(group, extract([images[number] for number in group]), strict=True))
+    for number in range(len(images)):
+        yield features.pop(number)
+
+
+class PerClass:
+    """Matching and its refinements, for one class after the other.
+
+    Parameters
+    ----------
+    extract
+        The encoder.
+    images, masks
+        Supports, (H, W, 3) and (H, W): 0 background, 1 … K classes, 255 void.
+    classes
+        Number K of classes.
+    scale
+        Factor of the cosine.
+    refiner
+        Refinement; None for matching alone.
+    keys
+        Seed and episode, the keys of random draws.
+    """
+
+    def __init__(
+        self,
+        extract: FeatureExtractor,
+        images: Images,
+        masks: Images,
+        classes: int,
+        scale: float,
+        refiner: Refiner | None,
+        keys: tuple[int, int],
+    ) -> None:
+        self._images, self._masks = dict(enumerate(images)), masks
+        self._supports = [
+            tuple(number for number, mask in enumerate(masks) if (mask == label).any())
+            for label in range(1, classes + 1)
+        ]
+        # The budget always keeps the supports, which every episode needs, and the present queries.
+        self._bank = SupportBank(extract, self._size, self._images.__getitem__, masks.__getitem__, budget_mb=1)
+        self._bank.load(set(self._images))
+        self._predictor = MatchingPredictor(self._bank, scale, {"": refiner} if refiner else {})
+        self._keys = keys
+
+    def _size(self, number: int) -> tuple[int, int]:
+        height, width = self._images[number].shape[:2]
+        return height, width
+
+    def __call__(self, images: Images) -> list[Tensor]:
+        """See :class:`Predictor`."""
+        queries = {len(self._masks) + position: image for position, image in enumerate(images)}
+        self._images |= queries
+        try:
+            classes = [self._predict(list(queries), label) for label in range(1, len(self._supports) + 1)]
+            return [torch.stack([logits[number] for logits in classes]) for number in queries]
+        finally:
+            self._bank.forget(set(queries))
+            for number in queries:
+                del self._images[number]
+
+    def _predict(self, queries: list[int], label: int) -> dict[int, Tensor]:
+        """Return the logits (h, w) of one class in each query; of several predictions, the last is the refined one."""
+        cases = [Case(*self._keys, number, label, self._supports[label - 1]) for number in queries]
+        return {one.case.query: one.logits for one in self._predictor(cases, "matching")}
