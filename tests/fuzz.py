@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import importlib.util
 import io
 import multiprocessing
 import os
@@ -43,10 +42,8 @@ def all_targets(project: Project, bundle: Path, folder: Path) -> list[Target]:
     found = [*all_sources(project, bundle, folder), *artifacts.studies_and_records(project, folder)]
     # Shipped weights without the file beside them, whose MD5 no mutation has.
     found = [source if source.kind != "shipped region weights" else replace(source, beside=()) for source in found]
-    made = [*pictures.targets(), *(artifacts.target_of(source) for source in found)]
-    if importlib.util.find_spec("novelseg.core.dialect"):  # before it, stages and DVC read YAML in two ways
-        made.append(Target("params.yaml", "params.yaml", _odd_parameters, _read_parameters))
-    return made
+    params = Target("params.yaml", "params.yaml", _odd_parameters, _read_parameters)
+    return [*pictures.targets(), *(artifacts.target_of(source) for source in found), params]
 
 
 def _odd_parameters(rng: np.random.Generator) -> Mutation:

@@ -171,8 +171,8 @@ def _check_header(about: dict[str, Any]) -> None:
     for name, kind in kinds.items():
         if not fits(about[name], kind):
             raise ValueError(f"'{name}' is {about[name]!r:.60}; expected {kind}")
-    if not about["classes"] or len(set(about["classes"])) < len(about["classes"]):
-        raise ValueError("'classes' is empty or names a class twice")
+    if len(set(about["classes"])) < len(about["classes"]):
+        raise ValueError("'classes' names a class twice")
     if not isinstance(about["prototypes"], dict) or not isinstance(about["provenance"], list):
         raise ValueError("'prototypes' or 'provenance' is of another type")
 
