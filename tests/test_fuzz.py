@@ -216,5 +216,16 @@ def test_a_png_that_is_not_animated_does_not_say_so() -> None:
         decode(data, "x.png", "replace it")
 
 
+def test_a_png_has_as_many_pixels_as_its_header_says() -> None:
+    data = png(np.zeros((4, 3), np.uint8), 8, 0)
+    for place, value in ((23, 3), (24, 2)):  # a height of 3, or a depth of 2 bits
+        changed = bytearray(data)
+        changed[place] = value
+        whole = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(changed[16:29])) + bytes(changed[33:])
+        with pytest.raises(InputError, match="it holds more pixels than its header says"):
+            decode(whole, "x.png", "replace it")
+    assert decode(data, "x.png", "replace it").image.size == (3, 4)
+
+
 def test_messages_show_what_cannot_be_printed_as_escapes() -> None:
     assert str(InputError("x\x07\u2028\udcff é\n  y")) == r"x\x07\u2028\udcff é" + "\n  y"

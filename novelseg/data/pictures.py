@@ -228,14 +228,17 @@ def _check_png_pixels(data: bytes) -> None:
     grids = ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = ((len(range(x, width, across)), len(range(y, height, down))) for x, y, across, down in grids)
     left = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns)
+    row = 1 + (width * bits + 7) // 8
     stream = zlib.decompressobj()
     for kind, content in _png_chunks(data):
         rest = bytes(content) if kind == b"IDAT" else b""
-        while rest and left >= 0:  # what comes after the pixels is ignored, as by viewers
+        while rest and left > -row:  # less than a row after the pixels is ignored, as by viewers
             left -= len(stream.decompress(rest, BLOCK))
             rest = stream.unconsumed_tail
     if left > 0 or (left == 0 and not stream.eof):
         raise ValueError("the pixels end early")
+    if left <= -row:
+        raise ValueError("it holds more pixels than its header says")
 
 
 def _check_jpeg(data: bytes, name: str) -> None:
