@@ -49,6 +49,7 @@ def test_mutations_are_refused_in_a_line_or_accepted(project: Project, bundle: P
     outcomes = [attempts.attempt(target, SEED, number) for target in targets for number in range(EACH)]
     assert len(outcomes) > 100
     assert not [shown(outcome) for outcome in outcomes if outcome.kind in FAULTS]
+    assert all(attempts.accepts_valid_files(target, SEED, 8) for target in targets)
     counts = Counter(outcome.kind for outcome in outcomes)
     assert counts[REFUSED] > 0.7 * len(outcomes)
     assert counts[SAME] + counts[OTHER] > 0.02 * len(outcomes)

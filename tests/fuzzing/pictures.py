@@ -285,7 +285,8 @@ def read_coco(path: Path) -> str:
 
 
 def _table_files() -> list[bytes]:
-    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "9", "0.044118", "0.9100", "0.9500"]
+    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "", "9", "0.044118", "0.9100", "0.9500"]
+    assert len(row) == len(COLUMNS)
     rows = [COLUMNS, row, ["b\tc.png", *row[1:]], ["Ü 日.png", *row[1:]]]
     text = "".join("\t".join(f'"{cell}"' if "\t" in cell else cell for cell in cells) + "\n" for cells in rows)
     return [text.encode()]

@@ -97,6 +97,11 @@ class Attempts:
             kind = SAME
         return Outcome(target.name, number, kind, mutation.change, detail, original)
 
+    def accepts_valid_files(self, target: Target, seed: int, count: int) -> bool:
+        """Return whether the reader takes any of the files that the first mutations are made from."""
+        originals = {draw(target, seed, number).original for number in range(count)}
+        return any(self._read(target, target.file, content)[0] == OTHER for content in originals)
+
     def _original(self, target: Target, content: bytes) -> str:
         """Return what the reader makes of the valid file."""
         key = target.name, hashlib.md5(content).digest()
