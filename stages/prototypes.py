@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from novelseg.core.options import Help
 from novelseg.core.random import key_to_seed
 from novelseg.formats import hdf5
-from novelseg.formats.prototypes import PROTOTYPES, SIDES
+from novelseg.formats.levels import SIDES
+from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.methods.spfl.clustering import three_levels
 from novelseg.methods.spfl.shards import read_corpus
 from stages.options import Fold, Out

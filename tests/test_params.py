@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from datetime import date
 from pathlib import Path
@@ -22,7 +21,6 @@ from stages.params.images import MOST_SHARDS
 from stages.params.schema import load_sections, read_yaml
 from stages.params.self_support import SelfSupportParams
 from stages.params.srofb import SrofbParams
-from tests.fuzzing import parameters
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load
@@ -161,15 +159,6 @@ def test_numbers_are_finite(value: float) -> None:
             check(changed(f"{section}.{key}", value), Path("p"))
     with pytest.raises(InputError, match=r"augmentation\.scales\[1\] is -?(inf|nan); expected a finite value"):
         check(changed("augmentation.scales", [0.5, value]), Path("p"))
-
-
-def test_mutations_are_read_as_by_dvc_or_refused(tmp_path: Path) -> None:
-    """`tests/fuzzing/parameters.py`; the whole program reads thousands."""
-    told = []
-    for seed in range(60):
-        with contextlib.suppress(InputError):
-            told.append(parameters.read(parameters.mutant(seed)[1], tmp_path))
-    assert 2 < len(told) < 20
 
 
 def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ class ResNet(nn.Module):
         super().__init__()
         norm: Norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
         block = BasicBlock if arch in ("resnet18", "resnet34") else Bottleneck
+        if stem not in STEMS:
+            raise ValueError(f"the stem is '{stem}'; expected one of {', '.join(STEMS)}")
         self.deep, self.msra = stem == "deep", stem == "msra"
         if self.deep:
             self.conv1, self.bn1 = _conv(3, width, 3, 2), norm(width)

@@ -32,7 +32,7 @@ def read_npy(file: IO[bytes], check: Check) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the file is malformed, or ends early.
+        If the file is malformed, or does not end where its numbers do.
     """
     descr, order, shape = _head(file)
     if not isinstance(descr, str) or not NUMBERS.fullmatch(descr):
@@ -43,6 +43,8 @@ def read_npy(file: IO[bytes], check: Check) -> NDArray[Any]:
     data = file.read(size + 1)  # one more, so that an archive checks its checksum
     if len(data) < size:
         raise ValueError(f"it ends after {len(data)} of {size} bytes")
+    if len(data) > size:
+        raise ValueError(f"it has more than the {size} bytes of its numbers")
     array: NDArray[Any] = np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order=order)
     return array
 

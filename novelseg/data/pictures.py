@@ -56,6 +56,7 @@ ADAM7 = (  # first column and row, and steps, of the parts of an interlaced PNG
 BLOCK = 1 << 20  # bytes
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CORRUPT = re.compile("corrupt EXIF|Truncated File Read", re.IGNORECASE)  # warnings of Pillow
+BAD_ANIMATION = "Invalid APNG"  # likewise
 NETPBM = re.compile(rb"P([1-6])" + 3 * rb"(?:\s+|#[^\n]*\n)+(\d+)")  # width, height, largest value
 JPEG_SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])(..)", re.DOTALL)
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers, which hold the precision
@@ -179,6 +180,8 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
         orientation = orientation_of(image, name)
     if any(CORRUPT.search(str(warning.message)) for warning in caught):
         raise InputError(f"{name}: has a damaged EXIF block; save it without one")
+    if any(BAD_ANIMATION in str(warning.message) for warning in caught):
+        raise InputError(f"{name}: says that it is animated, but is not; save it again as a plain PNG")
     return Picture(name, image, str(image.format), depth, orientation, exact, is_lossy(data), remedy)
 
 
@@ -225,14 +228,17 @@ def _check_png_pixels(data: bytes) -> None:
     grids = ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = ((len(range(x, width, across)), len(range(y, height, down))) for x, y, across, down in grids)
     left = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns)
+    row = 1 + (width * bits + 7) // 8
     stream = zlib.decompressobj()
     for kind, content in _png_chunks(data):
         rest = bytes(content) if kind == b"IDAT" else b""
-        while rest and left >= 0:  # what comes after the pixels is ignored, as by viewers
+        while rest and left > -row:  # less than a row after the pixels is ignored, as by viewers
             left -= len(stream.decompress(rest, BLOCK))
             rest = stream.unconsumed_tail
     if left > 0 or (left == 0 and not stream.eof):
         raise ValueError("the pixels end early")
+    if left <= -row:
+        raise ValueError("it holds more pixels than its header says")
 
 
 def _check_jpeg(data: bytes, name: str) -> None:

@@ -92,7 +92,10 @@ def read_evaluation(folder: Path) -> Evaluation:
     for key, kind in PROTOCOL_TYPES.items():
         if not fits(record["protocol"][key], kind):
             raise InputError(f"{about}: '{key}' is {record['protocol'][key]!r:.60}; expected {kind}; rerun `evaluate`")
-    if record["fold"] < 0 or record["shot"] < 1:
+    lists, names = (record["protocol"][key] for key in ("list_digests", "classes"))
+    if not len(record["protocol"]["lists"]) == len(lists) == 2 or len(set(names)) < len(names):
+        raise InputError(f"{about}: does not name two lists with their digests, or a class twice; rerun `evaluate`")
+    if not 0 <= record["fold"] < record["protocol"]["folds"] or record["shot"] < 1:
         raise InputError(f"{about}: says fold {record['fold']} and {record['shot']} supports; rerun `evaluate`")
     rows = tables.read(folder / ROWS, RESULTS)
     if fault := _rows_fault(rows, record):
@@ -104,17 +107,12 @@ def _rows_fault(rows: pd.DataFrame, about: dict[str, Any]) -> str:
     """Return why rows of an evaluation cannot be its result as a phrase; empty if they can."""
     if rows.empty:
         return "has no rows"
-    if rows.duplicated(["seed", "episode", "variant"]).any():
-        return "scores an episode twice with the same variant"
     if unknown := sorted(set(rows["variant"]) - set(NAMES)):
         return f"has the unknown variant '{unknown[0]}'"
     if unnamed := sorted(set(rows["variant"]) - about["parameters"].keys()):
         return f"has the variant '{unnamed[0]}', which {ABOUT} does not describe"
     if strange := sorted(set(rows["class"].astype(str)) - about["classes"].keys()):
         return f"has the class {strange[0]}, which {ABOUT} does not name"
-    for side in ("fg", "bg"):
-        if (rows[f"{side}_intersection"] > rows[f"{side}_union"]).any():
-            return f"has an intersection that is larger than its union ({side})"
     return ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +62,6 @@ def _read_list(path: Path, seed: int, numbers: dict[str, int]) -> list[Case]:
     if not cases:
         raise InputError(f"{path}: contains no episode; rerun `episodes`")
     cases.sort(key=lambda case: case.episode)
-    for first, second in pairwise(cases):
-        if first.episode == second.episode:
-            raise InputError(f"{path}: episode {first.episode} is in two rows; remove one, or rerun `episodes`")
     return cases
 
 

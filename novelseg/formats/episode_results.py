@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from novelseg.formats.tables import Column, TableSpec
+
+
+def pixels_fault(rows: pd.DataFrame) -> str:
+    """Return which pixel counts contradict each other as a phrase; empty if they do not."""
+    for side in ("fg", "bg"):
+        if (rows[f"{side}_intersection"] > rows[f"{side}_union"]).any():
+            return f"has an intersection that is larger than its union ({side})"
+    return ""
+
 
 RESULTS = TableSpec(
     "episode_results",
@@ -20,4 +31,6 @@ RESULTS = TableSpec(
         Column("bg_intersection", "int64", "pixels that are background in mask and prediction", low=0),
         Column("bg_union", "int64", "pixels that are background in mask or prediction", low=0),
     ),
+    ("seed", "episode", "variant"),
+    pixels_fault,
 )

@@ -15,4 +15,5 @@ EPISODES = TableSpec(
         Column("class", "int64", "class 1…C to segment", low=1),
         Column("supports", "str", "support image ids, separated by spaces"),
     ),
+    ("episode",),
 )

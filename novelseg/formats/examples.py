@@ -17,7 +17,14 @@ def _rule(file: Artifact) -> str:
     for name, sizes in expected.items():
         if (Ragged.lengths(file, name) != sizes).any():
             return f"the maps in '{name}' do not have their size"
-    return ""
+    for name, most in (("predictions", 1), ("confident", 2)):
+        if (file[name][:] > most).any():
+            return f"dataset '{name}' has values that are not from 0 to {most}"
+    return (
+        "attribute 'fold' or 'shot' is out of range"
+        if file.attributes["fold"] < 0 or file.attributes["shot"] < 1
+        else ""
+    )
 
 
 EXAMPLES = Spec(

@@ -58,7 +58,7 @@ class Field:
     low, high
         Range of the values, ends included, checked on open; None for no check.
     unique
-        Whether values must differ from each other and, if they are texts, not be empty.
+        Whether values must differ from each other. Texts are never empty.
     """
 
     dims: str
@@ -358,7 +358,7 @@ class Artifact:
         field, column, base = self.spec.fields[name], self[name], name.removesuffix("_offset")
         if field.dtype == TEXT:
             texts = column.texts()
-            if field.unique and (len(set(texts)) < len(texts) or "" in texts):
+            if "" in texts or (field.unique and len(set(texts)) < len(texts)):
                 return f"dataset '{name}' has an empty text or the same twice"
             return ""
         if base != name and base in self.spec.fields:

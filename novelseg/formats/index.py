@@ -26,6 +26,8 @@ def _rule(file: Artifact) -> str:
         return "two images are said to lie in the same row of a shard"
     if len(file["fold"]) != len(attributes["classes"]) or (file["fold"][:] >= attributes["folds"]).any():
         return "dataset 'fold' does not give one of the folds for every class"
+    if attributes["folds"] > len(attributes["classes"]):
+        return f"attribute 'folds' is {attributes['folds']}, more than there are classes"
     if attributes["layout"] not in ("contiguous", "fwb") or attributes["novel_images"] not in ("keep", "drop"):
         return "attribute 'layout' or 'novel_images' is unknown"
     if not -1 <= attributes["held_out"] < attributes["folds"] or attributes["min_object_pixels"] < 0:

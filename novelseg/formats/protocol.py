@@ -20,3 +20,4 @@ PROTOCOL = (
     ),
     Column("weights", "str", "MD5 of the pretrained weights"),
 )
+PROTOCOL_NAMES = tuple(column.name for column in PROTOCOL)

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from novelseg.formats.hdf5 import FINITE, Artifact, Field, Spec
-
-LEVELS = (1, 2, 3)  # fine to coarse
-SIDES = ("fg", "bg")
-
-MOST = 127  # prototypes per side and level: pseudo labels are bytes, 0…2K−1, and 255 is void
+from novelseg.formats.levels import LEVELS, SIDES, TYPES, levels_fault
 
 
 def _rule(file: Artifact) -> str:
-    for level in LEVELS:
-        counts = [len(file[f"{side}/level{level}/centres"]) for side in SIDES]
-        if counts[0] != counts[1] or not 1 <= counts[0] <= MOST:
-            return (
-                f"level {level} has {counts[0]} foreground and {counts[1]} background prototypes; expected as many of "
-                f"both, from 1 to {MOST}"
-            )
-    for side in SIDES:
-        for level in LEVELS:
-            parents = file[f"{side}/level{level}/parent"][:]
-            coarser = len(file[f"{side}/level{level + 1}/centres"]) if level < LEVELS[-1] else 0
-            if (coarser and ((parents < 0) | (parents >= coarser)).any()) or (not coarser and (parents != -1).any()):
-                return f"dataset '{side}/level{level}/parent' names prototypes that do not exist"
-    if file.attributes["metric"] not in ("cosine", "euclidean") or file.attributes["fold"] < 0:
-        return "attribute 'metric' or 'fold' is unknown"
-    return ""
+    small = {name: file[name][:] for name in file.spec.fields if not name.endswith("centres")}
+    return levels_fault(small, file.attributes)
 
 
 PROTOTYPES = Spec(
@@ -51,7 +33,7 @@ PROTOTYPES = Spec(
         "inertia": "sum of squared distances to the centres, per side and level",
         "vectors": "number of vectors in each corpus",
     },
-    {"fold": int, "encoder": str, "metric": str, "inertia": dict[str, list[float]], "vectors": dict[str, int]},
+    TYPES,
     _rule,
     unchecked_version=1,
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from novelseg.formats.record import fits
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,17 @@ class Record:
     versions: dict[str, str]
 
 
+_TYPES = get_type_hints(Record)
+
+
 def parse_record(text: str) -> Record | None:
     """Parse a record from JSON; return None if the text is not a record."""
     try:
         record = Record(**json.loads(text))
     except (ValueError, TypeError):
         return None
-    texts = isinstance(record.stage, str) and isinstance(record.code, str)
-    mappings = (record.options, record.parameters, record.inputs, record.outputs, record.versions)
-    return record if texts and all(isinstance(entry, dict) for entry in mappings) and record.outputs else None
+    valid = all(fits(getattr(record, name), hint) for name, hint in _TYPES.items()) and record.outputs
+    return record if valid else None
 
 
 def read_record(path: Path) -> Record | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Ragged, Spec, ragged_fields
-from novelseg.formats.prototypes import LEVELS, MOST
+from novelseg.formats.levels import LEVELS, MOST
 
 
 def _rule(file: Artifact) -> str:

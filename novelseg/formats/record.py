@@ -145,6 +145,8 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
 
 def fits(value: Any, hint: Any) -> bool:
     """Return whether a plain value is of a type: a class, a list or dict of one, or a union; floats are finite."""
+    if hint is Any:
+        return True
     if get_origin(hint) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is list:

@@ -10,7 +10,7 @@ from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Ragged, Sp
 def _rule(file: Artifact) -> str:
     if (Ragged.lengths(file, "labels") != file["height"][:].astype(np.int64) * file["width"][:]).any():
         return "the label map of an image does not have its size"
-    return ""
+    return "" if 0 <= file.attributes["tau"] <= 1 else "attribute 'tau' is not from 0 to 1"
 
 
 REGIONS = Spec(

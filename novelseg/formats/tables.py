@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,25 +43,44 @@ class Column:
         ``str``, ``int64`` or ``float64``. Floats are finite, or missing (NaN).
     doc
         Its meaning.
-    low
-        Smallest value of an integer column; None for any.
+    low, high
+        Smallest and largest value of a column of numbers; None for any.
     """
 
     name: str
     dtype: str
     doc: str
     low: int | None = None
+    high: int | None = None
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One kind of table: its name and version, the stage that writes it, its description and its columns."""
+    """One kind of table.
+
+    Attributes
+    ----------
+    name, version
+        Its name and version.
+    stage
+        Stage that writes it.
+    doc
+        Description of it.
+    columns
+        Its columns.
+    key
+        Columns of which no two rows have the same values; empty if rows may be equal.
+    rule
+        Returns a fault of the whole table beyond types and ranges as a phrase; empty if there is none.
+    """
 
     name: str
     version: int
     stage: str
     doc: str
     columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    rule: Callable[[pd.DataFrame], str] | None = None
 
 
 def write(path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
@@ -116,10 +136,21 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
     names = [column.name for column in spec.columns]
     if list(frame.columns) != names:
         raise InputError(
-            f"{path}: has the columns {', '.join(map(str, frame.columns))[:200]}; expected the columns "
-            f"{', '.join(names)}; give the output of `{spec.stage}`, or rerun it"
+            f"{path}: has the columns {' '.join(', '.join(map(str, frame.columns)).split())[:100]}; expected the "
+            f"columns {', '.join(names)}; give the output of `{spec.stage}`, or rerun it"
         )
-    return pd.DataFrame({column.name: _values(path, column, frame[column.name]) for column in spec.columns})
+    table = pd.DataFrame({column.name: _values(path, column, frame[column.name]) for column in spec.columns})
+    if fault := _table_fault(table, spec):
+        raise InputError(f"{path}: {fault}; correct the table, or rerun `{spec.stage}`")
+    return table
+
+
+def _table_fault(table: pd.DataFrame, spec: TableSpec) -> str:
+    """Return why rows contradict each other as a phrase; empty if they do not."""
+    repeated = table.duplicated(list(spec.key)).to_numpy() if spec.key else np.zeros(0, bool)
+    if repeated.any():
+        return f"row {int(repeated.argmax()) + 1} has the {', '.join(spec.key[-4:])} of an earlier row"
+    return spec.rule(table) if spec.rule else ""
 
 
 def _from_tsv(path: Path, spec: TableSpec, content: bytes) -> pd.DataFrame:
@@ -133,6 +164,8 @@ def _from_tsv(path: Path, spec: TableSpec, content: bytes) -> pd.DataFrame:
                 f"'{CHECK}' to use it as it is"
             )
     try:  # text stays text: an image may be called 007 or NA
+        if b"\0" in content:
+            raise csv.Error("it contains zero bytes, as after a crash of the system")
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
         rows = [row for row in csv.reader(text, delimiter="\t", strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -176,15 +209,19 @@ def _values(path: Path, column: Column, cells: pd.Series[Any]) -> NDArray[Any] |
     """
     if cells.dtype == column.dtype == "int64":  # Parquet's columns have types, and may be long
         numbers: NDArray[Any] = cells.to_numpy()
-        below = np.flatnonzero(numbers < column.low) if column.low is not None else numbers[:0]
-        if below.size:
-            raise _cell_fault(path, column, int(below[0]), numbers[below[0]])
+        outside = np.zeros(len(numbers), bool)
+        outside |= numbers < column.low if column.low is not None else False
+        outside |= numbers > column.high if column.high is not None else False
+        if outside.any():
+            row = int(outside.argmax())
+            raise _cell_fault(path, column, row, numbers[row])
         return numbers
     convert = {"str": _text, "int64": _integer, "float64": _float}[column.dtype]
     values: list[Any] = []
     for row, cell in enumerate(cells.tolist()):
         value: Any = convert(cell)
-        if value is None or (column.low is not None and value < column.low):
+        low, high = column.low, column.high
+        if value is None or (low is not None and value < low) or (high is not None and value > high):
             raise _cell_fault(path, column, row, cell)
         values.append(value)
     return values if column.dtype == "str" else np.array(values, column.dtype)
@@ -193,6 +230,7 @@ def _values(path: Path, column: Column, cells: pd.Series[Any]) -> NDArray[Any] |
 def _cell_fault(path: Path, column: Column, row: int, cell: Any) -> InputError:
     wanted = {"str": "text", "int64": "an integer", "float64": "a finite number"}[column.dtype]
     least = f" of at least {column.low}" if column.low is not None else ""
+    least += f" and at most {column.high}" if column.high is not None else ""
     return InputError(
         f"{path}: row {row + 1} has {cell!r:.60} in the column '{column.name}'; expected {wanted}{least}; correct the "
         "table, or rerun the stage that writes it"

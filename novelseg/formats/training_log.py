@@ -10,8 +10,8 @@ LOG = TableSpec(
     "baseline, train, cam",
     "One row per logged iteration: means since the previous row.",
     (
-        Column("iteration", "int64", "number of iterations done"),
-        Column("learning_rate", "float64", "learning rate"),
+        Column("iteration", "int64", "number of iterations done", low=1),
+        Column("learning_rate", "float64", "learning rate", low=0),
         Column("loss", "float64", "total loss"),
         Column("loss_seg", "float64", "segmentation loss (A2; B)"),
         Column("loss_pseudo1", "float64", "pseudo-label loss of level 1; NaN where it is not trained"),
@@ -19,4 +19,5 @@ LOG = TableSpec(
         Column("loss_pseudo3", "float64", "pseudo-label loss of level 3"),
         Column("loss_class", "float64", "classification loss (B, Eq. 1); NaN where it is not trained"),
     ),
+    ("iteration",),
 )

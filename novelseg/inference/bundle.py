@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from novelseg.backbones.contract import Backbone
@@ -17,6 +17,7 @@ from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.fetch.cache import WEIGHTS, cached_weights
+from novelseg.formats.levels import DTYPES, LEVELS, SIDES, TYPES, levels_fault
 from novelseg.formats.network import Kind, read_tensors, save_tensors
 from novelseg.formats.record import PRETRAINED, EncoderRecord, fits, from_json, to_json
 from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
@@ -145,9 +146,8 @@ def load_bundle(path: Path) -> Bundle:
         record = from_json(EncoderRecord, about["encoder"])
         refiners = settings_from(about)
         _check_header(about)
-        for name, value in prototypes.items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise ValueError(f"'prototypes.{name}' contains NaN or infinite values")
+        if prototypes or about["prototypes"]:
+            _check_prototypes(prototypes, about["prototypes"])
         state = {name.removeprefix(ENCODER): value for name, value in tensors.items() if name.startswith(ENCODER)}
         if strays := sorted(name for name in tensors if not name.startswith((ENCODER, PROTOTYPES))):
             raise ValueError(f"the tensor '{strays[0]}' belongs to no part of a bundle")
@@ -171,5 +171,36 @@ def _check_header(about: dict[str, Any]) -> None:
     for name, kind in kinds.items():
         if not fits(about[name], kind):
             raise ValueError(f"'{name}' is {about[name]!r:.60}; expected {kind}")
+    if len(set(about["classes"])) < len(about["classes"]):
+        raise ValueError("'classes' names a class twice")
     if not isinstance(about["prototypes"], dict) or not isinstance(about["provenance"], list):
         raise ValueError("'prototypes' or 'provenance' is of another type")
+
+
+def _check_prototypes(prototypes: dict[str, Tensor], attributes: dict[str, Any]) -> None:
+    """Check packed prototypes as in their own file.
+
+    Raises
+    ------
+    ValueError
+        If an array or attribute is missing, left over or of another type, or they contradict each other.
+    """
+    for name, kind in TYPES.items():
+        if not fits(attributes.get(name), kind):
+            raise ValueError(f"'prototypes.{name}' is {attributes.get(name)!r:.60}; expected {kind}")
+    parts = [f"{side}/level{level}" for side in SIDES for level in LEVELS]
+    expected = {f"{part}/{name}": dtype for part in parts for name, dtype in DTYPES.items()}
+    if differing := sorted(expected.keys() ^ prototypes.keys()):
+        raise ValueError(f"'prototypes.{differing[0]}' is missing or left over")
+    arrays = {name: value.numpy() for name, value in prototypes.items()}
+    width = arrays[f"{parts[0]}/centres"].shape[-1:]
+    for name, dtype in expected.items():
+        count = arrays[f"{name.rpartition('/')[0]}/members"].shape[:1]
+        shape = count + width if name.endswith("centres") else count
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != shape or not shape:
+            raise ValueError(f"'prototypes.{name}' is {array.dtype} of shape {array.shape}; expected {dtype}, {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"'prototypes.{name}' contains NaN or infinite values")
+    if fault := levels_fault(arrays, attributes):
+        raise ValueError(f"prototypes: {fault}")

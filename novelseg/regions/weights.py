@@ -93,6 +93,8 @@ def _model(arrays: dict[str, NDArray[Any]]) -> Model:
         layers = sum(name.startswith(f"{stage}.") and name.endswith(".weight") for name in arrays)
         size = feature_count(stage)
         mean, deviation = take(f"{stage}.mean", size), take(f"{stage}.deviation", size)
+        if (deviation <= 0).any():
+            raise ValueError(f"{stage}.deviation contains numbers that are not above 0")
         weights, biases = [], []
         for layer in range(max(1, layers)):
             outputs = 1 if layer == layers - 1 else -1

@@ -21,7 +21,8 @@ from novelseg.data.index import Index
 from novelseg.data.store import ImageStore
 from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
-from novelseg.formats.prototypes import LEVELS, PROTOTYPES, SIDES
+from novelseg.formats.levels import LEVELS, SIDES
+from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.regions import REGIONS
 from novelseg.methods.spfl.clustering import nearest, scaled
 from novelseg.ops.drawing import BORDER, mix, outline

@@ -1,7 +1,7 @@
 """Mutations of artifacts: weights, bundles, HDF5 files, episode lists and result tables, each with its reader.
 
-A reader returns a summary of what it accepted, equal for equal content, or raises :class:`InputError`. A mutation that
-is accepted must have the content of the original, or be content that is valid in itself.
+Half of the mutations damage bytes. The others write the whole file again, with right checksums where it can have them,
+and with one part that makes no sense.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from novelseg.backbones.encoder import load_encoder, pretrained_backbone
+from novelseg.core.errors import InputError
 from novelseg.data.index import read_index
 from novelseg.data.store import PseudoLabelStore, read_mask, read_rgb
 from novelseg.evaluation.comparisons import read_evaluation
@@ -37,15 +38,19 @@ from novelseg.formats.images import IMAGES
 from novelseg.formats.index import INDEX
 from novelseg.formats.network import NETWORK, header_of, read_header, sealed
 from novelseg.formats.prototypes import PROTOTYPES
+from novelseg.formats.provenance import Record, read_record
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.record import BackboneSpec
 from novelseg.formats.regions import REGIONS
 from novelseg.formats.results import SCORES
+from novelseg.formats.study_results import STUDY_CURVE, STUDY_ROWS
 from novelseg.formats.training_log import LOG
 from novelseg.inference.bundle import BUNDLE, load_bundle
 from novelseg.methods.cam.network import load_cam
 from novelseg.regions.hierarchy import Hierarchy, cut, tree_fault
-from novelseg.regions.weights import load_model
+from novelseg.regions.weights import REGION_WEIGHTS, load_model
+from tests.fuzzing.mutate import ODD, Changed, mutated, odd_json
+from tests.fuzzing.target import Mutation, Target
 from tests.makers import CAM, ENCODER, Project
 
 Read = Callable[[Path], str]
@@ -60,16 +65,6 @@ class Source:
     path: Path
     read: Read
     beside: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A mutated artifact: kind, what was changed, the bytes, and the name that the file must have."""
-
-    kind: str
-    change: str
-    content: bytes
-    name: str
 
 
 def digest_of(value: Any) -> str:
@@ -176,6 +171,29 @@ def region_weights(path: Path) -> Source:
     return Source("region weights", path, lambda file: digest_of(_model(file)))
 
 
+def studies_and_records(project: Project, folder: Path) -> list[Source]:
+    """Write the tables of a study and a provenance record; return them with their readers."""
+    rows, curve, record = folder / "rows.parquet", folder / "curve.tsv", folder / "record.json"
+    evaluated = read_evaluation(project.path("evaluate/fold0/1shot")).rows
+    tables.write(rows, STUDY_ROWS, evaluated.assign(setting="1")[[column.name for column in STUDY_ROWS.columns]])
+    points = [("1", "bam", 50.0, 40.0, 60.0, 12), ("5", "bam", 60.0, 50.0, 70.0, 12)]
+    tables.write(curve, STUDY_CURVE, pd.DataFrame(points, columns=[column.name for column in STUDY_CURVE.columns]))
+    job = Record("episodes", {"fold": "0"}, {"episodes": {"count": 6}}, "0" * 32, {"a": "1" * 32}, {"b": "2" * 32}, {})
+    record.write_text(json.dumps(dataclasses.asdict(job)))
+    return [
+        Source("study rows", rows, lambda path: digest_of(tables.read(path, STUDY_ROWS))),
+        Source("study curve", curve, lambda path: digest_of(tables.read(path, STUDY_CURVE))),
+        Source("provenance record", record, _read_job),
+    ]
+
+
+def _read_job(path: Path) -> str:
+    record = read_record(path)
+    if record is None:  # its job runs again
+        raise InputError(f"{path}: no record")
+    return repr(record)
+
+
 def _model(path: Path) -> Any:
     model = load_model(path)
     networks = [dataclasses.asdict(network) for network in model.networks]  # type: ignore[call-overload]
@@ -191,49 +209,18 @@ def _evaluation(path: Path) -> Any:
     return [evaluation.rows, evaluation.about]
 
 
-def mutations(source: Source, rng: np.random.Generator) -> Iterator[Mutation]:
-    """Yield mutations of an artifact without end: damaged bytes, and whole files with content that makes no sense."""
+def target_of(source: Source) -> Target:
+    """Return an artifact's reader with its mutations."""
     content = source.path.read_bytes()
-    make = _MAKERS[source.kind if source.kind in _MAKERS else source.path.suffix]
-    while True:
-        if rng.random() < 0.5:
-            change, damaged = _damage(content, rng)
-            yield Mutation(source.kind, change, damaged, source.path.name)
-        else:
-            yield make(source, rng)
+    make = _MAKERS.get(source.kind) or _MAKERS.get(source.path.suffix)
 
+    def drawn(rng: np.random.Generator) -> Mutation:
+        if make is None or rng.random() < 0.5:
+            return Mutation(*mutated(content, content, rng), content)
+        change, odd, *name = make(source, rng)
+        return Mutation(change, odd, content, *name)
 
-def cases(found: list[Source], rng: np.random.Generator) -> Iterator[tuple[Source, Mutation]]:
-    """Yield mutations of all artifacts in turn, without end."""
-    streams = [(source, mutations(source, rng)) for source in found]
-    while True:
-        for source, stream in streams:
-            yield source, next(stream)
-
-
-def _damage(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
-    """Flip, cut, insert, repeat or blank some bytes."""
-    data, way = bytearray(content), int(rng.integers(7))
-    start = int(rng.integers(len(data)))
-    length = int(rng.integers(1, 1 + min(4096, len(data) - start)))
-    if way == 0:
-        data[start] ^= 1 << int(rng.integers(8))
-        return f"bit of byte {start}", bytes(data)
-    if way == 1:
-        for place in rng.integers(0, len(data), 8).tolist():
-            data[place] = int(rng.integers(256))
-        return "8 bytes", bytes(data)
-    if way == 2:
-        return f"cut at {start}", bytes(data[:start])
-    if way == 3:
-        return f"{length} bytes removed at {start}", bytes(data[:start] + data[start + length :])
-    if way == 4:
-        return f"{length} bytes repeated at {start}", bytes(data[: start + length] + data[start:])
-    if way == 5:
-        data[start : start + length] = bytes(length)
-        return f"{length} bytes blanked at {start}", bytes(data)
-    head = bytearray(rng.bytes(64)) + data[64:]
-    return "first 64 bytes", bytes(head)
+    return Target(source.kind, source.path.name, drawn, source.read, source.beside)
 
 
 def _odd_array(array: NDArray[Any], rng: np.random.Generator) -> tuple[str, NDArray[Any]]:
@@ -256,29 +243,10 @@ def _odd_array(array: NDArray[Any], rng: np.random.Generator) -> tuple[str, NDAr
     else:
         info = np.iinfo(array.dtype)
         changed[place] = [info.min, info.max, 0, changed[place] ^ 1][int(rng.integers(4))]
-    return f"value at {place}", changed
+    return f"value at {place} is {changed[place]} instead of {array[place]}", changed
 
 
-ODD_VALUES: tuple[Any, ...] = (
-    None,
-    -1,
-    0,
-    1,
-    1e9,
-    10**9,
-    float("nan"),
-    "",
-    "x",
-    [],
-    {},
-    [None],
-    True,
-    [1, 2],
-    {"a": 1},
-)
-
-
-def _odd_hdf5(source: Source, rng: np.random.Generator) -> Mutation:
+def _odd_hdf5(source: Source, rng: np.random.Generator) -> Changed:
     """Write the artifact again, with right checksums, and one part that makes no sense."""
     scratch = io.BytesIO()
     with h5py.File(source.path, "r") as old, h5py.File(scratch, "w", libver=("v110", "v110")) as new:
@@ -290,7 +258,7 @@ def _odd_hdf5(source: Source, rng: np.random.Generator) -> Mutation:
             if f"@{name}" == chosen:
                 if drop:
                     continue
-                odd = ODD_VALUES[int(rng.integers(len(ODD_VALUES)))]
+                odd = ODD[int(rng.integers(len(ODD)))]
                 change = repr(odd)
                 value = np.bytes_(json.dumps(odd).encode()) if name != "version" else np.int64(rng.integers(0, 9))
             new.attrs[name] = value
@@ -300,61 +268,57 @@ def _odd_hdf5(source: Source, rng: np.random.Generator) -> Mutation:
                 if drop:
                     continue
                 if kind.kind == "S":
-                    change = "texts"
-                    data = data.copy()
-                    data[: max(1, len(data) // 2)] = [b"", b"\xff\xfe", b"a b", data[-1] if len(data) else b""][
-                        int(rng.integers(4))
-                    ]
+                    texts = [b"", b"\xff\xfe", b"a b", data[-1] if len(data) else b""]
+                    text = texts[int(rng.integers(len(texts)))]
+                    change, data = f"the first half is {text!r}", data.copy()
+                    data[: max(1, len(data) // 2)] = text
                 else:
                     change, data = _odd_array(data, rng)
             options = {"chunks": data.shape, "fletcher32": True, "compression": "gzip"} if data.size else {}
             new.create_dataset(name, data=data, dtype=data.dtype, **options)
-    return Mutation(source.kind, f"{chosen}: {change}", scratch.getvalue(), source.path.name)
+    return f"{chosen}: {change}", scratch.getvalue()
 
 
-def _odd_network(source: Source, rng: np.random.Generator) -> Mutation:
-    """Write a network or bundle again, with right checksums, and one tensor or entry that makes no sense."""
-    kind = BUNDLE if source.kind == "bundle" else NETWORK
+def _odd_network(source: Source, rng: np.random.Generator) -> Changed:
+    """Write a network, bundle or region weights again, and one tensor or entry that makes no sense."""
+    kind = _KINDS.get(source.kind, NETWORK)
     about, tensors = read_header(source.path, kind), load_file(source.path)
-    if rng.random() < 0.5:
-        chosen, change = _odd_entry(about, rng)
+    if about and rng.random() < 0.5:
+        change, about = odd_json(about, rng, 1)
     else:
-        chosen = str(rng.choice(sorted(tensors)))
-        change, tensors[chosen] = _odd_tensor(tensors[chosen], rng)
-    return Mutation(source.kind, f"{chosen}: {change}", sealed(save(tensors, header_of(kind, about))), source.path.name)
+        change, tensors = _odd_tensors(tensors, rng)
+    return change, sealed(save(tensors, header_of(kind, about)))
 
 
-def _odd_entry(about: dict[str, Any], rng: np.random.Generator) -> tuple[str, str]:
-    """Change one entry of a header, at any depth."""
-    holder: Any = about
-    name = str(rng.choice(sorted(about)))
-    path = name
-    while isinstance(holder[name], dict) and holder[name] and rng.random() < 0.8:
-        holder = holder[name]
-        name = str(rng.choice(sorted(holder)))
-        path += f".{name}"
-    if rng.random() < 0.1:
-        del holder[name]
-        return path, "missing"
-    holder[name] = ODD_VALUES[int(rng.integers(len(ODD_VALUES)))]
-    return path, repr(holder[name])
-
-
-def _odd_tensor(tensor: torch.Tensor, rng: np.random.Generator) -> tuple[str, torch.Tensor]:
-    way = int(rng.integers(5))
-    if way == 0:
-        return "integers", tensor.to(torch.int32 if tensor.is_floating_point() else torch.float32)
-    if way == 1:
-        return "another shape", tensor[None].contiguous()
-    if way == 2:
-        return "half precision", tensor.to(torch.float16)
+def _odd_tensors(tensors: dict[str, torch.Tensor], rng: np.random.Generator) -> tuple[str, dict[str, torch.Tensor]]:
+    """Change, remove, add or exchange a tensor."""
+    name, other = (str(rng.choice(sorted(tensors))) for _ in range(2))
+    tensor, way = tensors[name], int(rng.integers(8))
     changed = tensor.clone().reshape(-1)
-    if changed.numel():
-        changed[int(rng.integers(len(changed)))] = float("nan") if way == 3 and tensor.is_floating_point() else -1
-    return "a value", changed.reshape(tensor.shape)
+    number = int(rng.integers(len(changed))) if len(changed) else 0
+    if way == 0:
+        return f"{name} missing", {key: value for key, value in tensors.items() if key != name}
+    if way == 1:
+        return f"{name} twice", {**tensors, f"{name}x": tensor.clone()}
+    if way == 2:
+        return f"{name} is {other}", {**tensors, name: tensors[other].clone()}
+    if way == 3:
+        change, odd = "integers", tensor.to(torch.int32 if tensor.is_floating_point() else torch.float32)
+    elif way == 4:
+        more = not tensor.ndim or rng.random() < 0.5
+        change, odd = ("one dimension more", tensor[None]) if more else ("a row less", tensor[:-1].contiguous())
+    elif way == 5:
+        change, odd = "other precision", tensor.to(torch.float16 if rng.random() < 0.5 else torch.float64)
+    else:
+        values = [float("nan"), float("inf"), -1.0, 1e30] if tensor.is_floating_point() else [-1, 0, 1]
+        value = values[int(rng.integers(len(values)))]
+        if len(changed):
+            changed[number] = value
+        change, odd = f"value {number} is {value}", changed.reshape(tensor.shape)
+    return f"{name}: {change}", {**tensors, name: odd}
 
 
-def _odd_weights(source: Source, rng: np.random.Generator) -> Mutation:
+def _odd_weights(source: Source, rng: np.random.Generator) -> tuple[str, bytes, str]:
     """Store weights in another way: pickled, nested, beside other objects, with tensors of other kinds."""
     state = dict(load_file(source.path))
     name = str(rng.choice(sorted(state)))
@@ -369,77 +333,83 @@ def _odd_weights(source: Source, rng: np.random.Generator) -> Mutation:
         arrays = {key: value.numpy() for key, value in state.items()}
         change, arrays[name] = _odd_array(arrays[name], rng)
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        return Mutation(source.kind, f"npz, {name}: {change}", buffer.getvalue(), "w.npz")
+        return f"npz, {name}: {change}", buffer.getvalue(), "w.npz"
     torch.save(contents[chosen], buffer)
     content, change = buffer.getvalue(), f"pickle {chosen} of {name}"
     if rng.random() < 0.5:
-        more, content = _damage(content, rng)
+        more, content = mutated(content, content, rng)
         change += f", {more}"
-    return Mutation(source.kind, change, content, "w.pth")
+    return change, content, "w.pth"
 
 
 CELLS = ("", "x", "-1", "0", "1", "1.5", "nan", "inf", "99999999999999999999", "1e400", '"', "\t", "é", "1_0", " 1")
 
 
-def _odd_table(source: Source, rng: np.random.Generator) -> Mutation:
+def _odd_table(source: Source, rng: np.random.Generator) -> Changed:
     """Change a cell, a row or a column of a table without its checksum."""
     rows = [line.split("\t")[:-1] for line in source.path.read_text(encoding="utf8").splitlines()]
     row, way = int(rng.integers(1, len(rows))), int(rng.integers(6))
     column = int(rng.integers(len(rows[0])))
-    change = f"row {row}"
     if way == 0:
+        change = f"row {row} twice"
         rows.append(list(rows[row]))
     elif way == 1:
+        change = f"row {row} missing"
         del rows[row]
     elif way == 2:
+        change = f"{rows[0][column]} missing"
         rows = [[cell for place, cell in enumerate(line) if place != column] for line in rows]
-        change = f"column {column} missing"
     elif way == 3:
+        change = f"row {row} cut"
         rows[row] = rows[row][:column]
     else:
         other = rows[int(rng.integers(1, len(rows)))][int(rng.integers(len(rows[0])))]
-        rows[row][column] = str(rng.choice([*CELLS, other]))
-        change = f"row {row}, column {column}: {rows[row][column]!r}"
-    return Mutation(source.kind, change, "".join("\t".join(line) + "\n" for line in rows).encode(), source.path.name)
+        before, rows[row][column] = rows[row][column], str(rng.choice([*CELLS, other]))
+        change = f"{rows[0][column]} of row {row} is {rows[row][column]!r} instead of {before!r}"
+    return change, "".join("\t".join(line) + "\n" for line in rows).encode()
 
 
-def _odd_rows(source: Source, rng: np.random.Generator) -> Mutation:
+def _odd_rows(source: Source, rng: np.random.Generator) -> Changed:
     """Change a column of a Parquet table without its checksum."""
     frame = pd.read_parquet(source.path)
     column = str(rng.choice(frame.columns))
     way = int(rng.integers(5))
     if way == 0:
-        frame = pd.concat([frame, frame.iloc[[0]]])
+        change, frame = "first row twice", pd.concat([frame, frame.iloc[[0]]])
     elif way == 1:
-        frame = frame.drop(columns=column)
+        change, frame = "missing", frame.drop(columns=column)
     elif way == 2:
-        frame[column] = frame[column].astype(str) + "x"
+        change, frame[column] = "with an x", frame[column].astype(str) + "x"
     elif way == 3:
+        change = "first value is null"
         frame[column] = frame[column].astype(object).where(np.arange(len(frame)) != 0, None)
-    elif column in ("variant", "query"):
-        frame[column] = "?"
+    elif column in ("variant", "query", "setting"):
+        change, frame[column] = "is ?", "?"
     else:
-        frame.loc[frame.index[0], column] = int(rng.choice([-1, 0, 10**6, 1 << 40]))
+        number = int(rng.choice([-1, 0, 10**6, 1 << 40]))
+        change, frame.loc[frame.index[0], column] = f"first value is {number}", number
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    return Mutation(source.kind, f"{column}, way {way}", buffer.getvalue(), source.path.name)
+    return f"{column}: {change}", buffer.getvalue()
 
 
-def _odd_about(source: Source, rng: np.random.Generator) -> Mutation:
+def _odd_about(source: Source, rng: np.random.Generator) -> Changed:
     """Change an entry of a record without its checksum."""
     about = json.loads(source.path.read_text(encoding="utf8"))
-    del about["crc32"], about["version"]
-    path, change = _odd_entry(about, rng)
-    return Mutation(source.kind, f"{path}: {change}", json.dumps(about).encode(), source.path.name)
+    about = {name: value for name, value in about.items() if name not in ("crc32", "version")}
+    change, about = odd_json(about, rng, 1)
+    return change, json.dumps(about).encode()
 
 
-_MAKERS: dict[str, Callable[[Source, np.random.Generator], Mutation]] = {
+_KINDS = {"bundle": BUNDLE, "region weights": REGION_WEIGHTS}
+_MAKERS: dict[str, Callable[[Source, np.random.Generator], Changed | tuple[str, bytes, str]]] = {
     ".h5": _odd_hdf5,
     ".tsv": _odd_table,
     "encoder": _odd_network,
     "cam": _odd_network,
     "bundle": _odd_network,
+    "region weights": _odd_network,
     "weights": _odd_weights,
-    "rows": _odd_rows,
-    "about": _odd_about,
+    ".parquet": _odd_rows,
+    ".json": _odd_about,
 }

@@ -1,7 +1,6 @@
 """Mutations of pictures, masks, label maps, annotations and lists, each with the reader that must bear them.
 
-A reader takes the path of a file, returns a summary of what it accepted, and raises :class:`InputError` for what it
-refuses. Everything else is a fault, as is a result that no valid file gives (an ``AssertionError``).
+Where plain mutations of bytes would not get beyond the structure of a file, another kind knows the structure.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,30 +28,13 @@ from novelseg.data.pairs import read_image as read_data_image
 from novelseg.inference.folders import COLUMNS, Results
 from novelseg.inference.photos import read_mask, read_photo
 from tests.fuzzing.files import png
-from tests.fuzzing.mutate import mutated, mutated_json, mutated_mat, mutated_png
+from tests.fuzzing.mutate import Changed, mutated, mutated_mat, mutated_png, odd_json
+from tests.fuzzing.target import Mutation, Target
 
 HEIGHT, WIDTH, CLASSES = 12, 17, 5
-Reader = Callable[[Path], str]
 
 
-@dataclass(frozen=True)
-class Case:
-    """One mutation: its name, the ending of the file, the bytes, and the reader."""
-
-    name: str
-    ending: str
-    data: bytes
-    read: Reader
-
-
-@dataclass(frozen=True)
-class Target:
-    """One reader with valid files; ``mutate`` knows their structure, where plain mutations would not get beyond it."""
-
-    ending: str
-    seeds: Callable[[], list[bytes]]
-    read: Reader
-    mutate: Callable[[bytes, bytes, np.random.Generator], bytes] | None = None
+Mutate = Callable[[bytes, bytes, np.random.Generator], Changed]
 
 
 def _labels() -> NDArray[np.uint8]:
@@ -272,8 +253,11 @@ def _coco_files() -> list[bytes]:
     return [json.dumps(_coco_content()).encode(), json.dumps(_coco_content(), indent=1).encode()]
 
 
-def _mutate_coco(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    return mutated_json(json.loads(data), rng) if rng.random() < 0.8 else mutated(data, other, rng)
+def _mutate_coco(data: bytes, other: bytes, rng: np.random.Generator) -> Changed:
+    if rng.random() < 0.2:
+        return mutated(data, other, rng)
+    change, content = odd_json(json.loads(data), rng)
+    return change, json.dumps(content).encode()
 
 
 def read_coco(path: Path) -> str:
@@ -301,7 +285,8 @@ def read_coco(path: Path) -> str:
 
 
 def _table_files() -> list[bytes]:
-    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "9", "0.044118", "0.9100", "0.9500"]
+    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "", "9", "0.044118", "0.9100", "0.9500"]
+    assert len(row) == len(COLUMNS)
     rows = [COLUMNS, row, ["b\tc.png", *row[1:]], ["Ü 日.png", *row[1:]]]
     text = "".join("\t".join(f'"{cell}"' if "\t" in cell else cell for cell in cells) + "\n" for cells in rows)
     return [text.encode()]
@@ -318,7 +303,8 @@ def read_results(path: Path) -> str:
     (folder / "settings.json").write_text("{}\n")
     (folder / "results.tsv").write_bytes(path.read_bytes())
     results = Results(folder, {})
-    return " ".join(name for name in ("a.png", "b\tc.png", "Ü 日.png") if results.knows(Path(name)))
+    known = [name for name in ("a.png", "b\tc.png", "Ü 日.png") if results.knows(Path(name))]
+    return f"{known} {hashlib.md5((folder / 'results.tsv').read_bytes()).hexdigest()[:8]}"
 
 
 def _list_files() -> list[bytes]:
@@ -328,34 +314,39 @@ def _list_files() -> list[bytes]:
     return [text.encode()] * 4 + [text.encode(encoding) for encoding in encodings] + separated
 
 
-TARGETS: dict[str, Target] = {
-    "image": Target(".jpg", _photos, read_image),
-    "image, png": Target(".jpg", _pngs, read_image, mutated_png),
-    "class mask": Target(".png", _pngs, read_class_mask, mutated_png),
-    "class mask, bytes": Target(".png", _masks, read_class_mask),
-    "picture": Target(".jpg", _photos, read_picture),
-    "picture, png": Target(".png", _pngs, read_picture, mutated_png),
-    "object mask": Target(".png", _masks, read_object_mask),
-    "object mask, png": Target(".png", _pngs, read_object_mask, mutated_png),
-    "sbd": Target(".mat", _sbd_files, read_sbd),
-    "sbd, within": Target(".mat", _sbd_files, read_sbd, mutated_mat),
-    "bsds": Target(".mat", _bsds_files, read_bsds),
-    "bsds, within": Target(".mat", _bsds_files, read_bsds, mutated_mat),
-    "bsds, npz": Target(".npz", _npz_files, read_bsds),
-    "label map": Target(".npy", _npy_files, read_map),
-    "label map, png": Target(".png", _pngs, read_map, mutated_png),
-    "coco": Target(".json", _coco_files, read_coco, _mutate_coco),
-    "list": Target(".txt", _list_files, read_list),
-    "results": Target(".tsv", _table_files, read_results),
-}
+def _target(
+    name: str, file: str, seeds: Callable[[], list[bytes]], read: Callable[[Path], str], mutate: Mutate = mutated
+) -> Target:
+    """Return a target that mutates one of several valid files."""
+
+    def drawn(rng: np.random.Generator) -> Mutation:
+        files = seeds()
+        first, second = (files[int(rng.integers(0, len(files)))] for _ in range(2))
+        change, content = mutate(first, second, rng)
+        return Mutation(change, content, first)
+
+    return Target(name, file, drawn, read)
 
 
-def cases(rng: np.random.Generator, names: tuple[str, ...] = tuple(TARGETS)) -> Iterator[Case]:
-    """Yield mutations without end, of one reader after the other."""
-    while True:
-        for name in names:
-            target = TARGETS[name]
-            seeds = target.seeds()
-            first, second = (seeds[int(rng.integers(0, len(seeds)))] for _ in range(2))
-            mutate = target.mutate or mutated
-            yield Case(name, target.ending, mutate(first, second, rng), target.read)
+def targets() -> list[Target]:
+    """Return the readers of raw data and of the pictures of `segment`."""
+    return [
+        _target("image", "x.jpg", _photos, read_image),
+        _target("image, png", "x.jpg", _pngs, read_image, mutated_png),
+        _target("class mask", "x.png", _masks, read_class_mask),
+        _target("class mask, png", "x.png", _pngs, read_class_mask, mutated_png),
+        _target("picture", "x.jpg", _photos, read_picture),
+        _target("picture, png", "x.png", _pngs, read_picture, mutated_png),
+        _target("object mask", "x.png", _masks, read_object_mask),
+        _target("object mask, png", "x.png", _pngs, read_object_mask, mutated_png),
+        _target("sbd", "x.mat", _sbd_files, read_sbd),
+        _target("sbd, within", "x.mat", _sbd_files, read_sbd, mutated_mat),
+        _target("bsds", "x.mat", _bsds_files, read_bsds),
+        _target("bsds, within", "x.mat", _bsds_files, read_bsds, mutated_mat),
+        _target("bsds, npz", "x.npz", _npz_files, read_bsds),
+        _target("label map", "x.npy", _npy_files, read_map),
+        _target("label map, png", "x.png", _pngs, read_map, mutated_png),
+        _target("coco", "x.json", _coco_files, read_coco, _mutate_coco),
+        _target("list", "x.txt", _list_files, read_list),
+        _target("results of segment", "x.tsv", _table_files, read_results),
+    ]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from novelseg.core.errors import InputError
 from novelseg.formats import hdf5
-from novelseg.formats.prototypes import LEVELS, PROTOTYPES
+from novelseg.formats.levels import LEVELS
+from novelseg.formats.prototypes import PROTOTYPES
 
 
 def read_prototypes(
