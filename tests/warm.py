@@ -3,8 +3,8 @@
 Most of the seconds of a small pipeline run are imports of torch, Snakemake and DVC, anew for each of its jobs. A `Warm`
 process has them imported (the packages alone, nothing of this repository). ``python``, ``snakemake``, ``dvc`` and
 ``novelseg`` of its folder, which the tests put first on the path, ask it for a fork that goes on in the caller's
-folder, with the caller's environment, arguments and standard streams. Engines, jobs and processes are the real ones; tests that
-watch processes (kills, signals, imports) use the plain interpreter.
+folder, with the caller's environment, arguments and standard streams. Engines, jobs and processes are the real ones;
+tests that watch processes (kills, signals, imports) use the plain interpreter.
 
 Run as a script, this file is that process.
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Spec
 
 
@@ -12,8 +10,6 @@ def _rule(file: Artifact) -> str:
         top, left, bottom, right = file[f"{side}/box"][:].T
         if (top > bottom).any() or (left > right).any():
             return f"dataset '{side}/box' has a box that ends before it begins"
-        if (file[f"{side}/area"][:] > (bottom - top).astype(np.int64) * (right - left)).any():
-            return f"dataset '{side}/area' has an area larger than its box"
     return "attribute 'fold' is negative" if file.attributes["fold"] < 0 else ""
 
 
@@ -30,7 +26,7 @@ FEATURES = Spec(
         "bg/box": Field("R 4", "int32", "px", "top, left, bottom, right; ends exclusive", low=0),
         "fg/vectors": Field("O D", "float32", "-", "pooled features of (image, base class) masks"),
         "fg/image": Field("O", TEXT, "-", "image id"),
-        "fg/class": Field("O", "int32", "-", "class 1…C", low=1),
+        "fg/class": Field("O", "int32", "-", "class 1…C", low=0),
         "fg/area": Field("O", "int64", "px", "pixels of the class", low=1),
         "fg/box": Field("O 4", "int32", "px", "top, left, bottom, right; ends exclusive", low=0),
     },
