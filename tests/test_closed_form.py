@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,3 +152,8 @@ def test_the_refiner_gives_the_scores_of_the_head() -> None:
     task = RefinementTask(Case(0, 0, 9, 1, (0, 1)), supports, query, torch.zeros(2, SIDE, SIDE), 10.0)
     (refined,) = ClosedFormRefiner(PLAIN).refine([task])
     assert torch.equal(refined.logits, head_of(made).scores(query)[0])
+    # An object between the centres of the cells: the rough result stays.
+    nothing = replace(task, supports=tuple(replace(one, labels=0 * one.labels) for one in supports))
+    rough = torch.stack([torch.zeros(SIDE, SIDE), query[0]])
+    (kept,) = ClosedFormRefiner(PLAIN).refine([replace(nothing, rough=rough)])
+    assert torch.equal(kept.logits, query[0])

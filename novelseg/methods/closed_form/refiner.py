@@ -10,7 +10,10 @@ from novelseg.methods.contract import RefinedResult, RefinementTask
 
 
 class ClosedFormRefiner:
-    """Refiner that fits the closed-form head to the supports; the rough result is not used."""
+    """Refiner that fits the closed-form head to the supports.
+
+    The rough result is used only where no support has the class, or the background, at the centre of a cell.
+    """
 
     learns_from_cells = True
 
@@ -23,4 +26,6 @@ class ClosedFormRefiner:
 
     def _refine(self, task: RefinementTask) -> RefinedResult:
         cells = [support_cells(support.features, support.labels) for support in task.supports]
+        if not all(any((one.labels == label).any() for one in cells) for label in (0, 1)):
+            return RefinedResult(task.rough[1] - task.rough[0])
         return RefinedResult(fit(cells, 1, self._settings).scores(task.query)[0])

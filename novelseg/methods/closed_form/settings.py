@@ -1,4 +1,4 @@
-"""Settings of the closed-form head; the defaults were chosen on pseudo-novel classes (docs/decisions/0015)."""
+"""Settings of the closed-form head; the defaults were chosen on pseudo-novel classes (decision 0016)."""
 
 from __future__ import annotations
 
