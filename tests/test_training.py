@@ -62,7 +62,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float) -> No
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     project: Project, tmp_path: Path, stage: str
 ) -> None:
-    long = tiny_values(**{stage: {"iterations": 170, "decay_every": 60, "log_every": 20}})
+    long = tiny_values(**{stage: {"iterations": 110, "decay_every": 60, "log_every": 20}})
     long["cam"]["classifier_iterations"] = 80 if stage == "cam" else 2  # the first checkpoint lies before its end
     write_values(tmp_path / "params.yaml", long)
     out = tmp_path / "broken" / "run"
@@ -75,7 +75,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
         os.kill(process.pid, signal.SIGKILL)
     assert not out.exists()  # nothing half-written is taken for whole
     done = torch.load(checkpoint, weights_only=True)["iteration"]
-    assert 0 < done < 170
+    assert 0 < done < 110
     again = call(ROOT, "python", *command(here, stage, [*watched, *words])[1:])
     assert f"resuming after iteration {done}" in again
     assert not checkpoint.exists()
@@ -85,7 +85,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
         assert digest(out / name) == digest(unbroken / name)
     if watched:  # the curves tell the whole training, not what came after the checkpoint
         curve, log = pd.read_csv(live / "plots/metrics/loss.tsv", sep="\t"), tables.read(out / "log.tsv", LOG)
-        assert curve["step"].tolist() == log["iteration"].tolist() == [*range(20, 170, 20), 170]
+        assert curve["step"].tolist() == log["iteration"].tolist() == [*range(20, 110, 20), 110]
         assert curve["loss"].tolist() == log["loss"].tolist()
 
 
