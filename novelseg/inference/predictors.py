@@ -20,6 +20,28 @@ from novelseg.methods.matching.predictor import MatchingPredictor
 Images = list[NDArray[np.uint8]]
 
 
+class MissingCellsError(ValueError):
+    """Error about a label that is at the centre of no feature cell of the supports, where some methods learn.
+
+    Attributes
+    ----------
+    label
+        0 background, 1 … K classes.
+    """
+
+    def __init__(self, label: int) -> None:
+        super().__init__(f"label {label} is at the centre of no cell")
+        self.label = label
+
+
+def _require_cells(labels: Sequence[Tensor], classes: int) -> None:
+    """Check that each class, and the background, is at the centre of a cell."""
+    shown = {int(label) for part in labels for label in part.unique()}
+    for label in (*range(1, classes + 1), 0):
+        if label not in shown:
+            raise MissingCellsError(label)
+
+
 class Predictor(Protocol):
     """A fitted method."""
 
@@ -34,29 +56,34 @@ class ClosedForm:
     ----------
     extract
         The encoder.
-    images
-        Supports, (H, W, 3) each.
-    cells
-        Labels of their feature cells, (h, w) each: 0 background, 1 … K classes, 255 void.
+    images, masks
+        Supports, (H, W, 3) and (H, W) each: 0 background, 1 … K classes, 255 void.
     classes
         Number K of classes.
     settings
         Settings of the head.
+
+    Raises
+    ------
+    MissingCellsError
+        If a class, or the background, is at the centre of no cell.
     """
 
     def __init__(
         self,
         extract: FeatureExtractor,
         images: Images,
-        cells: Sequence[Tensor],
+        masks: Images,
         classes: int,
         settings: ClosedFormSettings,
     ) -> None:
         self._extract = extract
-        supports = [
-            support_cells(features, labels.to(features.device))
-            for features, labels in zip(features_of(extract, images), cells, strict=True)
-        ]
+        supports = []
+        for features, mask in zip(features_of(extract, images), masks, strict=True):
+            on_device = torch.from_numpy(mask).to(features.device)
+            labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
+            supports.append(support_cells(features, labels))
+        _require_cells([one.labels for one in supports], classes)
         self._head = fit(supports, classes, settings)
 
     def __call__(self, images: Images) -> list[Tensor]:
@@ -91,6 +118,11 @@ class PerClass:
         Refinement; None for matching alone.
     keys
         Seed and episode, the keys of random draws.
+
+    Raises
+    ------
+    MissingCellsError
+        If the refinement learns from cells, and a class or the background is at the centre of none.
     """
 
     def __init__(
@@ -111,6 +143,11 @@ class PerClass:
         # The budget always keeps the supports, which every episode needs, and the present queries.
         self._bank = SupportBank(extract, self._size, self._images.__getitem__, masks.__getitem__, budget_mb=1)
         self._bank.load(set(self._images))
+        if refiner is not None and refiner.learns_from_cells:
+            for label, supports in enumerate(self._supports, 1):
+                shown = {int(one) for number in supports for one in self._bank.support(number, label).labels.unique()}
+                if not {0, 1} <= shown:
+                    raise MissingCellsError(label if 1 not in shown else 0)
         self._predictor = MatchingPredictor(self._bank, scale, {"": refiner} if refiner else {})
         self._keys = keys
 

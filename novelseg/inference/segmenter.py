@@ -29,7 +29,7 @@ from novelseg.inference.inputs import (
     rgb_of,
     several,
 )
-from novelseg.inference.predictors import ClosedForm, PerClass, Predictor
+from novelseg.inference.predictors import ClosedForm, MissingCellsError, PerClass, Predictor
 from novelseg.methods.contract import require_finite
 from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
@@ -157,30 +157,21 @@ class Segmenter:
 
     def _new_predictor(self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], count: int) -> Predictor:
         settings = replace(self.bundle_.refiners, half=self._extract.half)
-        cells = [self._extract.grid.labels_at_cells(torch.from_numpy(mask), self._cells(mask)) for mask in masks]
-        shown = {int(label) for part in cells for label in part.unique()}
-        refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
-        if refiner is None or not refiner.learns_from_cells:
-            shown = {int(label) for mask in masks for label in np.unique(mask)}
-        for label in (*range(1, count + 1), 0):
-            if label not in shown:
-                self._refuse_label(label, count)
-        if self.variant == CLOSED_FORM:
-            return ClosedForm(self._extract, images, cells, count, settings.closed_form)
-        keys = self.seed, self.episode
-        return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)
-
-    def _cells(self, mask: NDArray[np.uint8]) -> tuple[int, int]:
-        height, width = mask.shape
-        return self._extract.grid.cells((height, width))
-
-    def _refuse_label(self, label: int, count: int) -> None:
-        """Refuse masks in which a label lies in the middle of no cell, where methods that learn from cells look."""
-        what = "background" if not label else "object" if count == 1 else f"class {label}"
-        raise InputError(
-            f"at {self.side} px no mask has {what} in the middle of a feature cell, which {self.variant} needs; "
-            f"raise side, mark more of it, or choose the variant {MATCHING}"
-        )
+        shown = {int(label) for mask in masks for label in np.unique(mask)}
+        if absent := [label for label in range(1, count + 1) if label not in shown]:
+            raise InputError(f"no mask has class {absent[0]}; give a support of each class")
+        try:
+            if self.variant == CLOSED_FORM:
+                return ClosedForm(self._extract, images, masks, count, settings.closed_form)
+            refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
+            keys = self.seed, self.episode
+            return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)
+        except MissingCellsError as error:
+            what = "background" if not error.label else "object" if count == 1 else f"class {error.label}"
+            raise InputError(
+                f"at {self.side} px no mask has {what} in the middle of a feature cell, which {self.variant} needs; "
+                f"raise side, mark more of it, or choose the variant {MATCHING}"
+            ) from None
 
     def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of pictures one by one, with only a few pictures in memory.
