@@ -205,6 +205,6 @@ def test_encoder_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> N
         "torch.manual_seed(0); net = new_backbone(SMALL_RECORD.backbone)\n"
         "save_network(Path(sys.argv[1]), net, SMALL_RECORD)\n"
     )
-    for number in range(4):
+    for number in range(2):
         subprocess.run([sys.executable, "-c", script, str(tmp_path / str(number))], check=True, cwd=ROOT)
-    assert len({digest(tmp_path / str(number)) for number in range(4)}) == 1
+    assert digest(tmp_path / "0") == digest(tmp_path / "1")
