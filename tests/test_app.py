@@ -262,7 +262,7 @@ BUSY = {"error": "the server is busy with other uploads; try again"}
 
 def wait(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
