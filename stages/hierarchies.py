@@ -62,7 +62,7 @@ def run(
             rows.append(row)
             sizes.append((int(file["height"][row]), int(file["width"][row]), *tree.basins.shape))
     if faults:
-        more = f" ({len(faults) - 1} more of the shard's {len(training)} training images are bad too)"
+        more = f" ({len(faults) - 1} more of the shard's {len(training)} training images have faults too)"
         raise InputError(faults[0] + (more if len(faults) > 1 else ""))
     size = np.array(sizes, np.int32).reshape(-1, 4)
     arrays = {

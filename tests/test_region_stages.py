@@ -145,7 +145,7 @@ def test_bad_maps_are_named_and_counted(
     assert last.startswith("error: ")
     assert told in last
     assert list(images)[1] in last
-    assert f"(1 more of the shard's {len(images)} training images are bad too)" in last
+    assert f"(1 more of the shard's {len(images)} training images have faults too)" in last
     assert not out.exists()
 
 

@@ -97,7 +97,7 @@ def test_trainaug_without_sbd_says_where_it_comes_from(voc: tuple[Path, Path]) -
         ("size", "scene00007.mat: the mask is 5×4 px, its image scene00007.jpg"),
         ("label", "scene00007.mat: contains the label 21; expected 0…20 and 255"),
         ("missing", "scene00007.mat: no such file; restore the data set"),
-        ("no list", "val.txt: no such list; restore SBD"),
+        ("no list", "val.txt: no such list; restore it, or download SBD again"),
         ("no folder", "contains no folder cls; set images.sbd"),
     ],
 )

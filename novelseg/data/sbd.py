@@ -46,7 +46,7 @@ def listed_ids(root: Path) -> set[str]:
         try:
             ids |= set(read_ids(path))
         except FileNotFoundError:
-            raise InputError(f"{path}: no such list; restore SBD") from None
+            raise InputError(f"{path}: no such list; restore it, or download SBD again with `novelseg fetch`") from None
     return ids
 
 
