@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from novelseg.core import commands
+from novelseg.core.files import check_writable
 from novelseg.core.options import add_option
-from novelseg.core.system import check_writable
 from stages.interface import TOOLS, Interface, interface
 from stages.params.schema import load_sections
 from stages.provenance.digests import Digests

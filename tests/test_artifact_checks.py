@@ -22,7 +22,7 @@ from novelseg.backbones.grid import AlignedGrid
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly, read_state
 from novelseg.core.errors import InputError
-from novelseg.core.system import reading_refused
+from novelseg.core.files import reading_refused
 from novelseg.data.index import Index, read_index
 from novelseg.evaluation.comparisons import read_evaluation, read_evaluations
 from novelseg.evaluation.lists import read_cases

@@ -17,8 +17,8 @@ from pycocotools import mask as library
 from novelseg.core.errors import InputError
 from novelseg.data import jsonstream
 from novelseg.data.coco import Coco
+from novelseg.data.encoded import decode_mask
 from novelseg.data.jsonstream import elements
-from novelseg.data.pairs import decode_mask
 from novelseg.ops.rasterise import Instance, encode, paint, run_lengths
 from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (

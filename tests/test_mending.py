@@ -19,9 +19,8 @@ import yaml
 from torch import nn
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import whole_file
+from novelseg.core.files import system_refused, whole_file, writing_refused
 from novelseg.core.lock import exclusive
-from novelseg.core.system import system_refused, writing_refused
 from novelseg.training import loop
 from tests.engines import call, environment, git, set_values
 from tests.inprocess import changed_for_dvc, command, inside, resting, stale_jobs
@@ -418,7 +417,7 @@ def test_a_refused_output_is_one_sentence(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_is_named_before_the_work(
     images_only: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("novelseg.core.system.os.access", lambda *_: False)
+    monkeypatch.setattr("novelseg.core.files.os.access", lambda *_: False)
     out = images_only.root / "new" / "seed0.tsv"
     words = ("--index", images_only.path("index/index.h5"), "--fold", 0, "--shot", 1, "--seed", 0)
     assert images_only.run("episodes", *words, "--out", out) == 2

@@ -19,9 +19,10 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.data.classes import voc_palette
+from novelseg.data.encoded import decode_mask
 from novelseg.data.jsonstream import elements
 from novelseg.data.labelmaps import read_label_map
-from novelseg.data.pairs import Entry, ImageFile, decode_mask, pair_from_file, read_ids, read_image
+from novelseg.data.pairs import Entry, ImageFile, pair_from_file, read_ids, read_image
 from novelseg.data.pictures import ADAM7, decode, index_numbers
 from novelseg.inference.photos import mask_of, photo_of, read_photo, rgb_values
 from tests.fuzzing.files import chunk, png

@@ -17,8 +17,8 @@ import torch
 from novelseg.backbones.encoder import load_encoder
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
+from novelseg.data.encoded import decode_mask
 from novelseg.data.index import read_index
-from novelseg.data.pairs import decode_mask
 from novelseg.data.scenes import CLASSES, SceneSettings, scene_ids
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.comparisons import read_evaluation

@@ -16,8 +16,8 @@ from skimage.segmentation import felzenszwalb
 from novelseg.core.labels import TRAIN
 from novelseg.data.bsds import find, read
 from novelseg.data.coco import Coco
+from novelseg.data.encoded import decode_mask
 from novelseg.data.index import read_index
-from novelseg.data.pairs import decode_mask
 from novelseg.formats import hdf5
 from novelseg.formats.hierarchies import HIERARCHIES
 from novelseg.formats.images import IMAGES

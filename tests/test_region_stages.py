@@ -13,7 +13,7 @@ from skimage.segmentation import felzenszwalb, slic
 
 from novelseg.core.files import digest
 from novelseg.core.labels import TRAIN
-from novelseg.data.pairs import decode_rgb
+from novelseg.data.encoded import decode_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.hierarchies import HIERARCHIES
 from novelseg.formats.images import IMAGES

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from novelseg.core.errors import InputError
+from novelseg.data.encoded import decode_mask
 from novelseg.data.mat import read_mat, readable
-from novelseg.data.pairs import decode_mask
 from novelseg.data.voc import COMPLETE, Voc, generated_list
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from novelseg.core.labels import VOID
-from novelseg.data.pairs import decode_mask, decode_rgb
+from novelseg.data.encoded import decode_mask, decode_rgb
 from novelseg.data.scenes import CLASSES, KINDS, OTHER_SHAPES, SceneSettings, other_kinds, scene, write_voc
 from novelseg.data.voc import Voc
 

@@ -24,8 +24,8 @@ from novelseg.backbones.contract import Backbone
 from novelseg.backbones.resnet import FrozenBatchNorm, ResNetBackbone
 from novelseg.core.files import digest
 from novelseg.core.labels import TRAIN
+from novelseg.data.encoded import decode_mask
 from novelseg.data.index import read_index
-from novelseg.data.pairs import decode_mask
 from novelseg.formats import hdf5, tables
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.images import IMAGES

@@ -16,9 +16,8 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.files import whole_file
-from novelseg.core.text import nearest
 from novelseg.formats.content import difference
 from novelseg.formats.provenance import Record
 from stages.provenance.code import code_digest

@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 from novelseg.data.classes import VOC
 from stages.params.cam import Params as Cam
 from stages.params.schema import Section, check_section, read_yaml

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 from novelseg.formats.provenance import Record
 from stages.provenance.code import code_digest
 from stages.provenance.digests import Digests

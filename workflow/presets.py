@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 
 from novelseg.core.dialect import parse_yaml
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.files import whole_file
-from novelseg.core.text import nearest
 from stages.params.schema import read_yaml
 from workflow.config import PARAMS, check, section_classes
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.files import digest
-from novelseg.core.text import nearest
 from novelseg.formats.provenance import Record, read_record
 from stages.provenance.code import closure, code_digest, source
 from stages.provenance.digests import Digests

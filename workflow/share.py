@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 from stages.provenance.digests import Digests
 from workflow.engine import snakemake
 from workflow.plan import READS, REPORTED, folder, records, require_folders

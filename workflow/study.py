@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.files import whole_file
-from novelseg.core.text import nearest
 from novelseg.formats import tables
 from novelseg.formats.about import read_about
 from novelseg.formats.files import ABOUT, ROWS, WEIGHTS

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 from novelseg.formats.record import BackboneSpec
 
 if TYPE_CHECKING:

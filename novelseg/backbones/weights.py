@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from novelseg.core.errors import InputError
-from novelseg.core.system import reading_refused
+from novelseg.core.files import reading_refused
 from novelseg.formats.network import check_origin
 
 M = TypeVar("M", bound=nn.Module)

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.extras import needs_extras
+from novelseg.core.files import system_refused
 from novelseg.core.progress import say
-from novelseg.core.system import system_refused
-from novelseg.core.text import nearest
 
 
 def summary(module: Path) -> str:

@@ -13,7 +13,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from novelseg.core.errors import InputError
-from novelseg.core.system import reading_refused
+from novelseg.core.files import reading_refused
 
 DEEPEST = 40  # levels of nesting; the reader in C needs stack for each and would end the process
 

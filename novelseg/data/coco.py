@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.core.labels import VOID
-from novelseg.core.text import nearest
 from novelseg.data.jsonstream import elements
 from novelseg.data.pairs import Entry, Pair, make_entries, pair_from_labels, read_image
 from novelseg.ops.rasterise import Instance, encode, paint

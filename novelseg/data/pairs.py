@@ -14,7 +14,7 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
-from novelseg.data.pictures import FORMATS, Picture, check_palette, decode, index_numbers
+from novelseg.data.pictures import Picture, check_palette, decode, index_numbers
 from novelseg.data.rawfiles import read_bytes, read_text
 
 REPLACE = "replace the file, or list its id in images.exclude, in quotes"
@@ -264,15 +264,3 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], Picture]:
             f"{path}: no such file, although its id is listed; add it, or list the id in images.exclude, in quotes"
         ) from None
     return np.frombuffer(data, np.uint8), decode(data, str(path), REPLACE)
-
-
-def decode_rgb(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Decode the bytes of an image to RGB, (H, W, 3)."""
-    with Image.open(io.BytesIO(data.tobytes()), formats=FORMATS) as image:
-        return np.array(image.convert("RGB"))
-
-
-def decode_mask(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Decode the bytes of a mask to labels, (H, W)."""
-    with Image.open(io.BytesIO(data.tobytes()), formats=FORMATS) as image:
-        return np.array(image)

@@ -23,10 +23,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
 from novelseg.data.classes import VOC_COLOURS
+from novelseg.data.encoded import FORMATS
 from novelseg.data.rawfiles import MOST_BYTES
 
 MOST_PIXELS = 90_000_000  # per picture; its mask and logits need memory too
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none starts another program; MPO counts as JPEG
 LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)  # values of the tag Compression
 COMPRESSION, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 259, 258, 262, 0  # tags of TIFF, and a value
 ORIENTATION = 0x0112  # tag of EXIF

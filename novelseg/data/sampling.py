@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 from novelseg.data.index import Index
 
 

@@ -13,9 +13,8 @@ from novelseg.core.errors import InputError
 from novelseg.core.labels import TRAIN, VAL
 from novelseg.core.progress import say
 from novelseg.data.index import Index
-from novelseg.data.shards import list_digest
 from novelseg.formats import hdf5
-from novelseg.formats.images import IMAGES
+from novelseg.formats.images import IMAGES, list_digest
 from novelseg.formats.shards import in_order
 
 

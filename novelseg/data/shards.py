@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from novelseg.core.labels import TRAIN, VAL
 from novelseg.core.progress import say, track
 from novelseg.data.pairs import Pair, Reader
 from novelseg.formats import hdf5
-from novelseg.formats.images import IMAGES
+from novelseg.formats.images import IMAGES, list_digest
 
 
 def _read_pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pair]:
@@ -31,11 +29,6 @@ def _read_pairs(reader: Reader, where: str, shard: int, shards: int) -> list[Pai
         others = f" ({len(faults) - 1} more of the shard's {len(entries)} images are faulty too)"
         raise InputError(faults[0] + (others if len(faults) > 1 else ""))
     return pairs
-
-
-def list_digest(ids: Iterable[str]) -> str:
-    """Return the MD5 of the ids of a list, one id per line."""
-    return hashlib.md5("".join(f"{image_id}\n" for image_id in ids).encode()).hexdigest()
 
 
 def _list_digests(reader: Reader) -> list[str]:

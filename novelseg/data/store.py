@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
+from novelseg.data.encoded import decode_mask, decode_rgb
 from novelseg.data.index import Index
-from novelseg.data.pairs import decode_mask, decode_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.images import IMAGES
 from novelseg.formats.pseudolabels import PSEUDOLABELS

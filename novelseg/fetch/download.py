@@ -17,8 +17,8 @@ import requests
 import urllib3
 
 from novelseg.core.errors import InputError
+from novelseg.core.files import DISK_FULL
 from novelseg.core.progress import MB, say, track_bytes
-from novelseg.core.system import DISK_FULL
 
 CHUNK = 1 << 20
 PIECE = 1 << 16  # bytes per read from the network; small, because a reset connection loses an unfinished piece

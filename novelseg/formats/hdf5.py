@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import whole_file
-from novelseg.core.system import reading_refused
+from novelseg.core.files import reading_refused, whole_file
 from novelseg.formats.record import fits, type_name
 
 TEXT = "text"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 import numpy as np
 
 from novelseg.formats.hdf5 import SHARD_ATTRS, TEXT, Artifact, Field, Ragged, Spec, ragged_fields
 from novelseg.formats.index import pixels_fault
+
+
+def list_digest(ids: Iterable[str]) -> str:
+    """Return the MD5 of the ids of a list, one id per line."""
+    return hashlib.md5("".join(f"{image_id}\n" for image_id in ids).encode()).hexdigest()
 
 
 def _rule(file: Artifact) -> str:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors import SafetensorError, safe_open
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import digest, read_bytes
-from novelseg.core.system import reading_refused
+from novelseg.core.files import digest, read_bytes, reading_refused
 from novelseg.formats.checksums import BLANK, crc32, intact, seal
 from novelseg.formats.record import NetworkRecord, from_json, to_json
 

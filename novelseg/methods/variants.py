@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelseg.core.errors import InputError
-from novelseg.core.files import read_mapping
+from novelseg.core.mappings import read_mapping
 from novelseg.formats.record import from_json
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from novelseg.core.dialect import load_yaml
-from novelseg.core.errors import InputError
-from novelseg.core.text import nearest
+from novelseg.core.errors import InputError, nearest
 
 T = TypeVar("T")
 

@@ -22,8 +22,9 @@ from scipy.io import savemat
 from novelseg.core.errors import InputError
 from novelseg.data import bsds, sbd
 from novelseg.data.coco import Coco
+from novelseg.data.encoded import decode_mask, decode_rgb
 from novelseg.data.labelmaps import read_label_map
-from novelseg.data.pairs import Entry, ImageFile, decode_mask, decode_rgb, make_entries, pair_from_file, read_ids
+from novelseg.data.pairs import Entry, ImageFile, make_entries, pair_from_file, read_ids
 from novelseg.data.pairs import read_image as read_data_image
 from novelseg.inference.folders import COLUMNS, Results
 from novelseg.inference.photos import read_mask, read_photo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from novelseg.core.text import check_ranges
+from novelseg.core.errors import check_ranges
 
 
 @dataclass(frozen=True)
