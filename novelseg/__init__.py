@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from novelseg.inference.segmenter import Segmenter
+    from novelseg.version import __version__
 
-__version__ = "0.2.0"
 __all__ = ["Segmenter", "__version__"]
+
+_HOMES = {"Segmenter": "novelseg.inference.segmenter", "__version__": "novelseg.version"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the segmenter, and with it torch, when it is asked for."""
-    if name == "Segmenter":
-        return importlib.import_module("novelseg.inference.segmenter").Segmenter
+    """Import what is asked for: the segmenter brings torch; the version is no part of the code that stages run."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'novelseg' has no attribute '{name}'")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import novelseg
 from novelseg.core.errors import InputError
 from stages.__main__ import STAGES
 from stages.interface import TOOLS
@@ -244,6 +245,7 @@ def test_the_digest_follows_meaning_not_looks(house: Path) -> None:
 
     edit(house / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-5  # as the papers' code has it")
     edit(house / "novelseg/ops/pooling.py", '"""Masked average pooling', '"""MAP')
+    edit(house / "novelseg/version.py", f'"{novelseg.__version__}"', '"9.9.9"')
     assert moved() == set()
     edit(house / "novelseg/ops/pooling.py", "EPSILON = 1e-5", "EPSILON = 1e-6")
     assert moved() == {"features"}

@@ -90,7 +90,7 @@ def _import_fault(path: Path, name: str) -> str:
         if target[0] == "novelseg" and len(own) > 2:
             if target[1] in LEVEL and own[1] != target[1] and LEVEL[target[1]] >= LEVEL[own[1]]:
                 return f"novelseg/{own[1]} may import only itself and the layers below it"
-            if target[1] not in LEVEL and target[1] != "__version__":
+            if target[1] not in LEVEL and target[1] != "version":
                 return "import it from the module that defines it; the top-level names are for users of the library"
     if own[:2] in [("stages", name) for name in BELOW_STAGES] and target[0] == "stages" and target[1] != own[1]:
         return f"stages/{own[1]} may import only itself and novelseg"

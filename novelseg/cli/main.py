@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from novelseg import __version__
 from novelseg.core import commands
 from novelseg.core.options import add_option, options_of
+from novelseg.version import __version__
 
 COMMANDS = ("segment", "app", "export", "fetch")
 
