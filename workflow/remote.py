@@ -13,7 +13,7 @@ from dvc.exceptions import DownloadError, DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
@@ -97,12 +97,18 @@ def commit(digests: Digests) -> None:
 
 
 def _write_lock(stages: list[Any]) -> None:
-    """Write all stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage."""
+    """Write all stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage.
+
+    DVC reads the file in a way that keeps comments, which is slow, and which a file that programs write does not need.
+    """
     text = LOCK_FILE.read_text(encoding="utf8") if LOCK_FILE.exists() else ""
-    lock = parse_yaml_for_update(text, str(LOCK_FILE)) or {"schema": "2.0"}
-    lock.setdefault("stages", {})
+    before = parse_yaml(text, str(LOCK_FILE))
+    lock = before or {"schema": "2.0"}
+    lock = {**lock, "stages": dict(lock.get("stages", {}))}
     for stage in stages:
         lock["stages"].update(to_lockfile(stage))
+    if lock == before:
+        return
     with whole_file(LOCK_FILE) as scratch:
         scratch.write_text(dumps_yaml(lock), encoding="utf8")
 
