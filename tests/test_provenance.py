@@ -94,7 +94,7 @@ def test_a_folder_is_its_names_and_bytes_links_followed(here: Path) -> None:
     assert Digests().of("raw") not in (before, after)
 
 
-def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path) -> None:
+def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(here / "artifacts/train/fold0/log.tsv", "log")
     written(here / "artifacts/train/fold0/weights", "w")
     written(here / "artifacts/train/fold0/.hidden", "h")
@@ -105,6 +105,7 @@ def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path) -> 
         "device": "cpu",
         "out": Path("artifacts/x/1.h5"),
     }
+    monkeypatch.setitem(sys.modules, "pycocotools", sys)  # what else the process has loaded does not count
     record = Path("provenance/x/1.json")
     written(here / record, "an older one")
     recorder = Recorder(record, "train", interface("train").scientific(options), {"index": {"folds": 4}}, Digests())
@@ -118,6 +119,7 @@ def test_a_record_names_artifacts_by_path_and_the_rest_by_option(here: Path) -> 
     assert set(made.inputs) == {"artifacts/train/fold0/log.tsv", "artifacts/train/fold0/weights", "weights"}
     assert made.outputs == {"artifacts/x/1.h5": digest(here / "artifacts/x/1.h5")}
     assert made.versions["python"].startswith("3.")
+    assert set(made.versions) == {"python", "numpy", "torch", "h5py", "pandas", "PIL", "kornia"}
     assert artifact_files("params.yaml") == []
 
 

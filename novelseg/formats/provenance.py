@@ -28,7 +28,7 @@ class Record:
         MD5 of each file. The key of an artifact is its path in the project; that of a file or folder from outside
         the pipeline is the option that names it: ``weights``, ``maps``, ``root``.
     versions
-        Versions of Python and of the packages that the stage loaded; for information, never compared.
+        Versions of Python and of the packages that the stage's own files import; for information, never compared.
     """
 
     stage: str

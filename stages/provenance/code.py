@@ -142,6 +142,11 @@ def code_digest(stage: str) -> str:
     return hashlib.md5("\n".join(parts).encode()).hexdigest()
 
 
+def packages(stage: str) -> set[str]:
+    """Return the top-level names of all packages that a stage's own files import, however late."""
+    return {dotted.split(".")[0] for path in closure(stage) for dotted in source(path).imports.values()}
+
+
 def forget() -> None:
     """Clear the caches, for a process that keeps running while code is edited."""
     for function in (source, closure, code_digest, _memory):

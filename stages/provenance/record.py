@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from typing import Any
 
 from novelseg.core.files import whole_file
 from novelseg.formats.provenance import Record
-from stages.provenance.code import code_digest
+from stages.provenance.code import code_digest, packages
 from stages.provenance.digests import Digests
 
 # Packages on which a result can depend, by the name of their import.
@@ -113,6 +112,6 @@ class Recorder:
         after = files_of(self._out)
         written = sorted(file for file, stat in after.items() if self._before.get(file) != stat)
         outputs = {file: self._digests.of(file) or "" for file in written}
-        record = Record(**self._facts, outputs=outputs, versions=versions_of(sys.modules))
+        record = Record(**self._facts, outputs=outputs, versions=versions_of(packages(self._facts["stage"])))
         with whole_file(self._path) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")
