@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from novelseg.core.text import check_ranges
 
+CLASS_BALANCES, QUERY_WEIGHTS = ("balanced", "none"), ("union", "image", "half")
+
 
 @dataclass(frozen=True)
 class SrofbSettings:
@@ -27,6 +29,16 @@ class SrofbSettings:
         Number of most confident cells that are used if none exceeds the threshold.
     class_balance
         ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
+    feature_norm
+        All features of an episode are multiplied by one number, so that the mean norm of a support's cells is this; 0
+        for features as they are. The step of plain SGD grows with the square of the norm, which differs from encoder
+        to encoder.
+    query_weight
+        ``union``: the cells of all images have the same weight; ``image``: each image has the same weight; ``half``:
+        the query has half of the weight. With one support, ``image`` is ``half``.
+    support_steps
+        Steps on the supports alone before the steps with the query; the classifier that learns from the supports only
+        does not take them.
     seed
         Seed of initial weights and dropout, combined with the episode's own key.
     """
@@ -40,6 +52,9 @@ class SrofbSettings:
     tau_bg: float = 0.6
     fallback_cells: int = 12
     class_balance: str = "balanced"
+    feature_norm: float = 0.0
+    query_weight: str = "union"
+    support_steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,8 +74,11 @@ class SrofbSettings:
             "tau_fg": (0, 1),
             "tau_bg": (0, 1),
             "fallback_cells": (1, 10**6),
+            "feature_norm": (0, 1e6),
+            "support_steps": (0, 10**5),
             "seed": (0, 1 << 63),
         }
         check_ranges(self, ranges)
-        if self.class_balance not in ("balanced", "none"):
-            raise ValueError(f"class_balance is '{self.class_balance}'; expected balanced or none")
+        for name, allowed in (("class_balance", CLASS_BALANCES), ("query_weight", QUERY_WEIGHTS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(allowed)}")
