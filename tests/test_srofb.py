@@ -88,7 +88,10 @@ def slow_weights(cells: Cells, values: SrofbSettings) -> Tensor:
     group = {"union": lambda _: 0, "image": lambda image: image, "half": lambda image: min(image, 1)}[
         values.query_weight
     ]
-    keys = [(label if values.class_balance == "balanced" else 0, group(image)) for label, image in zip(labels, images)]
+    keys = [
+        (label if values.class_balance == "balanced" else 0, group(image))
+        for label, image in zip(labels, images, strict=True)
+    ]
     sides = {side for side, _ in keys}
     groups = {side: {key for key in keys if key[0] == side} for side in sides}
     weights = [1 / len(sides) / len(groups[key[0]]) / keys.count(key) for key in keys]

@@ -87,7 +87,8 @@ def query_cells(features: Tensor, confident: Tensor) -> Cells:
 def norm_factor(supports: Cells, norm: float) -> Tensor:
     """Return the factor with which the mean norm of the supports' cells becomes ``norm``, a scalar tensor."""
     mean = torch.linalg.vector_norm(supports.features.float(), dim=1).mean()
-    return norm / mean.clamp(min=1e-12)
+    factor: Tensor = norm / mean.clamp(min=1e-12)
+    return factor
 
 
 @dataclass(frozen=True)
