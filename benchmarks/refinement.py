@@ -119,7 +119,11 @@ STUDIES = {
     "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
     "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
     "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
-    "five-shot-short": lambda: [*grid((10, 30), (16.0, 32.0), ()), *variations(10, 32.0)],
+    "five-shot-short": lambda: [
+        Setting("with the query, 100 steps, norm raw", {"steps": 100}),
+        *grid((10, 30), (16.0, 32.0), ()),
+        *variations(10, 16.0),
+    ],
 }
 
 

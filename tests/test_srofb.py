@@ -85,11 +85,9 @@ def test_first_weights_and_dropout_belong_to_the_episode() -> None:
 def slow_weights(cells: Cells, values: SrofbSettings) -> Tensor:
     """The weight of every cell, cell by cell: the sides share the loss, then the groups of images of each side."""
     labels, images = cells.labels.tolist(), cells.images.tolist()
-    group = {"union": lambda _: 0, "image": lambda image: image, "half": lambda image: min(image, 1)}[
-        values.query_weight
-    ]
+    width = {"union": 0, "image": len(labels), "half": 1}[values.query_weight]  # images above share a group
     keys = [
-        (label if values.class_balance == "balanced" else 0, group(image))
+        (label if values.class_balance == "balanced" else 0, min(image, width))
         for label, image in zip(labels, images, strict=True)
     ]
     sides = {side for side, _ in keys}
@@ -256,7 +254,9 @@ def test_a_chain_starts_from_the_result_before() -> None:
         logits = first.refine([task])[0].logits
         by_hand = last.refine([replace(task, rough=torch.stack([torch.zeros_like(logits), logits]))])[0]
         assert torch.allclose(found.logits, by_hand.logits, atol=1e-5)
-        assert found.confident is not None and torch.equal(found.confident, by_hand.confident)
+        assert found.confident is not None
+        assert by_hand.confident is not None
+        assert torch.equal(found.confident, by_hand.confident)
     plain = Chain([last]).refine(tasks)
     assert all(torch.equal(one.logits, other.logits) for one, other in zip(plain, last.refine(tasks), strict=True))
 
@@ -294,6 +294,13 @@ def test_confident_cells_pass_thresholds_or_are_the_best_few() -> None:
     kept = query_cells(torch.arange(6.0).view(1, 2, 3), chosen[1])
     assert kept.features.flatten().tolist() == [1, 3, 4, 5]
     assert kept.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_the_fallback_of_the_foreground_replaces_confident_background() -> None:
+    foreground = torch.tensor([[0.2, 0.1, 0.05]])  # every cell is confident background
+    logits = torch.stack([1 - foreground, foreground]).log()[None]
+    assert confident_cells(logits, tau_fg=0.7, tau_bg=0.6, fallback_cells=1).tolist() == [[[2, 1, 1]]]
+    assert confident_cells(logits, tau_fg=0.7, tau_bg=0.6, fallback_cells=3).tolist() == [[[2, 2, 2]]]
 
 
 def test_support_cells_take_the_pixel_under_them_and_leave_void_out() -> None:

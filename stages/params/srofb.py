@@ -26,11 +26,16 @@ class SrofbParams(Section):
         Limit(ge=0, le=1, description="Background confidence above which query cells are negatives (0.6)."),
     ]
     fallback_cells: Annotated[
-        int, Limit(ge=1, description="Number of most confident cells to use where none passes a threshold (12).")
+        int,
+        Limit(
+            ge=1,
+            description="Number of most confident cells to use where none passes a threshold (12); those of the "
+            "foreground replace confident background.",
+        ),
     ]
     class_balance: Annotated[
         Literal["balanced", "none"],
-        Limit(description="balanced: each side has half of the loss; none: every cell counts alike."),
+        Limit(description="balanced: each side has half of the loss; none: every cell counts alike, literally."),
     ]
     feature_norm: Annotated[
         float,

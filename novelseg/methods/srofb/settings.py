@@ -1,4 +1,4 @@
-"""Settings of SROFB; the defaults are the paper's values."""
+"""Settings of SROFB; the defaults are the paper's values, except for the deviations that :class:`SrofbSettings` names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ CLASS_BALANCES, QUERY_WEIGHTS = ("balanced", "none"), ("union", "image", "half")
 class SrofbSettings:
     """Settings of the online classifier (A, Sec. 3.4).
 
+    The paper has neither ``class_balance`` nor ``feature_norm``, ``query_weight``, ``support_steps`` and
+    ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0.
+
     Attributes
     ----------
     hidden
@@ -26,7 +29,8 @@ class SrofbSettings:
     tau_fg, tau_bg
         Query cells above this confidence become foreground and background examples, in [0, 1].
     fallback_cells
-        Number of most confident cells that are used if none exceeds the threshold.
+        Number of most confident cells that are used if none exceeds the threshold; those of the foreground replace
+        confident background.
     class_balance
         ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
     feature_norm
