@@ -1,4 +1,4 @@
-"""Settings of SROFB; the defaults are the paper's values, except for the deviations that :class:`SrofbSettings` names."""
+"""Settings of SROFB: the paper's values where it gives any; :class:`SrofbSettings` names the others."""
 
 from __future__ import annotations
 
