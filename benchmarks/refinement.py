@@ -138,8 +138,8 @@ def with_true_labels(task: RefinementTask, truth: Tensor) -> RefinementTask:
     return replace(task, rough=torch.stack([-sign * sure / 2, sign * sure / 2]))
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of all episodes."""
+def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each episode."""
     pictures = Pictures(options.voc, options.list)
     bundle = pretrained_bundle(options.weights, options.stem)
     bank = SupportBank(
@@ -155,7 +155,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         draw(pictures, options), key=lambda entry: (entry[1], entry[0])
     )  # class after class, again and again
     first, last = options.parts
-    rows: list[dict[str, Any]] = []
     for label, episode, supports, queries in track(drawn[first:last], len(drawn[first:last]), "refinement", "episode"):
         query = queries[0]
         bank.load({query, *supports})
@@ -174,7 +173,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             "query": pictures.ids[query],
             "mean_norm": f"{float(sum(norms)) / len(norms):.2f}",
         }
-        rows.append({**facts, "setting": MATCHING, **_counts(bank, rough[1] - rough[0], full, label), "cpu_ms": 0})
+        rows: list[dict[str, Any]] = [{**facts, "setting": MATCHING, "cpu_ms": 0}]
+        rows[0] |= _counts(bank, rough[1] - rough[0], full, label)
         for name, (setting, refiner) in refiners.items():
             start = time.process_time()
             result = refiner.refine([with_true_labels(task, cells) if setting.oracle else task])[0]
@@ -185,7 +185,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                     chosen = (result.confident == mark) & (cells != VOID)
                     row |= {f"{side}_cells": int(chosen.sum()), f"{side}_right": int((cells[chosen] == value).sum())}
             rows.append(row)
-    return rows
+        yield rows
 
 
 def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: int) -> dict[str, int]:
@@ -275,11 +275,12 @@ def main() -> None:
         return
     options.queries = 1
     torch.set_num_threads(1)
-    rows = measure(options)
     with options.out.open("w", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        for rows in measure(options):  # an interrupted run leaves whole episodes
+            writer.writerows(rows)
+            file.flush()
 
 
 if __name__ == "__main__":
