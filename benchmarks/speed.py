@@ -287,7 +287,13 @@ def srofb_row(steps: int, supports: int, device: torch.device, size: Size) -> tu
     for number in range(size.episodes):
         features = _noise(cells, channels, seed=number).to(device)
         labels = (features[:, 0] > 0.7).long()
-        tasks.append(Task(Cells(features, labels), _noise(channels, 47, 36, seed=-number).to(device), number))
+        tasks.append(
+            Task(
+                Cells(features, labels, torch.ones_like(labels)),
+                _noise(channels, 47, 36, seed=-number).to(device),
+                number,
+            )
+        )
     batch = 32 if device.type == "cuda" else 1
 
     def fast() -> None:

@@ -98,7 +98,7 @@ def run(
                 pool.tolist(),
                 augmentation.to(Augmentation),
                 size=matching.size,
-                count=params.extra_images,
+                count=params.extra_images_of(shot),
                 seed=params.seed,
             )
             return JointBatches(episodes, extra)
@@ -121,7 +121,7 @@ def run(
             ),
             out=out,
             label=f"train fold {fold} {shot}-shot {variant}",
-            shares=min(matching.episodes, params.extra_images),
+            shares=min(matching.episodes, params.extra_images_of(shot)),
             record=EncoderRecord(
                 network=NETWORK,
                 stage="train",

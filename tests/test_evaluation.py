@@ -134,7 +134,7 @@ def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str,
         cells.append(query.flatten(1).T[chosen > 0])
         labels.append(chosen[chosen > 0] - 1)
     task = Task(
-        Cells(torch.cat(cells).float(), torch.cat(labels)),
+        Cells(torch.cat(cells).float(), torch.cat(labels), torch.ones(len(torch.cat(labels)), dtype=torch.long)),
         query.float(),
         key_to_seed(values.seed, "srofb", case.seed, case.episode),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from novelseg.core.labels import VOID
 from novelseg.evaluation.comparisons import PROTOCOL_KEYS, Evaluation, comparison_table
-from novelseg.evaluation.metrics import bootstrap_miou, class_iou, fb_iou, scores
+from novelseg.evaluation.metrics import bootstrap_miou, class_iou, fb_iou, resampled_miou, scores, seed_mean
 from novelseg.ops.counts import pixel_counts
 
 
@@ -53,7 +53,7 @@ def slow_bootstrap(frame: pd.DataFrame, times: np.ndarray) -> float:
     """mIoU of one resample: every query's rows as often as it was drawn, written out."""
     queries = sorted(frame["query"].unique())
     parts = [frame[frame["query"] == query] for query, count in zip(queries, times, strict=True) for _ in range(count)]
-    return float(class_iou(pd.concat(parts)).mean())
+    return seed_mean(pd.concat(parts))
 
 
 def test_bootstrap_resamples_query_images_with_all_their_episodes(rng: np.random.Generator) -> None:
@@ -61,11 +61,25 @@ def test_bootstrap_resamples_query_images_with_all_their_episodes(rng: np.random
     for query in "abcdef":
         for _ in range(3):
             union = int(rng.integers(5, 50))
-            entries.append((0, query, int(rng.integers(1, 4)), int(rng.integers(0, union)), union, 1, 1))
+            seed = int(rng.integers(0, 3))
+            entries.append((seed, query, int(rng.integers(1, 4)), int(rng.integers(0, union)), union, 1, 1))
     frame = rows(entries)
     fast = bootstrap_miou(frame, 20, np.random.default_rng(5))
     draws = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), size=20)
     assert np.allclose(fast, [slow_bootstrap(frame, times) for times in draws])
+
+
+def test_score_and_interval_are_of_one_estimator() -> None:
+    """A pooled score would be 0.5 here: the second seed has ten times the pixels, and one class only."""
+    frame = pd.concat([HAND_MADE, rows([(1, "a", 1, 60, 60, 1, 1), (1, "b", 1, 20, 100, 1, 1)])])
+    expected = (0.25 + 0.5) / 2
+    assert seed_mean(frame) == pytest.approx(expected)
+    assert resampled_miou(frame, np.ones((1, 3), int)) == pytest.approx([expected])
+    found = scores(frame, 100, np.random.default_rng(0))
+    assert found.miou == pytest.approx(100 * expected)
+    one_query = pd.concat([frame[frame["query"] == "a"]])  # resampling changes nothing: no width, and the same value
+    found = scores(one_query, 100, np.random.default_rng(0))
+    assert found.miou_low == pytest.approx(found.miou) == pytest.approx(found.miou_high)
 
 
 def test_a_gain_is_paired_and_means_over_folds(rng: np.random.Generator) -> None:

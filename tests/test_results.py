@@ -15,6 +15,8 @@ from novelseg.report.studies import _rank
 from tests.conftest import ROOT
 from tests.makers import Project
 from workflow.__main__ import main
+from workflow.presets import names, resolve_preset
+from workflow.published import lines, published
 
 
 @pytest.fixture
@@ -42,6 +44,26 @@ def test_markdown_holds_every_number_of_the_tables(
     assert widths == {5}
     assert main(["table"]) == 0
     assert "spfl+srofb" in capsys.readouterr().out
+
+
+def test_published_rows_stand_beside_results_of_their_protocol_only() -> None:
+    assert published("demo (built-in scenes)") == published("voc-subset-cpu") == []
+    rows = {preset: published(f"{preset} (native size)") for preset in ("pascal5i", "pascal5i-r101", "coco20i-r101")}
+    means = {
+        preset: [row["mean"] for row in own if row["method"] == "the paper's method" and row["paper"] == "A"]
+        for preset, own in rows.items()
+    }
+    assert means == {"pascal5i": ["63.7", "67.4"], "pascal5i-r101": ["64.2", "69.5"], "coco20i-r101": ["37.1", "44.9"]}
+    gammas = [row["method"] for row in rows["pascal5i"] if row["table"] == "V"]
+    assert gammas == ["γ = 1, 1, 1", "γ = 1, 0.5, 0.5", "γ = 0.5, 1, 0.5", "γ = 0.5, 0.5, 1", "γ = 0.5, 1, 1"]
+    page = "\n".join(lines("pascal5i (native size)"))
+    assert "not comparable row by row" in page
+    assert "best of twenty snapshots" in page
+
+
+def test_protocols_of_the_presets_name_their_data_set() -> None:
+    shown = {name for name in names() if published(resolve_preset(name)["report"]["protocol"])}
+    assert shown == {"pascal5i", "pascal5i-r101", "coco20i-contiguous", "coco20i-fwb", "coco20i-r101"}
 
 
 def test_settings_are_ordered_as_numbers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,10 +12,25 @@ from torch import Tensor
 
 from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.labels import VOID
+from novelseg.methods.chain import Chain
 from novelseg.methods.confident import confident_cells
+from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
+from novelseg.methods.matching.prototypes import match_many
+from novelseg.methods.self_support.refiner import SelfSupportRefiner
+from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb import classifier as srofb
-from novelseg.methods.srofb.classifier import Cells, Task, classify, parameter_count, query_cells, support_cells
+from novelseg.methods.srofb.classifier import (
+    Cells,
+    Task,
+    classify,
+    loss_weights,
+    parameter_count,
+    query_cells,
+    support_cells,
+)
+from novelseg.methods.srofb.refiner import SrofbRefiner
 from novelseg.methods.srofb.settings import SrofbSettings
+from novelseg.methods.variants import REFINERS, RefinerSettings
 from novelseg.ops import draws
 from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values
@@ -30,7 +47,12 @@ def cells_of(counts: tuple[int, int], gap: float) -> Cells:
     """Background and foreground clouds whose means lie ``gap`` apart."""
     generator = torch.Generator().manual_seed(0)
     clouds = [torch.randn((n, 8), generator=generator) + side * gap for side, n in enumerate(counts)]
-    return Cells(torch.cat(clouds), torch.tensor([0] * counts[0] + [1] * counts[1]))
+    return of_support(torch.cat(clouds), torch.tensor([0] * counts[0] + [1] * counts[1]))
+
+
+def of_support(features: Tensor, labels: Tensor) -> Cells:
+    """Cells of one support."""
+    return Cells(features, labels, torch.ones_like(labels))
 
 
 def alone(cells: Cells, query: Tensor, steps: int, values: SrofbSettings, key: int = 0) -> Tensor:
@@ -60,7 +82,22 @@ def test_first_weights_and_dropout_belong_to_the_episode() -> None:
     assert not torch.equal(first, other)
 
 
-def slow_training(task: Task, steps: int, values: SrofbSettings) -> Tensor:
+def slow_weights(cells: Cells, values: SrofbSettings) -> Tensor:
+    """The weight of every cell, cell by cell: the sides share the loss, then the groups of images of each side."""
+    labels, images = cells.labels.tolist(), cells.images.tolist()
+    width = {"union": 0, "image": len(labels), "half": 1}[values.query_weight]  # images above share a group
+    keys = [
+        (label if values.class_balance == "balanced" else 0, min(image, width))
+        for label, image in zip(labels, images, strict=True)
+    ]
+    sides = {side for side, _ in keys}
+    groups = {side: {key for key in keys if key[0] == side} for side in sides}
+    weights = [1 / len(sides) / len(groups[key[0]]) / keys.count(key) for key in keys]
+    assert sum(weights) == pytest.approx(1)
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def slow_training(task: Task, steps: int, values: SrofbSettings, support_steps: int = 0) -> Tensor:
     """The same classifier with torch's own layers, loss, gradient and optimiser, in double, one episode at a time."""
     channels, hidden = task.query.shape[0], values.hidden
     keys = draws.to_keys([task.key], CPU)
@@ -72,15 +109,18 @@ def slow_training(task: Task, steps: int, values: SrofbSettings) -> Tensor:
         layer.load_state_dict({"weight": drawn[1:].T, "bias": drawn[0]})
     sgd = torch.optim.SGD([weight for layer in layers for weight in layer.parameters()], lr=values.learning_rate)
     cells, labels = task.cells.features.double(), task.cells.labels
-    balance = 1 / labels.bincount(minlength=2).double() if values.class_balance == "balanced" else None
+    supports = task.cells.images > 0
+    own = Cells(task.cells.features[supports], labels[supports], task.cells.images[supports])
+    first = torch.zeros(len(labels), dtype=torch.float64)
+    first[supports] = slow_weights(own, replace(values, query_weight="union"))
+    weights = [first] * support_steps + [slow_weights(task.cells, values)] * steps
     counted = draws.counters(len(labels) * -(-hidden // 4), CPU)
-    for step in range(steps):
+    for step, weight in enumerate(weights):
         bytes_ = draws.octets(draws.branch(keys, 2 + step), counted).view(len(labels), -1)[:, :hidden]
         kept = (bytes_.int() < 256 * (1 - values.dropout)).double() / (1 - values.dropout)
         sgd.zero_grad()
         logits = layers[1](layers[0](cells).relu() * kept)
-        # torch's weighted mean divides by the sum of weights, which makes each side half of the loss.
-        torch.nn.functional.cross_entropy(logits, labels, weight=balance).backward()
+        (weight * torch.nn.functional.cross_entropy(logits, labels, reduction="none")).sum().backward()
         sgd.step()
     with torch.no_grad():
         found: Tensor = layers[1](layers[0](task.query.flatten(1).T.double()).relu())
@@ -93,7 +133,7 @@ def random_task(count: int, seed: int, channels: int = 8) -> Task:
     features = torch.randn((count, channels), generator=generator)
     labels = (features[:, 0] > 0.5).long()
     labels[:2] = torch.tensor([0, 1])
-    return Task(Cells(features, labels), torch.randn((channels, 3, 4), generator=generator), seed)
+    return Task(of_support(features, labels), torch.randn((channels, 3, 4), generator=generator), seed)
 
 
 @pytest.mark.parametrize("rows", [256, 9])
@@ -107,6 +147,118 @@ def test_training_side_by_side_is_plain_training_one_by_one(
     tasks = [random_task(count, seed) for seed, count in enumerate((50, 7, 31))]
     for found, task in zip(classify(tasks, 20, values), tasks, strict=True):
         assert torch.allclose(found.double(), slow_training(task, 20, values), atol=1e-5)
+
+
+def mixed(task: Task, images: int) -> Task:
+    """The same cells, spread over a query (0) and several supports of different sizes; one has background only."""
+    owner = torch.arange(len(task.cells.labels)).sqrt().long() % (images + 1)
+    labels = torch.where(owner == images, 0, task.cells.labels)
+    return replace(task, cells=replace(task.cells, labels=labels, images=owner))
+
+
+@pytest.mark.parametrize("query_weight", ["union", "image", "half"])
+@pytest.mark.parametrize("balance", ["balanced", "none"])
+@pytest.mark.parametrize("support_steps", [0, 7])
+def test_weight_of_the_query_and_phases_are_those_of_plain_training(
+    query_weight: str, balance: str, support_steps: int
+) -> None:
+    values = params(hidden=8, query_weight=query_weight, class_balance=balance)
+    tasks = [mixed(random_task(count, seed), 3) for seed, count in enumerate((90, 40))]
+    for found, task in zip(classify(tasks, 12, values, support_steps=support_steps), tasks, strict=True):
+        assert torch.allclose(found.double(), slow_training(task, 12, values, support_steps), atol=1e-5)
+
+
+def test_one_support_and_half_is_image_by_image() -> None:
+    cells = mixed(random_task(60, 1), 2).cells
+    two = replace(cells, images=cells.images.clamp(max=1))
+    for balance in ("balanced", "none"):
+        weights = {name: loss_weights(two, balance, name) for name in ("union", "image", "half")}
+        assert torch.equal(weights["image"], weights["half"])
+        assert not torch.allclose(weights["union"], weights["half"])
+
+
+def episode_task(seed: int, shots: int = 2, channels: int = 6) -> RefinementTask:
+    """An episode of noise in which the object's cells have one large channel; a support has void cells."""
+    generator = torch.Generator().manual_seed(seed)
+    supports = []
+    for number in range(shots):
+        features = torch.randn((channels, 5, 4), generator=generator)
+        labels = (features[0] > 0).to(torch.uint8)
+        labels[0, number] = VOID
+        sides = [features[:, labels == side].mean(1) for side in (0, 1)]
+        supports.append(SupportFeatures(features, labels, torch.stack(sides), int((labels != VOID).sum())))
+    query = torch.randn((channels, 4, 5), generator=generator)
+    rough = match_many(query, torch.stack([one.prototypes for one in supports]).mean(0)[None], 10.0)[0]
+    return RefinementTask(Case(0, seed, 99, 1, tuple(range(shots))), tuple(supports), query, rough, 10.0)
+
+
+def scaled(task: RefinementTask, factor: float) -> RefinementTask:
+    """The same episode with all features multiplied by one number."""
+    supports = [replace(one, features=factor * one.features) for one in task.supports]
+    return replace(task, supports=tuple(supports), query=factor * task.query)
+
+
+def mean_norm(task: RefinementTask) -> float:
+    """Mean norm of the supports' cells that are not void, cell by cell."""
+    norms = [
+        float(one.features[:, row, column].norm())
+        for one in task.supports
+        for row in range(one.labels.shape[0])
+        for column in range(one.labels.shape[1])
+        if one.labels[row, column] != VOID
+    ]
+    return sum(norms) / len(norms)
+
+
+@pytest.mark.parametrize("with_query", [False, True])
+def test_feature_norm_is_scaling_by_hand(with_query: bool) -> None:
+    raw, normed = (SrofbRefiner(params(hidden=8, feature_norm=norm), with_query=with_query) for norm in (0.0, 12.0))
+    for seed in range(3):
+        task = episode_task(seed)
+        by_hand = raw.refine([scaled(task, 12 / mean_norm(task))])[0]
+        found = normed.refine([task])[0]
+        assert torch.allclose(found.logits, by_hand.logits, atol=1e-4)
+        assert not torch.allclose(found.logits, raw.refine([task])[0].logits, atol=1e-3)
+        # Encoders whose features differ by a factor only give the same result.
+        assert torch.allclose(normed.refine([scaled(task, 0.01)])[0].logits, found.logits, atol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 100))
+def test_an_episode_is_refined_the_same_in_any_batch(count: int, size: int, seed: int) -> None:
+    values = params(hidden=8, feature_norm=20.0, query_weight="half", support_steps=2)
+    tasks = [scaled(episode_task(seed + number, shots=1 + number % 2), 1.0 + number) for number in range(count)]
+    alone_ = [SrofbRefiner(values, with_query=True).refine([task])[0] for task in tasks]
+    together = SrofbRefiner(values, with_query=True, batch=size).refine(tasks)
+    for one, other in zip(alone_, together, strict=True):
+        assert torch.allclose(one.logits, other.logits, atol=1e-4)
+
+
+def test_phases_are_for_the_classifier_that_sees_the_query() -> None:
+    task = episode_task(3)
+    for with_query, equal in ((False, True), (True, False)):
+        found = [
+            SrofbRefiner(params(hidden=8, support_steps=steps), with_query=with_query).refine([task])[0].logits
+            for steps in (0, 5)
+        ]
+        assert torch.equal(*found) == equal
+
+
+def test_a_chain_starts_from_the_result_before() -> None:
+    tasks = [episode_task(seed) for seed in range(3)]
+    first, last = SelfSupportRefiner(SelfSupportSettings()), SrofbRefiner(params(hidden=8), with_query=True)
+    chain = REFINERS["self-support+srofb"](RefinerSettings(srofb=params(hidden=8)))
+    assert chain.learns_from_cells
+    assert not first.learns_from_cells
+    for task, found in zip(tasks, chain.refine(tasks), strict=True):
+        logits = first.refine([task])[0].logits
+        by_hand = last.refine([replace(task, rough=torch.stack([torch.zeros_like(logits), logits]))])[0]
+        assert torch.allclose(found.logits, by_hand.logits, atol=1e-5)
+        assert found.confident is not None
+        assert by_hand.confident is not None
+        assert torch.equal(found.confident, by_hand.confident)
+    plain = Chain([last]).refine(tasks)
+    assert all(torch.equal(one.logits, other.logits) for one, other in zip(plain, last.refine(tasks), strict=True))
 
 
 @settings(max_examples=15, deadline=None)
@@ -144,6 +296,13 @@ def test_confident_cells_pass_thresholds_or_are_the_best_few() -> None:
     assert kept.labels.tolist() == [1, 0, 1, 0]
 
 
+def test_the_fallback_of_the_foreground_replaces_confident_background() -> None:
+    foreground = torch.tensor([[0.2, 0.1, 0.05]])  # every cell is confident background
+    logits = torch.stack([1 - foreground, foreground]).log()[None]
+    assert confident_cells(logits, tau_fg=0.7, tau_bg=0.6, fallback_cells=1).tolist() == [[[2, 1, 1]]]
+    assert confident_cells(logits, tau_fg=0.7, tau_bg=0.6, fallback_cells=3).tolist() == [[[2, 2, 2]]]
+
+
 def test_support_cells_take_the_pixel_under_them_and_leave_void_out() -> None:
     mask = torch.zeros(9, 9, dtype=torch.uint8)
     mask[0, 8], mask[8, 8] = 1, VOID
@@ -160,6 +319,6 @@ def test_parameter_count_is_the_papers() -> None:
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
 def test_one_sided_supports_train_without_nan(labels: list[int]) -> None:
-    cells = Cells(torch.ones(3, 8), torch.tensor(labels))
+    cells = of_support(torch.ones(3, 8), torch.tensor(labels))
     logits = alone(cells, torch.ones(8, 2, 2), 5, params())
     assert bool(logits.isfinite().all())

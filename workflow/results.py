@@ -13,6 +13,7 @@ from novelseg.formats import tables
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.comparisons import COMPARISONS
 from novelseg.formats.results import SCORES
+from workflow.published import lines as published
 
 REPORT = Path("report")
 
@@ -28,7 +29,7 @@ def table() -> str:
             f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<26} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
             f"  {interval:<14} {row['fb_iou']:>6.1f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *published(str(frame["protocol"].iloc[0]))]).rstrip()
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
@@ -88,4 +89,5 @@ def markdown() -> str:
     lines += _grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))
     lines += ["## Per class, IoU %", ""]
     lines += _grid(*_wide(classes, ["shot", "variant"], "class", lambda row: f"{row['iou']:.1f}"))
+    lines += published(str(first["protocol"]))
     return "\n".join(lines).rstrip() + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,20 +44,40 @@ def _spread(values: list[float]) -> float:
 def bootstrap_miou(rows: pd.DataFrame, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Compute mIoU of resampled query images, (samples,), in [0, 1].
 
-    Query images are drawn with replacement, each with all its episodes, since episodes that share a query are not
-    independent. A class without episodes in a sample is left out of that sample's mean.
+    Query images are drawn with replacement, each with all its episodes of all seeds, since episodes that share a query
+    are not independent. The score of a sample is that of :func:`seed_mean`.
     """
-    queries, classes = rows["query"].astype("category").cat.codes, rows["class"].astype("category").cat.codes
-    shape = (queries.max() + 1, classes.max() + 1)
+    count = rows["query"].nunique()
+    return resampled_miou(rows, rng.multinomial(count, np.full(count, 1 / count), size=samples))
+
+
+def resampled_miou(rows: pd.DataFrame, times: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Compute mIoU in [0, 1] as the mean over seeds of each seed's score, when queries count several times or not.
+
+    Parameters
+    ----------
+    rows
+        Pixel counts of episodes.
+    times : (samples, queries)
+        How often each query image, in the order of the sorted names, is in each sample.
+
+    Returns
+    -------
+    (samples,)
+        A class without episodes of a seed in a sample is left out of that seed's mean, and a seed without any of the
+        mean over seeds.
+    """
+    codes = [rows[name].astype("category").cat.codes.to_numpy() for name in ("query", "seed", "class")]
+    shape = tuple(int(own.max()) + 1 for own in codes)
     sums = []
     for column in ("fg_intersection", "fg_union"):
         table = np.zeros(shape)
-        np.add.at(table, (queries.to_numpy(), classes.to_numpy()), rows[column].to_numpy())
-        sums.append(table)
-    times = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=samples)
-    intersection, union = times @ sums[0], times @ sums[1]
-    ious = np.where(union > 0, intersection / np.maximum(union, 1), np.nan)
-    means: NDArray[np.float64] = np.nanmean(ious, axis=1)
+        np.add.at(table, tuple(codes), rows[column].to_numpy())
+        sums.append((times @ table.reshape(shape[0], -1)).reshape(-1, *shape[1:]))  # (samples, seeds, classes)
+    present = sums[1] > 0
+    ious = np.where(present, sums[0] / np.maximum(sums[1], 1), 0)
+    classes = present.sum(2)  # (samples, seeds)
+    means: NDArray[np.float64] = (ious.sum(2) / np.maximum(classes, 1)).sum(1) / (classes > 0).sum(1)
     return means
 
 

@@ -119,12 +119,19 @@ def _closed_form(settings: RefinerSettings) -> Refiner:
     return ClosedFormRefiner(settings.closed_form)
 
 
+def _chain(settings: RefinerSettings, names: tuple[str, ...]) -> Refiner:
+    from novelseg.methods.chain import Chain
+
+    return Chain([REFINERS[name](settings) for name in names])
+
+
 # Refinement → the function that builds its refiner.
 REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "self-support": _self_support,
     CLOSED_FORM: _closed_form,
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
     "srofb": lambda settings: _srofb(settings, with_query=True),
+    "self-support+srofb": lambda settings: _chain(settings, ("self-support", "srofb")),
 }
 
 

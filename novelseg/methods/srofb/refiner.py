@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import torch
 from torch import Tensor
 
 from novelseg.core.random import key_to_seed
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import RefinedResult, RefinementTask
-from novelseg.methods.srofb.classifier import Cells, Task, classify, query_cells, support_cells
+from novelseg.methods.srofb.classifier import Cells, Task, classify, norm_factor, query_cells, support_cells
 from novelseg.methods.srofb.settings import SrofbSettings
 
 BATCH_MB = {"cpu": 8, "cuda": 4096}  # memory, MiB, of the cells of one batch; a larger batch is no faster on a CPU
@@ -73,7 +72,13 @@ class SrofbRefiner:
             while waiting:
                 batch = waiting[: self._batch_size(waiting)]
                 del waiting[: len(batch)]
-                logits = classify([self._task(entry) for entry in batch], steps, self._settings, half=self._half)
+                logits = classify(
+                    [self._task(entry) for entry in batch],
+                    steps,
+                    self._settings,
+                    support_steps=self._settings.support_steps if self._with_query else 0,
+                    half=self._half,
+                )
                 for entry, episode_logits in zip(batch, logits, strict=True):
                     refined[entry.number] = RefinedResult(episode_logits, entry.confident)
         return [refined[number] for number in range(len(tasks))]
@@ -99,11 +104,14 @@ class SrofbRefiner:
         cells = support_cells(
             [support.features for support in task.supports], [support.labels for support in task.supports]
         )
+        query = task.query
+        if self._settings.feature_norm:
+            factor = norm_factor(cells, self._settings.feature_norm)
+            cells, query = cells.scaled(factor), query * factor
         if pending.confident is not None:
-            confident = query_cells(task.query, pending.confident)
-            cells = Cells(torch.cat([cells.features, confident.features]), torch.cat([cells.labels, confident.labels]))
+            cells = Cells.joined([cells, query_cells(query, pending.confident)])
         key = key_to_seed(self._settings.seed, "srofb", task.case.seed, task.case.episode)
-        return Task(cells, task.query, key)
+        return Task(cells, query, key)
 
     def _batch_size(self, waiting: list[_Pending]) -> int:
         """Return how many of the episodes, sorted by number of cells, fit the memory of a batch with padding."""

@@ -1,4 +1,4 @@
-"""Settings of SROFB; the defaults are the paper's values."""
+"""Settings of SROFB: the paper's values where it gives any; :class:`SrofbSettings` names the others."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 from novelseg.core.errors import check_ranges
 
+CLASS_BALANCES, QUERY_WEIGHTS = ("balanced", "none"), ("union", "image", "half")
+
 
 @dataclass(frozen=True)
 class SrofbSettings:
     """Settings of the online classifier (A, Sec. 3.4).
+
+    The paper has neither ``class_balance`` nor ``feature_norm``, ``query_weight``, ``support_steps`` and
+    ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0.
 
     Attributes
     ----------
@@ -24,9 +29,20 @@ class SrofbSettings:
     tau_fg, tau_bg
         Query cells above this confidence become foreground and background examples, in [0, 1].
     fallback_cells
-        Number of most confident cells that are used if none exceeds the threshold.
+        Number of most confident cells that are used if none exceeds the threshold; those of the foreground replace
+        confident background.
     class_balance
         ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
+    feature_norm
+        All features of an episode are multiplied by one number, so that the mean norm of a support's cells is this; 0
+        for features as they are. The step of plain SGD grows with the square of the norm, which differs from encoder
+        to encoder.
+    query_weight
+        ``union``: the cells of all images have the same weight; ``image``: each image has the same weight; ``half``:
+        the query has half of the weight. With one support, ``image`` is ``half``.
+    support_steps
+        Steps on the supports alone before the steps with the query; the classifier that learns from the supports only
+        does not take them.
     seed
         Seed of initial weights and dropout, combined with the episode's own key.
     """
@@ -40,6 +56,9 @@ class SrofbSettings:
     tau_bg: float = 0.6
     fallback_cells: int = 12
     class_balance: str = "balanced"
+    feature_norm: float = 0.0
+    query_weight: str = "union"
+    support_steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,8 +78,11 @@ class SrofbSettings:
             "tau_fg": (0, 1),
             "tau_bg": (0, 1),
             "fallback_cells": (1, 10**6),
+            "feature_norm": (0, 1e6),
+            "support_steps": (0, 10**5),
             "seed": (0, 1 << 63),
         }
         check_ranges(self, ranges)
-        if self.class_balance not in ("balanced", "none"):
-            raise ValueError(f"class_balance is '{self.class_balance}'; expected balanced or none")
+        for name, allowed in (("class_balance", CLASS_BALANCES), ("query_weight", QUERY_WEIGHTS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(allowed)}")

@@ -1,0 +1,287 @@
+"""SROFB under many settings on the same episodes of a VOC folder, with untrained ImageNet weights.
+
+    python -m benchmarks.refinement measure --voc $NOVELSEG_DATA/voc-subset --list train --weights FILE --out FILE.tsv
+    python -m benchmarks.refinement table FILE.tsv …
+
+Supports and query of an episode are drawn from one list; nothing is trained, so that no class is a base class and all
+are pseudo-novel on the training list. ``measure`` writes a row per episode and setting: counts of pixels, CPU
+milliseconds of the refinement, and how many of the confident cells are right. The same episodes are drawn for every
+encoder. ``table`` prints, for each file, mIoU with the paired difference from matching and from today's setting; 95 %
+intervals are over episodes, resampled within each class. ``--parts 0 60 …`` measures episodes in several processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.untrained import Pictures, draw
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.labels import VOID, binary
+from novelseg.core.progress import track
+from novelseg.inference.bundle import pretrained_bundle
+from novelseg.methods.bank import SupportBank
+from novelseg.methods.chain import Chain
+from novelseg.methods.confident import confident_cells
+from novelseg.methods.contract import Case, RefinementTask, Refiner
+from novelseg.methods.matching.prototypes import match_many
+from novelseg.methods.srofb.refiner import SrofbRefiner
+from novelseg.methods.srofb.settings import SrofbSettings
+from novelseg.methods.variants import REFINERS, RefinerSettings
+
+COLUMNS = (
+    *("encoder", "list", "shots", "class", "episode", "query", "setting", "intersection", "union", "cpu_ms"),
+    *("fg_cells", "fg_right", "bg_cells", "bg_right", "mean_norm"),
+)
+MATCHING, DRAWS = "matching", 2000
+PAPER = {"class_balance": "balanced", "feature_norm": 0.0, "query_weight": "union", "support_steps": 0}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the tables.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    changes
+        Settings of SROFB that differ from those before the feature norm; ``steps`` are those of any number of supports.
+    with_query
+        Whether the classifier learns from the query.
+    before
+        Refinement whose result is the rough one; empty for matching.
+    only
+        Refinement that is measured instead of SROFB.
+    oracle
+        Whether the confident cells get their true labels.
+    """
+
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    with_query: bool = True
+    before: str = ""
+    only: str = ""
+    oracle: bool = False
+
+    def refiner(self, shots: int) -> Refiner:
+        """Build its refiner."""
+        if self.only:
+            return REFINERS[self.only](RefinerSettings())
+        changes = {**PAPER, **self.changes}
+        steps = changes.pop("steps", 10 if shots == 1 else 100)
+        settings = SrofbSettings(**changes, steps_one_shot=steps, steps_many_shots=steps)
+        srofb = SrofbRefiner(settings, with_query=self.with_query)
+        return Chain([REFINERS[self.before](RefinerSettings()), srofb]) if self.before else srofb
+
+
+def grid(steps: tuple[int, ...], norms: tuple[float, ...], pairs: tuple[tuple[int, float], ...]) -> Iterator[Setting]:
+    """Yield steps on raw features, norms at the fewest steps, and pairs, without and with the query."""
+    cells = [(n, 0.0) for n in steps] + [(steps[0], norm) for norm in norms] + list(pairs)
+    for with_query in (False, True):
+        for count, norm in cells:
+            name = f"{'with the query' if with_query else 'support only'}, {count} steps, norm {norm or 'raw'}"
+            yield Setting(name, {"steps": count, "feature_norm": norm}, with_query)
+
+
+def variations(steps: int, norm: float) -> Iterator[Setting]:
+    """Yield changes of one setting at a time around ``steps`` and ``norm``."""
+    base: dict[str, Any] = {"steps": steps, "feature_norm": norm}
+    half = max(1, steps // 2)
+    yield Setting("query weighs as an image", {**base, "query_weight": "image"})
+    yield Setting("query weighs half", {**base, "query_weight": "half"})
+    yield Setting(f"{half} steps on the supports, then {half}", {**base, "support_steps": half, "steps": half})
+    yield Setting(f"{steps} steps on the supports, then {steps}", {**base, "support_steps": steps})
+    yield Setting("class_balance none", {**base, "class_balance": "none"})
+    yield Setting("class_balance none, support only", {**base, "class_balance": "none"}, with_query=False)
+    yield Setting("true labels at the confident cells", base, oracle=True)
+    for name in ("self-support", "closed-form"):
+        yield Setting(name, only=name)
+        yield Setting(f"{name}, then SROFB", base, before=name)
+    yield Setting("self-support, then SROFB, query half", {**base, "query_weight": "half"}, before="self-support")
+    for fg in (0.6, 0.7, 0.8):
+        for bg in (0.5, 0.6, 0.7):
+            if (fg, bg) != (0.7, 0.6):
+                yield Setting(f"thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
+
+
+STUDIES = {
+    "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
+    "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
+    "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
+    "five-shot-short": lambda: [
+        Setting("with the query, 100 steps, norm raw", {"steps": 100}),
+        *grid((10, 30), (16.0, 32.0), ()),
+        *variations(10, 16.0),
+    ],
+}
+
+
+def with_true_labels(task: RefinementTask, truth: Tensor) -> RefinementTask:
+    """Return an episode whose rough result is sure of the truth at the confident cells, and of nothing elsewhere."""
+    values = SrofbSettings()
+    chosen = confident_cells(
+        task.rough[None], tau_fg=values.tau_fg, tau_bg=values.tau_bg, fallback_cells=values.fallback_cells
+    )[0]
+    sign = torch.where(truth == 1, 1.0, -1.0)
+    sure = torch.where((chosen > 0) & (truth != VOID), 20.0, torch.where(truth != VOID, 1e-3, 0.0))
+    return replace(task, rough=torch.stack([-sign * sure / 2, sign * sure / 2]))
+
+
+def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each episode."""
+    pictures = Pictures(options.voc, options.list)
+    bundle = pretrained_bundle(options.weights, options.stem)
+    bank = SupportBank(
+        FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu")),
+        *(pictures.size, pictures.image, pictures.mask),
+        budget_mb=1500,
+    )
+    settings = [one for one in STUDIES[options.study]() if not any(word in one.name for word in options.skip)]
+    if options.only:
+        settings = [one for one in settings if one.name in options.only]
+    refiners = {one.name: (one, one.refiner(options.shots)) for one in settings}
+    drawn = sorted(
+        draw(pictures, options), key=lambda entry: (entry[1], entry[0])
+    )  # class after class, again and again
+    first, last = options.parts
+    for label, episode, supports, queries in track(drawn[first:last], len(drawn[first:last]), "refinement", "episode"):
+        query = queries[0]
+        bank.load({query, *supports})
+        shown = tuple(bank.support(number, label) for number in supports)
+        prototypes = torch.stack([one.prototypes for one in shown]).mean(0)
+        rough = match_many(bank[query], prototypes[None], bundle.record.scale)[0]
+        case = Case(options.seed, episode * 100 + label, query, label, tuple(supports))
+        task = RefinementTask(case, shown, bank[query], rough, bundle.record.scale)
+        full = pictures.mask(query)
+        mask = torch.from_numpy(binary(full, label))
+        cells = bank.grid.labels_at_cells(mask, (rough.shape[1], rough.shape[2]))
+        norms = [one.features[:, one.labels != VOID].norm(dim=0).mean() for one in shown]
+        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": options.shots, "class": label}
+        facts |= {
+            "episode": episode,
+            "query": pictures.ids[query],
+            "mean_norm": f"{float(sum(norms)) / len(norms):.2f}",
+        }
+        rows: list[dict[str, Any]] = [{**facts, "setting": MATCHING, "cpu_ms": 0}]
+        rows[0] |= _counts(bank, rough[1] - rough[0], full, label)
+        for name, (setting, refiner) in refiners.items():
+            start = time.process_time()
+            result = refiner.refine([with_true_labels(task, cells) if setting.oracle else task])[0]
+            spent = {"cpu_ms": f"{1e3 * (time.process_time() - start):.1f}"}
+            row = {**facts, "setting": name, **_counts(bank, result.logits, full, label), **spent}
+            if result.confident is not None:
+                for side, mark, value in (("bg", 1, 0), ("fg", 2, 1)):
+                    chosen = (result.confident == mark) & (cells != VOID)
+                    row |= {f"{side}_cells": int(chosen.sum()), f"{side}_right": int((cells[chosen] == value).sum())}
+            rows.append(row)
+        yield rows
+
+
+def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: int) -> dict[str, int]:
+    """Count the pixels of intersection and union."""
+    inside = (bank.grid.upsample(logits[None, None].float(), truth.shape)[0, 0].numpy() > 0) & (truth != VOID)
+    return {"intersection": int((inside & (truth == label)).sum()), "union": int((inside | (truth == label)).sum())}
+
+
+def table(rows: list[dict[str, str]], reference: str, seed: int = 0) -> str:
+    """Return the table of one file's settings."""
+    names = list(dict.fromkeys(row["setting"] for row in rows))
+    own = {name: [row for row in rows if row["setting"] == name] for name in names}
+    labels = np.array([int(row["class"]) for row in own[MATCHING]])
+    counts = {
+        name: np.array([[int(row["intersection"]), int(row["union"])] for row in part], np.float64)
+        for name, part in own.items()
+    }
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    rng = np.random.default_rng(seed)
+    picks = [members] + [[rng.choice(part, len(part)) for part in members] for _ in range(DRAWS)]
+    scores = {
+        name: np.array([100 * np.mean([np.divide(*own_counts[pick].sum(0)) for pick in one]) for one in picks])
+        for name, own_counts in counts.items()
+    }
+    head = own[MATCHING][0]
+    norm = np.mean([float(row["mean_norm"]) for row in own[MATCHING]])
+    title = (
+        f"{head['encoder']}, {head['shots']}-shot, list `{head['list']}`: {len(labels)} episodes, mean norm {norm:.1f}"
+    )
+    lines = [
+        title,
+        "",
+        f"| setting | mIoU, % | minus matching | minus “{reference}” | right cells, fg / bg, % | CPU ms |",
+    ]
+    lines += ["|---|---|---|---|---|---|"]
+    for name in names:
+        cells = [f"{scores[name][0]:.1f}", "", ""]
+        for place, other in enumerate((MATCHING, reference), 1):
+            if name != other and name != MATCHING and other in scores:
+                gain = scores[name] - scores[other]
+                low, high = np.percentile(gain[1:], [2.5, 97.5])
+                cells[place] = f"{gain[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+        right = ""
+        if own[name][0]["fg_cells"]:
+            sums = {key: sum(int(row[key]) for row in own[name]) for key in COLUMNS if key[:3] in ("fg_", "bg_")}
+            shares = (100 * sums[f"{side}_right"] / max(1, sums[f"{side}_cells"]) for side in ("fg", "bg"))
+            right = " / ".join(f"{share:.0f}" for share in shares)
+        spent = np.median([float(row["cpu_ms"]) for row in own[name]])
+        lines.append(f"| {name} | {' | '.join(cells)} | {right} | {spent:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def read(paths: list[Path]) -> dict[tuple[str, str, str], list[dict[str, str]]]:
+    """Read rows of several files, by encoder, shots and list."""
+    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for path in paths:
+        with path.open(encoding="utf8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                groups.setdefault((row["encoder"], row["shots"], row["list"]), []).append(row)
+    return groups
+
+
+def main() -> None:
+    """Measure, or print the tables of measured rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    own = commands.add_parser("measure")
+    own.add_argument("--voc", type=Path, required=True)
+    own.add_argument("--list", default="train")
+    own.add_argument("--weights", required=True)
+    own.add_argument("--stem", default="")
+    own.add_argument("--shots", type=int, default=1)
+    own.add_argument("--episodes", type=int, default=5, help="episodes per class")
+    own.add_argument("--parts", type=int, nargs=2, default=(0, 10**6), help="first episode, and the one after the last")
+    own.add_argument("--min-pixels", type=int, default=1152)
+    own.add_argument("--study", choices=STUDIES, default="one-shot")
+    own.add_argument("--skip", nargs="*", default=[], help="leave out settings whose name contains one of these")
+    own.add_argument("--only", nargs="*", default=[], help="measure only the settings of these names")
+    own.add_argument("--seed", type=int, default=0)
+    own.add_argument("--out", type=Path, required=True)
+    shown = commands.add_parser("table")
+    shown.add_argument("rows", type=Path, nargs="+")
+    shown.add_argument("--reference", default="with the query, 10 steps, norm raw")
+    options = parser.parse_args()
+    if options.command == "table":
+        print("\n".join(table(rows, options.reference) for rows in read(options.rows).values()))
+        return
+    options.queries = 1
+    torch.set_num_threads(1)
+    with options.out.open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", restval="")
+        writer.writeheader()
+        for rows in measure(options):  # an interrupted run leaves whole episodes
+            writer.writerows(rows)
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()
