@@ -1,0 +1,250 @@
+"""The experiments: each trains on the cache and writes rows."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.camclassifier.cache import CLASSES, CPU, FOLDS, SETTINGS, Cache, network_of, read_cache, roles
+from benchmarks.camclassifier.episodes import SUPPORTS, Episodes, class_mean, episodes_of, frame_of, paired_interval
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.labels import binary
+from novelseg.core.progress import track
+from novelseg.core.random import key_to_seed, numpy_generator
+from novelseg.data.sampling import EpisodeSampler
+from novelseg.evaluation.metrics import class_iou, fb_iou
+from novelseg.evaluation.scoring import count_many
+from novelseg.methods.bank import SupportBank
+from novelseg.methods.cam.equations import (
+    classification_loss,
+    next_of_another_class,
+)
+from novelseg.methods.cam.network import UPSCALE, CamNetwork
+from novelseg.methods.losses import upsampled_cross_entropy
+from novelseg.methods.matching.prototypes import match_many
+from novelseg.ops.counts import COUNTS
+from novelseg.ops.draws import to_keys
+
+LENGTHS = (100, 500, 1500, 5000, 15000)  # iterations of the classifier
+OBJECTS, PAIRS, RATE = 16, 4, 0.0005
+
+
+def fit_classifier(network: CamNetwork, taps: Tensor, channels: Tensor, iterations: range, seed: int) -> None:
+    """Train the classification branch on pooled features, (N, 9, C + 1)."""
+    weights = [*network.classify.parameters(), *network.refine.parameters()]
+    optimiser = torch.optim.Adam(weights, RATE)
+    for iteration in iterations:
+        picks = torch.from_numpy(numpy_generator(seed, "object", iteration).integers(len(taps), size=OBJECTS))
+        optimiser.zero_grad()
+        classification_loss(network.scores_of_pooled(taps[picks]), channels[picks]).backward()
+        optimiser.step()
+
+
+def classifier_rows(options: argparse.Namespace) -> None:
+    """Train classifiers of several lengths; write accuracies, areas under the curve, and mIoU of the map alone."""
+    cache = read_cache(options.cache)
+    train = np.flatnonzero(cache.voc.index.split == 0)
+    val = cache.voc.index.validation_images()
+    rows = []
+    for fold in range(FOLDS):
+        novel, unseen, known = roles(fold)
+        lists = {
+            "pseudo-novel": Episodes(cache, episodes_of(cache, train, unseen, options.episodes, "choose", fold)),
+            "novel": Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold)),
+        }
+        objects = {"train": cache.rows(train, known)}
+        free = val[~cache.voc.index.pixels[val][:, novel].any(axis=1)]
+        objects["val"] = cache.rows(free, known)
+        for pooling, relu in SETTINGS:
+            network, done = network_of(cache.encoder, len(known), pooling, relu, 0), 0
+            taps = cache.taps[pooling, relu]
+            place = {int(label): number for number, label in enumerate(known)}
+            channels = {
+                name: torch.tensor([place[label] for label in cache.labels(part).tolist()])
+                for name, part in objects.items()
+            }
+            for length in LENGTHS:
+                fit_classifier(network, taps[objects["train"]], channels["train"], range(done, length), 0)
+                done = length
+                row: dict[str, Any] = {"fold": fold, "pooling": pooling, "relu": relu, "iterations": length}
+                with torch.inference_mode():
+                    for name, part in objects.items():
+                        scores = network.scores_of_pooled(taps[part])
+                        row[f"{name}_objects"] = len(part)
+                        row[f"{name}_accuracy"] = float((scores.argmax(1) == channels[name]).float().mean())
+                        row[f"{name}_loss"] = float(classification_loss(scores, channels[name]))
+                        row[f"{name}_commonest"] = float(torch.bincount(channels[name]).max() / len(part))
+                for name, episodes in lists.items():
+                    rows += map_rows(episodes, network, {**row, "list": name})
+                print(f"fold {fold}, {pooling}, relu {relu}, {length}: {row['val_accuracy']:.2f}", flush=True)
+    pd.DataFrame(rows).to_csv(options.out / "cam-classifier-maps.tsv", sep="\t", index=False, float_format="%.5g")
+
+
+def map_rows(episodes: Episodes, network: CamNetwork, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measure the maps of one classifier: by the support, and by the weighting of the known classes' maps."""
+    rows = []
+    own = np.zeros(0)
+    labels = np.array([case.label for case in episodes.cases])
+    for support, weighting in [*((support, "scores") for support in SUPPORTS), ("own", "softmax"), ("own", "sigmoid")]:
+        priors = episodes.priors(network, support, weighting)
+        curves = episodes.curves(priors)
+        frame = frame_of(episodes, episodes.counts(priors - 0.5, 1))
+        if support == "own" and weighting == "scores":
+            own = curves
+        low, high = paired_interval(own - curves, labels)
+        rows.append(
+            {
+                **row,
+                **{"support": support, "weighting": weighting, "auc": class_mean(curves, labels)},
+                **{"own_minus": class_mean(own - curves, labels), "low": low, "high": high},
+                **{"miou": 100 * float(class_iou(frame).mean()), "fb_iou": 100 * fb_iou(frame)},
+            }
+        )
+    return rows
+
+
+def fit_joint(
+    network: CamNetwork,
+    cache: Cache,
+    known: NDArray[np.int64],
+    unseen: NDArray[np.int64],
+    settings: dict[str, Any],
+) -> None:
+    """Train the classifier, then both branches on pairs; the encoder stays as it is."""
+    train = np.flatnonzero(cache.voc.index.split == 0)
+    part = cache.rows(train, known)
+    place = {int(label): number for number, label in enumerate(known)}
+    channels = torch.tensor([place[label] for label in cache.labels(part).tolist()])
+    every = cache.taps[network.pooling, network.relu]
+    seed, taps = settings["seed"], every[part]
+    fit_classifier(network, taps, channels, range(settings["classifier"]), seed)
+    sampler = EpisodeSampler(cache.voc.index, train, unseen, 1, "train")
+    row = {member: number for number, member in enumerate(cache.members)}
+    weights = [*network.classify.parameters(), *network.refine.parameters(), *network.decode.parameters()]
+    optimiser = torch.optim.Adam(weights, RATE)
+    grid = network.encoder.grid.finer(UPSCALE)
+    for iteration in track(range(settings["joint"]), settings["joint"], "joint", "iteration"):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * 0.7 ** (4 * iteration // settings["joint"])
+        rng = numpy_generator(seed, "pair", iteration)
+        pairs = [sampler.draw(rng) for _ in range(PAIRS)]
+        objects = torch.from_numpy(numpy_generator(seed, "more", iteration).integers(len(taps), size=OBJECTS))
+        classification = classification_loss(network.scores_of_pooled(taps[objects]), channels[objects])
+        scores = network.scores_of_pooled(every[[row[pair.supports[0], pair.label] for pair in pairs]])
+        if network.prior == "other":
+            scores = scores[next_of_another_class([pair.label for pair in pairs])]
+        query = cache.query([pair.query for pair in pairs])
+        priors = network.priors(query, scores)
+        if iteration < settings["detach"]:
+            priors = priors.detach()
+        keys = to_keys([key_to_seed(seed, "shuffle", iteration, number) for number in range(PAIRS)], CPU)
+        logits = network.segment(query, priors, keys)
+        masks = [binary(cache.mask(pair.query).numpy(), pair.label) for pair in pairs]
+        segmentation = upsampled_cross_entropy(logits, torch.from_numpy(np.stack(masks)), grid)
+        optimiser.zero_grad()
+        (segmentation + classification).backward()
+        optimiser.step()
+
+
+def write_rows(path: Path, frames: list[pd.DataFrame]) -> None:
+    """Write rows, in place of those of the same fold and settings that are there."""
+    new = pd.concat(frames)
+    keys = [name for name in new.columns if name not in ("episode", "query", "class", *COUNTS)]
+    if path.exists():
+        old = pd.read_csv(path, sep="\t", dtype={"query": str})
+        known = set(map(tuple, new[keys].drop_duplicates().astype(str).to_numpy().tolist()))
+        kept = [tuple(row) not in known for row in old[keys].astype(str).to_numpy().tolist()]
+        new = pd.concat([old[kept], new])
+    new.sort_values([*keys, "episode"], kind="stable").to_csv(path, sep="\t", index=False, lineterminator="\n")
+
+
+def joint_rows(options: argparse.Namespace) -> None:
+    """Choose settings of the joint training: the fold's classes are held out, those of the next fold pseudo-novel."""
+    cache = read_cache(options.cache)
+    labels = np.arange(1, CLASSES + 1).reshape(FOLDS, -1)
+    pseudo, unseen, known = (labels[(options.fold + step) % FOLDS] for step in (1, 2, 3))
+    train = np.flatnonzero(cache.voc.index.split == 0)
+    episodes = Episodes(cache, episodes_of(cache, train, pseudo, options.episodes, "joint", options.fold))
+    frames = []
+    for pooling, relu, detach, classifier in options.settings:
+        settings = {"seed": 0, "classifier": classifier, "joint": options.joint, "detach": int(detach * options.joint)}
+        network = network_of(cache.encoder, len(known), pooling, relu, 0)
+        fit_joint(network, cache, known, unseen, settings)
+        facts = {"fold": options.fold, "pooling": pooling, "relu": relu, "detach": detach, "classifier": classifier}
+        facts["joint"] = options.joint
+        for support in ("own", "other"):
+            counts = episodes.counts(episodes.segmented(network, support), UPSCALE)
+            frames.append(frame_of(episodes, counts, **facts, support=support))
+    write_rows(options.out / "cam-classifier-joint.tsv", frames)
+
+
+def ablation_rows(options: argparse.Namespace) -> None:
+    """Train with the map and with its replacements, and score the fold's novel classes."""
+    cache = read_cache(options.cache)
+    novel, unseen, known = roles(options.fold)
+    val = cache.voc.index.validation_images()
+    episodes = Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", options.fold))
+    facts: dict[str, Any] = {"fold": options.fold, "seed": options.seed}
+    frames = []
+    ((pooling, relu, detach, classifier),) = options.settings
+    for prior in options.priors:
+        settings = {"seed": options.seed, "classifier": classifier, "joint": options.joint}
+        settings["detach"] = int(detach * options.joint)
+        network = network_of(cache.encoder, len(known), pooling, relu, options.seed, prior)
+        fit_joint(network, cache, known, unseen, settings)
+        own = "other" if prior == "other" else "own"
+        counts = episodes.counts(episodes.segmented(network, own), UPSCALE)
+        frames.append(frame_of(episodes, counts, **facts, variant=f"cam, {prior}"))
+        if prior == "map":
+            torch.save(network.state_dict(), options.cache / f"trained-{options.fold}-{options.seed}.pt")
+            curves_of(episodes, network, facts, options.out / "cam-classifier-curves.tsv")
+            alone = episodes.counts(episodes.priors(network, "own") - 0.5, 1)
+            frames.append(frame_of(episodes, alone, **facts, variant="cam-map-only"))
+            for name in ("constant", "shuffled", "other"):
+                network.prior = name
+                swapped = episodes.segmented(network, "other" if name == "other" else "own")
+                counts = episodes.counts(swapped, UPSCALE)
+                frames.append(frame_of(episodes, counts, **facts, variant=f"cam, map in training, {name} in tests"))
+    if options.seed == 0:
+        frames.append(
+            frame_of(episodes, matching_counts(cache, episodes, options.weights), **facts, variant="pretrained")
+        )
+    write_rows(options.out / "cam-classifier-ablation.tsv", frames)
+
+
+def curves_of(episodes: Episodes, network: CamNetwork, facts: dict[str, Any], path: Path) -> None:
+    """Write the areas under the curve of the maps after the joint training, one row per support."""
+    curves = {support: episodes.curves(episodes.priors(network, support)) for support in SUPPORTS}
+    labels = np.array([case.label for case in episodes.cases])
+    rows = []
+    for support, values in curves.items():
+        low, high = paired_interval(curves["own"] - values, labels)
+        row = {**facts, "support": support, "auc": class_mean(values, labels)}
+        rows.append({**row, "own_minus": class_mean(curves["own"] - values, labels), "low": low, "high": high})
+    new = pd.DataFrame(rows)
+    if path.exists():
+        old = pd.read_csv(path, sep="\t")
+        new = pd.concat([old[(old["fold"] != facts["fold"]) | (old["seed"] != facts["seed"])], new])
+    new.sort_values(["seed", "fold"], kind="stable").to_csv(path, sep="\t", index=False, float_format="%.5g")
+
+
+def matching_counts(cache: Cache, episodes: Episodes, weights: Path) -> NDArray[np.int64]:
+    """Count the pixels of prototype matching with the pretrained encoder, at the images' own size."""
+    encoder, voc = cache.encoder, cache.voc
+    encoder.load_pretrained(weights)
+    bank = SupportBank(FeatureExtractor(encoder, "fp32", CPU), voc.index.size, voc.image, voc.mask, budget_mb=2000)
+    rows = []
+    for case in track(episodes.cases, len(episodes.cases), "matching", "episode"):
+        bank.load({case.query, *case.supports})
+        prototypes = torch.stack([bank.support(image, case.label).prototypes for image in case.supports]).mean(0)
+        logits = match_many(bank[case.query], prototypes[None], 10.0)[0]
+        mask = torch.from_numpy(binary(voc.mask(case.query), case.label))
+        rows.append(count_many((logits[1] - logits[0])[None], mask[None], encoder.grid)[0].numpy())
+    return np.stack(rows)
