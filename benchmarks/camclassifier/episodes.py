@@ -59,8 +59,9 @@ class Episodes:
         self.keys = to_keys([key_to_seed("cam", case.seed, case.episode) for case in cases], CPU)
         self.masks = {case.query: torch.from_numpy(cache.voc.mask(case.query)) for case in cases}
         self.squares = {case.query: cache.mask(case.query) for case in cases}
+        self.truths = [self._cell_truth(case) for case in cases]
 
-    def cell_truth(self, case: Case) -> NDArray[np.uint8]:
+    def _cell_truth(self, case: Case) -> NDArray[np.uint8]:
         """Return the labels of the query's cells: 1 the class, 0 the rest, 255 void."""
         mask = torch.from_numpy(binary(self.squares[case.query].numpy(), case.label))
         cells = (self.cache.features.shape[2], self.cache.features.shape[3])
@@ -68,7 +69,12 @@ class Episodes:
         return labels
 
     @torch.inference_mode()
-    def priors(self, network: CamNetwork, support: str, weighting: str = "scores") -> Tensor:
+    def maps(self, network: CamNetwork) -> Tensor:
+        """Compute the known classes' maps in the query of every episode, (E, n, h, w)."""
+        return torch.cat([network.maps(self.cache.query([case.query])) for case in self.cases])
+
+    @torch.inference_mode()
+    def priors(self, network: CamNetwork, maps: Tensor, support: str, weighting: str = "scores") -> Tensor:
         """Compute the map of every episode, (E, h, w), in [0, 1]."""
         taps = self.cache.taps[network.pooling, network.relu]
         scores = network.scores_of_pooled(taps[self.supports])
@@ -76,12 +82,7 @@ class Episodes:
             scores = scores[self.others]
         elif support == "uniform":
             scores = torch.ones_like(scores)
-        weights = map_weights(scores, weighting)
-        maps = []
-        for number, case in enumerate(self.cases):
-            one = network.maps(self.cache.query([case.query]))
-            maps.append(normalise(prior_map(one, weights[number : number + 1]))[0])
-        priors = torch.stack(maps)
+        priors = normalise(prior_map(maps, map_weights(scores, weighting)))
         if support == "shuffled":
             priors = shuffle(priors, self.keys)
         return priors
@@ -89,8 +90,7 @@ class Episodes:
     def curves(self, priors: Tensor) -> NDArray[np.float64]:
         """Return the area under the curve of each map; NaN where a query has no cell of one side."""
         values = []
-        for case, prior in zip(self.cases, priors, strict=True):
-            truth = self.cell_truth(case)
+        for truth, prior in zip(self.truths, priors, strict=True):
             known, inside = truth != VOID, truth == 1
             both = inside.any() and (known & ~inside).any()
             values.append(area_under_curve(prior.numpy()[known], inside[known]) if both else np.nan)
@@ -108,7 +108,7 @@ class Episodes:
     @torch.inference_mode()
     def segmented(self, network: CamNetwork, support: str) -> Iterator[Tensor]:
         """Yield what the segmentation branch makes of the maps: foreground minus background."""
-        priors = self.priors(network, support)
+        priors = self.priors(network, self.maps(network), support)
         for number, case in enumerate(self.cases):
             part = slice(number, number + 1)
             logits = network.segment(self.cache.query([case.query]), priors[part], self.keys[part])[0]

@@ -29,10 +29,10 @@ from novelseg.methods.cam.equations import (
 from novelseg.methods.cam.network import UPSCALE, CamNetwork
 from novelseg.methods.losses import upsampled_cross_entropy
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.ops.counts import COUNTS
 from novelseg.ops.draws import to_keys
 
-LENGTHS = (100, 500, 1500, 5000, 15000)  # iterations of the classifier
+LENGTHS = (100, 1500, 5000, 15000)  # iterations of the classifier
+WEIGHTINGS = ("scores", "softmax", "sigmoid")
 OBJECTS, PAIRS, RATE = 16, 4, 0.0005
 
 
@@ -49,64 +49,67 @@ def fit_classifier(network: CamNetwork, taps: Tensor, channels: Tensor, iteratio
 
 def classifier_rows(options: argparse.Namespace) -> None:
     """Train classifiers of several lengths; write accuracies, areas under the curve, and mIoU of the map alone."""
-    cache = read_cache(options.cache)
-    train = np.flatnonzero(cache.voc.index.split == 0)
-    val = cache.voc.index.validation_images()
+    cache, fold = read_cache(options.cache), options.fold
+    index, val = cache.voc.index, cache.voc.index.validation_images()
+    train = np.flatnonzero(index.split == 0)
+    novel, unseen, known = roles(fold)
+    lists = {
+        "pseudo-novel": Episodes(cache, episodes_of(cache, train, unseen, options.episodes, "choose", fold)),
+        "novel": Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold)),
+    }
+    free = val[~index.pixels[val][:, novel].any(axis=1)]
+    objects = {"train": cache.rows(train, known), "val": cache.rows(free, known)}
+    place = {int(label): number for number, label in enumerate(known)}
+    channels = {
+        name: torch.tensor([place[label] for label in cache.labels(part).tolist()]) for name, part in objects.items()
+    }
     rows = []
-    for fold in range(FOLDS):
-        novel, unseen, known = roles(fold)
-        lists = {
-            "pseudo-novel": Episodes(cache, episodes_of(cache, train, unseen, options.episodes, "choose", fold)),
-            "novel": Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold)),
-        }
-        objects = {"train": cache.rows(train, known)}
-        free = val[~cache.voc.index.pixels[val][:, novel].any(axis=1)]
-        objects["val"] = cache.rows(free, known)
-        for pooling, relu in SETTINGS:
-            network, done = network_of(cache.encoder, len(known), pooling, relu, 0), 0
-            taps = cache.taps[pooling, relu]
-            place = {int(label): number for number, label in enumerate(known)}
-            channels = {
-                name: torch.tensor([place[label] for label in cache.labels(part).tolist()])
-                for name, part in objects.items()
-            }
-            for length in LENGTHS:
-                fit_classifier(network, taps[objects["train"]], channels["train"], range(done, length), 0)
-                done = length
-                row: dict[str, Any] = {"fold": fold, "pooling": pooling, "relu": relu, "iterations": length}
-                with torch.inference_mode():
-                    for name, part in objects.items():
-                        scores = network.scores_of_pooled(taps[part])
-                        row[f"{name}_objects"] = len(part)
-                        row[f"{name}_accuracy"] = float((scores.argmax(1) == channels[name]).float().mean())
-                        row[f"{name}_loss"] = float(classification_loss(scores, channels[name]))
-                        row[f"{name}_commonest"] = float(torch.bincount(channels[name]).max() / len(part))
-                for name, episodes in lists.items():
-                    rows += map_rows(episodes, network, {**row, "list": name})
-                print(f"fold {fold}, {pooling}, relu {relu}, {length}: {row['val_accuracy']:.2f}", flush=True)
-    pd.DataFrame(rows).to_csv(options.out / "cam-classifier-maps.tsv", sep="\t", index=False, float_format="%.5g")
+    for pooling, relu in SETTINGS:
+        network, done, taps = network_of(cache.encoder, len(known), pooling, relu, 0), 0, cache.taps[pooling, relu]
+        for length in LENGTHS:
+            fit_classifier(network, taps[objects["train"]], channels["train"], range(done, length), 0)
+            done = length
+            row: dict[str, Any] = {"fold": fold, "pooling": pooling, "relu": relu, "iterations": length}
+            for name, part in objects.items():
+                row |= learned(network, taps[part], channels[name], name)
+            for name, episodes in lists.items():
+                rows += map_rows(
+                    episodes, network, {**row, "list": name}, WEIGHTINGS[: 3 if length == LENGTHS[-1] else 1]
+                )
+            print(f"fold {fold}, {pooling}, relu {relu}, {length}: {row['val_accuracy']:.2f}", flush=True)
+    replace_rows(options.out / "cam-classifier-maps.tsv", pd.DataFrame(rows), ["fold"])
 
 
-def map_rows(episodes: Episodes, network: CamNetwork, row: dict[str, Any]) -> list[dict[str, Any]]:
+@torch.inference_mode()
+def learned(network: CamNetwork, taps: Tensor, channels: Tensor, name: str) -> dict[str, float]:
+    """Return what a classifier makes of some objects."""
+    scores = network.scores_of_pooled(taps)
+    return {
+        f"{name}_objects": len(taps),
+        f"{name}_accuracy": float((scores.argmax(1) == channels).float().mean()),
+        f"{name}_loss": float(classification_loss(scores, channels)),
+        f"{name}_commonest": float(torch.bincount(channels).max() / len(taps)),
+    }
+
+
+def map_rows(
+    episodes: Episodes, network: CamNetwork, row: dict[str, Any], weightings: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Measure the maps of one classifier: by the support, and by the weighting of the known classes' maps."""
+    maps, labels = episodes.maps(network), np.array([case.label for case in episodes.cases])
+    kinds = [*((support, "scores") for support in SUPPORTS), *(("own", weighting) for weighting in weightings[1:])]
+    curves = {kind: episodes.curves(episodes.priors(network, maps, *kind)) for kind in kinds}
     rows = []
-    own = np.zeros(0)
-    labels = np.array([case.label for case in episodes.cases])
-    for support, weighting in [*((support, "scores") for support in SUPPORTS), ("own", "softmax"), ("own", "sigmoid")]:
-        priors = episodes.priors(network, support, weighting)
-        curves = episodes.curves(priors)
-        frame = frame_of(episodes, episodes.counts(priors - 0.5, 1))
-        if support == "own" and weighting == "scores":
-            own = curves
-        low, high = paired_interval(own - curves, labels)
-        rows.append(
-            {
-                **row,
-                **{"support": support, "weighting": weighting, "auc": class_mean(curves, labels)},
-                **{"own_minus": class_mean(own - curves, labels), "low": low, "high": high},
-                **{"miou": 100 * float(class_iou(frame).mean()), "fb_iou": 100 * fb_iou(frame)},
-            }
-        )
+    for support, weighting in kinds:
+        values = curves[support, weighting]
+        gain = curves["own", "scores"] - values
+        low, high = paired_interval(gain, labels)
+        facts = {**row, "support": support, "weighting": weighting, "auc": class_mean(values, labels)}
+        facts |= {"own_minus": class_mean(gain, labels), "low": low, "high": high}
+        if support == "own":
+            frame = frame_of(episodes, episodes.counts(episodes.priors(network, maps, support, weighting) - 0.5, 1))
+            facts |= {"miou": 100 * float(class_iou(frame).mean()), "fb_iou": 100 * fb_iou(frame)}
+        rows.append(facts)
     return rows
 
 
@@ -153,16 +156,13 @@ def fit_joint(
         optimiser.step()
 
 
-def write_rows(path: Path, frames: list[pd.DataFrame]) -> None:
-    """Write rows, in place of those of the same fold and settings that are there."""
-    new = pd.concat(frames)
-    keys = [name for name in new.columns if name not in ("episode", "query", "class", *COUNTS)]
+def replace_rows(path: Path, new: pd.DataFrame, keys: list[str]) -> None:
+    """Write rows to a file, in place of those that have the same values in some columns."""
     if path.exists():
         old = pd.read_csv(path, sep="\t", dtype={"query": str})
         known = set(map(tuple, new[keys].drop_duplicates().astype(str).to_numpy().tolist()))
-        kept = [tuple(row) not in known for row in old[keys].astype(str).to_numpy().tolist()]
-        new = pd.concat([old[kept], new])
-    new.sort_values([*keys, "episode"], kind="stable").to_csv(path, sep="\t", index=False, lineterminator="\n")
+        new = pd.concat([old[[tuple(row) not in known for row in old[keys].astype(str).to_numpy().tolist()]], new])
+    new.sort_values(keys, kind="stable").to_csv(path, sep="\t", index=False, float_format="%.5g", lineterminator="\n")
 
 
 def joint_rows(options: argparse.Namespace) -> None:
@@ -182,7 +182,8 @@ def joint_rows(options: argparse.Namespace) -> None:
         for support in ("own", "other"):
             counts = episodes.counts(episodes.segmented(network, support), UPSCALE)
             frames.append(frame_of(episodes, counts, **facts, support=support))
-    write_rows(options.out / "cam-classifier-joint.tsv", frames)
+    keys = ["fold", "pooling", "relu", "detach", "classifier", "joint", "support"]
+    replace_rows(options.out / "cam-classifier-joint.tsv", pd.concat(frames), keys)
 
 
 def ablation_rows(options: argparse.Namespace) -> None:
@@ -205,7 +206,7 @@ def ablation_rows(options: argparse.Namespace) -> None:
         if prior == "map":
             torch.save(network.state_dict(), options.cache / f"trained-{options.fold}-{options.seed}.pt")
             curves_of(episodes, network, facts, options.out / "cam-classifier-curves.tsv")
-            alone = episodes.counts(episodes.priors(network, "own") - 0.5, 1)
+            alone = episodes.counts(episodes.priors(network, episodes.maps(network), "own") - 0.5, 1)
             frames.append(frame_of(episodes, alone, **facts, variant="cam-map-only"))
             for name in ("constant", "shuffled", "other"):
                 network.prior = name
@@ -216,23 +217,20 @@ def ablation_rows(options: argparse.Namespace) -> None:
         frames.append(
             frame_of(episodes, matching_counts(cache, episodes, options.weights), **facts, variant="pretrained")
         )
-    write_rows(options.out / "cam-classifier-ablation.tsv", frames)
+    replace_rows(options.out / "cam-classifier-ablation.tsv", pd.concat(frames), ["fold", "seed", "variant"])
 
 
 def curves_of(episodes: Episodes, network: CamNetwork, facts: dict[str, Any], path: Path) -> None:
     """Write the areas under the curve of the maps after the joint training, one row per support."""
-    curves = {support: episodes.curves(episodes.priors(network, support)) for support in SUPPORTS}
+    maps = episodes.maps(network)
+    curves = {support: episodes.curves(episodes.priors(network, maps, support)) for support in SUPPORTS}
     labels = np.array([case.label for case in episodes.cases])
     rows = []
     for support, values in curves.items():
         low, high = paired_interval(curves["own"] - values, labels)
         row = {**facts, "support": support, "auc": class_mean(values, labels)}
         rows.append({**row, "own_minus": class_mean(curves["own"] - values, labels), "low": low, "high": high})
-    new = pd.DataFrame(rows)
-    if path.exists():
-        old = pd.read_csv(path, sep="\t")
-        new = pd.concat([old[(old["fold"] != facts["fold"]) | (old["seed"] != facts["seed"])], new])
-    new.sort_values(["seed", "fold"], kind="stable").to_csv(path, sep="\t", index=False, float_format="%.5g")
+    replace_rows(path, pd.DataFrame(rows), ["fold", "seed"])
 
 
 def matching_counts(cache: Cache, episodes: Episodes, weights: Path) -> NDArray[np.int64]:

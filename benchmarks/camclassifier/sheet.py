@@ -36,7 +36,8 @@ def draw_sheet(options: argparse.Namespace) -> None:
         network = network_of(cache.encoder, len(known), pooling, relu, options.seed)
         network.load_state_dict(torch.load(options.cache / f"trained-{fold}-{options.seed}.pt", weights_only=True))
         episodes = Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold))
-        priors = {support: episodes.priors(network, support) for support in ("own", "other")}
+        maps = episodes.maps(network)
+        priors = {support: episodes.priors(network, maps, support) for support in ("own", "other")}
         for label in novel.tolist():
             number = next(n for n, case in enumerate(episodes.cases) if case.label == label)
             case, cells = episodes.cases[number], []
