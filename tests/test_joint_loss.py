@@ -138,7 +138,7 @@ def test_learning_lowers_every_part_of_the_joint_loss() -> None:
 def test_learning_lowers_both_losses_of_the_cam_prior() -> None:
     with new_layers(3, "branches"):
         shape: dict[str, Any] = {"wiring": "sum", "weighting": "scores", "prior": "map"}
-        network = CamNetwork(encoder(), classes=3, width=8, pooling="object", relu=True, **shape)
+        network = CamNetwork(encoder(), classes=3, width=8, pooling="image", relu=False, **shape)
     objects, object_masks = discs(0, 1, 2)
     images, masks = discs(0, 4, 1, 5)
     batch = {

@@ -31,7 +31,7 @@ from novelseg.methods.losses import upsampled_cross_entropy
 from novelseg.methods.matching.prototypes import match_many
 from novelseg.ops.draws import to_keys
 
-LENGTHS = (100, 1500, 5000, 15000)  # iterations of the classifier
+LENGTHS = (100, 1500, 6000)  # iterations of the classifier
 WEIGHTINGS = ("scores", "softmax", "sigmoid")
 OBJECTS, PAIRS, RATE = 16, 4, 0.0005
 

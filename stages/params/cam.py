@@ -18,8 +18,8 @@ class Params(ScheduleParams):
         int,
         Limit(
             ge=1,
-            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 10 epochs "
-            "of the classifier and 50 of both branches, with 1,000 pairs per epoch.",
+            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 5,000 "
+            "of the classifier, and of both branches 50 epochs with 1,000 pairs each.",
         ),
     ]
     learning_rate: Annotated[float, Limit(gt=0, description="Initial learning rate of Adam (0.0001).")]
