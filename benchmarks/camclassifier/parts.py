@@ -213,7 +213,7 @@ def ablation_rows(options: argparse.Namespace) -> None:
                 swapped = episodes.segmented(network, "other" if name == "other" else "own")
                 counts = episodes.counts(swapped, UPSCALE)
                 frames.append(frame_of(episodes, counts, **facts, variant=f"cam, map in training, {name} in tests"))
-    if options.seed == 0:
+    if options.weights:
         frames.append(
             frame_of(episodes, matching_counts(cache, episodes, options.weights), **facts, variant="pretrained")
         )

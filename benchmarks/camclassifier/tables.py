@@ -13,6 +13,9 @@ from benchmarks.camclassifier.episodes import DRAWS, SUPPORTS
 from novelseg.ops.counts import COUNTS
 
 
+LEARNED = 0.5  # training accuracy from which a classifier counts as trained (cam.classifier_accuracy)
+
+
 def samples_of(rows: pd.DataFrame, score: str, times: NDArray[np.int64], queries: list[str]) -> NDArray[np.float64]:
     """Compute a score, per cent, of all rows (first) and of resampled queries, (1 + samples,)."""
     place = {query: number for number, query in enumerate(queries)}
@@ -90,7 +93,7 @@ def choice_section(frame: pd.DataFrame) -> list[str]:
     rows = []
     own = frame[(frame["support"] == "own") & (frame["weighting"] == "scores")]
     for fold in range(FOLDS):
-        pseudo = own[(own["list"] == "pseudo-novel") & (own["fold"] == fold)]
+        pseudo = own[(own["list"] == "pseudo-novel") & (own["fold"] == fold) & (own["train_accuracy"] >= LEARNED)]
         best = pseudo.loc[pseudo["auc"].idxmax()]
         same = frame[(frame["fold"] == fold) & (frame["list"] == "novel")]
         same = same[(same[keys] == best[keys]).all(axis=1) & (same["weighting"] == "scores")].set_index("support")

@@ -18,7 +18,7 @@ class Params(ScheduleParams):
         int,
         Limit(
             ge=1,
-            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 5,000 "
+            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 3,000 "
             "of the classifier, and of both branches 50 epochs with 1,000 pairs each.",
         ),
     ]
