@@ -12,7 +12,6 @@ from benchmarks.camclassifier.cache import FOLDS
 from benchmarks.camclassifier.episodes import DRAWS, SUPPORTS
 from novelseg.ops.counts import COUNTS
 
-
 LEARNED = 0.5  # training accuracy from which a classifier counts as trained (cam.classifier_accuracy)
 
 
