@@ -173,13 +173,17 @@ def joint_rows(options: argparse.Namespace) -> None:
     train = np.flatnonzero(cache.voc.index.split == 0)
     episodes = Episodes(cache, episodes_of(cache, train, pseudo, options.episodes, "joint", options.fold))
     frames = []
-    for pooling, relu, detach, classifier in options.settings:
+    constant = options.settings[0]  # without a map, the share of detached iterations changes nothing
+    for (pooling, relu, detach, classifier), prior in [
+        *((one, "map") for one in options.settings),
+        (constant, "constant"),
+    ]:
         settings = {"seed": 0, "classifier": classifier, "joint": options.joint, "detach": int(detach * options.joint)}
-        network = network_of(cache.encoder, len(known), pooling, relu, 0)
+        network = network_of(cache.encoder, len(known), pooling, relu, 0, prior)
         fit_joint(network, cache, known, unseen, settings)
         facts = {"fold": options.fold, "pooling": pooling, "relu": relu, "detach": detach, "classifier": classifier}
         facts["joint"] = options.joint
-        for support in ("own", "other"):
+        for support in ("own", "other") if prior == "map" else ("constant",):
             counts = episodes.counts(episodes.segmented(network, support), UPSCALE)
             frames.append(frame_of(episodes, counts, **facts, support=support))
     keys = ["fold", "pooling", "relu", "detach", "classifier", "joint", "support"]
@@ -195,6 +199,7 @@ def ablation_rows(options: argparse.Namespace) -> None:
     facts: dict[str, Any] = {"fold": options.fold, "seed": options.seed}
     frames = []
     ((pooling, relu, detach, classifier),) = options.settings
+    suffix = ", detached" if detach else ""
     for prior in options.priors:
         settings = {"seed": options.seed, "classifier": classifier, "joint": options.joint}
         settings["detach"] = int(detach * options.joint)
@@ -202,17 +207,19 @@ def ablation_rows(options: argparse.Namespace) -> None:
         fit_joint(network, cache, known, unseen, settings)
         own = "other" if prior == "other" else "own"
         counts = episodes.counts(episodes.segmented(network, own), UPSCALE)
-        frames.append(frame_of(episodes, counts, **facts, variant=f"cam, {prior}"))
+        frames.append(frame_of(episodes, counts, **facts, variant=f"cam, {prior}{suffix}"))
         if prior == "map":
-            torch.save(network.state_dict(), options.cache / f"trained-{options.fold}-{options.seed}.pt")
-            curves_of(episodes, network, facts, options.out / "cam-classifier-curves.tsv")
+            torch.save(network.state_dict(), options.cache / f"trained-{options.fold}-{options.seed}-{detach:g}.pt")
+            curves_of(episodes, network, {**facts, "detach": detach}, options.out / "cam-classifier-curves.tsv")
             alone = episodes.counts(episodes.priors(network, episodes.maps(network), "own") - 0.5, 1)
-            frames.append(frame_of(episodes, alone, **facts, variant="cam-map-only"))
+            frames.append(frame_of(episodes, alone, **facts, variant=f"cam-map-only{suffix}"))
             for name in ("constant", "shuffled", "other"):
                 network.prior = name
                 swapped = episodes.segmented(network, "other" if name == "other" else "own")
                 counts = episodes.counts(swapped, UPSCALE)
-                frames.append(frame_of(episodes, counts, **facts, variant=f"cam, map in training, {name} in tests"))
+                frames.append(
+                    frame_of(episodes, counts, **facts, variant=f"cam, map in training, {name} in tests{suffix}")
+                )
     if options.weights:
         frames.append(
             frame_of(episodes, matching_counts(cache, episodes, options.weights), **facts, variant="pretrained")
@@ -230,7 +237,7 @@ def curves_of(episodes: Episodes, network: CamNetwork, facts: dict[str, Any], pa
         low, high = paired_interval(curves["own"] - values, labels)
         row = {**facts, "support": support, "auc": class_mean(values, labels)}
         rows.append({**row, "own_minus": class_mean(curves["own"] - values, labels), "low": low, "high": high})
-    replace_rows(path, pd.DataFrame(rows), ["fold", "seed"])
+    replace_rows(path, pd.DataFrame(rows), ["fold", "seed", "detach"])
 
 
 def matching_counts(cache: Cache, episodes: Episodes, weights: Path) -> NDArray[np.int64]:

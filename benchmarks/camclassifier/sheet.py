@@ -29,12 +29,14 @@ def draw_sheet(options: argparse.Namespace) -> None:
     from PIL import Image
 
     cache = read_cache(options.cache)
-    ((pooling, relu, _, _),) = options.settings
+    ((pooling, relu, detach, _),) = options.settings
     val, rows, side = cache.voc.index.validation_images(), [], cache.side
     for fold in range(FOLDS):
         novel, _, known = roles(fold)
         network = network_of(cache.encoder, len(known), pooling, relu, options.seed)
-        network.load_state_dict(torch.load(options.cache / f"trained-{fold}-{options.seed}.pt", weights_only=True))
+        network.load_state_dict(
+            torch.load(options.cache / f"trained-{fold}-{options.seed}-{detach:g}.pt", weights_only=True)
+        )
         episodes = Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold))
         maps = episodes.maps(network)
         priors = {support: episodes.priors(network, maps, support) for support in ("own", "other")}

@@ -122,17 +122,27 @@ def weighting_section(frame: pd.DataFrame) -> list[str]:
 def joint_section(frame: pd.DataFrame) -> list[str]:
     """Write mIoU and FB-IoU of the joint trainings with held-out classes."""
     rows = []
-    keys = ["pooling", "relu", "detach", "classifier", "joint"]
-    frame = frame.assign(seed=0)
+    keys, frame = ["pooling", "relu", "classifier", "joint"], frame.assign(seed=0)
+    frame["row"] = frame["support"] + frame["detach"].map(" {:g}".format)
     for key, part in frame.groupby(keys):
-        folds = [fold_samples(one, "support", "miou") for _, one in part.groupby("fold")]
-        both = [fold_samples(one, "support", "fb_iou") for _, one in part.groupby("fold")]
-        mean = {name: np.mean([one[name] for one in folds], axis=0) for name in ("own", "other")}
-        halves = np.mean([one["own"] for one in both], axis=0)
-        cells = [f"`{key[0]}`", "yes" if key[1] else "no", f"{key[2]:g}", f"{key[3]}", f"{key[4]}", f"{len(folds)}"]
-        rows.append([*cells, shown(mean["own"]), shown(halves), shown(mean["own"] - mean["other"], "+")])
-    header = ["`pooling`", "`relu`", "detached share", "classifier's iterations", "joint", "folds", "`cam`, mIoU"]
-    return markdown([*header, "FB-IoU", "minus another episode's support, mIoU"], rows)
+        samples = {
+            score: [fold_samples(one, "row", score) for _, one in part.groupby("fold")] for score in ("miou", "fb_iou")
+        }
+        mean = {
+            score: {name: np.mean([one[name] for one in folds], axis=0) for name in folds[0]}
+            for score, folds in samples.items()
+        }
+        constant = next(name for name in mean["miou"] if name.startswith("constant"))
+        for name in [*(name for name in mean["miou"] if name.startswith("own")), constant]:
+            own, share = mean["miou"][name], name.rpartition(" ")[2]
+            cells = [f"`{key[0]}`", "yes" if key[1] else "no", f"{key[2]}", f"{key[3]}"]
+            cells += ["constant map"] if name == constant else [f"map, {share} detached"]
+            cells += [shown(own), shown(mean["fb_iou"][name])]
+            if name != constant:
+                cells += [shown(own - mean["miou"][f"other {share}"], "+"), shown(own - mean["miou"][constant], "+")]
+            rows.append([*cells, "", ""][:9])
+    header = ["`pooling`", "`relu`", "classifier's iterations", "joint", "trained with", "`cam`, mIoU", "FB-IoU"]
+    return markdown([*header, "minus another episode's support, mIoU", "minus constant, mIoU"], rows)
 
 
 def ablation_section(frame: pd.DataFrame) -> list[str]:
@@ -159,12 +169,15 @@ def ablation_section(frame: pd.DataFrame) -> list[str]:
 def curves_section(frame: pd.DataFrame) -> list[str]:
     """Write the areas under the curve after the joint training."""
     rows = []
-    for (seed, fold), part in frame.groupby(["seed", "fold"]):
+    for (detach, seed, fold), part in frame.groupby(["detach", "seed", "fold"]):
         one = part.set_index("support")
         gain = one.loc["other"]
-        cells = [f"{fold}", f"{seed}", *(f"{one.loc[name, 'auc']:.3f}" for name in SUPPORTS)]
+        cells = [f"{detach:g}", f"{fold}", f"{seed}", *(f"{one.loc[name, 'auc']:.3f}" for name in SUPPORTS)]
         rows.append([*cells, f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"])
-    return markdown(["fold", "seed", "own support", "another's", "S = 1", "shuffled", "own − another's [95 %]"], rows)
+    return markdown(
+        ["detached share", "fold", "seed", "own support", "another's", "S = 1", "shuffled", "own − another's [95 %]"],
+        rows,
+    )
 
 
 SECTIONS = {
