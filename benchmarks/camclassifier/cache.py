@@ -124,7 +124,9 @@ def compute_features(options: argparse.Namespace) -> None:
     about |= {"arch": options.arch, "stem": options.stem}
     (folder / "about.json").write_text(json.dumps(about), encoding="utf8")
     networks = {name: network_of(encoder, 2, *name, 0) for name in SETTINGS}
-    shapes = {"features": ((len(voc.ids), encoder.channels, *cells), np.float16)}
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "features": ((len(voc.ids), encoder.channels, *cells), np.float16)
+    }
     shapes["taps"] = ((len(SETTINGS), len(members), TAPS, encoder.channels + 1), np.float32)
     arrays = {}
     for name, (shape, kind) in shapes.items():

@@ -43,7 +43,7 @@ def fold_samples(rows: pd.DataFrame, name: str, score: str) -> dict[str, NDArray
     queries = sorted(rows["query"].unique())
     times = np.random.default_rng(0).multinomial(len(queries), np.full(len(queries), 1 / len(queries)), size=DRAWS)
     return {
-        value: np.mean([samples_of(one, score, times, queries) for _, one in part.groupby("seed")], axis=0)
+        str(value): np.mean([samples_of(one, score, times, queries) for _, one in part.groupby("seed")], axis=0)
         for value, part in rows.groupby(name)
     }
 
@@ -93,7 +93,7 @@ def choice_section(frame: pd.DataFrame) -> list[str]:
     own = frame[(frame["support"] == "own") & (frame["weighting"] == "scores")]
     for fold in range(FOLDS):
         pseudo = own[(own["list"] == "pseudo-novel") & (own["fold"] == fold) & (own["train_accuracy"] >= LEARNED)]
-        best = pseudo.loc[pseudo["auc"].idxmax()]
+        best = pseudo.sort_values("auc", kind="stable").iloc[-1]
         same = frame[(frame["fold"] == fold) & (frame["list"] == "novel")]
         same = same[(same[keys] == best[keys]).all(axis=1) & (same["weighting"] == "scores")].set_index("support")
         cells = [f"{fold}", f"`{best['pooling']}`", "yes" if best["relu"] else "no", f"{best['iterations']}"]
@@ -148,8 +148,12 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
 def ablation_section(frame: pd.DataFrame) -> list[str]:
     """Write scores and paired differences of the ablation on the novel classes."""
     lines = []
+    sums = frame.groupby("variant")[list(COUNTS)].sum()
+    # Prediction and object together have as many pixels as their union and intersection; the object is the same.
+    both, valid = sums["fg_union"] + sums["fg_intersection"], sums["bg_union"] + sums["fg_intersection"]
+    marked = 100 * (both - both["cam, map"]) / valid
     for score, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU")):
-        folds = {int(fold): fold_samples(part, "variant", score) for fold, part in frame.groupby("fold")}
+        folds = {str(fold): fold_samples(part, "variant", score) for fold, part in frame.groupby("fold")}
         variants = sorted(
             {variant for one in folds.values() for variant in one}, key=lambda text: (len(text) > 20, text)
         )
@@ -160,8 +164,11 @@ def ablation_section(frame: pd.DataFrame) -> list[str]:
                 continue
             mean, best = np.mean(held, axis=0), np.mean([one["cam, map"] for one in folds.values()], axis=0)
             gain = "" if variant == "cam, map" else shown(best - mean, "+")
-            rows.append([f"`{variant}`", *(f"{one[0]:.1f}" for one in held), shown(mean), gain])
+            rows.append(
+                [f"`{variant}`", *(f"{one[0]:.1f}" for one in held), shown(mean), gain, f"{marked[variant]:+.1f}"]
+            )
         header = [f"{name}", *(f"fold {fold}" for fold in folds), "mean [95 %]", "`cam, map` minus it [95 %]"]
+        header += ["area marked beside `cam, map`, % of the pictures"]
         lines += markdown(header, rows)
     return lines
 
@@ -172,7 +179,7 @@ def curves_section(frame: pd.DataFrame) -> list[str]:
     for (detach, seed, fold), part in frame.groupby(["detach", "seed", "fold"]):
         one = part.set_index("support")
         gain = one.loc["other"]
-        cells = [f"{detach:g}", f"{fold}", f"{seed}", *(f"{one.loc[name, 'auc']:.3f}" for name in SUPPORTS)]
+        cells = [str(detach), str(fold), str(seed), *(f"{one.loc[name, 'auc']:.3f}" for name in SUPPORTS)]
         rows.append([*cells, f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"])
     return markdown(
         ["detached share", "fold", "seed", "own support", "another's", "S = 1", "shuffled", "own − another's [95 %]"],

@@ -138,6 +138,10 @@ class ResNet(nn.Module):
         Whether BatchNorm is frozen, as in every encoder; it is trained in pretraining only.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+
     def __init__(self, *, arch: str, stem: str, width: int, last: str = "layer3", frozen: bool = True) -> None:
         super().__init__()
         norm: Norm = FrozenBatchNorm if frozen else nn.BatchNorm2d

@@ -73,6 +73,12 @@ class CamRecord(NetworkRecord):
         return replace(super().backbone, last=self.features)
 
 
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """Return the bias of a convolution, which all convolutions of the branch have."""
+    assert layer.bias is not None
+    return layer.bias
+
+
 class MultiScale(nn.Module):
     """Multi-scale block that refines the maps D to D′, both (B, n, h, w), by one 3×3 and two 1×1 convolutions.
 
@@ -103,11 +109,11 @@ class MultiScale(nn.Module):
 
     def pooled(self, taps: Tensor) -> Tensor:
         """Return the weighted mean of the refined maps, (B, n), from those of the maps under nine taps, (B, 9, n)."""
-        wide = torch.einsum("bti,oit->bo", taps, self.wide.weight.flatten(2)) + self.wide.bias
+        wide = torch.einsum("bti,oit->bo", taps, self.wide.weight.flatten(2)) + bias_of(self.wide)
         centre = taps[:, 4]
         near = F.linear(centre, self.near.weight.flatten(1), self.near.bias)
         third = F.linear(torch.cat([wide, near], 1) if self.joins else centre, self.third.weight.flatten(1))
-        return (third if self.joins else wide + near + third) + self.third.bias
+        return (third if self.joins else wide + near + third) + bias_of(self.third)
 
 
 class CamNetwork(nn.Module):
@@ -192,7 +198,7 @@ class CamNetwork(nn.Module):
 
     def scores_of_pooled(self, taps: Tensor) -> Tensor:
         """Compute the same scores as :meth:`scores`, (B, n), from pooled features (B, 9, C + 1)."""
-        weight, bias = self.classify.weight.flatten(1), self.classify.bias
+        weight, bias = self.classify.weight.flatten(1), bias_of(self.classify)
         # The bias counts where a tap lies inside the image; outside, the padding is zero after it.
         return self.refine.pooled(taps @ torch.cat([weight, bias[:, None]], 1).T)
 

@@ -162,7 +162,7 @@ class CamLearner(nn.Module):
 
     def _check_accuracy(self, taps: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
-            hits = self.network.scores_of_pooled(taps).argmax(1) == labels
+            hits = self.network.scores_of_pooled(taps.float()).argmax(1) == labels
         found = float(hits.float().mean())
         say(f"the classifier names {found:.3f} of {len(labels)} training objects correctly")
         if found < self.accuracy:
@@ -186,10 +186,13 @@ class CamLearner(nn.Module):
         if "images" in batch:
             inputs += [black_out(batch["images"][:, 0], batch["masks"][:, 0]), batch["images"][:, 1]]
         # One pass for all inputs: frozen BatchNorm does not mix images.
-        parts = network.encoder(torch.cat(inputs)).float().split([len(images) for images in inputs]) if inputs else ()
+        parts: tuple[Tensor, ...] = ()
+        if inputs:
+            parts = network.encoder(torch.cat(inputs)).float().split([len(images) for images in inputs])
         with torch.autocast(labels.device.type, enabled=False):  # full precision for both branches, as at test time
             if "pooled" in batch:
-                scores, pair = network.scores_of_pooled(batch["pooled"]), parts
+                # A bf16 training hands every input over in bf16, as it does with images.
+                scores, pair = network.scores_of_pooled(batch["pooled"].float()), parts
             else:
                 scores, pair = network.scores(parts[0], batch["object_masks"][:, 0]), parts[1:]
             classification = classification_loss(scores, labels)
