@@ -11,11 +11,14 @@ Writes
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from novelseg.backbones.encoder import pretrained_backbone
+from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.errors import InputError
 from novelseg.core.random import new_layers
 from novelseg.data.bank import Bank
@@ -24,6 +27,7 @@ from novelseg.data.index import Index, read_index
 from novelseg.data.sampling import EpisodeSampler
 from novelseg.data.store import ImageStore
 from novelseg.methods.cam.network import NETWORK, CamNetwork, CamRecord
+from novelseg.methods.cam.objects import PooledObjects
 from novelseg.methods.cam.training import CamBatches, CamLearner
 from novelseg.training.loop import MakeOptimiser
 from stages.options import (
@@ -87,16 +91,22 @@ def run(
     """Train both branches, using only base classes."""
     data = read_index(index)
     known, unseen = roles(data, params, fold)
-    net = pretrained_backbone(encoder.spec, weights)
+    net = pretrained_backbone(replace(encoder.spec, last=params.features), weights)
     for part in net.parts()[: params.frozen]:
         part.requires_grad_(False)
     with new_layers(params.seed, "branches"):
-        shape = params.model_dump(include={"wiring", "weighting", "prior"})
+        shape = params.model_dump(include={"wiring", "weighting", "prior", "pooling", "relu"})
         network = CamNetwork(net, classes=len(known), width=params.deconv_width, **shape)
     pool = data.training_images(fold)
     objects = EpisodeSampler(data, pool, known, 0, "training")
     pairs = EpisodeSampler(data, pool, unseen, PAIR_SHOT, "training")
+    members = [(image, label) for label in known.tolist() for image in data.holds(pool, label).tolist()]
+    side = params.size if params.geometry == "resize" else 0
     with ImageStore(images, data) as store:
+
+        def decode(image: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            colours, maps = store.with_mask(image)
+            return colours, maps[0]
 
         def batches(torch_device: torch.device) -> CamBatches:
             bank, view = Bank(data, pool, store.with_mask, torch_device, memory_mb), params.to(ViewGeometry)
@@ -104,13 +114,25 @@ def run(
                 EpisodeBatches(bank, objects, view, params.objects, params.seed, "object"),
                 EpisodeBatches(bank, pairs, view, params.episodes, params.seed, "pair"),
                 known.tolist(),
+                PooledObjects(
+                    members,
+                    decode,
+                    (lambda _: (side, side)) if side else data.size,
+                    side,
+                    params.flip > 0,
+                    network.pooled,
+                ),
+                FeatureExtractor(net, encoder.precision, torch_device),
+                encoder_trains=any(weight.requires_grad for weight in net.parameters()),
                 classifier_iterations=params.classifier_iterations,
+                detach=params.detach,
+                accuracy=params.classifier_accuracy > 0,
                 seed=params.seed,
             )
 
         facts = common_facts(encoder, params.geometry, params.size, params, data, fold)
         train_and_write(
-            learner=CamLearner(network, params.class_weight),
+            learner=CamLearner(network, params.class_weight, params.classifier_accuracy),
             network=network,
             batches=batches,
             optimiser=adam(params),

@@ -32,6 +32,7 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
         "train": {"iterations": 6, "decay_every": 4, "log_every": 2, "extra_images": 3, "decoder_width": 8},
         "cam": {
             **{"iterations": 6, "classifier_iterations": 2, "decay_every": 4, "log_every": 2},
+            "classifier_accuracy": 0.0,
             **{"episodes": 2, "objects": 2, "deconv_width": 4, "size": 49},
         },
         "episodes": {"count": 6},

@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.backbones.resnet import ResNet
 from novelseg.core.errors import InputError
+from novelseg.core.files import digest
 from novelseg.data.bank import Bank
 from novelseg.data.batches import EpisodeBatches, ViewGeometry
 from novelseg.data.index import read_index
 from novelseg.data.sampling import EpisodeSampler
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.lists import read_cases
+from novelseg.formats.record import from_json, to_json
 from novelseg.methods.cam.equations import EPSILON
-from novelseg.methods.cam.network import load_cam
+from novelseg.methods.cam.network import CamRecord, load_cam
+from novelseg.methods.cam.objects import PooledObjects, masked_object
 from novelseg.methods.cam.predictor import CamPredictor, Decode
-from novelseg.methods.cam.training import CamBatches
+from novelseg.methods.cam.training import CamBatches, CamLearner
 from novelseg.methods.contract import Case
 from novelseg.ops.geometry import gather, squares
 from stages.cam import roles
@@ -89,11 +94,15 @@ def test_a_prediction_is_the_plain_one(project: Project, store: ImageStore, case
         pictures, places = bank.take([case.supports[0], case.query])
         views = squares(pictures, places, torch.zeros(2, dtype=torch.bool), record.size)
         (support, query), masks = gather(pictures, views, record.size)
-        support = (support * (masks[0, 0] == case.label))[None]
+        inside = masks[0, 0] == case.label
+        support = (support * inside)[None]
         with torch.inference_mode():
-            scores = net.refine(net.classify(net.encoder(support))).mean((2, 3))[0]
-            features = net.encoder(query[None])
-            total = sum(score * map_ for score, map_ in zip(scores, net.maps(features)[0], strict=True))
+            activated = net.refine(net.classify(net.encoder(support).relu()))
+            fine = net.encoder.grid.upsample(activated, (record.size, record.size))[0]
+            scores = fine[:, inside].mean(1)  # over the object's pixels
+            features = net.encoder(query[None]).relu()
+            maps = net.refine(net.classify(features))[0]
+            total = sum(score * map_ for score, map_ in zip(scores, maps, strict=True))
             prior = (total - total.min()) / (total.max() - total.min() + EPSILON)
             logits = net.decode(features * prior)[0]
         torch.testing.assert_close(found[case, "cam"].logits, logits[1] - logits[0], atol=1e-4, rtol=1e-4)
@@ -172,17 +181,58 @@ def test_what_a_batch_holds(project: Project, store: ImageStore) -> None:
     view = params.to(ViewGeometry)
     objects = EpisodeBatches(bank, samplers["object"], view, params.objects, 0, "object")
     pairs = EpisodeBatches(bank, samplers["pair"], view, params.episodes, 0, "pair")
-    made = CamBatches(objects, pairs, known, classifier_iterations=params.classifier_iterations, seed=params.seed)
+    network, record = load_cam(project.path(CAM), 0)
+    members = [(image, label) for label in known for image in index.holds(pool, label).tolist()]
+    side = record.size
+    pooled = PooledObjects(
+        members,
+        lambda image: (store.image(image), store.mask(image)),
+        lambda _: (side, side),
+        side,
+        False,
+        network.pooled,
+    )
+    made = CamBatches(
+        objects,
+        pairs,
+        known,
+        pooled,
+        FeatureExtractor(network.encoder, "fp32", CPU),
+        encoder_trains=True,
+        classifier_iterations=params.classifier_iterations,
+        detach=3,
+        accuracy=True,
+        seed=params.seed,
+    )
     for iteration in range(20):
         drawn = made.draw(iteration, 0, 1)
         shown = made.render(drawn)
-        assert shown["objects"].shape == (5, 1, 3, 49, 49)
-        assert [known[channel] for channel in shown["object_labels"]] == drawn.objects.labels
-        assert ("images" in shown) == (iteration >= params.classifier_iterations)
-        asked.setdefault("object", []).extend(drawn.objects.labels)
-        asked.setdefault("pair", []).extend(drawn.pairs.labels if drawn.pairs else [])
-        # Each object is really there: its class's pixels are the mask's.
-        assert (shown["object_masks"] == 1).flatten(1).any(1).all()
+        joint = iteration - params.classifier_iterations
+        assert ("images" in shown) == (joint >= 0)
+        assert ("all_pooled" in shown) == (joint == 0)
+        if isinstance(drawn.objects, list):
+            assert joint < 0
+            labels = [label for _, label, _ in drawn.objects]
+            for (image, label, mirrored), taps in zip(drawn.objects, shown["pooled"], strict=True):
+                assert not mirrored
+                picture, mask = masked_object(store.image(image), store.mask(image), label, side)
+                with torch.inference_mode():
+                    features = network.encoder(torch.from_numpy(picture / 255).permute(2, 0, 1)[None].float())
+                    slow = network.scores(features, torch.from_numpy(mask)[None])
+                    torch.testing.assert_close(network.scores_of_pooled(taps[None]), slow, atol=1e-4, rtol=1e-4)
+        else:
+            labels = drawn.objects.labels
+            assert shown["objects"].shape == (5, 1, 3, 49, 49)
+            # Each object is really there: its class's pixels are the mask's.
+            assert (shown["object_masks"] == 1).flatten(1).any(1).all()
+        assert [known[channel] for channel in shown["object_labels"]] == labels
+        asked.setdefault("object", []).extend(labels)
+        if drawn.pairs:
+            asked.setdefault("pair", []).extend(drawn.pairs.labels)
+            assert bool(shown["detached"]) == (joint < 3)
+            own = drawn.pairs.labels[::2]
+            for pair, donor in enumerate(shown["donors"].tolist()):
+                assert own[donor] != own[pair] or (donor == pair and len(set(own)) == 1)
     assert set(asked["object"]) == set(known)
     assert set(asked["pair"]) == set(index.novel(1).tolist())
 
@@ -273,3 +323,124 @@ def test_another_network_fold_or_world_is_refused(
     with pytest.raises(InputError, match="but the base classes of fold 0 in this index are"):
         load_cam(project.path(CAM), 0, base[1:])
     assert not (tmp_path / "out").exists()
+
+
+def test_with_another_support_each_episode_gets_the_map_of_another_class(
+    project: Project, store: ImageStore, cases: list[Case]
+) -> None:
+    own, other = predictor(project, store), predictor(project, store)
+    other._network.prior = "other"
+    found, lent = predicted(own, cases), predicted(other, cases)
+    for case in cases:
+        lender = other._lenders[case]
+        assert lender.label != case.label
+        scores = torch.stack([own._scores[image, lender.label] for image in lender.supports]).mean(0)
+        with torch.inference_mode():
+            prior = own._network.priors(own._bank[case.query], scores[None])[0]
+        torch.testing.assert_close(lent[case, "cam"].prior, prior)
+        assert not torch.equal(lent[case, "cam"].prior, found[case, "cam"].prior)
+    one_class = [case for case in cases if case.label == cases[0].label]
+    with pytest.raises(InputError, match="all episodes are of one class; expected episodes of several"):
+        other.blocks(one_class, "test")
+
+
+class _StoppedError(Exception):
+    """A training that is stopped from outside."""
+
+
+# All new settings away from their defaults at least once; a frozen encoder, and one whose layer3 is trained.
+VARIATIONS = [
+    {"frozen": 4, "pooling": "object", "relu": True, "detach": 2, "classifier_accuracy": 0.01, "flip": 0.5},
+    {"frozen": 3, "pooling": "image", "relu": False, "detach": 100, "prior": "other", "flip": 0.0},
+    {"frozen": 2, "pooling": "object", "relu": False, "detach": 0, "geometry": "crop"},
+]
+
+
+@pytest.mark.parametrize("cam", VARIATIONS)
+def test_a_training_that_stops_in_either_phase_ends_with_the_same_bytes(
+    project: Project, tmp_path: Path, cam: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = tiny_values(cam={"iterations": 10, "classifier_iterations": 5, **cam})
+    here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
+    monkeypatch.setattr("stages.training.CHECKPOINT_EVERY", 2)
+
+    def words(name: str) -> list[object]:
+        rest = ["--weights", project.weights, "--fold", 0, "--threads", 1, "--out", tmp_path / name]
+        return [*project.data(), *rest]
+
+    for name in ("unbroken", "again"):
+        assert here.run("cam", *words(name)) == 0
+    whole, calls = CamLearner.forward, []
+
+    def forward(learner: CamLearner, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        calls.append(sorted(batch))
+        if len(calls) in (4, 9):  # iteration 3, in the classifier's phase, and later one of the joint phase
+            raise _StoppedError
+        return whole(learner, batch)
+
+    monkeypatch.setattr(CamLearner, "forward", forward)
+    for _ in range(2):
+        with pytest.raises(_StoppedError):
+            here.run("cam", *words("stopped"))
+    assert here.run("cam", *words("stopped")) == 0
+    for file in ("weights.safetensors", "log.tsv"):
+        assert len({digest(tmp_path / name / file) for name in ("unbroken", "again", "stopped")}) == 1
+    _, record = load_cam(tmp_path / "stopped/weights.safetensors", 0)
+    assert {name: getattr(record, name) for name in cam} == cam
+    pooled = ["images" in keys and "pooled" in keys for keys in calls]
+    assert any(pooled) == (cam["frozen"] == 4)  # a frozen encoder's objects stay pooled beside the pairs
+
+
+def test_the_classifiers_iterations_leave_the_encoder_alone(project: Project, tmp_path: Path) -> None:
+    values = tiny_values(cam={"iterations": 6, "classifier_iterations": 5, "frozen": 0, "learning_rate": 0.01})
+    here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[bool] = []
+        before = load_file(project.weights)
+        whole = CamLearner.forward
+
+        def forward(learner: CamLearner, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            state = learner.network.encoder.state_dict()
+            seen.append(all(torch.equal(value, state[f"resnet.{name}"]) for name, value in before.items()))
+            return whole(learner, batch)
+
+        patch.setattr(CamLearner, "forward", forward)
+        rest = ["--weights", project.weights, "--fold", 0, "--threads", 1, "--out", tmp_path / "run"]
+        assert here.run("cam", *project.data(), *rest) == 0
+    assert seen == [True] * 6
+    after = load_file(tmp_path / "run/weights.safetensors")
+    assert not torch.equal(before["conv1.weight"], after["encoder.resnet.conv1.weight"])
+
+
+def test_a_record_without_the_later_fields_means_what_it_meant(project: Project) -> None:
+    _, record = load_cam(project.path(CAM), 0)
+    old = {name: value for name, value in to_json(record).items() if name not in LATER}
+    read = from_json(CamRecord, old)
+    assert {name: getattr(read, name) for name in LATER} == LATER
+    with pytest.raises(ValueError, match="'pooling' is 'cell'; expected one of image, object"):
+        from_json(CamRecord, {**old, "pooling": "cell"})
+
+
+LATER = {"pooling": "image", "relu": False, "features": "layer3", "detach": 0, "classifier_accuracy": 0.0}
+
+
+def test_layer4_trains_and_is_read_again(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = tiny_values()["encoder"]
+    values = tiny_values(cam={"features": "layer4", "frozen": 4})
+    here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
+    rest = ["--fold", 0, "--threads", 1, "--out", tmp_path / "run"]
+    assert here.run("cam", *project.data(), "--weights", project.weights, *rest) == 2
+    assert "ends after layer3, and cam.features is layer4" in capsys.readouterr().err
+    torch.manual_seed(0)
+    deep = ResNet(arch=encoder["arch"], stem=encoder["stem"], width=encoder["width"], last="layer4")
+    state = {**deep.state_dict(), **load_file(project.weights)}
+    save_file(state, tmp_path / "deep.safetensors")
+    assert here.run("cam", *project.data(), "--weights", tmp_path / "deep.safetensors", *rest) == 0
+    net, record = load_cam(tmp_path / "run/weights.safetensors", 0)
+    assert (record.backbone.last, net.encoder.level) == ("layer4", "layer4")
+    assert net.encoder.channels == 8 * encoder["width"]
+    after = load_file(tmp_path / "run/weights.safetensors")
+    moved = {
+        name.split(".")[0] for name, value in state.items() if not torch.equal(value, after[f"encoder.resnet.{name}"])
+    }
+    assert moved == {"layer4"}

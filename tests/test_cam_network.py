@@ -11,16 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novelseg.backbones.resnet import ResNetBackbone
+from novelseg.core.errors import InputError
 from novelseg.methods.cam.equations import (
     EPSILON,
     black_out,
     classification_loss,
     map_weights,
+    next_of_another_class,
     normalise,
     prior_map,
     shuffle,
 )
 from novelseg.methods.cam.network import CamNetwork, MultiScale
+from novelseg.methods.cam.objects import pooling_weights
 from novelseg.methods.cam.training import CamLearner
 from novelseg.methods.losses import LOSSES
 
@@ -36,6 +39,8 @@ def network(**changes: Any) -> CamNetwork:
         "weighting": "scores",
         "width": 4,
         "prior": "map",
+        "pooling": "image",
+        "relu": False,
         **changes,
     }
     return CamNetwork(ResNetBackbone(arch="resnet18", stem="torchvision", width=4), **shape).eval()
@@ -195,6 +200,7 @@ def batch(pairs: bool = True) -> dict[str, torch.Tensor]:
 
     made = {"objects": images(2, 1), "object_masks": masks(2, 1), "object_labels": torch.tensor([0, 2])}
     more = {"images": images(2, 2), "masks": masks(2, 2), "keys": torch.tensor([1, 2], dtype=torch.int32)}
+    more |= {"donors": torch.tensor([1, 0]), "detached": torch.tensor(False)}
     return {**made, **more} if pairs else made
 
 
@@ -220,3 +226,123 @@ def test_training_reads_of_the_background_of_objects_and_supports_nothing() -> N
     for name, where in outside.items():
         shown[name] = torch.where(where, 1 - shown[name], shown[name])
     assert torch.equal(learner(shown).nan_to_num(), told.nan_to_num())
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("pooling", ["image", "object"])
+@pytest.mark.parametrize("wiring", ["sum", "join"])
+def test_scores_of_pooled_features_are_those_of_the_images(wiring: str, pooling: str, relu: bool) -> None:
+    net = network(wiring=wiring, pooling=pooling, relu=relu)
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn((4, net.encoder.channels, 5, 7), generator=generator)
+    masks = torch.randint(0, 2, (4, 40, 56), dtype=torch.uint8, generator=generator)
+    masks[:, 30:] = 255
+    masks[0] = 0
+    masks[0, 0, 0] = 1  # an object in the corner, whose taps lie outside
+    slow = net.scores(features, masks)
+    taps = torch.stack([net.pooled(one, mask) for one, mask in zip(features, masks, strict=True)])
+    assert taps.shape == (4, 9, net.encoder.channels + 1)
+    torch.testing.assert_close(net.scores_of_pooled(taps), slow, atol=1e-5, rtol=1e-4)
+
+
+def test_scores_are_pooled_over_the_image_or_the_object() -> None:
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn((2, network().encoder.channels, 5, 5), generator=generator)
+    masks = torch.zeros((2, 33, 33), dtype=torch.uint8)
+    masks[0, 4:20, 9:30] = 1
+    masks[1, 30:, :3] = 1
+    masks[1, :5] = 255  # void is no part of the object
+    for pooling in ("image", "object"):
+        net = network(pooling=pooling)
+        maps = net.maps(features)
+        if pooling == "image":
+            slow = maps.mean((2, 3))
+        else:  # by definition: the mean over the object's pixels of the maps that are brought to the image's size
+            fine = net.encoder.grid.upsample(maps, (33, 33))
+            slow = torch.stack([fine[n][:, masks[n] == 1].mean(1) for n in range(2)])
+        torch.testing.assert_close(net.scores(features, masks), slow, atol=1e-5, rtol=1e-4)
+
+
+def test_an_empty_object_has_no_weight() -> None:
+    grid = network().encoder.grid
+    weights = pooling_weights(torch.zeros((1, 33, 33), dtype=torch.uint8), (5, 5), grid, "object")
+    assert torch.equal(weights, torch.zeros(1, 5, 5))
+
+
+def test_the_relu_of_the_last_block_is_applied_to_both_branches() -> None:
+    net, plain = network(relu=True), network()
+    generator = torch.Generator().manual_seed(6)
+    features = torch.randn((1, net.encoder.channels, 4, 4), generator=generator)
+    keys, priors = torch.zeros(1, dtype=torch.int32), torch.rand((1, 4, 4), generator=generator)
+    for one, other in (
+        (net.maps(features), plain.maps(features.relu())),
+        (net.segment(features, priors, keys), plain.segment(features.relu(), priors, keys)),
+    ):
+        assert torch.equal(one, other)
+    assert not torch.equal(net.maps(features), plain.maps(features))
+
+
+def gradients(learner: CamLearner, shown: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gradients of the total loss by the first part of the weight's name."""
+    learner.zero_grad()
+    learner(shown)[0].backward()
+    return {name: weight.grad.clone() for name, weight in learner.network.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("pooling", ["image", "object"])
+def test_pooled_objects_train_the_classifier_as_their_images_do(pooling: str) -> None:
+    net = network(pooling=pooling)
+    net.encoder.requires_grad_(False)
+    learner, shown = CamLearner(net, 1.0), batch(pairs=False)
+    slow = gradients(learner, shown)
+    objects, masks = shown.pop("objects")[:, 0], shown.pop("object_masks")[:, 0]
+    features = net.encoder(black_out(objects, masks))
+    taps = torch.stack([net.pooled(one, mask) for one, mask in zip(features, masks, strict=True)])
+    fast = gradients(learner, {**shown, "pooled": taps})
+    assert fast.keys() == slow.keys()
+    for name, value in fast.items():
+        torch.testing.assert_close(value, slow[name], atol=1e-6, rtol=1e-3)
+
+
+def test_a_detached_prior_leaves_the_classification_branch_to_its_own_loss() -> None:
+    learner, shown = CamLearner(network(), 1.0), batch()
+    alone = gradients(learner, batch(pairs=False))
+    joint = gradients(learner, shown)
+    detached = gradients(learner, {**shown, "detached": torch.tensor(True)})
+    branch = [name for name in alone if not name.startswith("encoder")]
+    for name in branch:
+        torch.testing.assert_close(detached[name], alone[name], atol=1e-6, rtol=1e-4)
+    assert not all(torch.allclose(joint[name], alone[name], rtol=1e-3) for name in branch)
+    for name, value in joint.items():  # the segmentation branch learns as before
+        if name.startswith("decode"):
+            torch.testing.assert_close(detached[name], value, atol=1e-6, rtol=1e-4)
+
+
+def test_the_map_of_another_support_comes_from_the_exchanged_scores() -> None:
+    shown = batch()
+    own, other = (CamLearner(network(prior=prior), 1.0) for prior in ("map", "other"))
+    swapped = {**shown, "images": shown["images"].clone(), "masks": shown["masks"].clone()}
+    for name in ("images", "masks"):
+        swapped[name][:, 0] = shown[name][[1, 0], 0]
+    torch.testing.assert_close(other(shown), own(swapped), equal_nan=True)
+    assert other(shown)[1] != own(shown)[1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [([1, 2], [1, 0]), ([1, 1, 2, 3], [2, 2, 3, 0]), ([4, 4], [0, 1]), ([7], [0]), ([], [])],
+)
+def test_the_next_of_another_class(labels: list[int], expected: list[int]) -> None:
+    assert next_of_another_class(labels) == expected
+
+
+def test_a_classifier_below_the_asked_accuracy_stops_the_training() -> None:
+    net = network()
+    taps = torch.randn((6, 9, net.encoder.channels + 1), generator=torch.Generator().manual_seed(8))
+    named = net.scores_of_pooled(taps).argmax(1)
+    shown = {**batch(), "all_pooled": taps, "all_labels": named}
+    assert CamLearner(net, 1.0, 0.9)(shown).isfinite().any()
+    shown["all_labels"] = torch.where(torch.arange(6) < 3, (named + 1) % 3, named)
+    assert CamLearner(net, 1.0, 0.5)(shown).isfinite().any()
+    with pytest.raises(InputError, match=r"names 0\.500 .* at least 0\.6 \(cam\.classifier_accuracy\): raise"):
+        CamLearner(net, 1.0, 0.6)(shown)

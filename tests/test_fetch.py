@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from novelseg.backbones.resnet import ResNet
@@ -443,3 +444,24 @@ def test_folders_of_ones_own_are_left_to_their_readers(tmp_path: Path) -> None:
     for place in ("my-own", "VOC2012/ImageSets/Segmentation", "SBD/benchmark_RELEASE/dataset/cls", "COCO2014/mine"):
         (tmp_path / place).mkdir(parents=True)
         assert lacking(str(tmp_path / place.partition("/")[0]), ("mine", "other")) == ""
+
+
+def test_the_last_stage_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    net = ResNet(arch="resnet50", stem="torchvision", width=4, last="layer4", frozen=False)
+    official = tmp_path / "official"
+    official.mkdir()
+    torch.save({**net.state_dict(), "fc.weight": torch.zeros(2, 3)}, official / "resnet50-0676ba61.pth")
+    wanted = {"resnet50": "layer3", "resnet50-layer4": "layer4"}
+    with pytest.MonkeyPatch.context() as patch:
+        for what in wanted:
+            (entry,) = CATALOGUE[what]
+            check = f"md5:{md5((official / entry.name).read_bytes())}"
+            patch.setitem(CATALOGUE, what, (replace(entry, check=check),))
+            assert fetch(what, tmp_path, "--archives", official) == 0
+    for what, last in wanted.items():
+        path = tmp_path / CATALOGUE[what][0].target
+        assert any(name.startswith("layer4") for name in load_file(path)) == (last == "layer4")
+        load_strictly(ResNet(arch="resnet50", stem="torchvision", width=4, last=last), path)
+    assert "fetch --what resnet50-layer4" in lacking(
+        str(tmp_path / "x/weights/resnet50-0676ba61-layer4.safetensors"), []
+    )

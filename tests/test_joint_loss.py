@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -136,7 +137,8 @@ def test_learning_lowers_every_part_of_the_joint_loss() -> None:
 
 def test_learning_lowers_both_losses_of_the_cam_prior() -> None:
     with new_layers(3, "branches"):
-        network = CamNetwork(encoder(), classes=3, wiring="sum", weighting="scores", width=8, prior="map")
+        shape: dict[str, Any] = {"wiring": "sum", "weighting": "scores", "prior": "map"}
+        network = CamNetwork(encoder(), classes=3, width=8, pooling="image", relu=False, **shape)
     objects, object_masks = discs(0, 1, 2)
     images, masks = discs(0, 4, 1, 5)
     batch = {
@@ -146,6 +148,8 @@ def test_learning_lowers_both_losses_of_the_cam_prior() -> None:
         "images": images.unflatten(0, (2, 2)),
         "masks": masks.unflatten(0, (2, 2)),
         "keys": torch.tensor([1, 2], dtype=torch.int32),
+        "donors": torch.tensor([1, 0]),
+        "detached": torch.tensor(False),
     }
     first, *_, last = losses_after(CamLearner(network, 1.0).train(), batch, 40, 0.05)
     for name in ("loss", "loss_seg", "loss_class"):

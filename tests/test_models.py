@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.recognise import recognise
 from novelseg.backbones.registry import new_backbone
 from novelseg.backbones.resnet import ResNet
 from novelseg.backbones.weights import load_strictly
@@ -64,6 +65,46 @@ def test_layer3_dilates_all_blocks_but_the_first() -> None:
         layer = ResNet(arch="resnet50", stem=stem, width=8).layer3
         assert [block.conv2.dilation[0] for block in layer] == [1, 2, 2, 2, 2, 2]  # type: ignore[union-attr, index]
         assert {block.conv2.stride[0] for block in layer} == {1}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("stem", ["torchvision", "msra", "deep"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_layer4_is_dilated_and_keeps_the_stride(arch: str, stem: str) -> None:
+    net, cut = (ResNet(arch=arch, stem=stem, width=8, last=last) for last in ("layer4", "layer3"))
+    x = torch.randn(1, 3, 97, 65, generator=torch.Generator().manual_seed(0))
+    features = net(x)
+    assert features.shape == (1, net.channels, *cut(x).shape[2:])
+    assert net.channels == 2 * cut.channels
+    assert features.min() < 0 < features.max()  # the last ReLU is left out here, and only here
+    blocks = [*net.stages()[2].children(), *net.stages()[3].children()]
+    assert [block.final_relu for block in blocks] == [True] * (len(blocks) - 1) + [False]
+    convolutions = [part for part in net.stages()[3].modules() if isinstance(part, torch.nn.Conv2d)]
+    assert {part.dilation[0] for part in convolutions if part.kernel_size[0] == 3} == {2, 4}
+    assert {part.stride[0] for part in convolutions} == {1}
+
+
+def test_a_file_with_layer4_loads_strictly_into_either_cut(tmp_path: Path) -> None:
+    net = ResNet(arch="resnet50", stem="torchvision", width=4, last="layer4")
+    generator = torch.Generator().manual_seed(9)
+    for value in net.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    state = {name: value for name, value in net.state_dict().items() if "num_batches" not in name}
+    save_file(state | {"fc.bias": torch.zeros(2)}, tmp_path / "w.safetensors")
+    for last in ("layer3", "layer4"):
+        fresh = ResNet(arch="resnet50", stem="torchvision", width=4, last=last)
+        load_strictly(fresh, tmp_path / "w.safetensors")
+        assert all(torch.equal(value, net.state_dict()[name]) for name, value in fresh.state_dict().items())
+    assert recognise(tmp_path / "w.safetensors").arch == "resnet50"
+    del state["layer4.2.bn3.bias"]
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"missing layer4.2.bn3.bias"):
+        load_strictly(net, tmp_path / "w.safetensors")
+    save_file({name: value for name, value in state.items() if "layer4" not in name}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        InputError, match=r"ends after layer3, and cam.features is layer4; .* fetch --what resnet50-layer4"
+    ):
+        load_strictly(net, tmp_path / "w.safetensors")
 
 
 def test_batch_norm_stays_frozen_in_training() -> None:

@@ -75,8 +75,8 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
             "resolution": "49 px, resize",
             "weights": weights,
         }
-        cam = "49 px, resize, tests too, layer3, frozen 3, unseen 1, wiring sum, prior map by scores, mean of scores"
-        cam += ", map cut at 0.5"
+        cam = "49 px, resize, tests too, layer3, frozen 3, unseen 1, wiring sum, S over the object, ReLU"
+        cam += ", prior map by scores, mean of scores, map cut at 0.5"
         assert found == [others, {**others, "resolution": cam}]
         assert set(frame.loc[frame["resolution"] == cam, "variant"]) == {"cam", "cam-map-only"}
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,8 @@ def test_streamed_images_train_as_resident_ones(project: Project, tmp_path: Path
 def test_the_rate_falls_to_a_tenth_in_steps() -> None:
     params = Params.model_validate(tiny_values(train={"learning_rate": 0.5, "decay_every": 4})["train"]).to(Schedule)
     assert [learning_rate(params, iteration) for iteration in (0, 3, 4, 8)] == pytest.approx([0.5, 0.5, 0.05, 0.005])
+    later = replace(params, steady=3)
+    assert [learning_rate(later, iteration) for iteration in (0, 6, 7, 11)] == pytest.approx([0.5, 0.5, 0.05, 0.005])
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(
@@ -223,7 +226,9 @@ def test_a_loss_that_is_not_finite_stops_the_training(
 
 def cam_network(encoder: Backbone) -> CamNetwork:
     """A small network of the CAM prior."""
-    return CamNetwork(encoder, classes=3, wiring="sum", weighting="scores", width=4, prior="map")
+    return CamNetwork(
+        encoder, classes=3, wiring="sum", weighting="scores", width=4, prior="map", pooling="image", relu=False
+    )
 
 
 def norms_of(part: nn.Module) -> list[nn.Module]:
@@ -294,7 +299,7 @@ def test_no_label_of_a_novel_class_reaches_training(project: Project, tmp_path: 
 
 
 def test_other_settings_run_to_the_end(project: Project, tmp_path: Path) -> None:
-    cam = {"geometry": "crop", "wiring": "join", "prior": "shuffled", "frozen": 4}
+    cam = {"geometry": "crop", "wiring": "join", "prior": "shuffled", "frozen": 4, "pooling": "image", "relu": False}
     values = tiny_values(matching={"geometry": "crop"}, encoder={"precision": "bf16"}, cam=cam)
     here = Project(write_values(tmp_path / "params.yaml", values).parent, project.weights)
     shot = ["--fold", 0, "--shot", 2, "--threads", 1, "--out"]

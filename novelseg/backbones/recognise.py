@@ -37,7 +37,7 @@ def recognise(path: Path, stem: str = "") -> BackboneSpec:
     conv = state.get("conv1.weight")
     blocks = tuple(_count(state, f"layer{number}") for number in (1, 2, 3))
     basic = "layer1.0.conv3.weight" not in state
-    arch = next((name for name, counts in BLOCKS.items() if counts == blocks and (name in BASIC) == basic), None)
+    arch = next((name for name, counts in BLOCKS.items() if counts[:3] == blocks and (name in BASIC) == basic), None)
     if arch is None or conv is None or conv.ndim != 4:
         names = ", ".join(list(state)[:3])
         raise InputError(

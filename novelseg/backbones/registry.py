@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _resnet(spec: BackboneSpec) -> Backbone:
     from novelseg.backbones.resnet import ResNetBackbone
 
-    return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width)
+    return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width, last=spec.last)
 
 
 # Architecture → function that builds it. Code digests include the imports inside these functions.

@@ -1,4 +1,4 @@
-"""ResNet cut after layer3 at stride 8, without its last ReLU and with all BatchNorm frozen (A1)."""
+"""ResNet cut after layer3 or layer4 at stride 8, without its last ReLU and with all BatchNorm frozen (A1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from novelseg.backbones.contract import MEAN, STD, Backbone
 from novelseg.backbones.grid import AlignedGrid
 from novelseg.backbones.weights import load_strictly
 
-BLOCKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6), "resnet50": (3, 4, 6), "resnet101": (3, 4, 23)}
+# Number of blocks in layer1, …, layer4.
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+LAST = ("layer3", "layer4")
 STEMS = ("torchvision", "msra", "deep")
 
 
@@ -117,7 +119,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """ResNet up to layer3, from normalised RGB (B, 3, H, W) to features (B, C, h, w), which may be negative.
+    """ResNet up to layer3 or layer4, from normalised RGB (B, 3, H, W) to features (B, C, h, w), which may be negative.
 
     h and w are ⌈H/8⌉ and ⌈W/8⌉, or may be one less with the msra stem, which pools without padding.
 
@@ -130,16 +132,24 @@ class ResNet(nn.Module):
         and the stride of a bottleneck is in its first 1×1 convolution; ``deep``: three 3×3 convolutions.
     width
         Number of channels of the 3×3 convolutions in layer1; 64 in the papers.
+    last
+        The last layer, ``layer3`` or ``layer4``; nothing after it is built.
     frozen
         Whether BatchNorm is frozen, as in every encoder; it is trained in pretraining only.
     """
 
-    def __init__(self, *, arch: str, stem: str, width: int, frozen: bool = True) -> None:
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+
+    def __init__(self, *, arch: str, stem: str, width: int, last: str = "layer3", frozen: bool = True) -> None:
         super().__init__()
         norm: Norm = FrozenBatchNorm if frozen else nn.BatchNorm2d
         block = BasicBlock if arch in ("resnet18", "resnet34") else Bottleneck
         if stem not in STEMS:
             raise ValueError(f"the stem is '{stem}'; expected one of {', '.join(STEMS)}")
+        if last not in LAST:
+            raise ValueError(f"the last layer is '{last}'; expected one of {', '.join(LAST)}")
         self.deep, self.msra = stem == "deep", stem == "msra"
         if self.deep:
             self.conv1, self.bn1 = _conv(3, width, 3, 2), norm(width)
@@ -149,9 +159,11 @@ class ResNet(nn.Module):
             self.conv1, self.bn1 = _conv(3, width, 7, 2), norm(width)
         self.pool = nn.MaxPool2d(3, 2, 0, ceil_mode=True) if self.msra else nn.MaxPool2d(3, 2, 1)
         inputs = 2 * width if self.deep else width
-        layers = []
-        # layer3 stays at stride 8: its stride is replaced by dilation, in all blocks but the first.
-        for number, (count, stride, dilation) in enumerate(zip(BLOCKS[arch], (1, 2, 1), (1, 1, 2), strict=True)):
+        layers = 3 if last == "layer3" else 4
+        # layer3 and layer4 stay at stride 8: each stride is replaced by dilation, after the first block of its layer.
+        for number in range(layers):
+            count, stride, dilation = BLOCKS[arch][number], (1, 2, 1, 1)[number], (1, 1, 2, 4)[number]
+            first_dilation = (1, 1, 1, 2)[number]
             planes = width * 2**number
             blocks = []
             for position in range(count):
@@ -160,15 +172,15 @@ class ResNet(nn.Module):
                         inputs,
                         planes,
                         stride=stride if position == 0 else 1,
-                        dilation=dilation if position else 1,
-                        final_relu=number < 2 or position < count - 1,
+                        dilation=dilation if position else first_dilation,
+                        final_relu=number < layers - 1 or position < count - 1,
                         msra=self.msra,
                         norm=norm,
                     )
                 )
                 inputs = planes * block.expansion
-            layers.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3 = layers
+            self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
+        self.layers = layers
         self.channels = inputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,22 +190,27 @@ class ResNet(nn.Module):
             x = F.relu(self.bn2(self.conv2(x)))
             x = F.relu(self.bn3(self.conv3(x)))
         x = self.pool(x)
-        features: Tensor = self.layer3(self.layer2(self.layer1(x)))
-        return features
+        for layer in self.stages():
+            x = layer(x)
+        return x
+
+    def stages(self) -> list[nn.Module]:
+        """Return layer1, …, up to the last layer."""
+        return [self.get_submodule(f"layer{number + 1}") for number in range(self.layers)]
 
 
 class ResNetBackbone(Backbone):
-    """ResNet cut after layer3, with normalisation of the input, (B, 3, H, W) RGB in [0, 1]; stride 8."""
+    """ResNet cut after layer3 or layer4, with normalisation of the input, (B, 3, H, W) RGB in [0, 1]; stride 8."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, arch: str, stem: str, width: int) -> None:
+    def __init__(self, *, arch: str, stem: str, width: int, last: str = "layer3") -> None:
         super().__init__()
         # The channels-last memory layout is the fastest for convolutions on tensor cores and in oneDNN.
-        self.resnet = ResNet(arch=arch, stem=stem, width=width)
+        self.resnet = ResNet(arch=arch, stem=stem, width=width, last=last)
         self.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.channels, self.grid, self.level = self.resnet.channels, AlignedGrid(8), "layer3"
+        self.channels, self.grid, self.level = self.resnet.channels, AlignedGrid(8), last
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
@@ -204,10 +221,10 @@ class ResNetBackbone(Backbone):
         return features
 
     def parts(self) -> list[nn.Module]:
-        """Return the stem, layer1, layer2 and layer3."""
+        """Return the stem, layer1, layer2, layer3 and, where it is built, layer4."""
         stem = nn.ModuleList(part for name, part in self.resnet.named_children() if not name.startswith("layer"))
-        return [stem, self.resnet.layer1, self.resnet.layer2, self.resnet.layer3]
+        return [stem, *self.resnet.stages()]
 
     def load_pretrained(self, path: Path) -> None:
-        """Load a weight file of any common layout; layers after layer3 are ignored."""
+        """Load a weight file of any common layout; layers after the last one are ignored."""
         load_strictly(self.resnet, path)

@@ -53,8 +53,8 @@ _NUMPY_SCALARS: list[Any] = [
 ]
 # Keys under which training programs store the state of a network.
 NESTED = ("state_dict", "model", "model_state_dict", "network")
-# Ignored: the layers that the encoder cuts off. Optional: counters that frozen BatchNorm never reads.
-IGNORED = re.compile(r"^(layer4\.|fc\.)")
+# Cut off: what follows the last layer of an encoder. Optional: counters that frozen BatchNorm never reads.
+CUT_OFF = {"layer3": re.compile(r"^(layer4\.|fc\.)"), "layer4": re.compile(r"^fc\.")}
 OPTIONAL = re.compile(r"num_batches_tracked$")
 # A deep stem written as one Sequential: conv, norm, relu, conv, norm, relu, conv, followed by bn1.
 SEQUENTIAL_STEM = {
@@ -162,9 +162,9 @@ def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def cut_after_layer3(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries of a state dict that the encoder uses."""
-    return {name: value for name, value in state.items() if not IGNORED.match(name)}
+def cut_after(last: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of a state dict that an encoder uses which ends after ``layer3`` or ``layer4``."""
+    return {name: value for name, value in state.items() if not CUT_OFF[last].match(name)}
 
 
 def load_strictly(model: nn.Module, path: Path) -> None:
@@ -175,8 +175,14 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     InputError
         If keys are missing, unexpected or of another shape; the message lists them.
     """
-    state = cut_after_layer3(plain_names(read_state(path)))
     expected = model.state_dict()
+    last = "layer4" if any(name.startswith("layer4.") for name in expected) else "layer3"
+    state = cut_after(last, plain_names(read_state(path)))
+    if last == "layer4" and not any(name.startswith("layer4.") for name in state):
+        raise InputError(
+            f"{path}: the file ends after layer3, and cam.features is layer4; give a file that holds layer4, such as "
+            "that of `novelseg fetch --what resnet50-layer4`, or set cam.features to layer3"
+        )
     if faults := misfits(expected, state):
         raise InputError(
             f"{path}: the weights do not fit encoder.arch, encoder.stem and encoder.width: {listed(faults)}; set these "

@@ -100,6 +100,11 @@ class EpisodeBatches:
 
     def draw(self, iteration: int, rank: int, world: int) -> Sample:
         """Draw the episodes number rank, rank + world, … of an iteration; the query follows the supports of each."""
+        images, labels, draws = self.choose(iteration, rank, world)
+        return Sample(*self.bank.take(images), draws, labels)
+
+    def choose(self, iteration: int, rank: int, world: int) -> tuple[list[int], list[int], NDArray[np.float64]]:
+        """Choose images, labels and random numbers (E, K + 1, 5) of these episodes, without decoding an image."""
         images: list[int] = []
         labels: list[int] = []
         draws = []
@@ -110,14 +115,19 @@ class EpisodeBatches:
             images += members
             labels += [episode.label] * len(members)
             draws.append(rng.random((len(members), 5)))
-        return Sample(*self.bank.take(images), np.stack(draws), labels)
+        return images, labels, np.stack(draws)
+
+    def mirrored(self, draws: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which views (...) are mirrored, from their random numbers (..., 5)."""
+        flipped: NDArray[np.bool_] = draws[..., 0] < self._geometry.flip
+        return flipped
 
     def render(self, sample: Sample) -> Batch:
         """Render the images (E, K + 1, 3, S, S) and masks (E, K + 1, S, S) of a sample."""
         device, size = self.bank.device, self._geometry.size
         shape = sample.draws.shape[:2]
         draws = torch.from_numpy(sample.draws).flatten(0, 1).to(device, non_blocking=True)
-        mirrored = draws[:, 0] < self._geometry.flip
+        mirrored = torch.from_numpy(self.mirrored(sample.draws)).flatten().to(device, non_blocking=True)
         if self._geometry.geometry == "resize":
             views = squares(sample.pictures, sample.positions, mirrored, size)
         else:  # each window holds at least one pixel of the object

@@ -102,6 +102,8 @@ def cam_protocol(record: CamRecord, level: str, settings: EvaluationSettings) ->
             "tests too" if record.geometry == "resize" else "tests at own size",
             level,
             *(f"{name} {getattr(record, name)}" for name in ("frozen", "unseen", "wiring")),
+            f"S over the {record.pooling}",
+            *(["ReLU"] if record.relu else []),
             f"prior {record.prior} by {record.weighting}",
             f"mean of {settings.cam_fusion}",
             f"map cut at {settings.cam_threshold:g}",

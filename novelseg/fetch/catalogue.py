@@ -23,12 +23,15 @@ class Archive:
     paths
         Member of the archive, or folder of members (ending in ``/``) → path relative to the target; empty for a weight
         file.
+    last
+        For a weight file, the last layer that is kept: ``layer3`` or ``layer4``.
     """
 
     url: str
     check: str
     target: str
     paths: Mapping[str, str] = field(default_factory=dict)
+    last: str = "layer3"
 
     @property
     def name(self) -> str:
@@ -40,10 +43,11 @@ class Archive:
         return target.exists() and all((target / path).exists() for path in self.paths.values())
 
 
-def _weights(name: str) -> tuple[Archive, ...]:
+def _weights(name: str, last: str = "layer3") -> tuple[Archive, ...]:
     """Return the entry of a torchvision weight file, whose name ends in the first digits of its SHA-256."""
     check = f"sha256:{name.rpartition('-')[2]}"
-    return (Archive(f"https://download.pytorch.org/models/{name}.pth", check, f"weights/{name}.safetensors"),)
+    target = f"weights/{name}{'' if last == 'layer3' else f'-{last}'}.safetensors"
+    return (Archive(f"https://download.pytorch.org/models/{name}.pth", check, target, last=last),)
 
 
 VOC = "VOCdevkit/VOC2012/"
@@ -95,6 +99,7 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
     "resnet18": _weights("resnet18-f37072fd"),
     "resnet34": _weights("resnet34-b627a593"),
     "resnet50": _weights("resnet50-0676ba61"),
+    "resnet50-layer4": _weights("resnet50-0676ba61", "layer4"),
     "resnet101": _weights("resnet101-63fe2227"),
 }
 

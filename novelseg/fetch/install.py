@@ -93,13 +93,13 @@ def _verify(path: Path, archive: Archive) -> Path:
 
 
 def _convert(source: Path, archive: Archive, target: Path) -> None:
-    """Write the weights that an encoder uses: those up to layer3."""
+    """Write the weights that an encoder uses: those up to its last layer."""
     from safetensors.torch import save_file
 
-    from novelseg.backbones.weights import cut_after_layer3, read_state
+    from novelseg.backbones.weights import cut_after, read_state
 
-    state = {name: value.contiguous() for name, value in cut_after_layer3(read_state(source)).items()}
-    about = {"source": archive.url, "check": archive.check, "cut": "after layer3"}
+    state = {name: value.contiguous() for name, value in cut_after(archive.last, read_state(source)).items()}
+    about = {"source": archive.url, "check": archive.check, "cut": f"after {archive.last}"}
     with whole_file(target) as scratch:
         save_file(state, scratch, {"about": json.dumps(about, sort_keys=True)})
         scratch.chmod(0o644)

@@ -27,13 +27,16 @@ class BackboneSpec:
     arch
         Name of the architecture.
     stem, width
-        For a ResNet, its stem and the channels of the 3×3 convolutions of its first stage. Other
-        families ignore both.
+        For a ResNet, its stem and the channels of the 3×3 convolutions of its first stage.
+    last
+        For a ResNet, the layer that yields the features: ``layer3`` or ``layer4``. Other families ignore stem, width
+        and last.
     """
 
     arch: str
     stem: str = "torchvision"
     width: int = 64
+    last: str = "layer3"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,8 @@ class Schedule:
         Number of iterations between decreases of the learning rate, and the factor by which it is multiplied.
     log_every
         Number of iterations over which a row of the log averages.
+    steady
+        Number of first iterations at the initial rate; the steps are counted from their end.
     """
 
     iterations: int
@@ -51,6 +53,7 @@ class Schedule:
     decay_every: int
     decay: float
     log_every: int
+    steady: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _log(losses: list[Tensor], params: Schedule) -> pd.DataFrame:
 
 def learning_rate(params: Schedule, iteration: int) -> float:
     """Return the learning rate at an iteration, counted from 0."""
-    return params.learning_rate * params.decay ** (iteration // params.decay_every)
+    return params.learning_rate * params.decay ** (max(iteration - params.steady, 0) // params.decay_every)
 
 
 def _batches(source: BatchSource, iterations: range, rank: int, world: int) -> Iterator[Batch]:

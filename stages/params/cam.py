@@ -18,19 +18,46 @@ class Params(ScheduleParams):
         int,
         Limit(
             ge=1,
-            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 10 epochs "
-            "of the classifier and 50 of both branches, with 1,000 pairs per epoch.",
+            description="Iterations, including the `classifier_iterations`. The paper gives no number; here, 3,000 "
+            "of the classifier, and of both branches 50 epochs with 1,000 pairs each.",
         ),
     ]
     learning_rate: Annotated[float, Limit(gt=0, description="Initial learning rate of Adam (0.0001).")]
     decay_every: Annotated[
-        int, Limit(ge=1, description="Iterations between two steps of the learning rate (10 epochs).")
+        int,
+        Limit(
+            ge=1,
+            description="Iterations between two steps of the learning rate (10 epochs), counted after the "
+            "`classifier_iterations`.",
+        ),
     ]
     decay: Annotated[
         float, Limit(gt=0, le=1, description="Factor by which each step multiplies the learning rate (0.7).")
     ]
     classifier_iterations: Annotated[
-        int, Limit(ge=0, description="First iterations, which minimise only the classification loss.")
+        int,
+        Limit(
+            ge=0,
+            description="First iterations, at the initial rate, which minimise only the classification loss and leave "
+            "the encoder as it is: its features are computed once.",
+        ),
+    ]
+    classifier_accuracy: Annotated[
+        float,
+        Limit(
+            ge=0,
+            lt=1,
+            description="Share of its training objects that the classifier must name correctly after the "
+            "`classifier_iterations`; below it, training stops. 0: not asked.",
+        ),
+    ]
+    detach: Annotated[
+        int,
+        Limit(
+            ge=0,
+            description="Iterations after the `classifier_iterations` in which the segmentation loss changes neither "
+            "D′ nor S.",
+        ),
     ]
     episodes: Annotated[int, Limit(ge=1, description="Support–query pairs per iteration.")]
     objects: Annotated[int, Limit(ge=1, description="Masked objects to classify per iteration.")]
@@ -46,7 +73,30 @@ class Params(ScheduleParams):
     ]
     frozen: Annotated[
         int,
-        Limit(ge=0, le=4, description="Number of frozen parts of the encoder, in the order stem, layer1, …, layer3."),
+        Limit(
+            ge=0,
+            le=5,
+            description="Number of frozen parts of the encoder, in the order stem, layer1, …, layer3, and layer4 if it "
+            "is the last.",
+        ),
+    ]
+    features: Annotated[
+        Literal["layer3", "layer4"],
+        Limit(
+            description="Last layer of a residual network, at stride 8. layer4 (the paper) needs a weight file that "
+            "keeps it: `novelseg fetch --what resnet50-layer4`."
+        ),
+    ]
+    relu: Annotated[
+        bool,
+        Limit(description="Whether features pass the last block's ReLU, as in an unchanged ResNet (the paper)."),
+    ]
+    pooling: Annotated[
+        Literal["image", "object"],
+        Limit(
+            description="Cells over which S is averaged: all those of the image, which is black outside the object, or "
+            "those of the object alone."
+        ),
     ]
     wiring: Annotated[
         Literal["sum", "join"],
@@ -73,10 +123,10 @@ class Params(ScheduleParams):
     size: Annotated[int, Limit(ge=33, le=1025, description="Side of a training image, px (320).")]
     flip: Annotated[float, Limit(ge=0, le=1, description="Probability of mirroring a training image.")]
     prior: Annotated[
-        Literal["map", "constant", "shuffled"],
+        Literal["map", "constant", "shuffled", "other"],
         Limit(
             description="Input of the segmentation branch: the prior's map, or for an ablation ones everywhere "
-            "(constant) or the map with shuffled cells."
+            "(constant), the map with shuffled cells, or the map of another episode's support (other)."
         ),
     ]
 
@@ -88,6 +138,11 @@ class Params(ScheduleParams):
                 f"{self.iterations}: the segmentation branch is trained in the rest"
             )
         return self
+
+    @property
+    def steady(self) -> int:
+        """Number of first iterations at the initial rate."""
+        return self.classifier_iterations
 
     def unseen_fold(self, fold: int, folds: int, held_out: int) -> int:
         """Return the fold whose classes act as unseen while training for a novel fold.

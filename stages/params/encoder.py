@@ -19,7 +19,7 @@ class EncoderParams(Section):
         str,
         AfterValidator(one_of(ARCHITECTURES)),
         WithJsonSchema({"enum": list(ARCHITECTURES)}),
-        Limit(description="Backbone; residual networks end after layer3."),
+        Limit(description="Backbone; residual networks end after layer3 (the CAM prior's: after `cam.features`)."),
     ]
     stem: Annotated[
         Literal["torchvision", "msra", "deep"],
@@ -39,4 +39,4 @@ class EncoderParams(Section):
     @property
     def spec(self) -> BackboneSpec:
         """Specification from which the backbone is built."""
-        return self.to(BackboneSpec)
+        return BackboneSpec(self.arch, self.stem, self.width)

@@ -23,6 +23,11 @@ class ScheduleParams(Section):
     seed: Annotated[int, Limit(ge=0, description="Seed of episodes, augmentation and new layers.")]
     log_every: Annotated[int, Limit(ge=1, description="Iterations averaged in one row of the log.")]
 
+    @property
+    def steady(self) -> int:
+        """Number of first iterations at the initial rate, which the steps do not count."""
+        return 0
+
 
 class Optimisation(ScheduleParams):
     """SGD with a step schedule."""

@@ -99,3 +99,12 @@ def shuffle(maps: Tensor, keys: Tensor) -> Tensor:
     cells = maps.flatten(1)
     order = draws.words(keys, draws.counters(cells.shape[1], cells.device)).argsort(stable=True, dim=1)
     return cells.gather(1, order).view_as(maps)
+
+
+def next_of_another_class(labels: list[int]) -> list[int]:
+    """Return for each position the next one, cyclically, with another label; itself if all labels are equal."""
+    count = len(labels)
+    return [
+        next((n % count for n in range(own + 1, own + count) if labels[n % count] != labels[own]), own)
+        for own in range(count)
+    ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from novelseg.backbones.contract import Backbone
@@ -14,8 +15,9 @@ from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
 from novelseg.core.errors import InputError
 from novelseg.formats.network import NETWORK as FILE
 from novelseg.formats.network import read_record, read_tensors
-from novelseg.formats.record import NetworkRecord
+from novelseg.formats.record import BackboneSpec, NetworkRecord
 from novelseg.methods.cam.equations import map_weights, normalise, prior_map, shuffle
+from novelseg.methods.cam.objects import pooled_taps, pooling_weights
 
 NETWORK = "cam"
 UPSCALE = 4  # the segmentation branch's logits are this many times finer than the features (Grid.finer)
@@ -23,7 +25,10 @@ UPSCALE = 4  # the segmentation branch's logits are this many times finer than t
 
 @dataclass(frozen=True, kw_only=True)
 class CamRecord(NetworkRecord):
-    """Record of a CAM prior's network; meanings and ranges are those of the parameter section ``cam``."""
+    """Record of a CAM prior's network; meanings and ranges are those of the parameter section ``cam``.
+
+    The fields with a default are those that earlier records lack; the default is what they mean.
+    """
 
     known: list[str]
     plays_unseen: list[str]
@@ -44,17 +49,34 @@ class CamRecord(NetworkRecord):
     episodes: int
     objects: int
     class_weight: float
+    pooling: str = "image"
+    relu: bool = False
+    features: str = "layer3"
+    detach: int = 0
+    classifier_accuracy: float = 0.0
 
     def __post_init__(self) -> None:
         """Check what the network is built from and used with; see :meth:`NetworkRecord.__post_init__`."""
         super().__post_init__()
         allowed = {"wiring": ("sum", "join"), "weighting": ("scores", "sigmoid", "softmax")}
-        allowed |= {"prior": ("map", "constant", "shuffled"), "geometry": ("resize", "crop")}
+        allowed |= {"prior": ("map", "constant", "shuffled", "other"), "geometry": ("resize", "crop")}
+        allowed |= {"pooling": ("image", "object"), "features": ("layer3", "layer4")}
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"'{name}' is '{getattr(self, name)}'; expected one of {', '.join(values)}")
         if min(self.size, self.deconv_width, len(self.known)) < 1:
             raise ValueError("'size', 'deconv_width' or the number of classes in 'known' is below 1")
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """Settings that rebuild the backbone."""
+        return replace(super().backbone, last=self.features)
+
+
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """Return the bias of a convolution, which all convolutions of the branch have."""
+    assert layer.bias is not None
+    return layer.bias
 
 
 class MultiScale(nn.Module):
@@ -85,6 +107,14 @@ class MultiScale(nn.Module):
             refined = self.wide(x) + self.near(x) + self.third(x)
         return refined
 
+    def pooled(self, taps: Tensor) -> Tensor:
+        """Return the weighted mean of the refined maps, (B, n), from those of the maps under nine taps, (B, 9, n)."""
+        wide = torch.einsum("bti,oit->bo", taps, self.wide.weight.flatten(2)) + bias_of(self.wide)
+        centre = taps[:, 4]
+        near = F.linear(centre, self.near.weight.flatten(1), self.near.bias)
+        third = F.linear(torch.cat([wide, near], 1) if self.joins else centre, self.third.weight.flatten(1))
+        return (third if self.joins else wide + near + third) + bias_of(self.third)
+
 
 class CamNetwork(nn.Module):
     """Network of an encoder, a classification branch and a segmentation branch.
@@ -102,12 +132,28 @@ class CamNetwork(nn.Module):
     width
         Number of channels between the two transposed convolutions.
     prior
-        ``map``, or its replacement in an ablation: ``constant`` (one everywhere) or ``shuffled``.
+        ``map``, or its replacement in an ablation: ``constant`` (one everywhere), ``shuffled``, or ``other``, the map
+        that the support of another episode gives; its caller exchanges the scores.
+    pooling
+        Cells over which scores are averaged (:func:`novelseg.methods.cam.objects.pooling_weights`).
+    relu
+        Whether features pass the ReLU that the encoder leaves out after its last block.
     """
 
-    def __init__(self, encoder: Backbone, *, classes: int, wiring: str, weighting: str, width: int, prior: str) -> None:
+    def __init__(
+        self,
+        encoder: Backbone,
+        *,
+        classes: int,
+        wiring: str,
+        weighting: str,
+        width: int,
+        prior: str,
+        pooling: str,
+        relu: bool,
+    ) -> None:
         super().__init__()
-        self.encoder, self.weighting, self.prior = encoder, weighting, prior
+        self.encoder, self.weighting, self.prior, self.pooling, self.relu = encoder, weighting, prior, pooling, relu
         self.classify = nn.Conv2d(encoder.channels, classes, 1)
         self.refine = MultiScale(classes, wiring)
         # Kernel 3, stride 2 and padding 1 give 2h − 1 cells, so that the first and last cells keep their positions.
@@ -117,14 +163,44 @@ class CamNetwork(nn.Module):
             nn.ConvTranspose2d(width, 2, 3, stride=2, padding=1),
         )
 
+    def activated(self, features: Tensor) -> Tensor:
+        """Return the encoder's features as both branches use them."""
+        return F.relu(features) if self.relu else features
+
     def maps(self, features: Tensor) -> Tensor:
         """Compute D′, one activation map per known class: (B, C, h, w) to (B, n, h, w)."""
-        maps: Tensor = self.refine(self.classify(features))
+        maps: Tensor = self.refine(self.classify(self.activated(features)))
         return maps
 
-    def scores(self, features: Tensor) -> Tensor:
-        """Compute the scores S of masked objects by global average pooling: (B, C, h, w) to (B, n)."""
-        return self.maps(features).mean((2, 3))
+    def scores(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Compute the scores S of masked objects by average pooling.
+
+        Parameters
+        ----------
+        features : (B, C, h, w)
+            Features of images that are black outside the object.
+        masks : (B, H, W) uint8
+            1 for the object.
+
+        Returns
+        -------
+        (B, n)
+        """
+        maps = self.maps(features)
+        return (maps * self._weights(masks, maps)[:, None]).sum((2, 3))
+
+    def _weights(self, masks: Tensor, maps: Tensor) -> Tensor:
+        return pooling_weights(masks, (maps.shape[-2], maps.shape[-1]), self.encoder.grid, self.pooling)
+
+    def pooled(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Pool what :meth:`scores` needs of one object: features (C, h, w) and mask (H, W) to (9, C + 1)."""
+        return pooled_taps(self.activated(features), self._weights(mask[None], features)[0])
+
+    def scores_of_pooled(self, taps: Tensor) -> Tensor:
+        """Compute the same scores as :meth:`scores`, (B, n), from pooled features (B, 9, C + 1)."""
+        weight, bias = self.classify.weight.flatten(1), bias_of(self.classify)
+        # The bias counts where a tap lies inside the image; outside, the padding is zero after it.
+        return self.refine.pooled(taps @ torch.cat([weight, bias[:, None]], 1).T)
 
     def priors(self, features: Tensor, scores: Tensor) -> Tensor:
         """Compute the normalised maps of unseen classes in queries, (E, h, w).
@@ -162,7 +238,7 @@ class CamNetwork(nn.Module):
             priors = torch.ones_like(priors)
         elif self.prior == "shuffled":
             priors = shuffle(priors, keys)
-        logits: Tensor = self.decode(features * priors[:, None])
+        logits: Tensor = self.decode(self.activated(features) * priors[:, None])
         return logits
 
 
@@ -185,6 +261,8 @@ def load_cam(path: Path, fold: int | None = None, base: list[str] | None = None)
             wiring=record.wiring,
             weighting=record.weighting,
             prior=record.prior,
+            pooling=record.pooling,
+            relu=record.relu,
         )
 
     try:

@@ -15,7 +15,9 @@ from novelseg.core.errors import InputError
 from novelseg.core.random import key_to_seed
 from novelseg.data.index import Index
 from novelseg.methods.bank import FeatureBank
+from novelseg.methods.cam.equations import next_of_another_class
 from novelseg.methods.cam.network import UPSCALE, CamNetwork, CamRecord
+from novelseg.methods.cam.objects import masked_object
 from novelseg.methods.contract import Case, Prediction
 from novelseg.methods.variants import MAP
 from novelseg.ops.draws import to_keys
@@ -50,7 +52,8 @@ class CamPredictor:
     Raises
     ------
     InputError
-        In :meth:`blocks`, if a support's object has no pixel at the network's input size.
+        In :meth:`blocks`, if a support's object has no pixel at the network's input size, or supports are to be
+        exchanged and all episodes are of one class.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class CamPredictor:
         self._extract = FeatureExtractor(network.encoder, record.precision, device)
         self._bank = FeatureBank(self._extract, self._size, self._query, memory_mb)
         self._scores: dict[tuple[int, int], Tensor] = {}  # (support, class) → its scores, (n,)
+        self._lenders: dict[Case, Case] = {}  # in an ablation, the episode whose supports replace an episode's own
 
     @property
     def count(self) -> int:
@@ -83,30 +87,38 @@ class CamPredictor:
         colours = self._image(image)
         return square(colours, np.zeros(colours.shape[:2], np.uint8), self._side)[0] if self._side else colours
 
-    def _object(self, image: int, label: int) -> Colours:
-        """Decode a support with everything but the object set to black."""
-        colours, mask = self._image(image), self._mask(image)
-        picture, labels = square(colours, mask, self._side) if self._side else (colours.copy(), mask)
-        if not (labels == label).any():
+    def _object(self, image: int, label: int) -> tuple[Colours, NDArray[np.uint8]]:
+        """Decode a support with everything but the object set to black, and the mask of the object."""
+        picture, mask = masked_object(self._image(image), self._mask(image), label, self._side)
+        if not (mask == 1).any():
             raise InputError(
                 f"support {self._index.ids[image]}: its '{self._index.classes[label - 1]}' has no pixel at a size of "
                 f"{self._side} px; raise cam.size or index.min_object_pixels"
             )
-        picture[labels != label] = 0
-        return picture
+        return picture, mask
 
     def blocks(self, cases: list[Case], label: str) -> list[list[Case]]:
         """Split episodes into blocks that are predicted one after another; the supports are scored here."""
         supports = sorted({(image, case.label) for case in cases for image in case.supports} - self._scores.keys())
         extracted = self._extract.each(
             [self._size(image) for image, _ in supports],
-            lambda number: (self._object(*supports[number]), None),
+            lambda number: self._object(*supports[number]),
             f"{label}: supports",
         )
         with torch.inference_mode():
-            for number, _, features in extracted:
-                self._scores[supports[number]] = self._network.scores(features[None])[0]
+            for number, mask, features in extracted:
+                masks = torch.from_numpy(mask).to(features.device)[None]
+                self._scores[supports[number]] = self._network.scores(features[None], masks)[0]
+        if self._network.prior == "other":
+            self._lend(cases)
         return self._bank.blocks(cases, lambda case: {case.query}, label)
+
+    def _lend(self, cases: list[Case]) -> None:
+        """Exchange the supports of episodes, each for those of the next episode of another class."""
+        lenders = next_of_another_class([case.label for case in cases])
+        if any(cases[lender].label == case.label for case, lender in zip(cases, lenders, strict=True)):
+            raise InputError("cam.prior is 'other', but all episodes are of one class; expected episodes of several")
+        self._lenders = {case: cases[lender] for case, lender in zip(cases, lenders, strict=True)}
 
     @torch.inference_mode()
     def __call__(self, block: list[Case], variant: str) -> Iterator[Prediction]:
@@ -129,8 +141,9 @@ class CamPredictor:
 
     def _priors(self, features: Tensor, cases: list[Case]) -> Tensor:
         """Compute the normalised maps (E, h, w) of all episodes of one query."""
+        sources = [self._lenders.get(case, case) for case in cases]
         scores = torch.stack(
-            [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in cases]
+            [torch.stack([self._scores[image, case.label] for image in case.supports]) for case in sources]
         )
         if self._fusion == "scores":
             return self._network.priors(features, scores.mean(1))

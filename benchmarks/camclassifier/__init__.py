@@ -1,0 +1,1 @@
+"""Experiments with the classifier of the CAM prior; `python -m benchmarks.camclassifier --help` lists them."""
