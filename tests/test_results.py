@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from novelseg.formats import tables
+from novelseg.formats.protocol import caution
 from novelseg.formats.results import SCORES
 from novelseg.formats.study_results import STUDY_CURVE
 from novelseg.report.studies import _rank
@@ -42,6 +43,18 @@ def test_markdown_holds_every_number_of_the_tables(
     assert widths == {5}
     assert main(["table"]) == 0
     assert "spfl+srofb" in capsys.readouterr().out
+
+
+def test_a_table_of_the_scenes_says_what_it_is_worth(own: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert caution("scenes") in (own.root / "report/index.html").read_text(encoding="utf8")
+    for words in (["table"], ["table", "--markdown"]):
+        assert main(words) == 0
+        assert caution("scenes") in capsys.readouterr().out.replace("\n", " ")
+    # The data set counts, not the name of the preset.
+    scores = tables.read(own.root / "report/results.tsv", SCORES)
+    tables.write(own.root / "report/results.tsv", SCORES, scores.assign(source="voc"))
+    assert main(["table"]) == 0
+    assert "drawings" not in capsys.readouterr().out
 
 
 def test_settings_are_ordered_as_numbers() -> None:
