@@ -21,13 +21,14 @@ from novelseg.core.labels import VOID
 from novelseg.core.random import numpy_generator
 from novelseg.data.classes import voc_palette
 from novelseg.data.drawing.grounds import ground
-from novelseg.data.drawing.kinds import CLASSES, KINDS, Kind
+from novelseg.data.drawing.kinds import CLASSES, KINDS, Breed, Kind
 from novelseg.data.drawing.shapes import Array
 
 __all__ = ["CLASSES", "SceneSettings", "draw", "scene", "scene_ids", "write_voc"]
 
 COUNTS = (1, 1, 1, 2, 2, 3)  # objects of an image, drawn from these
 RADII = (0.11, 0.46)  # range of the objects' half size, parts of the image's longest side
+MARKED = 0.4  # the marking lies above this height in the object's frame, the coat below it
 ATTEMPTS = 20  # places that are tried for an object before it is left out
 
 
@@ -58,14 +59,22 @@ def _frame(rng: np.random.Generator, radius: float, height: int, width: int) -> 
 
 def _colours(rng: np.random.Generator, kind: Kind, u: Array, v: Array) -> Array:
     """Draw the colours, (h, w, 3), of an object of one of the kind's breeds."""
-    breed = kind.breeds[int(rng.integers(len(kind.breeds)))]
+    coat = _paint(rng, kind, kind.breeds[int(rng.integers(len(kind.breeds)))], u, v)
+    if kind.marking is None:
+        return coat
+    return np.where((v < MARKED)[..., None], _paint(rng, kind, kind.marking, u, v), coat)
+
+
+def _paint(rng: np.random.Generator, kind: Kind, breed: Breed, u: Array, v: Array) -> Array:
+    """Draw the colours, (h, w, 3), of a breed in the light of the object."""
     phase = rng.random(2)
     frequency = breed.frequency * (0.85 + 0.3 * float(rng.random()))
     weight = breed.texture(u * frequency + phase[0], v * frequency + phase[1])[..., None]
-    tint = 0.7 + 0.6 * rng.random(3)
-    light = (0.65 + 0.6 * float(rng.random())) * (1 + 0.3 * (float(rng.random()) - 0.5) * (u + v))[..., None]
+    tint = kind.tint[0] + kind.tint[1] * rng.random(3)
+    light = kind.light[0] + kind.light[1] * float(rng.random())
+    shade = (light * (1 + 0.3 * (float(rng.random()) - 0.5) * (u + v)))[..., None]
     first, second = (np.array(colour) for colour in breed.palette)
-    colours: Array = (first * (1 - weight) + second * weight) * tint * light
+    colours: Array = (first * (1 - weight) + second * weight) * tint * shade
     return colours
 
 

@@ -1,4 +1,4 @@
-"""Kinds of objects: a class is a shape with several breeds, each a texture and a palette."""
+"""Kinds of objects: a class is a shape with several breeds, each a texture and a palette, and a common marking."""
 
 from __future__ import annotations
 
@@ -36,35 +36,59 @@ class Breed:
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of objects: its shape and breeds. Scale, angle, light and tint vary too."""
+    """A class of objects. Scale and angle vary too.
+
+    Attributes
+    ----------
+    name, shape
+        Name and shape.
+    breeds
+        Looks of the coat, one of which is drawn for each object.
+    marking
+        Look of the rest of the object, which all breeds share, as animals of all breeds have the same face; None if
+        the coat covers the object.
+    tint, light
+        Least factor and range of the factors of each colour channel and of the light.
+    """
 
     name: str
     shape: Shape
     breeds: tuple[Breed, ...]
+    marking: Breed | None = None
+    tint: tuple[float, float] = (0.7, 0.6)
+    light: tuple[float, float] = (0.65, 0.6)
 
 
-def _kind(name: str, *breeds: tuple[str, float, str]) -> Kind:
-    looks = tuple(Breed(TEXTURES[texture], frequency, PALETTES[palette]) for texture, frequency, palette in breeds)
-    return Kind(name, SHAPES[name], looks)
+Look = tuple[str, float]  # texture and its frequency
+
+
+def _kind(name: str, looks: tuple[Look, Look], palettes: tuple[str, str], marking: tuple[Look, str]) -> Kind:
+    """Make a built-in class of four breeds: each of two textures with each of two palettes."""
+    breeds = tuple(
+        Breed(TEXTURES[texture], frequency, PALETTES[palette]) for texture, frequency in looks for palette in palettes
+    )
+    (texture, frequency), palette = marking
+    face = Breed(TEXTURES[texture], frequency, PALETTES[palette])
+    return Kind(name, SHAPES[name], breeds, face, (0.85, 0.3), (0.8, 0.3))
 
 
 # Textures and palettes recur across classes, so that neither alone identifies a class.
 KINDS = (
-    _kind("melon", ("stripes", 2.6, "leaf"), ("plain", 1.0, "gold"), ("mesh", 2.4, "cream"), ("dots", 2.8, "fire")),
-    _kind("sail", ("plain", 1.0, "cream"), ("stripes", 2.0, "ice"), ("fade", 1.6, "fire"), ("zigzag", 2.4, "leaf")),
-    _kind("kite", ("checker", 2.0, "fire"), ("rings", 2.6, "ice"), ("stripes", 3.0, "rose"), ("plain", 1.0, "plum")),
-    _kind("tyre", ("zigzag", 3.0, "coal"), ("mesh", 3.0, "coal"), ("fade", 1.8, "cream"), ("checker", 2.4, "ice")),
-    _kind("moon", ("dots", 2.6, "gold"), ("fade", 1.6, "cream"), ("plain", 1.0, "ice"), ("rings", 2.4, "coal")),
-    _kind("heart", ("fade", 1.6, "rose"), ("dots", 2.2, "rose"), ("checker", 2.6, "plum"), ("plain", 1.0, "fire")),
-    _kind("arrow", ("mesh", 2.4, "ice"), ("plain", 1.0, "coal"), ("zigzag", 2.0, "gold"), ("stripes", 2.6, "plum")),
-    _kind("clover", ("rings", 3.0, "plum"), ("fade", 1.4, "leaf"), ("dots", 3.0, "coal"), ("checker", 2.2, "rose")),
+    _kind("melon", (("stripes", 2.6), ("plain", 1.0)), ("leaf", "gold"), (("mesh", 2.4), "cream")),
+    _kind("sail", (("plain", 1.0), ("stripes", 2.0)), ("cream", "ice"), (("fade", 1.6), "fire")),
+    _kind("kite", (("checker", 2.0), ("rings", 2.6)), ("fire", "ice"), (("stripes", 3.0), "rose")),
+    _kind("tyre", (("zigzag", 3.0), ("mesh", 3.0)), ("coal", "plum"), (("fade", 1.8), "cream")),
+    _kind("moon", (("dots", 2.6), ("fade", 1.6)), ("gold", "cream"), (("plain", 1.0), "ice")),
+    _kind("heart", (("fade", 1.6), ("dots", 2.2)), ("rose", "leaf"), (("checker", 2.6), "plum")),
+    _kind("arrow", (("mesh", 2.4), ("plain", 1.0)), ("ice", "coal"), (("zigzag", 2.0), "gold")),
+    _kind("clover", (("rings", 3.0), ("fade", 1.4)), ("plum", "leaf"), (("dots", 3.0), "coal")),
 )
 CLASSES = tuple(kind.name for kind in KINDS)
 BREEDS = len(KINDS[0].breeds)
 
 
 def other_kinds(seed: int, count: int) -> tuple[Kind, ...]:
-    """Make classes for pretraining: shapes other than those of :data:`KINDS`, and as many breeds, at random."""
+    """Make classes for pretraining: shapes other than those of :data:`KINDS`, as many breeds, at random."""
     rng = numpy_generator(seed, "other kinds")
     return tuple(
         Kind(f"other{number}", OTHER_SHAPES[number % len(OTHER_SHAPES)], tuple(_breed(rng) for _ in range(BREEDS)))
