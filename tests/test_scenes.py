@@ -52,9 +52,12 @@ def test_a_class_has_one_shape_and_several_breeds() -> None:
     for kinds in (KINDS, other_kinds(0, 56)):
         assert {len(kind.breeds) for kind in kinds} == {BREEDS}
         assert all(len({(breed.texture, breed.palette) for breed in kind.breeds}) == BREEDS for kind in kinds)
-    for looks in (lambda breed: breed.texture, lambda breed: breed.palette):  # neither alone identifies a class
-        classes = Counter(look for kind in KINDS for look in {looks(breed) for breed in kind.breeds})
-        assert min(classes.values()) > 1
+    looks = [[*kind.breeds, kind.marking] for kind in KINDS]
+    for seen in (
+        [{one.texture for one in own if one} for own in looks],
+        [{one.palette for one in own if one} for own in looks],
+    ):
+        assert min(Counter(look for own in seen for look in own).values()) > 1  # neither alone identifies a class
 
 
 def test_a_picture_depends_on_its_number_alone() -> None:
