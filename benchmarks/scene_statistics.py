@@ -127,7 +127,7 @@ def measure(data: DataSet, weights: Path, name: str, seed: int, queries: int) ->
     """Measure the statistics of a data set under an encoder."""
     extract = FeatureExtractor(pretrained_bundle(weights).encoder, "fp32", torch.device("cpu"))
     rng = np.random.default_rng(seed)
-    masks, features, shares, present = [], [], list[float](), list[int]()
+    masks, features, shares, present = list[Image](), list[torch.Tensor](), list[float](), list[int]()
     holders: dict[int, list[int]] = {label: [] for label in range(1, data.classes + 1)}
     for number in track(range(data.count), data.count, name, "image"):
         image, mask = data.pair(number)
@@ -136,7 +136,7 @@ def measure(data: DataSet, weights: Path, name: str, seed: int, queries: int) ->
         pixels = np.bincount(mask.reshape(-1), minlength=256)
         labels = [label for label in holders if pixels[label]]
         present.append(len(labels))
-        shares += [pixels[label] / mask.size for label in labels]
+        shares += [float(pixels[label] / mask.size) for label in labels]
         for label in labels:
             if pixels[label] >= data.min_pixels:
                 holders[label].append(number)
@@ -216,7 +216,7 @@ def main() -> None:
     if options.voc and not options.voc_weights:
         parser.error("--voc-weights is missing; give the weight file of an ImageNet ResNet-18")
     torch.set_num_threads(1)
-    columns = {}
+    columns: dict[str, Statistics] = {}
     if options.voc:
         data = voc(options.voc, options.list)
         columns[f"{options.voc.name}, {options.list}"] = measure(

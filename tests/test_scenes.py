@@ -53,11 +53,9 @@ def test_a_class_has_one_shape_and_several_breeds() -> None:
         assert {len(kind.breeds) for kind in kinds} == {BREEDS}
         assert all(len({(breed.texture, breed.palette) for breed in kind.breeds}) == BREEDS for kind in kinds)
     looks = [[*kind.breeds, kind.marking] for kind in KINDS]
-    for seen in (
-        [{one.texture for one in own if one} for own in looks],
-        [{one.palette for one in own if one} for own in looks],
-    ):
-        assert min(Counter(look for own in seen for look in own).values()) > 1  # neither alone identifies a class
+    textures = Counter(texture for own in looks for texture in {look.texture for look in own if look})
+    palettes = Counter(palette for own in looks for palette in {look.palette for look in own if look})
+    assert min(*textures.values(), *palettes.values()) > 1  # neither alone identifies a class
 
 
 def test_a_picture_depends_on_its_number_alone() -> None:
