@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from novelseg.formats import tables
+from novelseg.formats.protocol import caution
 from novelseg.formats.results import SCORES
 from novelseg.formats.study_results import STUDY_CURVE
 from novelseg.report.studies import _rank
@@ -64,6 +65,18 @@ def test_published_rows_stand_beside_results_of_their_protocol_only() -> None:
 def test_protocols_of_the_presets_name_their_data_set() -> None:
     shown = {name for name in names() if published(resolve_preset(name)["report"]["protocol"])}
     assert shown == {"pascal5i", "pascal5i-r101", "coco20i-contiguous", "coco20i-fwb", "coco20i-r101"}
+
+
+def test_a_table_of_the_scenes_says_what_it_is_worth(own: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert caution("scenes") in (own.root / "report/index.html").read_text(encoding="utf8")
+    for words in (["table"], ["table", "--markdown"]):
+        assert main(words) == 0
+        assert caution("scenes") in capsys.readouterr().out.replace("\n", " ")
+    # The data set counts, not the name of the preset.
+    scores = tables.read(own.root / "report/results.tsv", SCORES)
+    tables.write(own.root / "report/results.tsv", SCORES, scores.assign(source="voc"))
+    assert main(["table"]) == 0
+    assert "drawings" not in capsys.readouterr().out
 
 
 def test_settings_are_ordered_as_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from novelseg.evaluation.comparisons import MEAN
 from novelseg.formats import tables
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.comparisons import COMPARISONS
+from novelseg.formats.protocol import caution
 from novelseg.formats.results import SCORES
 from workflow.published import lines as published
 
@@ -29,7 +31,13 @@ def table() -> str:
             f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<26} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
             f"  {interval:<14} {row['fb_iou']:>6.1f}"
         )
-    return "\n".join([*lines, "", *published(str(frame["protocol"].iloc[0]))]).rstrip()
+    return "\n".join([*lines, *_caution(frame), "", *published(str(frame["protocol"].iloc[0]))]).rstrip()
+
+
+def _caution(frame: pd.DataFrame) -> list[str]:
+    """Return the lines below a table that say what its numbers are worth."""
+    text = caution(str(frame["source"].iloc[0]))
+    return ["", *wrap(text, 100)] if text else []
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
@@ -78,6 +86,7 @@ def markdown() -> str:
     ]
     lines += ["## mIoU, %", "", "Mean ± deviation over seeds [95 % bootstrap interval over query images].", ""]
     lines += _grid(*_wide(scores, ["shot", "variant"], "fold", _scored))
+    lines += [*_caution(scores)[1:], ""] if _caution(scores) else []
     lines += ["## FB-IoU, %", ""]
     lines += _grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
     lines += [

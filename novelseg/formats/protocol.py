@@ -21,3 +21,13 @@ PROTOCOL = (
     Column("weights", "str", "MD5 of the pretrained weights"),
 )
 PROTOCOL_NAMES = tuple(column.name for column in PROTOCOL)
+
+
+def caution(source: str) -> str:
+    """Return a sentence on what numbers from this ``source`` are worth; empty for photographs."""
+    if source != "scenes":
+        return ""
+    return (
+        "Built-in drawings: the numbers show that the pipeline works; they are not comparable with published numbers, "
+        "and an order of variants on drawings need not hold on photographs."
+    )

@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from novelseg.evaluation.comparisons import MEAN
+from novelseg.formats.protocol import caution
 
 TEMPLATES = Path(__file__).parent / "templates"
 Row = dict[Hashable, Any]
@@ -158,6 +159,7 @@ def render(
         table=render_table,
         score_head=SCORE_HEADS,
         score_rows=_scores(table),
+        caution=caution(str(table["source"].iloc[0])),
         gain_head=GAIN_HEADS,
         gain_rows=_gains(comparisons),
         class_head=class_heads,

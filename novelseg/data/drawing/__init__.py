@@ -1,0 +1,1 @@
+"""What the built-in scenes consist of: shapes, textures, kinds of objects, and grounds."""
