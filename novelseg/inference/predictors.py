@@ -12,7 +12,7 @@ from torch import Tensor
 
 from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.closed_form.head import fit, support_cells
+from novelseg.methods.closed_form.head import Head, fit, support_cells
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, Refiner
 from novelseg.methods.matching.predictor import MatchingPredictor
@@ -56,6 +56,28 @@ class ClosedForm:
     ----------
     extract
         The encoder.
+    head
+        The fitted head.
+    """
+
+    def __init__(self, extract: FeatureExtractor, head: Head) -> None:
+        self._extract = extract
+        self.head = head
+
+    def __call__(self, images: Images) -> list[Tensor]:
+        """See :class:`Predictor`."""
+        return [self.head.scores(features) for features in features_of(self._extract, images)]
+
+
+def fit_closed_form(
+    extract: FeatureExtractor, images: Images, masks: Images, classes: int, settings: ClosedFormSettings
+) -> Head:
+    """Fit the closed-form head.
+
+    Parameters
+    ----------
+    extract
+        The encoder.
     images, masks
         Supports, (H, W, 3) and (H, W) each: 0 background, 1 … K classes, 255 void.
     classes
@@ -68,27 +90,13 @@ class ClosedForm:
     MissingCellsError
         If a class, or the background, is at the centre of no cell.
     """
-
-    def __init__(
-        self,
-        extract: FeatureExtractor,
-        images: Images,
-        masks: Images,
-        classes: int,
-        settings: ClosedFormSettings,
-    ) -> None:
-        self._extract = extract
-        supports = []
-        for features, mask in zip(features_of(extract, images), masks, strict=True):
-            on_device = torch.from_numpy(mask).to(features.device)
-            labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
-            supports.append(support_cells(features, labels))
-        _require_cells([one.labels for one in supports], classes)
-        self._head = fit(supports, classes, settings)
-
-    def __call__(self, images: Images) -> list[Tensor]:
-        """See :class:`Predictor`."""
-        return [self._head.scores(features) for features in features_of(self._extract, images)]
+    supports = []
+    for features, mask in zip(features_of(extract, images), masks, strict=True):
+        on_device = torch.from_numpy(mask).to(features.device)
+        labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
+        supports.append(support_cells(features, labels))
+    _require_cells([one.labels for one in supports], classes)
+    return fit(supports, classes, settings)
 
 
 def features_of(extract: FeatureExtractor, images: Images) -> Iterator[Tensor]:

@@ -178,6 +178,16 @@ class Session:
         """Fit the segmenter and return the number of this round, which requests to segment must carry."""
         return self._worker.submit(self._fit, images, masks).result()
 
+    def read_mask(self, mask: FileStorage) -> dict[str, str]:
+        """Read a mask file as the command does, and return it as a picture of two values, with a note about it.
+
+        Raises
+        ------
+        InputError
+            If the mask cannot be used.
+        """
+        return self._worker.submit(self._read_mask, mask).result()
+
     def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
         """Segment a picture and return mask, overlay, area and confidence.
 
@@ -197,12 +207,16 @@ class Session:
         for image, mask in zip(images, masks, strict=True):
             name = Path(image.filename or "picture")
             photo = photo_of(image.read(), name, MOST_PIXELS)
-            labels = mask_of(mask.read(), name, most_pixels=MOST_PIXELS)
+            labels, _ = mask_of(mask.read(), name, most_pixels=MOST_PIXELS)  # of two values, from the page
             pairs.append(resize_pair(photo, labels, self._segmenter.side, str(name)))  # an error names the picture
         self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
         self.masks.clear()
         self.round += 1
         return self.round
+
+    def _read_mask(self, file: FileStorage) -> dict[str, str]:
+        mask, note = mask_of(file.read(), Path(file.filename or "mask"), most_pixels=MOST_PIXELS)
+        return {"mask": f"data:image/png;base64,{base64.b64encode(_png(255 * mask)).decode()}", "note": note}
 
     def _segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
         name = Path(picture.filename or "picture")
@@ -215,10 +229,10 @@ class Session:
                 "pictures and press Segment again, or use the command `novelseg segment`"
             )
         logits = self._segmenter.decision_function([image])[0]
-        inside = logits > 0
+        mask = self._segmenter.mask_from(logits)
+        inside = mask > 0
         confidence = float(probability(logits[inside]).mean()) if inside.any() else None
         del logits  # the largest array
-        mask = inside.view(np.uint8)
         key = self._new_name(name.stem)
         self.masks[key] = _png(255 * mask)
         return {
@@ -343,6 +357,13 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
         if not images or len(images) != len(masks):
             raise InputError(f"received {len(images)} pictures and {len(masks)} masks; expected as many of both")
         return jsonify(supports=len(images), round=session.fit(images, masks))
+
+    @app.post("/mask")
+    def _read_mask() -> Response:
+        mask = request.files.get("mask")
+        if mask is None:
+            raise InputError("received no mask; choose one")
+        return jsonify(session.read_mask(mask))
 
     @app.post("/segment")
     def _segment() -> Response:

@@ -9,7 +9,7 @@ sum is then averaged over similar cells of the query.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,15 @@ class Head:
     means: Tensor
     prototypes: Tensor
     counts: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Head:
+        """Return the head on a device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
     def scores(self, query: Tensor) -> Tensor:
         """Score the cells of a query.
