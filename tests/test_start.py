@@ -24,7 +24,7 @@ from novelseg.fetch.cache import cache_folder
 from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.network import read_tensors, save_tensors
 from novelseg.inference.bundle import BUNDLE, load_bundle
-from novelseg.inference.segmenter import probability, winners
+from novelseg.inference.findings import Calibration, Finding, expected_iou, probability, winners
 from novelseg.ops.components import keep_regions
 from tests.commands import novelseg
 from tests.conftest import WEIGHTS
@@ -246,7 +246,7 @@ def test_two_classes_compete_for_each_pixel(variant: str) -> None:
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
     predicted = segmenter.predict([other])[0]
     assert set(np.unique(predicted)) == {0, 1, 2}
-    np.testing.assert_array_equal(predicted, shares.argmax(0))
+    np.testing.assert_array_equal(predicted, winners(logits))
     assert segmenter.score([other], [truth]) > 0.5
 
 
@@ -349,17 +349,10 @@ def test_a_picture_without_the_object_teaches_what_it_is_not() -> None:
 
 
 def test_threshold_smallest_region_and_largest_region(tmp_path: Path) -> None:
-    segmenter = Segmenter(weights=WEIGHTS)
-    logits = np.full((6, 20), -3, np.float32)
-    logits[:2, :2], logits[:3, 5:8], logits[4, 10:] = 1, 2, 3  # 4, 9 and 10 px
-    assert segmenter.mask_from(logits).sum() == 23
-    assert segmenter.set_params(min_area=5).mask_from(logits).sum() == 19
-    assert segmenter.set_params(largest=True).mask_from(logits).sum() == 10
-    assert segmenter.set_params(min_area=11).mask_from(logits).sum() == 0
-    segmenter.set_params(min_area=0, largest=False)
-    assert segmenter.set_params(threshold=0.8).mask_from(logits).sum() == 19  # a logit of 1.39
-    with pytest.raises(InputError, match="threshold is 1; expected a probability above 0 and below 1"):
-        segmenter.set_params(threshold=1).mask_from(logits)
+    labels = np.zeros((6, 20), np.uint8)
+    labels[:2, :2], labels[:3, 5:8], labels[4, 10:] = 1, 1, 1  # 4, 9 and 10 px
+    assert [keep_regions(labels, least, False).sum() for least in (0, 5, 11)] == [23, 19, 0]
+    assert [keep_regions(labels, least, True).sum() for least in (0, 11)] == [10, 0]
     image, mask = disc()
     png(tmp_path / "s/images/0.png", image)
     png(tmp_path / "s/masks/0.png", 255 * mask)
@@ -368,8 +361,35 @@ def test_threshold_smallest_region_and_largest_region(tmp_path: Path) -> None:
     assert novelseg("segment", *words, "--min-area", 9999, "--out", tmp_path / "none") == 0
     assert novelseg("segment", *words, "--threshold", 0.9, "--out", tmp_path / "some") == 0
     assert [int(row["object_px"]) for row in rows(tmp_path / "none")] == [0]
-    expected = Segmenter(weights=WEIGHTS, largest=True, threshold=0.9).fit(image, mask).predict(image)[0]
+    segmenter = Segmenter(weights=WEIGHTS, largest=True, threshold=0.9).fit(image, mask)
+    expected = keep_regions((segmenter.decision_function(image)[0] > np.log(9)).astype(np.uint8), 0, True)
+    np.testing.assert_array_equal(segmenter.predict(image)[0], expected)
     assert [int(row["object_px"]) for row in rows(tmp_path / "some")] == [expected.sum()]
+    for name, value, told in (("threshold", 1, "above 0 and below 1"), ("presence", 2, "0 to 1")):
+        with pytest.raises(InputError, match=f"{name} is {value}; expected (a number )?{told}"):
+            Segmenter(weights=WEIGHTS).fit(image, mask).set_params(**{name: value}).predict(image)
+
+
+def test_expected_iou_is_that_of_the_probabilities() -> None:
+    logits = torch.tensor([[[2.0, -1.0, 0.5, -4.0]], [[1.0, -2.0, 1.5, -4.0]]])
+    calibration = Calibration(0.5, -0.25)
+    shares = torch.cat([torch.zeros(1, 1, 4), 0.5 * logits - 0.25]).softmax(0)[1:, 0]
+    # The first class is marked in the first cell, the second one in the third.
+    first = shares[0, 0] / (1 + shares[0, 1:].sum())
+    second = shares[1, 2] / (1 + shares[1, [0, 1, 3]].sum())
+    torch.testing.assert_close(expected_iou(logits, 0.0, calibration), torch.stack([first, second]))
+    assert expected_iou(logits - 9, 0.0, calibration).tolist() == [0, 0]
+
+
+def test_probability_includes_presence_and_certainty_the_decision() -> None:
+    logits = np.array([[[1.0, -1.0]], [[-2.0, 3.0]]], np.float32)
+    presence, present = np.array([0.8, 0.25], np.float32), np.array([True, False])
+    quality = np.array([0.5, 0.9], np.float32)
+    finding = Finding(logits, winners(logits), Calibration(0.5, -1.0), presence, present, quality)
+    shares = probability(0.5 * logits - 1)
+    np.testing.assert_allclose(finding.probability[1:], shares[1:] * presence[:, None, None], rtol=1e-6)
+    np.testing.assert_allclose(finding.probability.sum(0), 1, rtol=1e-6)
+    np.testing.assert_allclose(finding.certainty, [0.4, 0.75], rtol=1e-6)
 
 
 def regions_one_by_one(labels: NDArray[Any], least: int, largest: bool) -> NDArray[Any]:

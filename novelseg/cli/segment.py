@@ -26,6 +26,7 @@ from novelseg.cli.options import (
     Device,
     Largest,
     MinArea,
+    Presence,
     Side,
     Stem,
     Threads,
@@ -79,6 +80,7 @@ def run(
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
     variant: Variant = CLOSED_FORM,
     threshold: Threshold = 0.5,
+    presence: Presence = 0.5,
     min_area: MinArea = 0,
     largest: Largest = False,
     side: Side = SIDE_PX,
@@ -90,7 +92,7 @@ def run(
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
     use_threads(threads)
-    masks = {"threshold": threshold, "min_area": min_area, "largest": largest}
+    masks = {"threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
     segmenter = open_segmenter(
         bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **masks
     )
@@ -132,8 +134,8 @@ def run(
             yield pending[-1].image
 
     done = len(queries) - len(missing)
-    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", done):
-        results.add(pending.popleft(), segmenter.mask_from(logits), logits)
+    for finding in track(segmenter.findings(pictures()), len(queries), "segment", "picture", done):
+        results.add(pending.popleft(), finding)
     results.finish()
     if refused:
         for reason in refused:

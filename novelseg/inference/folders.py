@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,13 @@ from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.labels import VOID
 from novelseg.core.progress import say
 from novelseg.data.pictures import ENDINGS, SIGNATURE_BYTES, has_picture_signature
+from novelseg.inference.findings import Finding
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
-from novelseg.inference.segmenter import probability
 from novelseg.ops.drawing import class_colour, small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
+REVIEW = "review.tsv"  # the rows of the table, least certain first
 OVERLAY_PX = 2000  # longest side of an overlay
 EMPTY = "an empty mask, whose picture shows what is not looked for"
 SEVERAL = 5  # names that a message lists
@@ -42,7 +43,12 @@ COLUMNS = (
     "object_share",
     "confidence",
     "object_confidence",
+    "present",
+    "presence",
+    "expected_iou",
+    "certainty",
 )
+REVIEW_COLUMNS = ("certainty", "file", "class", "present", "presence", "expected_iou", "object_share", "mask")
 
 
 LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to it, and file systems allow 255
@@ -356,32 +362,33 @@ class Results:
             del self._rows[path.name]
         return path.name in self._rows
 
-    def add(self, query: Query, mask: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:
+    def add(self, query: Query, finding: Finding) -> None:
         """Write the results of a picture, with its rows last, so that an interrupted picture is done again.
 
         Parameters
         ----------
         query
             The picture.
-        mask : (H, W)
-            Its mask: 0 background, 1 … K classes.
-        logits : (H, W) or (K, H, W)
-            Logits of the object or of the classes against the background.
+        finding
+            What was found in it.
         """
-        mask_path, overlay_path = self._paths(query.path.name)
+        mask, (mask_path, overlay_path) = finding.mask, self._paths(query.path.name)
         with whole_file(mask_path) as scratch:
             _mask_picture(mask, bool(self._classes)).save(scratch, "PNG")
         with whole_file(overlay_path) as scratch:
             small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
-        shares = probability(logits)
-        confidence = np.maximum(shares, 1 - shares) if logits.ndim == 2 else shares.max(0)  # of the winner
+        shares = finding.probability
+        confidence = np.maximum(shares, 1 - shares) if shares.ndim == 2 else shares.max(0)  # of the winner
         height, width = mask.shape
         rows = []
         for number, name in enumerate(self._classes or [""], 1):
             inside = mask == number
             facts = (query.path.name, query.md5, mask_path.name, width, height, name, inside.sum())
             sure = f"{confidence[inside].mean():.4f}" if inside.any() else ""
-            values = map(str, (*facts, f"{inside.mean():.6f}", f"{confidence.mean():.4f}", sure))
+            score = "" if finding.presence is None else f"{finding.presence[number - 1]:.4f}"
+            judged = (int(finding.present[number - 1]), score, f"{finding.expected_iou[number - 1]:.4f}")
+            certainty = f"{finding.certainty[number - 1]:.4f}"
+            values = map(str, (*facts, f"{inside.mean():.6f}", f"{confidence.mean():.4f}", sure, *judged, certainty))
             rows.append(dict(zip(COLUMNS, values, strict=True)))
         self._rows[query.path.name] = rows
         text = io.StringIO(newline="")
@@ -390,9 +397,14 @@ class Results:
             file.write(text.getvalue())
 
     def finish(self) -> None:
-        """Rewrite the table in the order of the pictures' names."""
+        """Rewrite the table in the order of the pictures' names, and write the one for review, least certain first."""
         self._rows = dict(sorted(self._rows.items()))
         self._write()
+        rows = [row for own in self._rows.values() for row in own]
+        with whole_file(self._folder / REVIEW) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
+            writer = csv.DictWriter(file, REVIEW_COLUMNS, delimiter="\t", lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(sorted(rows, key=_certainty))
 
     def _write(self) -> None:
         with whole_file(self._table) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
@@ -447,6 +459,14 @@ def _write_first(path: Path, content: bytes) -> None:
                     target.write(content)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def _certainty(row: Mapping[str, str]) -> float:
+    """Return the certainty in a row; a row that another program has spoiled is the first to review."""
+    try:
+        return float(row["certainty"])
+    except ValueError:
+        return -1.0
 
 
 def _writer(file: Any) -> csv.DictWriter[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
+from novelseg.inference.findings import UNCALIBRATED, Calibration
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.closed_form.head import Head, fit, support_cells
 from novelseg.methods.closed_form.settings import ClosedFormSettings
@@ -18,6 +19,8 @@ from novelseg.methods.contract import Case, Refiner
 from novelseg.methods.matching.predictor import MatchingPredictor
 
 Images = list[NDArray[np.uint8]]
+# Of the closed-form head's logits with one support and with several.
+CALIBRATION_ONE, CALIBRATION_SEVERAL = Calibration(0.65, -0.85), Calibration(0.65, -0.65)
 
 
 class MissingCellsError(ValueError):
@@ -42,11 +45,28 @@ def _require_cells(labels: Sequence[Tensor], classes: int) -> None:
             raise MissingCellsError(label)
 
 
-class Predictor(Protocol):
-    """A fitted method."""
+class Prediction(NamedTuple):
+    """Prediction of one picture.
 
-    def __call__(self, images: Images) -> list[Tensor]:
-        """Return the logits of the classes against the background, (K, h, w) for each picture."""
+    Attributes
+    ----------
+    logits : (K, h, w)
+        Logits of the classes against the background.
+    presence : (K,)
+        Logits of the classes' presence; None if the method gives none.
+    """
+
+    logits: Tensor
+    presence: Tensor | None = None
+
+
+class Predictor(Protocol):
+    """A fitted method; its calibration is that of its logits."""
+
+    calibration: Calibration
+
+    def __call__(self, images: Images) -> list[Prediction]:
+        """Predict each picture."""
 
 
 class ClosedForm:
@@ -58,15 +78,21 @@ class ClosedForm:
         The encoder.
     head
         The fitted head.
+    supports
+        Number of supports that it was fitted to.
     """
 
-    def __init__(self, extract: FeatureExtractor, head: Head) -> None:
+    def __init__(self, extract: FeatureExtractor, head: Head, supports: int) -> None:
         self._extract = extract
         self.head = head
+        self.calibration = CALIBRATION_ONE if supports == 1 else CALIBRATION_SEVERAL
 
-    def __call__(self, images: Images) -> list[Tensor]:
+    def __call__(self, images: Images) -> list[Prediction]:
         """See :class:`Predictor`."""
-        return [self.head.scores(features) for features in features_of(self._extract, images)]
+        return [self._predict(features) for features in features_of(self._extract, images)]
+
+    def _predict(self, features: Tensor) -> Prediction:
+        return Prediction(self.head.scores(features))
 
 
 def fit_closed_form(
@@ -158,18 +184,19 @@ class PerClass:
                     raise MissingCellsError(label if 1 not in shown else 0)
         self._predictor = MatchingPredictor(self._bank, scale, {"": refiner} if refiner else {})
         self._keys = keys
+        self.calibration = UNCALIBRATED
 
     def _size(self, number: int) -> tuple[int, int]:
         height, width = self._images[number].shape[:2]
         return height, width
 
-    def __call__(self, images: Images) -> list[Tensor]:
+    def __call__(self, images: Images) -> list[Prediction]:
         """See :class:`Predictor`."""
         queries = {len(self._masks) + position: image for position, image in enumerate(images)}
         self._images |= queries
         try:
             classes = [self._predict(list(queries), label) for label in range(1, len(self._supports) + 1)]
-            return [torch.stack([logits[number] for logits in classes]) for number in queries]
+            return [Prediction(torch.stack([logits[number] for logits in classes])) for number in queries]
         finally:
             self._bank.forget(set(queries))
             for number in queries:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from novelseg.backbones.extraction import FeatureExtractor
@@ -20,6 +19,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
 from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
+from novelseg.inference.findings import Finding, expected_iou, winners
 from novelseg.inference.fitted import MOST_CLASSES, FitRecord, Fitted
 from novelseg.inference.inputs import (
     Mask,
@@ -34,7 +34,14 @@ from novelseg.inference.inputs import (
     resize_pair,
     rgb_of,
 )
-from novelseg.inference.predictors import ClosedForm, MissingCellsError, PerClass, Predictor, fit_closed_form
+from novelseg.inference.predictors import (
+    ClosedForm,
+    MissingCellsError,
+    PerClass,
+    Prediction,
+    Predictor,
+    fit_closed_form,
+)
 from novelseg.methods.contract import require_finite
 from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
 from novelseg.ops.components import keep_regions
@@ -65,7 +72,10 @@ class Segmenter:
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size.
     threshold
-        Probability from which a pixel belongs to its class, against the background alone.
+        Sigmoid of the logit from which a pixel belongs to its class.
+    presence
+        Score from which a class counts as present in a picture; other classes are not marked. 0 marks every class. Only
+        the closed-form head gives such scores.
     min_area
         Smallest number of pixels of a connected region that is kept, at the size of the picture.
     largest
@@ -100,6 +110,7 @@ class Segmenter:
         variant: str = CLOSED_FORM,
         side: int = SIDE_PX,
         threshold: float = 0.5,
+        presence: float = 0.5,
         min_area: int = 0,
         largest: bool = False,
         device: str = "auto",
@@ -108,7 +119,7 @@ class Segmenter:
     ) -> None:
         self.bundle, self.weights, self.stem, self.variant = bundle, weights, stem, variant
         self.side, self.device, self.seed, self.episode = side, device, seed, episode
-        self.threshold, self.min_area, self.largest = threshold, min_area, largest
+        self.threshold, self.presence, self.min_area, self.largest = threshold, presence, min_area, largest
 
     def __repr__(self) -> str:
         """Return the call that makes an equal segmenter, without the parameters that have their defaults."""
@@ -158,14 +169,16 @@ class Segmenter:
         """Take over what a saved segmenter has learned."""
         if self.variant != CLOSED_FORM:
             raise InputError(f"{self.bundle}: was fitted with {CLOSED_FORM}, not {self.variant}; give that variant")
-        self._predictor = ClosedForm(self._extract, fitted.head.to(self._extract.device))
+        self._predictor: Predictor = ClosedForm(
+            self._extract, fitted.head.to(self._extract.device), fitted.record.supports
+        )
         self.n_supports_, self.classes_ = fitted.record.supports, fitted.record.classes
         self._fitted_side, self._fitted_variant = fitted.record.side, CLOSED_FORM
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
         """Return the parameters of the constructor."""
-        names = ("bundle", "weights", "stem", "variant", "side", "threshold", "min_area", "largest", "device")
-        return {name: getattr(self, name) for name in (*names, "seed", "episode")}
+        names = ("bundle", "weights", "stem", "variant", "side", "threshold", "presence", "min_area", "largest")
+        return {name: getattr(self, name) for name in (*names, "device", "seed", "episode")}
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters, with effect from the next ``fit`` on; those of the masks have effect at once."""
@@ -202,9 +215,7 @@ class Segmenter:
             for number, (photo, mask) in enumerate(pairs)
         ]
         names = None if classes is None else list(classes)
-        self._predictor: Predictor = self._new_predictor(
-            [image for image, _ in supports], [mask for _, mask in supports], names
-        )
+        self._predictor = self._new_predictor([image for image, _ in supports], [mask for _, mask in supports], names)
         self.n_supports_, self.classes_ = len(supports), names
         self._fitted_side, self._fitted_variant = self.side, self.variant
         return self
@@ -221,7 +232,7 @@ class Segmenter:
         try:
             if self.variant == CLOSED_FORM:
                 head = fit_closed_form(self._extract, images, masks, count, settings.closed_form)
-                return ClosedForm(self._extract, head)
+                return ClosedForm(self._extract, head, len(images))
             refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
             keys = self.seed, self.episode
             return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)
@@ -238,45 +249,62 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        return self._each(iter(listed(images)))
+        return (logits for logits, _ in self._each(iter(listed(images))))
 
-    def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
+    def findings(self, images: Photos) -> Iterator[Finding]:
+        """Yield what is found in pictures one by one: logits, masks, and scores of presence and quality."""
+        self._require_fitted()
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold}; expected a number above 0 and below 1")
+        if not 0 <= self.presence <= 1:
+            raise InputError(f"presence is {self.presence}; expected 0 to 1")
+        return self._findings(iter(listed(images)))
+
+    def _each(self, photos: Iterator[Photo]) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+        """Yield the logits of pictures at their size, and the predictions that they are enlarged from."""
         number = 0
         while chunk := list(islice(photos, self._extract.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
-            logits = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
-            for picture, one in zip(pictures, logits, strict=True):
-                require_finite(one[None], [f"picture {number} with '{self._fitted_variant}'"])
+            predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
+            for picture, one in zip(pictures, predictions, strict=True):
+                require_finite(one.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
                 height, width = picture.shape[:2]
-                large = self._extract.grid.upsample(one[None].float(), (height, width))[0].cpu().numpy()
-                yield large[0] if self.classes_ is None else large
+                large = self._extract.grid.upsample(one.logits[None].float(), (height, width))[0].cpu().numpy()
+                yield (large[0] if self.classes_ is None else large), one
                 number += 1
+
+    def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
+        least = float(np.log(self.threshold / (1 - self.threshold)))
+        calibration = self._predictor.calibration
+        for logits, prediction in self._each(photos):
+            presence = None if prediction.presence is None else prediction.presence.float().sigmoid().cpu().numpy()
+            present = np.ones(len(prediction.logits), bool) if presence is None else presence >= self.presence
+            shown = logits if self.classes_ is None else np.where(present[:, None, None], logits, -np.inf)
+            mask = winners(shown, least) if present.any() else np.zeros(logits.shape[-2:], np.uint8)
+            if self.min_area > 1 or self.largest:
+                mask = keep_regions(mask, self.min_area, self.largest)
+            quality = expected_iou(prediction.logits.float(), least, calibration).cpu().numpy()
+            yield Finding(logits, mask, calibration, presence, present, quality)
 
     def decision_function(self, images: Photos) -> list[NDArray[np.float32]]:
         """Return the logits of the classes against the background, one float32 array per picture.
 
-        (H, W) for a single class, where logits above zero mean a probability above one half; (K, H, W) for several, of
-        which the largest wins.
+        (H, W) for a single class, (K, H, W) for several. Whether the object is in the picture at all is not a part of
+        them.
         """
         return list(self.each(images))
 
     def predict_proba(self, images: Photos) -> list[NDArray[np.float32]]:
-        """Return probabilities in [0, 1], one float32 array per picture; not calibrated.
+        """Return probabilities in [0, 1], one float32 array per picture.
 
-        (H, W) for a single class; (K + 1, H, W) for several, of which the first is the background's.
+        (H, W) for a single class; (K + 1, H, W) for several, of which the first is the background's. Those of the
+        closed-form head are calibrated: for pictures of which one half show the object.
         """
-        return [probability(logits) for logits in self.each(images)]
+        return [finding.probability for finding in self.findings(images)]
 
     def predict(self, images: Photos) -> list[NDArray[np.uint8]]:
         """Return the masks, one (H, W) uint8 array per picture: 0 background, 1 … K the classes."""
-        return [self.mask_from(logits) for logits in self.each(images)]
-
-    def mask_from(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the mask (H, W) that follows from the logits of a picture, as :meth:`predict` does."""
-        if not 0 < self.threshold < 1:
-            raise InputError(f"threshold is {self.threshold}; expected a probability above 0 and below 1")
-        mask = winners(logits, float(np.log(self.threshold / (1 - self.threshold))))
-        return keep_regions(mask, self.min_area, self.largest) if self.min_area > 1 or self.largest else mask
+        return [finding.mask for finding in self.findings(images)]
 
     def score(self, images: Photos, masks: Masks) -> float:
         """Return the IoU of the object, or the mean of the classes', averaged over pictures.
@@ -285,14 +313,14 @@ class Segmenter:
         """
         pairs = _pairs(images, masks)
         scores = []
-        for number, (logits, (_, truth)) in enumerate(zip(self.each(photo for photo, _ in pairs), pairs, strict=True)):
+        findings = self.findings([photo for photo, _ in pairs])
+        for number, (finding, (_, truth)) in enumerate(zip(findings, pairs, strict=True)):
             count = len(self.classes_ or [""])
             mask = labels_of(truth, number) if self.classes_ is None else class_labels_of(truth, number, count)
-            size = logits.shape[-2:]
+            predicted, size = finding.mask, finding.mask.shape
             if mask.shape != size:
                 name = name_of(truth, f"mask {number}")
                 raise InputError(f"{name}: the mask has the shape {mask.shape}, its picture {size}; make them equal")
-            predicted = self.mask_from(logits)
             ious = [object_iou(binary(predicted, label), binary(mask, label)) for label in range(1, count + 1)]
             known = [iou for iou in ious if iou is not None]
             scores.append(float(np.mean(known)) if known else 1.0)
@@ -351,19 +379,3 @@ def class_count(classes: Sequence[str] | None) -> int:
     if not 1 <= len(classes) <= MOST_CLASSES:
         raise InputError(f"{len(classes)} classes; expected 1 to {MOST_CLASSES}, the numbers that a mask can hold")
     return len(classes)
-
-
-def winners(logits: NDArray[np.float32], least: float = 0.0) -> NDArray[np.uint8]:
-    """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 where none is above ``least``."""
-    if logits.ndim == 2:
-        return (logits > least).astype(np.uint8)
-    best = logits.argmax(0)
-    return np.where(np.take_along_axis(logits, best[None], 0)[0] > least, best + 1, 0).astype(np.uint8)
-
-
-def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert logits to probabilities: (H, W) of the object, or (K + 1, H, W) of background and classes."""
-    values = torch.from_numpy(logits)
-    if logits.ndim == 2:
-        return values.sigmoid().numpy()
-    return torch.cat([torch.zeros_like(values[:1]), values]).softmax(0).numpy()

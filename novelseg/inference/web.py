@@ -31,7 +31,7 @@ from werkzeug.wsgi import get_content_length
 from novelseg.core.errors import InputError
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import mask_of, photo_of
-from novelseg.inference.segmenter import Segmenter, probability
+from novelseg.inference.segmenter import Segmenter
 from novelseg.ops.drawing import small_overlay
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Session:
         return self._worker.submit(self._read_mask, mask).result()
 
     def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
-        """Segment a picture and return mask, overlay, area and confidence.
+        """Segment a picture and return mask, overlay, area, expected IoU and presence.
 
         Raises
         ------
@@ -228,15 +228,16 @@ class Session:
                 f"{name}: the server keeps at most {MOST_MASKS} masks; download them, choose the remaining "
                 "pictures and press Segment again, or use the command `novelseg segment`"
             )
-        logits = self._segmenter.decision_function([image])[0]
-        mask = self._segmenter.mask_from(logits)
-        inside = mask > 0
-        confidence = float(probability(logits[inside]).mean()) if inside.any() else None
-        del logits  # the largest array
+        finding = next(self._segmenter.findings([image]))
+        mask = finding.mask
+        quality = float(finding.expected_iou[0]) if mask.any() else None
+        presence = None if finding.presence is None else float(finding.presence[0])
+        del finding  # it holds the largest array
         key = self._new_name(name.stem)
         self.masks[key] = _png(255 * mask)
         return {
-            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean()), "confidence": confidence},
+            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean())},
+            **{"expected_iou": quality, "presence": presence},
             "overlay": f"data:image/jpeg;base64,{_jpeg(small_overlay(image, mask, OVERLAY_PX))}",
         }
 

@@ -285,7 +285,22 @@ def read_coco(path: Path) -> str:
 
 
 def _table_files() -> list[bytes]:
-    row = ["a.png", "0" * 32, "a.png", "17", "12", "", "9", "0.044118", "0.9100", "0.9500"]
+    row = [
+        "a.png",
+        "0" * 32,
+        "a.png",
+        "17",
+        "12",
+        "",
+        "9",
+        "0.044118",
+        "0.9100",
+        "0.9500",
+        "1",
+        "0.8800",
+        "0.7000",
+        "0.6160",
+    ]
     assert len(row) == len(COLUMNS)
     rows = [COLUMNS, row, ["b\tc.png", *row[1:]], ["Ü 日.png", *row[1:]]]
     text = "".join("\t".join(f'"{cell}"' if "\t" in cell else cell for cell in cells) + "\n" for cells in rows)

@@ -9,7 +9,7 @@ sum is then averaged over similar cells of the query.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -83,12 +83,8 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """Return the head on a device."""
-        moved = {
-            field.name: value.to(device)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
+        parts = (self.directions, self.offsets, self.weights, self.means, self.prototypes)
+        return Head(self.settings, *(part.to(device) for part in parts), self.counts)
 
     def scores(self, query: Tensor) -> Tensor:
         """Score the cells of a query.
