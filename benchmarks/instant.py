@@ -3,10 +3,9 @@
     python -m benchmarks.instant --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
 
 Supports and queries of one class are drawn from a list, and enlarged to ``--px``, the size of VOC's own pictures. Each
-row of the table is measured in a process of its own, with one thread and pictures in memory: the features of the queries
-alone, those of supports and queries, and fit and prediction of each variant with each number of supports. The row with
-several classes has one support of each, and is compared with the first of them alone. The fitted head is applied in one
-pass over each picture.
+row of the table is measured in a process of its own, with one thread and pictures in memory: the features of the
+queries alone, those of supports and queries, and fit and prediction of each variant with each number of supports. The
+row with several classes has one support of each.
 """
 
 from __future__ import annotations
