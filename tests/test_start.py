@@ -25,6 +25,7 @@ from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.network import read_tensors, save_tensors
 from novelseg.inference.bundle import BUNDLE, load_bundle
 from novelseg.inference.findings import Calibration, Finding, expected_iou, probability, winners
+from novelseg.inference.tiles import Blend, windows
 from novelseg.ops.components import keep_regions
 from tests.commands import novelseg
 from tests.conftest import WEIGHTS
@@ -228,6 +229,60 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         save_tensors(tmp_path / "bad.safetensors", parts, BUNDLE, header)
         with pytest.raises(InputError, match=re.escape(told)):
             Segmenter.load(tmp_path / "bad.safetensors")
+
+
+# Windows
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(10, 7, 16), (100, 33, 32), (65, 64, 64), (3, 40, 1)])
+def test_windows_cover_a_picture_and_overlap(height: int, width: int, side: int) -> None:
+    count = np.zeros((height, width), int)
+    found = windows(height, width, side)
+    for window in found:
+        assert (window.height, window.width) == (min(side, height), min(side, width))
+        count[window.slices] += 1
+    assert count.min() >= 1
+    for starts in ({window.top for window in found}, {window.left for window in found}):
+        steps = np.diff(sorted(starts))
+        assert (steps <= max(1, side - side // 4)).all()
+
+
+def test_blended_windows_are_their_weighted_mean() -> None:
+    rng = np.random.default_rng(0)
+    blend, sums, weights = Blend(2, 20, 31), np.zeros((2, 20, 31)), np.zeros((20, 31))
+    for window in windows(20, 31, 8):
+        logits = rng.normal(size=(2, window.height, window.width)).astype(np.float32)
+        blend.add(window, logits)
+        for y in range(window.height):
+            for x in range(window.width):
+                ends = [
+                    min(at + 0.5, side - at - 0.5) * 2 / side for at, side in ((y, window.height), (x, window.width))
+                ]
+                weight = max(1e-3, min(ends))
+                sums[:, window.top + y, window.left + x] += weight * logits[:, y, x]
+                weights[window.top + y, window.left + x] += weight
+    np.testing.assert_allclose(blend.mean(), sums / weights, rtol=1e-4, atol=1e-5)
+    constant = Blend(1, 20, 31)
+    for window in windows(20, 31, 8):
+        constant.add(window, np.full((1, window.height, window.width), 3, np.float32))
+    np.testing.assert_allclose(constant.mean(), 3, rtol=1e-6)
+
+
+def test_windows_find_what_is_too_small_in_the_whole(tmp_path: Path) -> None:
+    image, mask = disc()
+    large, truth = disc(side=512, middle=(2000, 2000))[0], np.zeros((512, 512), np.uint8)
+    large[200:264, 300:364], truth[200:264, 300:364] = image, mask
+    whole = Segmenter(weights=WEIGHTS, side=64).fit(image, mask)
+    tiled = Segmenter(weights=WEIGHTS, side=64, tile=True).fit(image, mask)
+    assert tiled.score(large, truth) > 0.3 > whole.score(large, truth)
+    np.testing.assert_array_equal(tiled.decision_function(image)[0], whole.decision_function(image)[0])
+    png(tmp_path / "s/images/0.png", image)
+    png(tmp_path / "s/masks/0.png", 255 * mask)
+    png(tmp_path / "q.png", large)
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--side", 64, "--tile"]
+    assert novelseg("segment", *words, "--out", tmp_path / "out") == 0
+    with Image.open(tmp_path / "out/masks/q.png") as picture:
+        np.testing.assert_array_equal(np.array(picture), 255 * tiled.predict(large)[0])
 
 
 # Several classes

@@ -25,4 +25,8 @@ Presence = Annotated[
 ]
 MinArea = Annotated[int, Help("smallest number of pixels of a connected region that is kept")]
 Largest = Annotated[bool, Help("keep only the largest region of each class")]
+Tile = Annotated[
+    bool,
+    Help("see pictures larger than --side in overlapping windows of this side, to find small things"),
+]
 Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]

@@ -31,6 +31,7 @@ from novelseg.cli.options import (
     Stem,
     Threads,
     Threshold,
+    Tile,
     Variant,
     Weights,
 )
@@ -84,6 +85,7 @@ def run(
     min_area: MinArea = 0,
     largest: Largest = False,
     side: Side = SIDE_PX,
+    tile: Tile = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -92,9 +94,9 @@ def run(
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
     use_threads(threads)
-    masks = {"threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
+    options = {"tile": tile, "threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
     segmenter = open_segmenter(
-        bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **masks
+        bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **options
     )
     refused: list[str] = []
     names, supports = _supports(support, classes, label, side, refused) if support else ([], [])
@@ -116,7 +118,7 @@ def run(
         "supports": {one.path.name: _digest(one) for one in supports},
         "variant": variant,
         "side": side,
-        **masks,
+        **options,
     }
     results = Results(out, settings, [path.name for path in queries], names)
     _report_shared_stems([path.name for path in queries])

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from novelseg.backbones.extraction import FeatureExtractor
@@ -42,12 +44,14 @@ from novelseg.inference.predictors import (
     Predictor,
     fit_closed_form,
 )
+from novelseg.inference.tiles import Blend, batches, windows
 from novelseg.methods.contract import require_finite
 from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
 from novelseg.ops.components import keep_regions
 from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
+TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
 class Segmenter:
@@ -71,6 +75,9 @@ class Segmenter:
     side
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size.
+    tile
+        Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
+        instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
     threshold
         Sigmoid of the logit from which a pixel belongs to its class.
     presence
@@ -109,6 +116,7 @@ class Segmenter:
         stem: str = "",
         variant: str = CLOSED_FORM,
         side: int = SIDE_PX,
+        tile: bool = False,
         threshold: float = 0.5,
         presence: float = 0.5,
         min_area: int = 0,
@@ -119,6 +127,7 @@ class Segmenter:
     ) -> None:
         self.bundle, self.weights, self.stem, self.variant = bundle, weights, stem, variant
         self.side, self.device, self.seed, self.episode = side, device, seed, episode
+        self.tile = tile
         self.threshold, self.presence, self.min_area, self.largest = threshold, presence, min_area, largest
 
     def __repr__(self) -> str:
@@ -177,7 +186,7 @@ class Segmenter:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
         """Return the parameters of the constructor."""
-        names = ("bundle", "weights", "stem", "variant", "side", "threshold", "presence", "min_area", "largest")
+        names = ("bundle", "weights", "stem", "variant", "side", "tile", "threshold", "presence", "min_area", "largest")
         return {name: getattr(self, name) for name in (*names, "device", "seed", "episode")}
 
     def set_params(self, **params: Any) -> Self:
@@ -263,15 +272,42 @@ class Segmenter:
     def _each(self, photos: Iterator[Photo]) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
         """Yield the logits of pictures at their size, and the predictions that they are enlarged from."""
         number = 0
-        while chunk := list(islice(photos, self._extract.batch)):
+        while chunk := list(islice(photos, 1 if self.tile else self._extract.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
+            if self.tile and max(pictures[0].shape[:2]) > self._fitted_side:
+                yield self._tiled(pictures[0], number)
+                number += 1
+                continue
             predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
             for picture, one in zip(pictures, predictions, strict=True):
-                require_finite(one.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
-                height, width = picture.shape[:2]
-                large = self._extract.grid.upsample(one.logits[None].float(), (height, width))[0].cpu().numpy()
+                large = self._enlarged(one, picture.shape[:2], number)
                 yield (large[0] if self.classes_ is None else large), one
                 number += 1
+
+    def _enlarged(self, prediction: Prediction, size: tuple[int, ...], number: int) -> NDArray[np.float32]:
+        """Return logits at the size of their picture, (K, H, W)."""
+        require_finite(prediction.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
+        large = self._extract.grid.upsample(prediction.logits[None].float(), (size[0], size[1]))
+        enlarged: NDArray[np.float32] = large[0].cpu().numpy()
+        return enlarged
+
+    def _tiled(self, picture: NDArray[np.uint8], number: int) -> tuple[NDArray[np.float32], Prediction]:
+        """Predict a picture in windows of its own resolution.
+
+        A class counts as present if it does in one of them.
+        """
+        height, width = picture.shape[:2]
+        blend = Blend(len(self.classes_ or [""]), height, width)
+        scores = []
+        for some in batches(windows(height, width, self._fitted_side), self._extract.batch):
+            for window, one in zip(some, self._predictor([picture[each.slices] for each in some]), strict=True):
+                blend.add(window, self._enlarged(one, (window.height, window.width), number))
+                scores.append(one.presence)
+        large = blend.mean()
+        factor = -(-max(height, width) // TILED_CELLS)
+        cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
+        presence = None if scores[0] is None else torch.stack([one for one in scores if one is not None]).amax(0)
+        return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
 
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
