@@ -20,7 +20,7 @@ from novelseg.methods.closed_form.head import (
     statistics_of,
     support_cells,
 )
-from novelseg.methods.closed_form.presence import MASK_MEASURES, Expectation, expect, mask_measures
+from novelseg.methods.closed_form.presence import MEASURES, Expectation, expect, mask_measures
 from novelseg.methods.closed_form.refiner import ClosedFormRefiner
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
@@ -178,7 +178,7 @@ def test_measures_of_a_mask_are_those_of_a_loop() -> None:
     logits = head.scores_of(unit)
     found = mask_measures(head, unit, logits)
     cells, flat = unit.flatten(1).T, logits.flatten(1)
-    assert found.shape == (2, len(MASK_MEASURES))
+    assert found.shape == (2, len(MEASURES))
     for label in (0, 1):
         inside = [n for n in range(len(cells)) if flat[label, n] > 0 and flat[label, n] == flat[:, n].max()]
         if len(inside) < 8:
@@ -188,13 +188,11 @@ def test_measures_of_a_mask_are_those_of_a_loop() -> None:
         mask = F.normalize(torch.stack([shares[n] * cells[n] for n in inside]).sum(0), dim=0)
         rest = F.normalize(torch.stack([(1 - shares[n]) * cells[n] for n in outside]).sum(0), dim=0)
         own, background = head.means[label + 1], head.means[0]
-        base = float(own @ background)
         first = sum(head.counts[: label + 1])
         prototypes = head.prototypes[first : first + head.counts[label + 1]]
         cosines = [float(mask @ own), float(rest @ background), max(float(p @ x) for p in prototypes for x in cells)]
-        expected = [(cosine - base) / (1 - base) for cosine in cosines]
-        expected.append(float(torch.stack([shares[n] for n in inside]).mean()))
-        assert found[label].tolist() == pytest.approx(expected, abs=1e-5)
+        confidence = float(torch.stack([shares[n] for n in inside]).mean())
+        assert found[label].tolist() == pytest.approx([*cosines, confidence], abs=1e-5)
 
 
 def test_supports_are_left_out_in_turn() -> None:
@@ -227,8 +225,7 @@ def test_a_support_without_the_class_is_background_alone() -> None:
 
 
 def test_presence_uses_what_is_expected_only_where_it_is_known() -> None:
-    measures = torch.rand(2, 2 * len(MASK_MEASURES), generator=torch.Generator().manual_seed(1))
-    known = Expectation(measures[:, 4:], torch.tensor([1.0, 0.0])).logits(measures)
-    both = Expectation(measures[:, 4:], torch.tensor([1.0, 1.0])).logits(measures)
-    none = Expectation(measures[:, 4:], torch.tensor([0.0, 0.0])).logits(measures)
+    measures = torch.rand(2, len(MEASURES), generator=torch.Generator().manual_seed(1))
+    counts = [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]
+    known, both, none = (Expectation(measures, torch.tensor(count)).logits(measures) for count in counts)
     assert known.tolist() == [both[0].item(), none[1].item()]

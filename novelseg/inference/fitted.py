@@ -11,7 +11,7 @@ from torch import Tensor
 
 from novelseg.formats.record import from_json
 from novelseg.methods.closed_form.head import Head
-from novelseg.methods.closed_form.presence import MASK_MEASURES, Expectation
+from novelseg.methods.closed_form.presence import MEASURES, Expectation
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
 MOST_CLASSES = 254  # numbers of an index mask without the background and void
@@ -101,7 +101,7 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         "weights": (classes,),
         "means": (classes + 1, channels),
         "prototypes": (sum(record.counts), channels),
-        "expected": (classes, len(MASK_MEASURES)),
+        "expected": (classes, len(MEASURES)),
         "left_out": (classes,),
     }
     if differing := sorted(shapes.keys() ^ tensors.keys()):

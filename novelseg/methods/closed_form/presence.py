@@ -16,14 +16,13 @@ from torch import Tensor
 from novelseg.methods.closed_form.head import Head, Statistics, combine
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
-MASK_MEASURES = ("object_likeness", "background_likeness", "nearest_likeness", "confidence")
-MEASURES = (*MASK_MEASURES, *(f"expected_{name}" for name in MASK_MEASURES))
+MEASURES = ("object_likeness", "background_likeness", "nearest_likeness", "confidence")
 MOST_LEFT_OUT = 10  # supports that are left out in turn
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
-# Coefficients of the measures and summand, without supports that were left out and with them; fitted by
-# `python -m benchmarks.presence fit` on pictures of which one half shows the class.
-WITHOUT, WITHOUT_SUMMAND = (4.0, 3.0, 4.0, 3.0), -8.0
-WITH, WITH_SUMMAND = (4.0, 3.0, 4.0, 3.0, 0.0, 0.0, 0.0, 0.0), -8.0
+# Coefficients of the measures and summand, without supports that were left out and with them, for pictures of which one
+# half shows the class (docs/results/presence.md).
+WITHOUT, WITHOUT_SUMMAND = (4.14, 2.58, -2.31, 7.78), -9.17
+WITH, WITH_SUMMAND = (6.20, 13.45, 6.60, 10.27), 0.47
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,18 @@ class Expectation:
         return Expectation(self.values.to(device), self.left_out.to(device))
 
     def measures(self, head: Head, unit: Tensor, logits: Tensor) -> Tensor:
-        """Return the measures of a picture and the expected ones, (K, 8); see :func:`mask_measures`."""
-        return torch.cat([mask_measures(head, unit, logits), self.values], dim=1)
+        """Return the measures of a picture minus the expected ones, (K, 4); see :func:`mask_measures`."""
+        return mask_measures(head, unit, logits) - self.values
 
     def logits(self, measures: Tensor) -> Tensor:
-        """Return the logits of the classes' presence, (K,), for measures (K, 8)."""
-        count = len(MASK_MEASURES)
-        alone = measures[:, :count] @ measures.new_tensor(WITHOUT) + WITHOUT_SUMMAND
+        """Return the logits of the classes' presence, (K,), for :meth:`measures` (K, 4)."""
+        alone = measures @ measures.new_tensor(WITHOUT) + WITHOUT_SUMMAND
         compared = measures @ measures.new_tensor(WITH) + WITH_SUMMAND
         return torch.where(self.left_out > 0, compared, alone)
 
 
 def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
     """Measure the mask of each class.
-
-    Cosines c are scaled to (c − a) / (1 − a), where a is the cosine between class and background in the supports, since
-    encoders differ in it.
 
     Parameters
     ----------
@@ -87,12 +82,9 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
     objects = F.normalize((shares * inside) @ cells.T, dim=1)  # (K, C)
     rest = F.normalize(((1 - shares) * ~inside) @ cells.T, dim=1)
     classes = head.means[1:]
-    base = classes @ head.means[0]
     nearest = torch.stack([(part @ cells).amax() for part in head.prototypes.split(head.counts)[1:]])
-    cosines = torch.stack([(objects * classes).sum(1), rest @ head.means[0], nearest])  # (3, K)
-    scaled = (cosines - base) / (1 - base).clamp_min(1e-3)
     confidence = (shares * inside).sum(1) / inside.sum(1)
-    return torch.cat([scaled, confidence[None]]).T
+    return torch.stack([(objects * classes).sum(1), rest @ head.means[0], nearest, confidence], dim=1)
 
 
 def expect(
@@ -111,7 +103,7 @@ def expect(
     settings
         Settings of the head.
     """
-    sums = torch.zeros(classes, len(MASK_MEASURES), device=units[0].device)
+    sums = torch.zeros(classes, len(MEASURES), device=units[0].device)
     count = torch.zeros(classes, device=units[0].device)
     for number in range(min(len(statistics), MOST_LEFT_OUT)):
         others = [one for position, one in enumerate(statistics) if position != number]
