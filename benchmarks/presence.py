@@ -111,8 +111,8 @@ def read(paths: list[Path]) -> Rows:
     off, on = (np.array([[float(count) for count in row[name].split()] for row in rows]) for name in COUNTS)
     measures = np.stack([floats(name) for name in MEASURES], axis=1)
     label, shown = floats("class").astype(np.int64), floats("shows_class") > 0
-    facts = (floats(name) for name in ("intersection", "union", "area_share", "expected_iou"))
-    return Rows(label, shown, measures, *facts, off, on)
+    inter, union, area, quality = map(floats, ("intersection", "union", "area_share", "expected_iou"))
+    return Rows(label, shown, measures, inter, union, area, quality, off, on)
 
 
 def logistic(values: Floats, truth: NDArray[np.bool_], weight: Floats, penalty: float) -> Floats:
@@ -135,7 +135,7 @@ def fit_presence(rows: Rows, chosen: NDArray[np.bool_]) -> Floats:
     weight = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum())
     found = logistic((values - mean) / spread, truth, weight, PENALTY)
     slopes = found[:-1] / spread
-    return np.r_[slopes, found[-1] - slopes @ mean]
+    return np.append(slopes, found[-1] - slopes @ mean)
 
 
 def fit_calibration(rows: Rows, chosen: NDArray[np.bool_]) -> Calibration:
@@ -150,7 +150,8 @@ def fit_calibration(rows: Rows, chosen: NDArray[np.bool_]) -> Calibration:
 
 def scores(rows: Rows, coefficients: Floats) -> Floats:
     """Return the logits of presence."""
-    return rows.measures @ coefficients[:-1] + coefficients[-1]
+    values: Floats = rows.measures @ coefficients[:-1] + coefficients[-1]
+    return values
 
 
 def auroc(truth: NDArray[np.bool_], values: Floats) -> float:

@@ -83,8 +83,15 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """Return the head on a device."""
-        parts = (self.directions, self.offsets, self.weights, self.means, self.prototypes)
-        return Head(self.settings, *(part.to(device) for part in parts), self.counts)
+        return Head(
+            self.settings,
+            self.directions.to(device),
+            self.offsets.to(device),
+            self.weights.to(device),
+            self.means.to(device),
+            self.prototypes.to(device),
+            self.counts,
+        )
 
     def scores(self, query: Tensor) -> Tensor:
         """Score the cells of a query.
