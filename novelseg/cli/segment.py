@@ -20,7 +20,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.cli.opening import open_segmenter
 from novelseg.cli.options import (
     Bundle,
     Device,
@@ -53,6 +52,7 @@ from novelseg.inference.folders import (
     read_supports,
     result_names,
 )
+from novelseg.inference.opening import open_segmenter
 from novelseg.inference.photos import photo_of
 from novelseg.inference.segmenter import PRESENT, SIDE_PX, class_count
 from novelseg.methods.variants import CLOSED_FORM
