@@ -20,7 +20,7 @@ MEASURES = ("object_likeness", "background_likeness", "nearest_likeness", "confi
 MOST_LEFT_OUT = 10  # supports that are left out in turn
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
 # Coefficients of the measures and summand, without supports that were left out and with them, for pictures of which one
-# half shows the class (docs/results/presence.md).
+# half shows the class (docs/decisions/0017-presence.md).
 WITHOUT, WITHOUT_SUMMAND = (4.14, 2.58, -2.31, 7.78), -9.17
 WITH, WITH_SUMMAND = (6.20, 13.45, 6.60, 10.27), 0.47
 
