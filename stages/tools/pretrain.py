@@ -82,6 +82,7 @@ def run(
     about = {
         "made by": f"python -m stages pretrain --arch {arch} --width {width} --classes {classes}"
         f" --iterations {iterations} --seed {seed}",
+        "source": "scenes",
         "pictures": "novelseg/data/scenes.py, classes of several breeds and of other shapes than the built-in eight",
         "object cells right, last 100 iterations": round(float(np.mean(accuracies[-100:])), 4),
         "torch": torch.__version__,
