@@ -172,6 +172,7 @@ VARIANTS = (
     Variant("spfl+closed-form", SPFL, "closed-form", (SPFL, "spfl+self-support")),
     Variant("spfl+srofb-support-only", SPFL, "srofb-support-only", (SPFL,)),
     Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
+    Variant("spfl+self-support+srofb", SPFL, "self-support+srofb", (SPFL, "spfl+self-support", REFINED)),
     Variant(MAP, CAM),
     Variant(CAM, CAM, compared_with=(MAP, "baseline", REFINED)),
 )
