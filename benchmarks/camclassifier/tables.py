@@ -132,14 +132,15 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
             score: {name: np.mean([one[name] for one in folds], axis=0) for name in folds[0]}
             for score, folds in samples.items()
         }
-        constant = next(name for name in mean["miou"] if name.startswith("constant"))
-        for name in [*(name for name in mean["miou"] if name.startswith("own")), constant]:
+        constant = next((name for name in mean["miou"] if name.startswith("constant")), "")
+        for name in [*(name for name in mean["miou"] if name.startswith("own")), *([constant] if constant else [])]:
             own, share = mean["miou"][name], name.rpartition(" ")[2]
             cells = [f"`{key[0]}`", "yes" if key[1] else "no", f"{key[2]}", f"{key[3]}"]
             cells += ["constant map"] if name == constant else [f"map, {share} detached"]
             cells += [shown(own), shown(mean["fb_iou"][name])]
             if name != constant:
-                cells += [shown(own - mean["miou"][f"other {share}"], "+"), shown(own - mean["miou"][constant], "+")]
+                cells += [shown(own - mean["miou"][f"other {share}"], "+")]
+                cells += [shown(own - mean["miou"][constant], "+")] if constant else []
             rows.append([*cells, "", ""][:9])
     header = ["`pooling`", "`relu`", "classifier's iterations", "joint", "trained with", "`cam`, mIoU", "FB-IoU"]
     return markdown([*header, "minus another episode's support, mIoU", "minus constant, mIoU"], rows)
