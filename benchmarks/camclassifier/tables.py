@@ -149,10 +149,11 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
 def ablation_section(frame: pd.DataFrame) -> list[str]:
     """Write scores and paired differences of the ablation on the novel classes."""
     lines = []
-    sums = frame.groupby("variant")[list(COUNTS)].sum()
+    sums = frame.groupby(["fold", "variant"])[list(COUNTS)].sum()
     # Prediction and object together have as many pixels as their union and intersection; the object is the same.
     both, valid = sums["fg_union"] + sums["fg_intersection"], sums["bg_union"] + sums["fg_intersection"]
-    marked = 100 * (both - both["cam, map"]) / valid
+    more = 100 * (both - both.xs("cam, map", level="variant")) / valid
+    marked = more.groupby("variant").mean()
     for score, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU")):
         folds = {str(fold): fold_samples(part, "variant", score) for fold, part in frame.groupby("fold")}
         variants = sorted(
@@ -160,14 +161,11 @@ def ablation_section(frame: pd.DataFrame) -> list[str]:
         )
         rows = []
         for variant in variants:
-            held = [one[variant] for one in folds.values() if variant in one]
-            if len(held) < len(folds):
-                continue
-            mean, best = np.mean(held, axis=0), np.mean([one["cam, map"] for one in folds.values()], axis=0)
+            held = [one for one in folds.values() if variant in one]
+            mean, best = (np.mean([one[key] for one in held], axis=0) for key in (variant, "cam, map"))
+            cells = [f"{one[variant][0]:.1f}" if variant in one else "–" for one in folds.values()]
             gain = "" if variant == "cam, map" else shown(best - mean, "+")
-            rows.append(
-                [f"`{variant}`", *(f"{one[0]:.1f}" for one in held), shown(mean), gain, f"{marked[variant]:+.1f}"]
-            )
+            rows.append([f"`{variant}`", *cells, shown(mean), gain, f"{marked[variant]:+.1f}"])
         header = [f"{name}", *(f"fold {fold}" for fold in folds), "mean [95 %]", "`cam, map` minus it [95 %]"]
         header += ["area marked beside `cam, map`, % of the pictures"]
         lines += markdown(header, rows)
