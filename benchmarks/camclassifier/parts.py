@@ -209,7 +209,6 @@ def ablation_rows(options: argparse.Namespace) -> None:
         counts = episodes.counts(episodes.segmented(network, own), UPSCALE)
         frames.append(frame_of(episodes, counts, **facts, variant=f"cam, {prior}{suffix}"))
         if prior == "map":
-            torch.save(network.state_dict(), options.cache / f"trained-{options.fold}-{options.seed}-{detach:g}.pt")
             curves_of(episodes, network, {**facts, "detach": detach}, options.out / "cam-classifier-curves.tsv")
             alone = episodes.counts(episodes.priors(network, episodes.maps(network), "own") - 0.5, 1)
             frames.append(frame_of(episodes, alone, **facts, variant=f"cam-map-only{suffix}"))

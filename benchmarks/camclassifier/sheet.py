@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.camclassifier.cache import FOLDS, network_of, read_cache, roles
 from benchmarks.camclassifier.episodes import Episodes, episodes_of
+from benchmarks.camclassifier.parts import fit_classifier
 from novelseg.ops.geometry import square
 
 
@@ -25,23 +26,24 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.ui
 
 
 def draw_sheet(options: argparse.Namespace) -> None:
-    """Draw support, query, and the maps by its own and by another support, for the first episode of each class."""
+    """Draw support, query, and its maps by its own and by another support, for the first episode of each class."""
     from PIL import Image
 
     cache = read_cache(options.cache)
-    ((pooling, relu, detach, _),) = options.settings
+    ((pooling, relu, _, iterations),) = options.settings
     val, rows, side = cache.voc.index.validation_images(), [], cache.side
+    train = np.flatnonzero(cache.voc.index.split == 0)
     for fold in range(FOLDS):
         novel, _, known = roles(fold)
-        network = network_of(cache.encoder, len(known), pooling, relu, options.seed)
-        network.load_state_dict(
-            torch.load(options.cache / f"trained-{fold}-{options.seed}-{detach:g}.pt", weights_only=True)
-        )
-        episodes = Episodes(cache, episodes_of(cache, val, novel, options.episodes, "report", fold))
+        network, part = network_of(cache.encoder, len(known), pooling, relu, options.seed), cache.rows(train, known)
+        channels = torch.from_numpy(np.array([known.tolist().index(label) for label in cache.labels(part)]))
+        fit_classifier(network, cache.taps[pooling, relu][part], channels, range(iterations), options.seed)
+        drawn = episodes_of(cache, val, novel, options.episodes, "report", fold)
+        episodes = Episodes(cache, [next(case for case in drawn if case.label == label) for label in novel.tolist()])
         maps = episodes.maps(network)
         priors = {support: episodes.priors(network, maps, support) for support in ("own", "other")}
         for label in novel.tolist():
-            number = next(n for n, case in enumerate(episodes.cases) if case.label == label)
+            number = novel.tolist().index(label)
             case, cells = episodes.cases[number], []
             for image in (case.supports[0], case.query):
                 picture, mask = square(cache.voc.image(image), cache.voc.mask(image), side)

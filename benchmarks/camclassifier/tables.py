@@ -97,11 +97,19 @@ def choice_section(frame: pd.DataFrame) -> list[str]:
         same = frame[(frame["fold"] == fold) & (frame["list"] == "novel")]
         same = same[(same[keys] == best[keys]).all(axis=1) & (same["weighting"] == "scores")].set_index("support")
         cells = [f"{fold}", f"`{best['pooling']}`", "yes" if best["relu"] else "no", f"{best['iterations']}"]
+<<<<<<< HEAD
         cells += [f"{best['auc']:.3f}", *(f"{same['auc'][name]:.3f}" for name in SUPPORTS)]
         gain = same.loc["other"]
         cells += [
             f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
             f"{same['miou']['own']:.1f}",
+=======
+        cells += [f"{best['auc']:.3f}", *(f"{float(str(same.loc[name, 'auc'])):.3f}" for name in SUPPORTS)]
+        gain = same.loc["other"]
+        cells += [
+            f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
+            f"{float(str(same.loc['own', 'miou'])):.1f}",
+>>>>>>> cam23
         ]
         rows.append(cells)
     header = ["fold", "`pooling`", "`relu`", "iterations", "AUC, pseudo-novel", "AUC, novel: own support", "another's"]
@@ -132,14 +140,15 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
             score: {name: np.mean([one[name] for one in folds], axis=0) for name in folds[0]}
             for score, folds in samples.items()
         }
-        constant = next(name for name in mean["miou"] if name.startswith("constant"))
-        for name in [*(name for name in mean["miou"] if name.startswith("own")), constant]:
+        constant = next((name for name in mean["miou"] if name.startswith("constant")), "")
+        for name in [*(name for name in mean["miou"] if name.startswith("own")), *([constant] if constant else [])]:
             own, share = mean["miou"][name], name.rpartition(" ")[2]
             cells = [f"`{key[0]}`", "yes" if key[1] else "no", f"{key[2]}", f"{key[3]}"]
             cells += ["constant map"] if name == constant else [f"map, {share} detached"]
             cells += [shown(own), shown(mean["fb_iou"][name])]
             if name != constant:
-                cells += [shown(own - mean["miou"][f"other {share}"], "+"), shown(own - mean["miou"][constant], "+")]
+                cells += [shown(own - mean["miou"][f"other {share}"], "+")]
+                cells += [shown(own - mean["miou"][constant], "+")] if constant else []
             rows.append([*cells, "", ""][:9])
     header = ["`pooling`", "`relu`", "classifier's iterations", "joint", "trained with", "`cam`, mIoU", "FB-IoU"]
     return markdown([*header, "minus another episode's support, mIoU", "minus constant, mIoU"], rows)
@@ -148,10 +157,11 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
 def ablation_section(frame: pd.DataFrame) -> list[str]:
     """Write scores and paired differences of the ablation on the novel classes."""
     lines = []
-    sums = frame.groupby("variant")[list(COUNTS)].sum()
+    sums = frame.groupby(["fold", "variant"])[list(COUNTS)].sum()
     # Prediction and object together have as many pixels as their union and intersection; the object is the same.
     both, valid = sums["fg_union"] + sums["fg_intersection"], sums["bg_union"] + sums["fg_intersection"]
-    marked = 100 * (both - both["cam, map"]) / valid
+    more = 100 * (both - both.xs("cam, map", level="variant")) / valid
+    marked = more.groupby("variant").mean()
     for score, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU")):
         folds = {str(fold): fold_samples(part, "variant", score) for fold, part in frame.groupby("fold")}
         variants = sorted(
@@ -159,14 +169,11 @@ def ablation_section(frame: pd.DataFrame) -> list[str]:
         )
         rows = []
         for variant in variants:
-            held = [one[variant] for one in folds.values() if variant in one]
-            if len(held) < len(folds):
-                continue
-            mean, best = np.mean(held, axis=0), np.mean([one["cam, map"] for one in folds.values()], axis=0)
+            held = [one for one in folds.values() if variant in one]
+            mean, best = (np.mean([one[key] for one in held], axis=0) for key in (variant, "cam, map"))
+            cells = [f"{one[variant][0]:.1f}" if variant in one else "–" for one in folds.values()]
             gain = "" if variant == "cam, map" else shown(best - mean, "+")
-            rows.append(
-                [f"`{variant}`", *(f"{one[0]:.1f}" for one in held), shown(mean), gain, f"{marked[variant]:+.1f}"]
-            )
+            rows.append([f"`{variant}`", *cells, shown(mean), gain, f"{marked[variant]:+.1f}"])
         header = [f"{name}", *(f"fold {fold}" for fold in folds), "mean [95 %]", "`cam, map` minus it [95 %]"]
         header += ["area marked beside `cam, map`, % of the pictures"]
         lines += markdown(header, rows)
@@ -179,7 +186,11 @@ def curves_section(frame: pd.DataFrame) -> list[str]:
     for (detach, seed, fold), part in frame.groupby(["detach", "seed", "fold"]):
         one = part.set_index("support")
         gain = one.loc["other"]
+<<<<<<< HEAD
         cells = [str(detach), str(fold), str(seed), *(f"{one['auc'][name]:.3f}" for name in SUPPORTS)]
+=======
+        cells = [str(detach), str(fold), str(seed), *(f"{float(str(one.loc[name, 'auc'])):.3f}" for name in SUPPORTS)]
+>>>>>>> cam23
         rows.append([*cells, f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"])
     return markdown(
         ["detached share", "fold", "seed", "own support", "another's", "S = 1", "shuffled", "own − another's [95 %]"],

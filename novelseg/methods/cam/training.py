@@ -178,8 +178,6 @@ class CamLearner(nn.Module):
         Without pairs, the total is the classification loss alone, unweighted.
         """
         network, labels = self.network, batch["object_labels"]
-        if "all_pooled" in batch:
-            self._check_accuracy(batch["all_pooled"], batch["all_labels"])
         inputs = []
         if "objects" in batch:
             inputs += [black_out(batch["objects"][:, 0], batch["object_masks"][:, 0])]
@@ -190,6 +188,8 @@ class CamLearner(nn.Module):
         if inputs:
             parts = network.encoder(torch.cat(inputs)).float().split([len(images) for images in inputs])
         with torch.autocast(labels.device.type, enabled=False):  # full precision for both branches, as at test time
+            if "all_pooled" in batch:
+                self._check_accuracy(batch["all_pooled"], batch["all_labels"])
             if "pooled" in batch:
                 # A bf16 training hands every input over in bf16, as it does with images.
                 scores, pair = network.scores_of_pooled(batch["pooled"].float()), parts
