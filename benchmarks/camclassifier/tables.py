@@ -97,19 +97,11 @@ def choice_section(frame: pd.DataFrame) -> list[str]:
         same = frame[(frame["fold"] == fold) & (frame["list"] == "novel")]
         same = same[(same[keys] == best[keys]).all(axis=1) & (same["weighting"] == "scores")].set_index("support")
         cells = [f"{fold}", f"`{best['pooling']}`", "yes" if best["relu"] else "no", f"{best['iterations']}"]
-<<<<<<< HEAD
-        cells += [f"{best['auc']:.3f}", *(f"{same['auc'][name]:.3f}" for name in SUPPORTS)]
-        gain = same.loc["other"]
-        cells += [
-            f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
-            f"{same['miou']['own']:.1f}",
-=======
         cells += [f"{best['auc']:.3f}", *(f"{float(str(same.loc[name, 'auc'])):.3f}" for name in SUPPORTS)]
         gain = same.loc["other"]
         cells += [
             f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
             f"{float(str(same.loc['own', 'miou'])):.1f}",
->>>>>>> cam23
         ]
         rows.append(cells)
     header = ["fold", "`pooling`", "`relu`", "iterations", "AUC, pseudo-novel", "AUC, novel: own support", "another's"]
@@ -186,11 +178,7 @@ def curves_section(frame: pd.DataFrame) -> list[str]:
     for (detach, seed, fold), part in frame.groupby(["detach", "seed", "fold"]):
         one = part.set_index("support")
         gain = one.loc["other"]
-<<<<<<< HEAD
-        cells = [str(detach), str(fold), str(seed), *(f"{one['auc'][name]:.3f}" for name in SUPPORTS)]
-=======
         cells = [str(detach), str(fold), str(seed), *(f"{float(str(one.loc[name, 'auc'])):.3f}" for name in SUPPORTS)]
->>>>>>> cam23
         rows.append([*cells, f"{gain['own_minus']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"])
     return markdown(
         ["detached share", "fold", "seed", "own support", "another's", "S = 1", "shuffled", "own − another's [95 %]"],
