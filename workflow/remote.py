@@ -143,6 +143,7 @@ def listing_digest(files: dict[str, str]) -> str:
 def push(remote: str | None) -> int:
     """Send the files that the remote lacks and return their number."""
     with _repository() as repo:
+        repo.drop_data_index()
         return int(repo.push(remote=remote))
 
 
@@ -238,6 +239,9 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
         If an object is missing in the remote or damaged; nothing is put in place.
     """
     with _repository() as repo:
+        # A killed command may have left a folder there without its files, which would then neither be fetched nor put
+        # in place; the lists of files in the cache say the same, whole.
+        repo.drop_data_index()
         try:
             fetched = int(repo.fetch(targets=targets, remote=remote))
         except DownloadError:
@@ -254,4 +258,6 @@ def pull(targets: list[str] | None, remote: str | None, digests: Digests) -> int
             # What lay here before was not read, and is read by whoever asks for its digest.
             if _identity(path) != before[path]:
                 digests.learn(path, md5)
+        if absent := [path for path in files if not Path(path).exists()]:
+            raise InputError(f"{absent[0]}: was fetched but not put in place ({len(absent)} such files); pull again")
         return fetched
