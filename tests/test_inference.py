@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from novelseg import Segmenter
 from novelseg.backbones.extraction import FeatureExtractor
@@ -155,20 +156,33 @@ def test_large_pictures_are_seen_smaller_and_answered_at_their_size(bundle: Path
     assert small.predict([image[:1, :1], image[:, :3]])[0].shape == (1, 1)
 
 
+def test_single_pictures_and_bytes_as_masks_are_taken(bundle: Path, tmp_path: Path) -> None:
+    image, mask = disc()
+    path = tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    expected = Segmenter.load(bundle).fit([image], [mask])
+    single = Segmenter.load(bundle).fit(image, 255 * mask)
+    assert single.n_supports_ == 1
+    for picture in (image, path, str(path), Image.fromarray(image)):
+        (found,) = single.predict(picture)
+        np.testing.assert_array_equal(found, expected.predict([image])[0])
+    assert single.score(path, 255 * mask) == expected.score([image], [mask])
+
+
 @pytest.mark.parametrize(
     ("images", "masks", "told"),
     [
         ([np.zeros((4, 4, 3), np.uint8)], [], "1 images, 0 masks; expected as many of both"),
         ([], [], "0 images, 0 masks"),
-        (np.zeros((4, 4, 3), np.uint8), [np.eye(4)], "images is a single picture or mask; expected a list"),
+        (np.zeros((4, 4, 3), np.uint8), [np.eye(4)], "a mask is float64 of shape"),
         ([np.zeros((4, 4, 3))], [np.eye(4, dtype=int)], "a picture is float64 of shape"),
         ([np.zeros((4, 4, 3), np.uint8)], [np.full((4, 4), 7)], "a mask is int64 of shape"),
         ([np.zeros((4, 4, 3), np.uint8)], [np.eye(3, dtype=int)], "mask 0: the mask is 3×3 px, its picture 4×4"),
-        ([np.zeros((4, 4, 3), np.uint8)], [np.zeros((4, 4), int)], "mask 0: the mask has no object"),
+        ([np.zeros((4, 4, 3), np.uint8)], [np.zeros((4, 4), int)], "no mask has an object; give a support"),
         ([np.zeros((4, 4, 3), np.uint8)], [np.ones((4, 4), bool)], "mask 0: the mask has no background"),
         ([np.zeros((0, 4, 3), np.uint8)], [np.zeros((0, 4), int)], "has no pixels"),
         ([None], [np.eye(4, dtype=int)], "a picture is a NoneType"),
-        ([np.zeros((4, 4, 3), np.uint8)], [255 * np.eye(4, dtype=int)], "mask 0 holds 0 and 255"),
+        ([np.zeros((4, 4, 3), np.uint8)], [np.full((4, 4), 255)], "mask 0: the mask has neither object nor background"),
     ],
 )
 def test_what_cannot_be_learned_from_is_told(bundle: Path, images: Any, masks: Any, told: str) -> None:
@@ -182,7 +196,7 @@ def test_a_score_asks_for_masks_that_fit(bundle: Path) -> None:
     for images, masks, told in (
         ([image], [], "1 images, 0 masks"),
         ([image], [mask[:9]], r"mask 0: the mask has the shape \(9, 64\), its picture \(64, 64\)"),
-        ([image], [255 * mask], "holds 0 and 255"),
+        ([image], [7 * mask], "a mask is uint8 of shape"),
     ):
         with pytest.raises(InputError, match=told):
             segmenter.score(images, masks)

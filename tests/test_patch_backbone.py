@@ -112,5 +112,5 @@ def test_the_segmenter_segments_with_it(project: Project, tmp_path: Path) -> Non
         out = tmp_path / variant
         common = ["--bundle", str(bundle), "--support", str(supports), "--query", str(queries), "--variant", variant]
         assert main(["segment", *common, "--out", str(out)]) == 0
-        with Image.open(out / "masks/b.png.png") as made:
+        with Image.open(out / "masks/b.png") as made:
             assert made.size == (101, 101)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,10 @@ from PIL import Image
 
 from novelseg import Segmenter
 from novelseg.core.errors import InputError
+from novelseg.data.classes import voc_palette
+from novelseg.inference.folders import read_supports
 from novelseg.inference.photos import read_mask, read_photo
+from novelseg.inference.web import new_app
 from tests.makers import disc
 
 
@@ -72,9 +79,9 @@ def test_a_label_is_looked_for_or_not_spoken_of(tmp_path: Path) -> None:
     one_bit = saved(tmp_path / "1.png", Image.fromarray(mask > 0))
     np.testing.assert_array_equal(read_mask(one_bit, label=1), mask)
     colours = saved(tmp_path / "rgb.png", Image.fromarray(np.stack([90 * mask, 60 * mask, 0 * mask + 9], 2)))
-    for label in (0, 5):
-        with pytest.raises(InputError, match=r"the mask has colours; expected black and one other$"):
-            read_mask(colours, label)
+    np.testing.assert_array_equal(read_mask(colours), mask)
+    with pytest.raises(InputError, match=r"the mask has colours; expected one number per pixel$"):
+        read_mask(colours, label=5)
 
 
 def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
@@ -91,8 +98,7 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(keyed), mask)
     coloured = Image.fromarray(mask)
     coloured.putpalette([0, 90, 0, 90, 0, 0])
-    with pytest.raises(InputError, match="the mask has colours; expected black and one other"):
-        read_mask(saved(tmp_path / "c.png", coloured))
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "c.png", coloured)), mask)
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "1.png", Image.fromarray(mask > 0))), mask)
     np.testing.assert_array_equal(
         read_mask(saved(tmp_path / "i.png", Image.fromarray(mask.astype(np.uint16) * 900))), mask
@@ -107,6 +113,98 @@ def test_masks_hold_two_values_or_name_theirs(tmp_path: Path) -> None:
     expected = mask.copy()
     expected[0] = 255
     np.testing.assert_array_equal(read_mask(path, label=5), expected)
+
+
+def files_of(mask: Any) -> dict[str, tuple[bytes, str]]:
+    """A mask in the ways in which people save it, and a part of the note about each."""
+
+    def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    def coloured(background: tuple[int, int, int]) -> Image.Image:
+        return Image.fromarray(np.where(mask[..., None] == 1, (200, 30, 40), background).astype(np.uint8))
+
+    def smoothed(image: Image.Image) -> Image.Image:
+        return image.resize((160, 64), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
+
+    grey = Image.fromarray(255 * mask)
+    with Image.open(io.BytesIO(encoded(grey, "JPEG", quality=70))) as image:
+        noisy = image.copy()
+    return {
+        "smoothed": (encoded(smoothed(grey)), "smoothed edges, cut at half"),
+        "jpeg": (encoded(grey, "JPEG"), "lossy format, cut at half"),
+        "jpeg as png": (encoded(noisy), "smoothed edges, cut at half"),
+        "red on black": (encoded(coloured((0, 0, 0))), ""),
+        "red on black, jpeg": (encoded(coloured((0, 0, 0)), "JPEG", quality=80), "lossy format"),
+        "red on white": (encoded(coloured((255, 255, 255))), "the object is #c81e28, the background #ffffff"),
+        "red on white, smoothed": (encoded(smoothed(coloured((255, 255, 255)))), "smoothed edges, cut at half"),
+    }
+
+
+@pytest.mark.parametrize("kind", files_of(disc()[1]))
+def test_command_page_and_python_read_a_mask_alike(bundle: Path, tmp_path: Path, kind: str, capfd: Any) -> None:
+    image, mask = disc()
+    data, note = files_of(mask)[kind]
+    path = tmp_path / "s/masks/0.png"
+    for folder in ("s/images", "s/masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    path.write_bytes(data)
+    saved(tmp_path / "s/images/0.png", Image.fromarray(image))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        in_python = read_mask(path)
+    assert (in_python != mask).mean() < 0.01
+    (of_command,) = read_supports(tmp_path / "s", 0, 64, [])
+    np.testing.assert_array_equal(of_command.mask, in_python)
+    page = new_app(Segmenter.load(bundle), "127.0.0.1").test_client()
+    answer: Any = page.post(
+        "/mask", data={"mask": (io.BytesIO(data), "0.png")}, content_type="multipart/form-data"
+    ).json
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"].partition(",")[2]))) as picture:
+        np.testing.assert_array_equal(np.array(picture), 255 * in_python)
+    assert [str(warning.message) for warning in caught] == ([f"{path}: {answer['note']}"] if note else [])
+    assert note in answer["note"]
+    assert answer["note"] in capfd.readouterr().err
+
+
+def test_what_needs_a_label_names_what_it_has(tmp_path: Path) -> None:
+    values = 15 * disc()[1]
+    values[:5, :5], values[60:, 60:] = 12, 255
+    picture = Image.fromarray(values)
+    picture.putpalette(voc_palette())
+    with pytest.raises(InputError, match=r"has the numbers 0, 12 \(dog\), 15 \(person\), 255; .* --label"):
+        read_mask(saved(tmp_path / "voc.png", picture))
+    three = np.zeros((64, 64, 3), np.uint8)
+    three[:20], three[40:] = (200, 0, 0), (0, 0, 200)
+    with pytest.raises(InputError, match="the mask has colours; expected two, of background and object"):
+        read_mask(saved(tmp_path / "three.png", Image.fromarray(three)))
+    grey = np.where(values == 15, 255, 0).astype(np.uint8)
+    grey[:12, :12] = 40
+    with pytest.raises(InputError, match=r"holds 3 values \(0, 40, 255\); .* lies inside regions of further values"):
+        read_mask(saved(tmp_path / "grey.png", Image.fromarray(grey)))
+
+
+def test_avif_is_read_and_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = disc()[0]
+    found = read_photo(saved(tmp_path / "a.avif", Image.fromarray(image), quality=95))
+    assert np.abs(found.astype(int) - image).mean() < 20  # colours of noise are lost
+    whole = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "cut.avif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.avif: (does not decode|not a picture)"):
+        read_photo(tmp_path / "cut.avif")
+    (tmp_path / "a.heic").write_bytes(whole[:8] + b"heic" + whole[12:])
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"a\.heic: a HEIC picture, whose decoder needs pillow_heif; run `pip install"):
+        read_photo(tmp_path / "a.heic")
+
+
+def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = disc()[0]
+    pillow_heif.from_pillow(Image.fromarray(image)).save(tmp_path / "a.heic", quality=95)
+    assert np.abs(read_photo(tmp_path / "a.heic").astype(int) - image).mean() < 20
 
 
 def test_the_limit_of_pixels_is_told_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

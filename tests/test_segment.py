@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from novelseg.core.errors import InputError
-from novelseg.inference.folders import Results
+from novelseg.inference.folders import Results, result_names
 from novelseg.inference.photos import read_mask
 from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from tests.commands import novelseg
@@ -154,8 +154,8 @@ def test_a_picture_longer_than_jpeg_allows_has_a_small_overlay(bundle: Path, tmp
     Image.new("L", (70000, 8), 90).save(query / "strip.png")
     assert segment(bundle, support, query, tmp_path / "out") == 0
     with (
-        Image.open(tmp_path / "out/masks/strip.png.png") as mask,
-        Image.open(tmp_path / "out/overlays/strip.png.jpg") as shown,
+        Image.open(tmp_path / "out/masks/strip.png") as mask,
+        Image.open(tmp_path / "out/overlays/strip.jpg") as shown,
     ):
         assert (mask.size, shown.width) == ((70000, 8), 2000)
 
@@ -177,16 +177,21 @@ def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, 
     told = capfd.readouterr().err
     for said in (
         "images/nomask.png: no mask of this name",
-        "masks/blank.png: the mask has no object",
         "masks/small.png: the mask is 64×9 px, its picture 64×64",
-        "masks/smooth.png: holds",
         "images/twice.png: has 2 masks (twice.bmp, twice.png); keep one",
         "masks/alone.png: no picture in",
         "images/text.jpg: not a picture",
-        "error: 7 files could not be used",
+        "masks/blank.png: an empty mask, whose picture shows what is not looked for",
+        "masks/smooth.png: a mask with smoothed edges, cut at half",
+        "error: 5 files could not be used",
     ):
         assert said in told, said
-    assert sorted(json.loads((tmp_path / "out/settings.json").read_text())["supports"]) == ["0.png", "1.png"]
+    assert sorted(json.loads((tmp_path / "out/settings.json").read_text())["supports"]) == [
+        "0.png",
+        "1.png",
+        "blank.png",
+        "smooth.png",
+    ]
     assert len(table(tmp_path / "out")) == 3
 
 
@@ -229,7 +234,7 @@ def test_a_full_disk_is_told_and_nothing_is_torn(bundle: Path, tmp_path: Path, s
     assert "no space left on device" in capfd.readouterr().err
     rows = table(small_disk / "out")
     assert len(rows) < 4
-    assert all((small_disk / "out/overlays" / f"{row['file']}.jpg").exists() for row in rows)
+    assert all((small_disk / "out/overlays" / f"{Path(row['file']).stem}.jpg").exists() for row in rows)
     assert not list(small_disk.rglob("*.tmp"))
 
 
@@ -247,7 +252,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
     assert "segment: 4/4 pictures" in capfd.readouterr().err  # two of them done before
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/masks").iterdir()}
     changed = sorted(path.name for path in after if after[path] != before.get(path))
-    assert changed == ["more.png.png", "picture 1.png.png"]
+    assert changed == ["more.png", "picture 1.png"]
     assert [row["file"] for row in table(tmp_path / "out")] == [
         "more.png",
         "picture 0.png",
@@ -333,15 +338,61 @@ def test_a_folder_is_the_same_however_it_is_written(
     assert "segment: 3/3 pictures" in capfd.readouterr().err  # what is no longer there does not count
 
 
-def test_pictures_of_one_name_have_their_own_masks(bundle: Path, tmp_path: Path) -> None:
+def test_results_can_be_supports(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path, queries=2)
+    Image.fromarray(disc()[0]).save(query / "picture 0.webp", lossless=True)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    shutil.copytree(query, tmp_path / "next/images")
+    shutil.copytree(tmp_path / "out/masks", tmp_path / "next/masks")
+    assert segment(bundle, tmp_path / "next", support / "images", tmp_path / "again") == 0
+    used = json.loads((tmp_path / "again/settings.json").read_text())["supports"]
+    assert sorted(used) == ["picture 0.png", "picture 0.webp", "picture 1.png"]
+
+
+def test_a_picture_of_the_same_stem_later_renames_its_fellow(bundle: Path, tmp_path: Path) -> None:
+    support, query = folders(tmp_path, queries=1)
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["picture 0.png"]
+    Image.fromarray(disc()[0]).save(query / "picture 0.webp")
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    for folder, ending in (("masks", "png"), ("overlays", "jpg")):
+        made = sorted(path.name for path in (tmp_path / "out" / folder).iterdir())
+        assert made == [f"picture 0.png.{ending}", f"picture 0.webp.{ending}"]
+    assert [row["mask"] for row in table(tmp_path / "out")] == ["picture 0.png.png", "picture 0.webp.png"]
+
+
+def test_names_of_results() -> None:
+    assert result_names(["a.jpg", "b.png", "b"]) == {"a.jpg": "a", "b": "b", "b.png": "b.png"}
+    assert result_names(["a.jpg", "A.png"]) == {"a.jpg": "a.jpg", "A.png": "A.png"}
+    # The whole name of one is the stem of another.
+    names = result_names(["a.jpg", "a.png", "a.jpg.webp", "c.png"])
+    assert names == {"a.jpg": "a.jpg", "a.png": "a.png", "a.jpg.webp": "a.jpg.webp", "c.png": "c"}
+
+
+def test_files_that_are_no_pictures_are_skipped_and_counted(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    support, query = folders(tmp_path, queries=1)
+    for folder in (query, support / "images", support / "masks"):
+        for name in ("Thumbs.db", "notes.txt"):
+            (folder / name).write_bytes(b"\xd0\xcf\x11\xe0 nothing")
+    assert segment(bundle, support, query, tmp_path / "out") == 0
+    told = capfd.readouterr().err
+    for folder in (query, support / "images", support / "masks"):
+        assert f"note: {folder}: 2 files skipped, no pictures: Thumbs.db, notes.txt" in told
+    (query / "picture 0.png").unlink()
+    assert segment(bundle, support, query, tmp_path / "other") == 2
+    assert f"{query}: contains no picture but Thumbs.db, notes.txt; --query expects" in capfd.readouterr().err
+
+
+def test_pictures_of_one_name_have_their_own_masks(bundle: Path, tmp_path: Path, capfd: Any) -> None:
     support, query = folders(tmp_path, queries=1)
     Image.fromarray(disc()[0]).save(query / "picture 0.webp")
     Image.fromarray(disc()[0]).save(query / "picture 0.png.png")
     assert segment(bundle, support, query, tmp_path / "out") == 0
     made = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
     assert made == ["picture 0.png.png", "picture 0.png.png.png", "picture 0.webp.png"]
+    assert "note: 3 pictures share their names up to the ending, which their masks keep" in capfd.readouterr().err
     assert segment(bundle, support, query / "picture 0.webp", tmp_path / "one", "--side", 32) == 0
-    assert [path.name for path in (tmp_path / "one/masks").iterdir()] == ["picture 0.webp.png"]
+    assert [path.name for path in (tmp_path / "one/masks").iterdir()] == ["picture 0.png"]
     assert CLOSED_FORM in (tmp_path / "one/settings.json").read_text()
 
 
@@ -372,21 +423,21 @@ def test_two_runs_with_other_settings_do_not_share_a_new_folder(
     def second_first(scratch: Path, path: Path) -> None:
         """Begin another run at the very instant at which this one has found the folder new."""
         monkeypatch.setattr(os, "link", link)
-        Results(out, {"side": 2})
+        Results(out, {"side": 2}, [])
         link(scratch, path)
 
     monkeypatch.setattr(os, "link", second_first)
     with pytest.raises(InputError, match="contains results of other pictures, supports or settings"):
-        Results(out, {"side": 1})
+        Results(out, {"side": 1}, [])
     assert json.loads((out / "settings.json").read_text()) == {"side": 2}
     assert not list(out.glob(".*"))
-    Results(out, {"side": 2})
+    Results(out, {"side": 2}, [])
 
     def no_links(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)  # as on some network and memory-card file systems
-    Results(tmp_path / "other", {"side": 3})
+    Results(tmp_path / "other", {"side": 3}, [])
     assert json.loads((tmp_path / "other/settings.json").read_text()) == {"side": 3}
 
 
@@ -421,7 +472,7 @@ def test_a_lossy_mask_is_cut_and_said_once(bundle: Path, tmp_path: Path, capfd: 
     assert segment(bundle, support, query, tmp_path / "out") == 0
     told = [line for line in capfd.readouterr().err.splitlines() if "lossy" in line]
     assert len(told) == 1
-    assert "0.jpg, and 1 more masks, are in a lossy format, and cut at half" in told[0]
+    assert "0.jpg and 1 more: a mask in a lossy format, cut at half" in told[0]
     with pytest.warns(UserWarning, match=r"0\.jpg: a mask in a lossy format, cut at half"):
         assert (read_mask(support / "masks/0.jpg") != disc(middle=(28, 32))[1]).mean() < 0.01
 
@@ -430,10 +481,10 @@ def test_a_picture_that_went_bad_loses_its_row(bundle: Path, tmp_path: Path, cap
     support, query = folders(tmp_path)
     assert segment(bundle, support, query, tmp_path / "out") == 0
     (query / "picture 1.png").write_bytes(b"gone")
-    (tmp_path / "out/overlays/picture 0.png.jpg").unlink()
+    (tmp_path / "out/overlays/picture 0.jpg").unlink()
     assert segment(bundle, support, query, tmp_path / "out") == 2
     assert [row["file"] for row in table(tmp_path / "out")] == ["picture 0.png", "picture 2.png"]
-    assert (tmp_path / "out/overlays/picture 0.png.jpg").exists()
+    assert (tmp_path / "out/overlays/picture 0.jpg").exists()
 
 
 def test_names_that_cannot_be_borne_are_told(bundle: Path, tmp_path: Path, capfd: Any) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,11 @@ from novelseg.core.errors import InputError
 from novelseg.fetch import download
 from novelseg.fetch.cache import cache_folder
 from novelseg.fetch.catalogue import CATALOGUE
-from novelseg.inference.bundle import load_bundle
-from novelseg.inference.segmenter import probability, winners
+from novelseg.formats.network import read_tensors, save_tensors
+from novelseg.inference.bundle import BUNDLE, load_bundle
+from novelseg.inference.findings import Calibration, Finding, expected_iou, probability, winners
+from novelseg.inference.tiles import Blend, windows
+from novelseg.ops.components import keep_regions
 from tests.commands import novelseg
 from tests.conftest import WEIGHTS
 from tests.makers import disc
@@ -62,6 +68,23 @@ def test_weights_of_a_file_segment_as_their_bundle_does(tmp_path: Path, capsys: 
     bundled = Segmenter(out).fit([image], [mask])
     np.testing.assert_array_equal(bundled.decision_function([query])[0], segmenter.decision_function([query])[0])
     assert load_bundle(out).about["classes"] == []
+
+
+def test_a_network_of_drawn_scenes_says_so(bundle: Path, tmp_path: Path, capfd: Any) -> None:
+    image, mask = disc()
+    drawn = "this network was trained on drawn scenes, not on photographs, .* give pretrained weights such as resnet50"
+    for bundled, weights in ((bundle, None), (None, WEIGHTS)):
+        with pytest.warns(UserWarning, match=drawn):
+            Segmenter(bundled, weights=weights).fit([image], [mask])
+    png(tmp_path / "s/images/0.png", image)
+    png(tmp_path / "s/masks/0.png", mask)
+    png(tmp_path / "q.png", image)
+    words = ["--bundle", bundle, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--out", tmp_path / "out"]
+    assert novelseg("segment", *words) == 0
+    assert "note: this network was trained on drawn scenes, not on photographs" in capfd.readouterr().err
+    elsewhere = tmp_path / "weights.safetensors"
+    elsewhere.write_bytes(WEIGHTS.read_bytes())  # without the file that states its origin
+    assert Segmenter.load(weights=elsewhere).bundle_.caution == ""
 
 
 def test_a_name_is_downloaded_once_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +170,121 @@ def test_a_stem_with_fewer_cells_than_the_grid_says(variant: str) -> None:
     assert segmenter.predict([image])[0].shape == (57, 57)
 
 
+# Fitted segmenters
+
+
+def test_a_fitted_segmenter_is_one_file_without_its_supports(tmp_path: Path, capfd: Any) -> None:
+    image, mask = two_discs()
+    query = two_discs(BLUE, RED)[0]
+    fitted = Segmenter(weights=WEIGHTS, side=100).fit([image], [mask], classes=["red", "blue"])
+    path = tmp_path / "fitted.safetensors"
+    fitted.save(path)
+    read = Segmenter.load(path)
+    assert (read.classes_, read.n_supports_) == (["red", "blue"], 1)
+    np.testing.assert_array_equal(read.decision_function(query)[0], fitted.decision_function(query)[0])
+    fitted.save(tmp_path / "again.safetensors")
+    assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+    read.save(tmp_path / "again.safetensors")
+    assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+    # Of the command: the file of --save, without --support, gives the same masks.
+    for number, name in ((1, "red"), (2, "blue")):
+        png(tmp_path / f"s/{name}/images/0.png", image)
+        png(tmp_path / f"s/{name}/masks/0.png", (255 * (mask == number)).astype(np.uint8))
+    png(tmp_path / "q.png", query)
+    words = ["--query", tmp_path / "q.png", "--out"]
+    first = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--save", tmp_path / "b.safetensors"]
+    assert novelseg("segment", *first, *words, tmp_path / "one") == 0
+    assert novelseg("segment", "--bundle", tmp_path / "b.safetensors", *words, tmp_path / "two") == 0
+    for file in ("masks/q.png", "results.tsv"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    capfd.readouterr()
+    assert novelseg("segment", "--weights", WEIGHTS, *words, tmp_path / "three") == 2
+    assert "expected --support, or a --bundle that --save has written" in capfd.readouterr().err
+
+
+def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Path) -> None:
+    image, mask = disc()
+    path = tmp_path / "fitted.safetensors"
+    with pytest.raises(InputError, match="not fitted; call fit"):
+        Segmenter(weights=WEIGHTS).save(path)
+    with pytest.raises(InputError, match=r"the variant matching needs its supports .* choose closed-form"):
+        Segmenter(weights=WEIGHTS, variant="matching").fit(image, mask).save(path)
+    Segmenter(weights=WEIGHTS).fit(image, mask).save(path)
+    with pytest.raises(InputError, match="was fitted with closed-form, not matching"):
+        Segmenter.load(path, variant="matching")
+    about, tensors = read_tensors(path, BUNDLE)
+    spoiled: list[tuple[str, Any]] = [
+        ("'counts' is", lambda a, _: a["fitted"].update(counts=[1])),
+        ("'fitted' is", lambda a, _: a.update(fitted=3)),
+        ("'supports' is 0", lambda a, _: a["fitted"].update(supports=0)),
+        ("'head.means' is missing", lambda _, t: t.pop("head.means")),
+        ("'head.offsets' contains NaN", lambda _, t: t["head.offsets"].fill_(float("nan"))),
+        ("'head.weights' is torch", lambda _, t: t.update({"head.weights": torch.zeros(3)})),
+        ("the tensor 'head.directions' belongs to no part", lambda a, _: a.pop("fitted")),
+    ]
+    for told, spoil in spoiled:
+        header = json.loads(json.dumps(about))
+        parts = {name: value.clone() for name, value in tensors.items()}
+        spoil(header, parts)
+        save_tensors(tmp_path / "bad.safetensors", parts, BUNDLE, header)
+        with pytest.raises(InputError, match=re.escape(told)):
+            Segmenter.load(tmp_path / "bad.safetensors")
+
+
+# Windows
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(10, 7, 16), (100, 33, 32), (65, 64, 64), (3, 40, 1)])
+def test_windows_cover_a_picture_and_overlap(height: int, width: int, side: int) -> None:
+    count = np.zeros((height, width), int)
+    found = windows(height, width, side)
+    for window in found:
+        assert (window.height, window.width) == (min(side, height), min(side, width))
+        count[window.slices] += 1
+    assert count.min() >= 1
+    for starts in ({window.top for window in found}, {window.left for window in found}):
+        steps = np.diff(sorted(starts))
+        assert (steps <= max(1, side - side // 4)).all()
+
+
+def test_blended_windows_are_their_weighted_mean() -> None:
+    rng = np.random.default_rng(0)
+    blend, sums, weights = Blend(2, 20, 31), np.zeros((2, 20, 31)), np.zeros((20, 31))
+    for window in windows(20, 31, 8):
+        logits = rng.normal(size=(2, window.height, window.width)).astype(np.float32)
+        blend.add(window, logits)
+        for y in range(window.height):
+            for x in range(window.width):
+                ends = [
+                    min(at + 0.5, side - at - 0.5) * 2 / side for at, side in ((y, window.height), (x, window.width))
+                ]
+                weight = max(1e-3, min(ends))
+                sums[:, window.top + y, window.left + x] += weight * logits[:, y, x]
+                weights[window.top + y, window.left + x] += weight
+    np.testing.assert_allclose(blend.mean(), sums / weights, rtol=1e-4, atol=1e-5)
+    constant = Blend(1, 20, 31)
+    for window in windows(20, 31, 8):
+        constant.add(window, np.full((1, window.height, window.width), 3, np.float32))
+    np.testing.assert_allclose(constant.mean(), 3, rtol=1e-6)
+
+
+def test_windows_find_what_is_too_small_in_the_whole(tmp_path: Path) -> None:
+    image, mask = disc()
+    large, truth = disc(side=512, middle=(2000, 2000))[0], np.zeros((512, 512), np.uint8)
+    large[200:264, 300:364], truth[200:264, 300:364] = image, mask
+    whole = Segmenter(weights=WEIGHTS, side=64).fit(image, mask)
+    tiled = Segmenter(weights=WEIGHTS, side=64, tile=True).fit(image, mask)
+    assert tiled.score(large, truth) > 0.3 > whole.score(large, truth)
+    np.testing.assert_array_equal(tiled.decision_function(image)[0], whole.decision_function(image)[0])
+    png(tmp_path / "s/images/0.png", image)
+    png(tmp_path / "s/masks/0.png", 255 * mask)
+    png(tmp_path / "q.png", large)
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--side", 64, "--tile"]
+    assert novelseg("segment", *words, "--out", tmp_path / "out") == 0
+    with Image.open(tmp_path / "out/masks/q.png") as picture:
+        np.testing.assert_array_equal(np.array(picture), 255 * tiled.predict(large)[0])
+
+
 # Several classes
 
 
@@ -163,7 +301,7 @@ def test_two_classes_compete_for_each_pixel(variant: str) -> None:
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
     predicted = segmenter.predict([other])[0]
     assert set(np.unique(predicted)) == {0, 1, 2}
-    np.testing.assert_array_equal(predicted, shares.argmax(0))
+    np.testing.assert_array_equal(predicted, winners(logits))
     assert segmenter.score([other], [truth]) > 0.5
 
 
@@ -197,6 +335,155 @@ def test_classes_that_do_not_fit_the_masks(classes: Any, told: str) -> None:
         Segmenter(weights=WEIGHTS).fit([two_discs()[0]], [two_discs()[1]], classes=classes)
 
 
+def class_folders(root: Path, names: Sequence[str]) -> list[Any]:
+    """Folders of classes that share one picture, and the words of a command with them."""
+    image, mask = disc()
+    for name in names:
+        png(root / f"s/{name}/images/0.png", image)
+        png(root / f"s/{name}/masks/0.png", 255 * mask)
+    (root / "q").mkdir()
+    png(root / "q/0.png", image)
+    return ["--weights", WEIGHTS, "--support", root / "s", "--query", root / "q", "--out", root / "out"]
+
+
+def one_error(words: Sequence[object], capfd: Any) -> str:
+    """Run `segment` with bad input, and return the only line that it prints."""
+    assert novelseg("segment", *words) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("note: this network")]
+    return str(line)
+
+
+def test_a_class_without_a_mask(tmp_path: Path, capfd: Any) -> None:
+    words = class_folders(tmp_path, ["first", "second"])
+    (tmp_path / "s/second/masks/0.png").unlink()
+    said = one_error(words, capfd)
+    assert said == f"error: {tmp_path}/s/second/masks: contains no file; --support expects pictures in it"
+    (tmp_path / "s/second/masks").rmdir()
+    assert "second/masks: no such folder; --support expects one with pictures" in one_error(words, capfd)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_classes_than_a_mask_has_numbers(tmp_path: Path, capfd: Any) -> None:
+    words = class_folders(tmp_path, [str(number) for number in range(300)])
+    assert one_error(words, capfd).endswith("300 classes; expected 1 to 254, the numbers that a mask can hold")
+    names = ["--classes", ",".join(map(str, range(300)))]
+    words[3] = tmp_path / "s/0"
+    assert one_error([*words, *names], capfd).endswith(
+        "300 classes; expected 1 to 254, the numbers that a mask can hold"
+    )
+
+
+def test_a_mask_that_is_all_void_and_one_that_is_all_empty(tmp_path: Path, capfd: Any) -> None:
+    words = class_folders(tmp_path, ["only"])
+    words[3] = tmp_path / "s/only"
+    png(tmp_path / "s/only/masks/0.png", np.full((64, 64), 255, np.uint8))
+    told = one_error([*words, "--label", 1], capfd)
+    assert "0.png: the mask has neither object nor background, since all of it is void; expected" in told
+    png(tmp_path / "s/only/masks/0.png", np.zeros((64, 64), np.uint8))
+    assert novelseg("segment", *words) == 2
+    assert "error: no mask has an object; give a support of each class" in capfd.readouterr().err
+
+
+def test_a_query_folder_that_is_empty(tmp_path: Path, capfd: Any) -> None:
+    words = class_folders(tmp_path, ["only"])
+    (tmp_path / "q/0.png").unlink()
+    assert one_error(words, capfd) == f"error: {tmp_path}/q: contains no file; --query expects pictures in it"
+
+
+def test_a_picture_without_the_object_teaches_what_it_is_not() -> None:
+    image, mask = disc(colour=RED)
+    other, _ = disc(colour=(230, 90, 30))
+    plain = Segmenter(weights=WEIGHTS).fit([image], [mask])
+    taught = Segmenter(weights=WEIGHTS).fit([image, other], [mask, 0 * mask])
+    assert taught.n_supports_ == 2
+    assert taught.predict(other)[0].mean() < 0.5 * plain.predict(other)[0].mean()
+    assert taught.score(image, mask) > 0.5
+
+
+# Masks
+
+
+def test_threshold_smallest_region_and_largest_region(tmp_path: Path) -> None:
+    labels = np.zeros((6, 20), np.uint8)
+    labels[:2, :2], labels[:3, 5:8], labels[4, 10:] = 1, 1, 1  # 4, 9 and 10 px
+    assert [keep_regions(labels, least, False).sum() for least in (0, 5, 11)] == [23, 19, 0]
+    assert [keep_regions(labels, least, True).sum() for least in (0, 11)] == [10, 0]
+    image, mask = disc()
+    png(tmp_path / "s/images/0.png", image)
+    png(tmp_path / "s/masks/0.png", 255 * mask)
+    png(tmp_path / "q.png", image)
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--largest"]
+    assert novelseg("segment", *words, "--min-area", 9999, "--out", tmp_path / "none") == 0
+    assert novelseg("segment", *words, "--threshold", 0.9, "--out", tmp_path / "some") == 0
+    assert [int(row["object_px"]) for row in rows(tmp_path / "none")] == [0]
+    segmenter = Segmenter(weights=WEIGHTS, largest=True, threshold=0.9).fit(image, mask)
+    expected = keep_regions((segmenter.decision_function(image)[0] > np.log(9)).astype(np.uint8), 0, True)
+    np.testing.assert_array_equal(segmenter.predict(image)[0], expected)
+    assert [int(row["object_px"]) for row in rows(tmp_path / "some")] == [expected.sum()]
+    for name, value, told in (("threshold", 1, "above 0 and below 1"), ("presence", 2, "0 to 1")):
+        with pytest.raises(InputError, match=f"{name} is {value}; expected (a number )?{told}"):
+            Segmenter(weights=WEIGHTS).fit(image, mask).set_params(**{name: value}).predict(image)
+
+
+def test_expected_iou_is_that_of_the_probabilities() -> None:
+    logits = torch.tensor([[[2.0, -1.0, 0.5, -4.0]], [[1.0, -2.0, 1.5, -4.0]]])
+    calibration = Calibration(0.5, -0.25)
+    shares = torch.cat([torch.zeros(1, 1, 4), 0.5 * logits - 0.25]).softmax(0)[1:, 0]
+    # The first class is marked in the first cell, the second one in the third.
+    first = shares[0, 0] / (1 + shares[0, 1:].sum())
+    second = shares[1, 2] / (1 + shares[1, [0, 1, 3]].sum())
+    torch.testing.assert_close(expected_iou(logits, 0.0, calibration), torch.stack([first, second]))
+    assert expected_iou(logits - 9, 0.0, calibration).tolist() == [0, 0]
+
+
+def test_probability_includes_presence_and_certainty_the_decision() -> None:
+    logits = np.array([[[1.0, -1.0]], [[-2.0, 3.0]]], np.float32)
+    presence, present = np.array([0.8, 0.25], np.float32), np.array([True, False])
+    quality = np.array([0.5, 0.9], np.float32)
+    finding = Finding(logits, winners(logits), Calibration(0.5, -1.0), presence, present, quality)
+    shares = probability(0.5 * logits - 1)
+    np.testing.assert_allclose(finding.probability[1:], shares[1:] * presence[:, None, None], rtol=1e-6)
+    np.testing.assert_allclose(finding.probability.sum(0), 1, rtol=1e-6)
+    np.testing.assert_allclose(finding.certainty, [0.4, 0.75], rtol=1e-6)
+
+
+def regions_one_by_one(labels: NDArray[Any], least: int, largest: bool) -> NDArray[Any]:
+    """The slow and obvious way: flood every region, pixel by pixel."""
+    height, width = labels.shape
+    open_, found = {(y, x) for y in range(height) for x in range(width) if labels[y, x]}, []
+    for start in sorted(open_):
+        if start not in open_:
+            continue
+        pending, region = [start], []
+        open_.remove(start)
+        while pending:
+            y, x = pending.pop()
+            region.append((y, x))
+            for near in ((y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)):
+                if near in open_ and labels[near] == labels[y, x]:
+                    open_.remove(near)
+                    pending.append(near)
+        found.append(region)
+    kept = np.zeros_like(labels)
+    for label in {labels[region[0]] for region in found}:
+        own = [region for region in found if labels[region[0]] == label]
+        for region in [max(own, key=len)] if largest else own:
+            if len(region) >= least:
+                kept[tuple(np.transpose(region))] = label
+    return kept
+
+
+def test_regions_are_those_of_a_flood() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        size = rng.integers(1, 14, 2)
+        labels = (rng.integers(0, 3, size) * (rng.random(size) < rng.random())).astype(np.uint8)
+        for least, largest in ((0, True), (3, False), (3, True)):
+            np.testing.assert_array_equal(
+                keep_regions(labels, least, largest), regions_one_by_one(labels, least, largest)
+            )
+
+
 def test_a_folder_for_each_class(tmp_path: Path) -> None:
     image, mask = two_discs()
     for number, name in ((1, "red"), (2, "blue")):
@@ -205,7 +492,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     png(tmp_path / "q/swapped.png", two_discs(BLUE, RED)[0])
     words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q", "--out", tmp_path / "out"]
     assert novelseg("segment", *words) == 0
-    with Image.open(tmp_path / "out/masks/swapped.png.png") as picture:
+    with Image.open(tmp_path / "out/masks/swapped.png") as picture:
         assert picture.mode == "P"
         found = np.array(picture)
     assert set(np.unique(found)) == {0, 1, 2}

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from novelseg.cli.opening import open_segmenter
 from novelseg.cli.options import Bundle, Device, Side, Stem, Threads, Variant, Weights
 from novelseg.core.compute import use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.core.progress import say
-from novelseg.inference.segmenter import SIDE_PX, Segmenter
+from novelseg.inference.segmenter import SIDE_PX
 from novelseg.methods.variants import CLOSED_FORM
 
 
@@ -38,7 +39,9 @@ def run(
     if not 0 <= port < 1 << 16:
         raise InputError(f"--port is {port}; expected 0 (any free port) to {(1 << 16) - 1}")
     use_threads(threads)
-    segmenter = Segmenter.load(bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device)
+    segmenter = open_segmenter(
+        bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device
+    )
     app = new_app(segmenter, host)
     try:
         server = PageServer(host, port, app)

@@ -125,6 +125,7 @@ def _pack(
     about = {
         "classes": record.classes,
         "lists": dict(zip(data.lists, data.list_digests, strict=True)),
+        "source": data.source,
         "sources": sources,
         "prototypes": attributes,
         "provenance": [asdict(job) for job in records],

@@ -19,4 +19,14 @@ Stem = Annotated[
     str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))
 ]
 Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
+Threshold = Annotated[float, Help("sigmoid of the logit from which a pixel is marked, between 0 and 1")]
+Presence = Annotated[
+    float, Help("score from which a class counts as present in a picture, else nothing is marked; 0: mark every class")
+]
+MinArea = Annotated[int, Help("smallest number of pixels of a connected region that is kept")]
+Largest = Annotated[bool, Help("keep only the largest region of each class")]
+Tile = Annotated[
+    bool,
+    Help("see pictures larger than --side in overlapping windows of this side, to find small things"),
+]
 Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]

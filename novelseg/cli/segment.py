@@ -20,7 +20,21 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.cli.options import Bundle, Device, Side, Stem, Threads, Variant, Weights
+from novelseg.cli.opening import open_segmenter
+from novelseg.cli.options import (
+    Bundle,
+    Device,
+    Largest,
+    MinArea,
+    Presence,
+    Side,
+    Stem,
+    Threads,
+    Threshold,
+    Tile,
+    Variant,
+    Weights,
+)
 from novelseg.core.compute import use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.files import digest
@@ -37,23 +51,27 @@ from novelseg.inference.folders import (
     read_class_folders,
     read_query,
     read_supports,
+    result_names,
 )
 from novelseg.inference.photos import photo_of
-from novelseg.inference.segmenter import SIDE_PX, Segmenter
+from novelseg.inference.segmenter import SIDE_PX, class_count
 from novelseg.methods.variants import CLOSED_FORM
 
 
 def run(
     *,
-    support: Annotated[
-        Path,
-        Help(
-            "folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*; for several classes, a "
-            "folder CLASS for each, with images and masks"
-        ),
-    ],
     query: Annotated[Path, Help("picture to segment, or folder of pictures")],
     out: Annotated[Path, Help("folder for the masks: new, empty, or of an earlier run")],
+    support: Annotated[
+        Path | None,
+        Help(
+            "folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*; for several classes, a "
+            "folder CLASS for each, with images and masks; not with a bundle that --save has written"
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, Help("file to which the fitted segmenter is written, a --bundle without --support")
+    ] = None,
     bundle: Bundle = None,
     weights: Weights = "",
     stem: Stem = "",
@@ -62,7 +80,12 @@ def run(
     ] = "",
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
     variant: Variant = CLOSED_FORM,
+    threshold: Threshold = 0.5,
+    presence: Presence = 0.5,
+    min_area: MinArea = 0,
+    largest: Largest = False,
     side: Side = SIDE_PX,
+    tile: Tile = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -71,12 +94,23 @@ def run(
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
     use_threads(threads)
-    segmenter = Segmenter.load(bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device)
+    options = {"tile": tile, "threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
+    segmenter = open_segmenter(
+        bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **options
+    )
     refused: list[str] = []
-    names, supports = _supports(support, classes, label, side, refused)
+    names, supports = _supports(support, classes, label, side, refused) if support else ([], [])
     queries = [query] if query.is_file() else pictures_in(query, "--query")
     _refuse_inside(out, support, query)
-    segmenter.fit([one.image for one in supports], [one.mask for one in supports], names or None)
+    if support:
+        segmenter.fit([one.image for one in supports], [one.mask for one in supports], names or None)
+    elif not segmenter.bundle_.fitted:
+        raise InputError("expected --support, or a --bundle that --save has written")
+    elif classes or label:
+        raise InputError("--classes and --label describe the masks of --support, which a fitted --bundle replaces")
+    if save:
+        segmenter.save(save)
+    names = segmenter.classes_ or []
     settings = {
         "network": segmenter.bundle_.about["sources"]["encoder"] if bundle is None else digest(bundle),
         "classes": names,
@@ -84,8 +118,10 @@ def run(
         "supports": {one.path.name: _digest(one) for one in supports},
         "variant": variant,
         "side": side,
+        **options,
     }
-    results = Results(out, settings, names)
+    results = Results(out, settings, [path.name for path in queries], names)
+    _report_shared_stems([path.name for path in queries])
     pending: deque[Query] = deque()
     missing = [path for path in queries if not _is_done(path, results)]
 
@@ -100,8 +136,8 @@ def run(
             yield pending[-1].image
 
     done = len(queries) - len(missing)
-    for logits in track(segmenter.each(pictures()), len(queries), "segment", "picture", done):
-        results.add(pending.popleft(), logits)
+    for finding in track(segmenter.findings(pictures()), len(queries), "segment", "picture", done):
+        results.add(pending.popleft(), finding)
     results.finish()
     if refused:
         for reason in refused:
@@ -115,11 +151,21 @@ def _supports(folder: Path, classes: str, label: int, side: int, refused: list[s
         if label:
             raise InputError("--label and --classes exclude each other; give --classes for masks of several classes")
         names = [name.strip() for name in classes.split(",")]
+        class_count(names)
         return names, read_supports(folder, 0, side, refused, names)
     folders = class_folders(folder)
     if not folders:
         return [], read_supports(folder, label, side, refused)
-    return [path.name for path in folders], read_class_folders(folders, label, side, refused)
+    names = [path.name for path in folders]
+    class_count(names)
+    return names, read_class_folders(folders, label, side, refused)
+
+
+def _report_shared_stems(pictures: list[str]) -> None:
+    """Report the pictures whose masks keep the ending, because others have the same name without it."""
+    if keeping := [name for name, own in result_names(pictures).items() if own == name and Path(name).suffix]:
+        some = ", ".join(keeping[:4]) + (", …" if len(keeping) > 4 else "")
+        say(f"note: {len(keeping)} pictures share their names up to the ending, which their masks keep: {some}")
 
 
 def _is_done(path: Path, results: Results) -> bool:
@@ -132,10 +178,10 @@ def _is_done(path: Path, results: Results) -> bool:
         return False
 
 
-def _refuse_inside(out: Path, support: Path, query: Path) -> None:
+def _refuse_inside(out: Path, support: Path | None, query: Path) -> None:
     """Refuse to write among the pictures and masks that are read."""
-    target, inputs = out.resolve(), [support.resolve(), query.resolve()]
-    for folder in inputs if query.is_dir() else inputs[:1]:
+    target = out.resolve()
+    for folder in [path.resolve() for path in (support, query) if path is not None and path.is_dir()]:
         if target == folder or target in (folder / IMAGES, folder / MASKS):
             raise InputError(f"{out}: contains the pictures or masks to read; give another folder as --out")
 

@@ -10,6 +10,7 @@ from novelseg.core.errors import InputError
 # Import name of a package → extra of novelseg that installs it.
 EXTRAS = {
     **dict.fromkeys(("flask", "werkzeug"), "app"),
+    "pillow_heif": "heic",
     **dict.fromkeys(("cv2", "higra", "scipy", "threadpoolctl"), "regions"),
     **dict.fromkeys(
         (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none starts another program; MPO counts as JPEG
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")  # none starts another program; MPO is a JPEG
 
 
 def decode_rgb(data: NDArray[np.uint8]) -> NDArray[np.uint8]:

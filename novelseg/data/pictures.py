@@ -21,12 +21,28 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from novelseg.core.errors import InputError
+from novelseg.core.extras import needs_extras
 from novelseg.core.labels import VOID
 from novelseg.data.classes import VOC_COLOURS
 from novelseg.data.encoded import FORMATS
 from novelseg.data.rawfiles import MOST_BYTES
 
 MOST_PIXELS = 90_000_000  # per picture; its mask and logits need memory too
+# Endings of pictures; those of formats that are not read are here too, so that such a file is refused, not skipped.
+ENDINGS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".dib"),
+        *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".jp2", ".jxl", ".psd", ".svg", ".tga"),
+        *(".dng", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2", ".exr", ".hdr", ".ico"),
+    }
+)
+SIGNATURE_BYTES = 12
+SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"BM"),
+    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+)
+AVIF, HEIF = "AVIF", "HEIF"
+BRANDS = {b"avif": AVIF, b"avis": AVIF} | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), HEIF)
 LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)  # values of the tag Compression
 COMPRESSION, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 259, 258, 262, 0  # tags of TIFF, and a value
 ORIENTATION = 0x0112  # tag of EXIF
@@ -119,6 +135,26 @@ class Picture:
         return self.image if turn is None else self.image.transpose(turn)
 
 
+def _formats(data: bytes, name: str) -> tuple[str, ...]:
+    """Return Pillow's names of the formats in which a file may be; HEIF needs an optional package."""
+    if _brand(data[:SIGNATURE_BYTES]) != HEIF:
+        return FORMATS
+    with needs_extras(f"{name}: a HEIC picture, whose decoder"):
+        from pillow_heif import register_heif_opener
+    register_heif_opener()
+    return (HEIF,)
+
+
+def has_picture_signature(head: bytes) -> bool:
+    """Return whether a file that starts with these twelve bytes may be a picture in a supported format."""
+    return head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP") or bool(_brand(head))
+
+
+def _brand(head: bytes) -> str:
+    """Return the format of a file in the container of AVIF and HEIF; empty for other files."""
+    return BRANDS.get(head[8:12], "") if head[4:8] == b"ftyp" else ""
+
+
 def _is_grey(image: Image.Image) -> bool:
     values = np.asarray(image)
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all())
@@ -168,7 +204,7 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
             _check_png(data)
         if data.startswith(b"\xff\xd8"):
             _check_jpeg(data, name)
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_formats(data, name))
         _check_pixels(image, name, most_pixels or MOST_PIXELS)
         if image.format == "PNG":
             _check_png_pixels(data)
@@ -293,8 +329,8 @@ def _is_exact(image: Image.Image) -> bool:
 
 
 def is_lossy(data: bytes) -> bool:
-    """Return whether a file is a JPEG or a lossy WebP, in which the values of a mask are not exact."""
-    if data.startswith(b"\xff\xd8"):
+    """Return whether a file is a JPEG, AVIF, HEIF or lossy WebP, in which the values of a mask are not exact."""
+    if data.startswith(b"\xff\xd8") or _brand(data[:SIGNATURE_BYTES]):
         return True
     is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return is_webp and (data[12:16] == b"VP8 " or (data[12:16] == b"VP8X" and b"VP8 " in data))
@@ -328,7 +364,7 @@ def wrap(image: Image.Image, name: str, remedy: str) -> Picture:
     """
     with damage_as_input_error(name, remedy):
         if isinstance(image, ImageFile.ImageFile) and image.format is not None:
-            if image.format not in (*FORMATS, "MPO"):
+            if image.format not in (*FORMATS, "MPO", HEIF):
                 raise InputError(f"{name}: of the format {image.format}; expected one of {', '.join(FORMATS)}")
             data = _unread_bytes(image)
             if data:
@@ -338,7 +374,7 @@ def wrap(image: Image.Image, name: str, remedy: str) -> Picture:
         orientation = orientation_of(image, name)
     depth = 16 if image.mode in WIDE else 32 if image.mode in ("I", "F") else 1 if image.mode == "1" else 8
     exact = image.format in (None, "PNG", "BMP", "TIFF")
-    lossy = image.format in ("JPEG", "MPO")
+    lossy = image.format in ("JPEG", "MPO", AVIF, HEIF)
     return Picture(name, image, image.format or "", depth, orientation, exact, lossy, remedy)
 
 

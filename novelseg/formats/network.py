@@ -181,17 +181,33 @@ def check_origin(path: Path) -> None:
     InputError
         If the MD5 differs.
     """
-    origin = path.with_suffix(".json")
+    stated = _origin(path).get("md5")
+    if not isinstance(stated, str):
+        return
     try:
-        about = json.loads(origin.read_text(encoding="utf8"))
-        stated, actual = about.get("md5"), digest(path)
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return  # no origin is stated; the file itself is read by the caller
-    if isinstance(stated, str) and stated != actual:
+        actual = digest(path)
+    except OSError:
+        return  # the file itself is read by the caller
+    if stated != actual:
         raise InputError(
-            f"{path}: differs from the file that {origin.name} beside it describes (MD5 {actual}, expected {stated}); "
-            "restore both, or remove that description"
+            f"{path}: differs from the file that {path.with_suffix('.json').name} beside it describes (MD5 {actual}, "
+            f"expected {stated}); restore both, or remove that description"
         )
+
+
+def stated_source(path: Path) -> str:
+    """Return the origin of the training images that the JSON file beside a weight file states; empty without one."""
+    source = _origin(path).get("source")
+    return source if isinstance(source, str) else ""
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """Return the content of the JSON file beside a weight file; empty if no origin is stated."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def read_tensors(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:

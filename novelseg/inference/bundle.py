@@ -18,23 +18,27 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.fetch.cache import WEIGHTS, cached_weights
 from novelseg.formats.levels import DTYPES, LEVELS, SIDES, TYPES, levels_fault
-from novelseg.formats.network import Kind, read_tensors, save_tensors
+from novelseg.formats.network import Kind, read_tensors, save_tensors, stated_source
 from novelseg.formats.record import PRETRAINED, EncoderRecord, fits, from_json, to_json
+from novelseg.inference.fitted import Fitted, from_parts, to_parts
 from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
 BUNDLE = Kind("novelseg-bundle", 2, "make it with `novelseg export`", 1)
-ENCODER, PROTOTYPES = "encoder.", "prototypes."
+ENCODER, PROTOTYPES, HEAD = "encoder.", "prototypes.", "head."
 # Keys of the header, which is JSON, and their meanings.
 HEADER = {
     "encoder": "record of the encoder: architecture, scale, precision, fold, training",
     **{name: f"settings of the refinement, as in the section `{name}` of params.yaml" for name in SETTINGS},
     "classes": "base classes on which the encoder was trained",
     "lists": "lists of images, by MD5",
+    "source": "origin of the training images, as in the artifact `index`; empty or missing if it is unknown",
     "sources": "MD5 of the packed files",
     "prototypes": "attributes of the prototypes' file; empty if no prototypes were packed",
     "provenance": "records of the jobs that made encoder, index and prototypes, and of all jobs upstream",
+    "fitted": "of a fitted segmenter: its classes, supports, side, and numbers of prototypes; otherwise missing",
 }
-OPTIONAL = SETTINGS.keys() - {"srofb"}  # refinements that bundles of earlier code do not have
+OPTIONAL = (SETTINGS.keys() - {"srofb"}) | {"source", "fitted"}  # entries that bundles of earlier code do not have
+DRAWN = "scenes"  # source of images that novelseg.data.scenes draws
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Bundle:
         The header, see :data:`HEADER`.
     prototypes
         ``bg/level1/centres`` and so on, as in the artifact; empty if no prototypes were packed.
+    fitted
+        The head of a fitted segmenter; None if the bundle is none.
     """
 
     encoder: Backbone
@@ -58,6 +64,17 @@ class Bundle:
     refiners: RefinerSettings
     about: dict[str, Any]
     prototypes: dict[str, Tensor]
+    fitted: Fitted | None = None
+
+    @property
+    def caution(self) -> str:
+        """What to know before segmenting photographs; empty if there is nothing."""
+        if self.about.get("source") != DRAWN:
+            return ""
+        return (
+            "this network was trained on drawn scenes, not on photographs, whose masks will be poor; for photographs, "
+            "give pretrained weights such as resnet50"
+        )
 
 
 def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
@@ -96,6 +113,7 @@ def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
     about = {
         "classes": [],
         "lists": {},
+        "source": stated_source(path),
         "sources": {"encoder": digest(path)},
         "prototypes": {},
         "provenance": [],
@@ -124,6 +142,9 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
     state = {f"{ENCODER}{name}": value for name, value in bundle.encoder.state_dict().items()}
     state |= {f"{PROTOTYPES}{name}": value for name, value in bundle.prototypes.items()}
     head = {**bundle.about, "encoder": to_json(bundle.record), **settings_to_json(bundle.refiners)}
+    if bundle.fitted:
+        head["fitted"], tensors = to_parts(bundle.fitted)
+        state |= {f"{HEAD}{name}": value for name, value in tensors.items()}
     save_tensors(path, state, BUNDLE, head)
 
 
@@ -149,14 +170,19 @@ def load_bundle(path: Path) -> Bundle:
         if prototypes or about["prototypes"]:
             _check_prototypes(prototypes, about["prototypes"])
         state = {name.removeprefix(ENCODER): value for name, value in tensors.items() if name.startswith(ENCODER)}
-        if strays := sorted(name for name in tensors if not name.startswith((ENCODER, PROTOTYPES))):
+        head = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
+        parts = (ENCODER, PROTOTYPES, *([HEAD] if "fitted" in about else []))
+        if strays := sorted(name for name in tensors if not name.startswith(parts)):
             raise ValueError(f"the tensor '{strays[0]}' belongs to no part of a bundle")
         encoder = build_and_load(lambda: new_backbone(record.backbone), state)
+        fitted = None
+        if "fitted" in about:
+            fitted = from_parts(about.pop("fitted"), head, refiners.closed_form, encoder.channels)
     except (InputError, *UNBUILDABLE) as error:
         raise InputError(
             f"{path}: not a complete bundle ({type(error).__name__}: {first_line(error)}); {BUNDLE.remedy}"
         ) from None
-    return Bundle(encoder.eval().requires_grad_(False), record, refiners, about, prototypes)
+    return Bundle(encoder.eval().requires_grad_(False), record, refiners, about, prototypes, fitted)
 
 
 def _check_header(about: dict[str, Any]) -> None:
@@ -167,9 +193,12 @@ def _check_header(about: dict[str, Any]) -> None:
     ValueError
         If an entry is of another type; the message names it.
     """
-    kinds: dict[str, Any] = {"classes": list[str], "lists": dict[str, str], "sources": dict[str, str]}
+    kinds: dict[str, Any] = {
+        **{"classes": list[str], "lists": dict[str, str], "source": str},
+        "sources": dict[str, str],
+    }
     for name, kind in kinds.items():
-        if not fits(about[name], kind):
+        if name in about and not fits(about[name], kind):
             raise ValueError(f"'{name}' is {about[name]!r:.60}; expected {kind}")
     if len(set(about["classes"])) < len(about["classes"]):
         raise ValueError("'classes' names a class twice")

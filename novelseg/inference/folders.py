@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,17 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.labels import VOID
 from novelseg.core.progress import say
-from novelseg.data.pictures import is_lossy
+from novelseg.data.pictures import ENDINGS, SIGNATURE_BYTES, has_picture_signature
+from novelseg.inference.findings import Finding
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
-from novelseg.inference.segmenter import probability, winners
 from novelseg.ops.drawing import class_colour, small_overlay
 
 IMAGES, MASKS, OVERLAYS, TABLE, SETTINGS = "images", "masks", "overlays", "results.tsv", "settings.json"
+REVIEW = "review.tsv"  # the rows of the table, least certain first
 OVERLAY_PX = 2000  # longest side of an overlay
+EMPTY = "an empty mask, whose picture shows what is not looked for"
+SEVERAL = 5  # names that a message lists
 COLUMNS = (
     "file",
     "md5",
@@ -40,7 +43,12 @@ COLUMNS = (
     "object_share",
     "confidence",
     "object_confidence",
+    "present",
+    "presence",
+    "expected_iou",
+    "certainty",
 )
+REVIEW_COLUMNS = ("certainty", "file", "class", "present", "presence", "expected_iou", "object_share", "mask")
 
 
 LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to it, and file systems allow 255
@@ -56,12 +64,14 @@ class Support:
 
 
 def pictures_in(folder: Path, option: str) -> list[Path]:
-    """Return the files in a folder in the order of their names, without hidden ones.
+    """Return the pictures in a folder in the order of their names, without hidden files.
+
+    Files that have neither the ending nor the content of a picture, such as ``Thumbs.db``, are skipped and counted.
 
     Raises
     ------
     InputError
-        If there is no such folder, or no file in it.
+        If there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {option} expects one with pictures")
@@ -71,9 +81,26 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
     except OSError as error:
         reason = f"cannot be read ({error.strerror}); {option} expects a folder with pictures"
         raise InputError(f"{folder}: {reason}") from None
-    if not paths:
-        raise InputError(f"{folder}: contains no file; {option} expects pictures in it")
-    return paths
+    pictures = [path for path in paths if _may_be_picture(path)]
+    others = sorted(set(paths) - set(pictures))
+    listing = ", ".join(_shown(path.name) for path in others[:SEVERAL]) + (", …" if len(others) > SEVERAL else "")
+    if not pictures:
+        what = f"contains no picture but {listing}" if others else "contains no file"
+        raise InputError(f"{folder}: {what}; {option} expects pictures in it")
+    if others:
+        say(f"note: {folder}: {len(others)} {'file' if len(others) == 1 else 'files'} skipped, no pictures: {listing}")
+    return pictures
+
+
+def _may_be_picture(path: Path) -> bool:
+    """Return whether a file has a picture's ending or content, or is no regular file, which is refused when read."""
+    if path.suffix.lower() in ENDINGS or not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            return has_picture_signature(file.read(SIGNATURE_BYTES))
+    except OSError:
+        return True  # refused when it is read
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -96,7 +123,9 @@ def class_folders(folder: Path) -> list[Path]:
 def read_supports(
     folder: Path, label: int, side: int, refused: list[str], classes: Sequence[str] = ()
 ) -> list[Support]:
-    """Read the pictures in ``images/``, each with the mask in ``masks/`` whose name differs at most in its suffix.
+    """Read the pictures in ``images/``, each with the mask in ``masks/`` of its name.
+
+    The name of a mask differs at most in its suffix, or is that of the picture, suffix included, with a further suffix.
 
     Files that cannot be used are left out, and one sentence about each is added to ``refused``.
 
@@ -124,11 +153,12 @@ def read_supports(
     for path in masks:
         by_name.setdefault(path.stem, []).append(path)
     supports: list[Support] = []
-    lossy: list[Path] = []
+    notes: dict[str, list[Path]] = {}
     for path in images:
         try:
             _check_name(path)
-            supports.append(_support(path, by_name.pop(path.stem, []), label, side, lossy, len(classes)))
+            own = by_name.pop(path.name, None) or by_name.pop(path.stem, [])
+            supports.append(_support(path, own, label, side, notes, len(classes)))
         except InputError as error:
             refused.append(str(error))
     refused += [
@@ -137,10 +167,8 @@ def read_supports(
     ]
     if not supports:
         raise InputError(f"{folder}: no support can be used: {'; '.join(refused)}")
-    if lossy:
-        others = f", and {len(lossy) - 1} more masks," if len(lossy) > 1 else ""
-        verb = "are" if others else "is"
-        say(f"note: {lossy[0]}{others} {verb} in a lossy format, and cut at half; PNG keeps the borders exact")
+    for note, paths in notes.items():
+        say(f"note: {paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {note}")
     return supports
 
 
@@ -182,7 +210,9 @@ def _merge(first: Support, mask: NDArray[np.uint8], path: Path) -> NDArray[np.ui
     return np.where(known, np.maximum(first.mask, mask), VOID).astype(np.uint8)
 
 
-def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[Path], classes: int) -> Support:
+def _support(
+    path: Path, masks: list[Path], label: int, side: int, notes: dict[str, list[Path]], classes: int
+) -> Support:
     if not masks:
         raise InputError(
             f"{path}: no mask of this name in {path.parent.parent / MASKS}, or another picture of this name uses it; "
@@ -192,10 +222,11 @@ def _support(path: Path, masks: list[Path], label: int, side: int, lossy: list[P
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")
     _check_name(masks[0])
     data = bytes_of(masks[0])
-    mask = class_mask_of(data, masks[0], classes) if classes else mask_of(data, masks[0], label)
+    mask, note = (class_mask_of(data, masks[0], classes), "") if classes else mask_of(data, masks[0], label)
     support = Support(path, *resize_pair(read_photo(path), mask, side, str(masks[0])))
-    if is_lossy(data):
-        lossy.append(masks[0])
+    note = note or ("" if np.isin(mask, (0, VOID), invert=True).any() else EMPTY)
+    if note:
+        notes.setdefault(note, []).append(masks[0])
     return support
 
 
@@ -247,6 +278,8 @@ class Results:
         The folder, which is created if it does not exist.
     settings
         All that the results depend on beside the picture.
+    pictures
+        Names of the pictures' files. A mask has the stem of its picture; pictures that share one keep their ending.
     classes
         Names of the classes; empty for a single object.
 
@@ -256,7 +289,9 @@ class Results:
         If the folder holds results with other settings, or other files, or cannot be created.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], pictures: Sequence[str], classes: Sequence[str] = ()
+    ) -> None:
         self._folder, self._table, self._classes = folder, folder / TABLE, list(classes)
         settings_file = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
@@ -274,11 +309,13 @@ class Results:
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be created ({error.strerror}); give another folder for --out") from None
-        self._rows = self._read()
+        rows = self._read()
+        self._names = result_names([*pictures, *rows])
+        self._rows = {name: own for name, own in rows.items() if self._is_whole(name, own)}
         self._write()
 
     def _read(self) -> dict[str, list[dict[str, str]]]:
-        """Return the rows of each picture of an earlier run whose mask and overlay exist, if they are complete."""
+        """Return the rows of each picture of an earlier run."""
         if not self._table.exists():
             return {}
         # A row that is not UTF-8 is incomplete or from another program; it matches no picture, which is done again.
@@ -295,19 +332,28 @@ class Results:
         pictures: dict[str, list[dict[str, str]]] = {}
         for row in rows:
             pictures.setdefault(row["file"], []).append(row)
-        return {
-            name: own
-            for name, own in pictures.items()
-            if len(own) == max(1, len(self._classes)) and all(path.exists() for path in self._paths(name))
-        }
+        return pictures
+
+    def _is_whole(self, name: str, rows: list[dict[str, str]]) -> bool:
+        """Return whether the results of a picture are complete, and named as they would be now.
+
+        Results under another name, because a picture of the same stem was added or removed, are removed.
+        """
+        mask, overlay = self._paths(name)
+        outdated = Path(rows[0]["mask"])
+        if outdated.name != mask.name and outdated.suffix == ".png" and outdated.name == rows[0]["mask"]:
+            (self._folder / MASKS / outdated).unlink(missing_ok=True)
+            (self._folder / OVERLAYS / f"{outdated.stem}.jpg").unlink(missing_ok=True)
+            return False
+        return len(rows) == max(1, len(self._classes)) and mask.exists() and overlay.exists()
 
     def knows(self, path: Path) -> bool:
         """Return whether there are results of a picture of this name, even of another content."""
         return path.name in self._rows
 
     def _paths(self, name: str) -> tuple[Path, Path]:
-        """Return the paths of mask and overlay; with the picture's suffix, `a.png` and `a.jpg` do not share them."""
-        return self._folder / MASKS / f"{name}.png", self._folder / OVERLAYS / f"{name}.jpg"
+        """Return the paths of mask and overlay."""
+        return self._folder / MASKS / f"{self._names[name]}.png", self._folder / OVERLAYS / f"{self._names[name]}.jpg"
 
     def has(self, path: Path, md5: str) -> bool:
         """Return whether there are results of this very picture; results of another content are dropped."""
@@ -316,30 +362,33 @@ class Results:
             del self._rows[path.name]
         return path.name in self._rows
 
-    def add(self, query: Query, logits: NDArray[np.float32]) -> None:
+    def add(self, query: Query, finding: Finding) -> None:
         """Write the results of a picture, with its rows last, so that an interrupted picture is done again.
 
         Parameters
         ----------
         query
             The picture.
-        logits : (H, W) or (K, H, W)
-            Logits of the object or of the classes against the background.
+        finding
+            What was found in it.
         """
-        mask, (mask_path, overlay_path) = winners(logits), self._paths(query.path.name)
+        mask, (mask_path, overlay_path) = finding.mask, self._paths(query.path.name)
         with whole_file(mask_path) as scratch:
             _mask_picture(mask, bool(self._classes)).save(scratch, "PNG")
         with whole_file(overlay_path) as scratch:
             small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
-        shares = probability(logits)
-        confidence = np.maximum(shares, 1 - shares) if logits.ndim == 2 else shares.max(0)  # of the winner
+        shares = finding.probability
+        confidence = np.maximum(shares, 1 - shares) if shares.ndim == 2 else shares.max(0)  # of the winner
         height, width = mask.shape
         rows = []
         for number, name in enumerate(self._classes or [""], 1):
             inside = mask == number
             facts = (query.path.name, query.md5, mask_path.name, width, height, name, inside.sum())
             sure = f"{confidence[inside].mean():.4f}" if inside.any() else ""
-            values = map(str, (*facts, f"{inside.mean():.6f}", f"{confidence.mean():.4f}", sure))
+            score = "" if finding.presence is None else f"{finding.presence[number - 1]:.4f}"
+            judged = (int(finding.present[number - 1]), score, f"{finding.expected_iou[number - 1]:.4f}")
+            certainty = f"{finding.certainty[number - 1]:.4f}"
+            values = map(str, (*facts, f"{inside.mean():.6f}", f"{confidence.mean():.4f}", sure, *judged, certainty))
             rows.append(dict(zip(COLUMNS, values, strict=True)))
         self._rows[query.path.name] = rows
         text = io.StringIO(newline="")
@@ -348,15 +397,36 @@ class Results:
             file.write(text.getvalue())
 
     def finish(self) -> None:
-        """Rewrite the table in the order of the pictures' names."""
+        """Rewrite the table in the order of the pictures' names, and write the one for review, least certain first."""
         self._rows = dict(sorted(self._rows.items()))
         self._write()
+        rows = [row for own in self._rows.values() for row in own]
+        with whole_file(self._folder / REVIEW) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
+            writer = csv.DictWriter(file, REVIEW_COLUMNS, delimiter="\t", lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(sorted(rows, key=_certainty))
 
     def _write(self) -> None:
         with whole_file(self._table) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
             writer = _writer(file)
             writer.writeheader()
             writer.writerows(row for rows in self._rows.values() for row in rows)
+
+
+def result_names(pictures: Iterable[str]) -> dict[str, str]:
+    """Return the name, without its ending, of each picture's results: its stem, or its whole name if others have that.
+
+    Names that differ in capitals alone count as equal, since some file systems do not tell them apart.
+    """
+    names = {name: Path(name).stem for name in sorted(set(pictures))}
+    while True:
+        users: dict[str, list[str]] = {}
+        for name, own in names.items():
+            users.setdefault(own.casefold(), []).append(name)
+        sharing = [name for same in users.values() if len(same) > 1 for name in same if names[name] != name]
+        if not sharing:
+            return names
+        names |= {name: name for name in sharing}
 
 
 def _mask_picture(mask: NDArray[np.uint8], several: bool) -> Image.Image:
@@ -389,6 +459,14 @@ def _write_first(path: Path, content: bytes) -> None:
                     target.write(content)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def _certainty(row: Mapping[str, str]) -> float:
+    """Return the certainty in a row; a row that another program has spoiled is the first to review."""
+    try:
+        return float(row["certainty"])
+    except ValueError:
+        return -1.0
 
 
 def _writer(file: Any) -> csv.DictWriter[str]:

@@ -26,6 +26,8 @@ OBJECT = 1
 
 Photo = NDArray[np.uint8] | Image.Image | Path | str
 Mask = NDArray[Any] | Image.Image | Path | str
+Photos = Iterable[Photo] | Photo
+Masks = Iterable[Mask] | Mask
 
 
 def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -44,7 +46,8 @@ def resize_pair(
     Raises
     ------
     InputError
-        If the sizes differ, or object or background are missing or vanish; the message starts with ``name``.
+        If the sizes differ, the background is missing, or object or background vanish; the message starts with
+        ``name``. A mask without an object shows what the object is not.
     """
     height, width = mask.shape
     if (height, width) != image.shape[:2]:
@@ -54,10 +57,9 @@ def resize_pair(
     size = _size(height, width, side)
     small_mask = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
     objects = set(np.unique(mask).tolist()) - {0, VOID}
-    if not objects or not (mask == 0).any():
-        raise InputError(
-            f"{name}: the mask has no {'background' if objects else 'object'}; expected object and background"
-        )
+    if not (mask == 0).any():
+        what = "no background" if objects else "neither object nor background, since all of it is void"
+        raise InputError(f"{name}: the mask has {what}; expected object and background, or background alone")
     if vanished := (objects | {0}) - set(np.unique(small_mask).tolist()):
         what = "background" if 0 in vanished else "object"
         raise InputError(f"{name}: at {side} px no pixel of the {what} is left; raise side")
@@ -69,18 +71,13 @@ def _size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(scale * height)), max(1, round(scale * width))
 
 
-def several(items: Iterable[Any], what: str) -> Iterable[Any]:
-    """Return ``items``, and refuse a single picture or mask.
-
-    Raises
-    ------
-    InputError
-        If ``items`` is one picture or mask instead of several.
-    """
+def listed(items: Any) -> Iterable[Any]:
+    """Return ``items``, or a list of one if it is a single picture or mask instead of several."""
     is_picture = isinstance(items, np.ndarray) and (items.ndim < 3 or items.shape[2:] == (3,))
     if is_picture or isinstance(items, (str, Path, Image.Image)):
-        raise InputError(f"{what} is a single picture or mask; expected a list")
-    return items
+        return [items]
+    several: Iterable[Any] = items
+    return several
 
 
 def name_of(item: object, default: str) -> str:
@@ -121,11 +118,12 @@ def labels_of(mask: Mask, number: int) -> NDArray[np.uint8]:
     if isinstance(mask, Image.Image):
         return mask_values(mask, f"mask {number}")
     values = np.asarray(mask)
-    if values.dtype.kind in "iu" and np.array_equal(np.unique(values), (0, VOID)):
-        raise InputError(f"mask {number} holds 0 and 255, but 255 means neither object nor background; give mask > 0")
+    if values.ndim == 2 and values.dtype.kind in "iu" and np.array_equal(np.unique(values), (0, VOID)):
+        return (values > 0).astype(np.uint8)  # without a 1, 255 is the object, as in files
     if values.ndim != 2 or values.dtype.kind not in "biu" or not np.isin(values, (0, OBJECT, VOID)).all():
         raise InputError(
-            f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither)"
+            f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) of 1 (object), 0 and 255 (neither), "
+            "or of 255 (object) and 0"
         )
     return values.astype(np.uint8)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
+from novelseg.data.classes import VOC, VOC_COLOURS
 from novelseg.data.pictures import (
     WIDE,
     Picture,
@@ -19,17 +20,14 @@ from novelseg.data.pictures import (
     damage_as_input_error,
     decode,
     index_numbers,
-    is_lossy,
     rgb,
     wrap,
 )
 from novelseg.data.rawfiles import read_bytes
+from novelseg.inference.twotone import SEVERAL, grey_from_colours, mask_from_grey
 
-SEVERAL = 8  # values of a mask that a message lists
 REMEDY = "copy it again or remove it"
-HALF = 128  # a mask in a lossy format is cut here
 MOST_SPREAD = 64  # between the channels of a grey pixel in a lossy format
-UNCLEAR, MOST_UNCLEAR = (64, 192), 0.1  # values that are neither black nor white, and their largest share
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -60,32 +58,38 @@ def read_mask(path: Path, label: int = 0) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        A file with one channel, or with three equal ones. A mask in a lossy format (JPEG, WebP) is cut at half, with a
-        warning.
+        A file of two values or colours. If they are clearly two, but the format is lossy (JPEG, WebP, AVIF) or the
+        edges are smoothed, the mask is cut at half, with a warning. Of two colours, black is the background; without
+        black, it is the number 0 of a palette, or else the colour of the picture's border, with a warning.
     label
         Number of the object in the file, whose format must keep numbers (PNG, BMP, TIFF); 255 then marks void pixels.
-        With 0, the file must hold 0 and one other value, which is the object.
+        With 0, the file must hold an object and a background alone.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is in colour, or holds other values.
+        If the file cannot be read, or holds other values or colours.
     """
-    data = bytes_of(path)
-    mask = mask_of(data, path, label)
-    if is_lossy(data):
-        warnings.warn(f"{path}: a mask in a lossy format, cut at half; PNG keeps the borders exact", stacklevel=2)
-    return mask
+    return _warned(*mask_of(bytes_of(path), path, label), str(path))
 
 
-def mask_of(data: bytes, path: Path, label: int = 0, most_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Decode a mask from its file's bytes, like :func:`read_mask`; ``path`` is for messages."""
+def mask_of(data: bytes, path: Path, label: int = 0, most_pixels: int | None = None) -> tuple[NDArray[np.uint8], str]:
+    """Decode a mask from its file's bytes, like :func:`read_mask`, and return it with a note in place of the warning.
+
+    The note, which is empty for a mask of exact values, does not name the file; ``path`` is for messages.
+    """
     return _values(decode(data, str(path), REMEDY, most_pixels), label)
 
 
 def mask_values(image: Image.Image, name: str, label: int = 0) -> NDArray[np.uint8]:
     """Convert an open picture to a mask, like :func:`read_mask`; ``name`` is for messages."""
-    return _values(wrap(image, name, REMEDY), label)
+    return _warned(*_values(wrap(image, name, REMEDY), label), name)
+
+
+def _warned(mask: NDArray[np.uint8], note: str, name: str) -> NDArray[np.uint8]:
+    if note:
+        warnings.warn(f"{name}: {note}", stacklevel=3)
+    return mask
 
 
 def read_class_mask(path: Path, classes: int) -> NDArray[np.uint8]:
@@ -145,7 +149,8 @@ def bytes_of(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read (No such file or directory); fix or remove it") from None
 
 
-def _values(picture: Picture, label: int) -> NDArray[np.uint8]:
+def _values(picture: Picture, label: int) -> tuple[NDArray[np.uint8], str]:
+    """Return the mask of an object, and a note about how it was read; empty if its values are exact."""
     name, image = picture.name, picture.upright()
     if image.mode == "F":
         raise InputError(f"{name}: has floating-point values; expected one integer per pixel")
@@ -153,20 +158,51 @@ def _values(picture: Picture, label: int) -> NDArray[np.uint8]:
         raise InputError(f"{name}: the mask is {picture.kind}; expected grey, palette or RGB values of 8 bits")
     if label:
         values = _numbers(picture)
-        return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8)
+        return np.where(values == label, 1, np.where(values == VOID, VOID, 0)).astype(np.uint8), ""
     with damage_as_input_error(name, picture.remedy):
-        grey: NDArray[Any] = np.array(image) if image.mode in (*WIDE, "I") else _grey(image, name, picture.lossy)
-    if picture.lossy:
-        return _cut(grey, name)
-    is_small = grey.dtype == np.uint8  # for which counting is faster than sorting
-    distinct = (np.flatnonzero(np.bincount(grey.reshape(-1))) if is_small else np.unique(grey)).tolist()
-    if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
-        listing = ", ".join(map(str, distinct[:SEVERAL])) + ("…" if len(distinct) > SEVERAL else "")
-        raise InputError(
-            f"{name}: holds {len(distinct)} values ({listing}); expected 0 and one other; save the mask without "
-            "smoothing, or give the number of the object with --label"
-        )
-    return (grey > 0).astype(np.uint8)
+        if image.mode in (*WIDE, "I"):
+            return mask_from_grey(np.array(image), name, picture.lossy)
+        channels = _channels(image, name)
+        if (channels == channels[:, :, :1]).all():
+            return mask_from_grey(channels[:, :, 0], name, picture.lossy)
+        if picture.lossy and np.ptp(channels, axis=2).max() <= MOST_SPREAD:
+            return mask_from_grey(np.array(image.convert("L")), name, lossy=True)
+        if image.mode == "P":
+            return _of_palette(np.asarray(image), channels, name)
+        grey, note = grey_from_colours(channels, name)
+        mask, edges = mask_from_grey(grey, name, picture.lossy)
+    return mask, "; ".join(part for part in (note, edges) if part)
+
+
+def _channels(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """Return the colours of a mask without transparency, (H, W, 3)."""
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise InputError(f"{name}: the mask has the mode {image.mode}; expected grey, palette or RGB values")
+    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < VOID:
+        raise InputError(f"{name}: the mask is partly transparent; expected opaque values, 0 and one other")
+    if image.mode in ("1", "L"):
+        return np.broadcast_to(np.array(image.convert("L"))[:, :, None], (image.height, image.width, 3))
+    return np.array(image.convert("RGB"))
+
+
+def _of_palette(numbers: NDArray[np.uint8], colours: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], str]:
+    """Return the mask of a palette picture in colours: its background is black, or else the number 0."""
+    table = np.zeros((256, 3), np.uint8)
+    table[numbers] = colours
+    used = np.flatnonzero(np.bincount(numbers.reshape(-1))).tolist()
+    distinct = {tuple(table[number].tolist()) for number in used}
+    if len(distinct) == 2 and (0, 0, 0) in distinct:
+        return np.asarray(colours.any(axis=2), np.uint8), ""
+    if len(used) == 2 and used[0] == 0:
+        return (numbers > 0).astype(np.uint8), ""
+    known = {number: VOC[number - 1] for number in used if 0 < number <= len(VOC)}
+    is_voc = all(VOC_COLOURS.get(tuple(table[number].tolist())) == number for number in used)
+    shown = [f"{number} ({known[number]})" if is_voc and number in known else str(number) for number in used]
+    listing = ", ".join(shown[:SEVERAL]) + ("…" if len(shown) > SEVERAL else "")
+    raise InputError(
+        f"{name}: the mask has the numbers {listing}; expected 0 and one other; give the number of the object with "
+        "--label, or name all of them with --classes"
+    )
 
 
 def _numbers(picture: Picture) -> NDArray[Any]:
@@ -178,41 +214,9 @@ def _numbers(picture: Picture) -> NDArray[Any]:
     return index_numbers(picture)
 
 
-def _cut(values: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    """Cut a mask in a lossy format, whose values lie near 0 and 255, at half."""
-    low, high = UNCLEAR
-    unclear = float(((values >= low) & (values < high)).mean())
-    if unclear > MOST_UNCLEAR or values.max() < HALF:
-        fault = f"{unclear:.0%} of it is neither" if unclear > MOST_UNCLEAR else f"its largest value is {values.max()}"
-        raise InputError(
-            f"{name}: a mask in a lossy format; expected black and white, of values near 0 and 255, but {fault}; save "
-            "it as PNG"
-        )
-    return (values >= HALF).astype(np.uint8)
-
-
-def _grey(image: Image.Image, name: str, lossy: bool = False) -> NDArray[np.uint8]:
-    """Return the grey values of a mask, or 0 and 1 for a palette of black and one colour."""
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise InputError(f"{name}: the mask has the mode {image.mode}; expected grey, palette or RGB values")
-    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < VOID:
-        raise InputError(f"{name}: the mask is partly transparent; expected opaque values, 0 and one other")
-    if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
-    channels = np.array(image.convert("RGB"))
-    if (channels == channels[:, :, :1]).all():
-        return channels[:, :, 0]
-    if lossy and np.ptp(channels, axis=2).max() <= MOST_SPREAD:
-        return np.array(image.convert("L"))
-    if image.mode == "P" and _is_black_and_one_other(np.asarray(image), channels):
-        return np.asarray(channels.any(axis=2), np.uint8)
-    hint = ", or give the object's number with --label" if image.mode == "P" else ""
-    raise InputError(f"{name}: the mask has colours; expected black and one other{hint}")
-
-
-def _is_black_and_one_other(indices: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bool:
-    """Return whether a palette picture consists of black and one other colour."""
-    table = np.zeros((256, 3), np.uint8)
-    table[indices] = colours
-    shown = table[np.flatnonzero(np.bincount(indices.reshape(-1)))].tolist()
-    return [0, 0, 0] in shown and len({tuple(colour) for colour in shown}) == 2
+def _grey(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """Return the grey values of a mask that has three equal channels."""
+    channels = _channels(image, name)
+    if not (channels == channels[:, :, :1]).all():
+        raise InputError(f"{name}: the mask has colours; expected one number per pixel")
+    return channels[:, :, 0]

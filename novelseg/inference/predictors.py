@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
+from novelseg.inference.findings import UNCALIBRATED, Calibration
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.closed_form.head import fit, support_cells
+from novelseg.methods.closed_form.head import Head, fit, support_cells
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, Refiner
 from novelseg.methods.matching.predictor import MatchingPredictor
 
 Images = list[NDArray[np.uint8]]
+# Of the closed-form head's logits with one support and with several.
+CALIBRATION_ONE, CALIBRATION_SEVERAL = Calibration(0.65, -0.85), Calibration(0.65, -0.65)
 
 
 class MissingCellsError(ValueError):
@@ -42,15 +45,60 @@ def _require_cells(labels: Sequence[Tensor], classes: int) -> None:
             raise MissingCellsError(label)
 
 
-class Predictor(Protocol):
-    """A fitted method."""
+class Prediction(NamedTuple):
+    """Prediction of one picture.
 
-    def __call__(self, images: Images) -> list[Tensor]:
-        """Return the logits of the classes against the background, (K, h, w) for each picture."""
+    Attributes
+    ----------
+    logits : (K, h, w)
+        Logits of the classes against the background.
+    presence : (K,)
+        Logits of the classes' presence; None if the method gives none.
+    """
+
+    logits: Tensor
+    presence: Tensor | None = None
+
+
+class Predictor(Protocol):
+    """A fitted method; its calibration is that of its logits."""
+
+    calibration: Calibration
+
+    def __call__(self, images: Images) -> list[Prediction]:
+        """Predict each picture."""
 
 
 class ClosedForm:
     """The closed-form head, fitted to the supports of all classes; it keeps nothing of them.
+
+    Parameters
+    ----------
+    extract
+        The encoder.
+    head
+        The fitted head.
+    supports
+        Number of supports that it was fitted to.
+    """
+
+    def __init__(self, extract: FeatureExtractor, head: Head, supports: int) -> None:
+        self._extract = extract
+        self.head = head
+        self.calibration = CALIBRATION_ONE if supports == 1 else CALIBRATION_SEVERAL
+
+    def __call__(self, images: Images) -> list[Prediction]:
+        """See :class:`Predictor`."""
+        return [self._predict(features) for features in features_of(self._extract, images)]
+
+    def _predict(self, features: Tensor) -> Prediction:
+        return Prediction(self.head.scores(features))
+
+
+def fit_closed_form(
+    extract: FeatureExtractor, images: Images, masks: Images, classes: int, settings: ClosedFormSettings
+) -> Head:
+    """Fit the closed-form head.
 
     Parameters
     ----------
@@ -68,27 +116,13 @@ class ClosedForm:
     MissingCellsError
         If a class, or the background, is at the centre of no cell.
     """
-
-    def __init__(
-        self,
-        extract: FeatureExtractor,
-        images: Images,
-        masks: Images,
-        classes: int,
-        settings: ClosedFormSettings,
-    ) -> None:
-        self._extract = extract
-        supports = []
-        for features, mask in zip(features_of(extract, images), masks, strict=True):
-            on_device = torch.from_numpy(mask).to(features.device)
-            labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
-            supports.append(support_cells(features, labels))
-        _require_cells([one.labels for one in supports], classes)
-        self._head = fit(supports, classes, settings)
-
-    def __call__(self, images: Images) -> list[Tensor]:
-        """See :class:`Predictor`."""
-        return [self._head.scores(features) for features in features_of(self._extract, images)]
+    supports = []
+    for features, mask in zip(features_of(extract, images), masks, strict=True):
+        on_device = torch.from_numpy(mask).to(features.device)
+        labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
+        supports.append(support_cells(features, labels))
+    _require_cells([one.labels for one in supports], classes)
+    return fit(supports, classes, settings)
 
 
 def features_of(extract: FeatureExtractor, images: Images) -> Iterator[Tensor]:
@@ -150,18 +184,19 @@ class PerClass:
                     raise MissingCellsError(label if 1 not in shown else 0)
         self._predictor = MatchingPredictor(self._bank, scale, {"": refiner} if refiner else {})
         self._keys = keys
+        self.calibration = UNCALIBRATED
 
     def _size(self, number: int) -> tuple[int, int]:
         height, width = self._images[number].shape[:2]
         return height, width
 
-    def __call__(self, images: Images) -> list[Tensor]:
+    def __call__(self, images: Images) -> list[Prediction]:
         """See :class:`Predictor`."""
         queries = {len(self._masks) + position: image for position, image in enumerate(images)}
         self._images |= queries
         try:
             classes = [self._predict(list(queries), label) for label in range(1, len(self._supports) + 1)]
-            return [torch.stack([logits[number] for logits in classes]) for number in queries]
+            return [Prediction(torch.stack([logits[number] for logits in classes])) for number in queries]
         finally:
             self._bank.forget(set(queries))
             for number in queries:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -11,31 +12,46 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
+from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
-from novelseg.inference.bundle import load_bundle, pretrained_bundle
+from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
+from novelseg.inference.findings import Finding, expected_iou, winners
+from novelseg.inference.fitted import MOST_CLASSES, FitRecord, Fitted
 from novelseg.inference.inputs import (
     Mask,
+    Masks,
     Photo,
+    Photos,
     class_labels_of,
     labels_of,
+    listed,
     name_of,
     resize,
     resize_pair,
     rgb_of,
-    several,
 )
-from novelseg.inference.predictors import ClosedForm, MissingCellsError, PerClass, Predictor
+from novelseg.inference.predictors import (
+    ClosedForm,
+    MissingCellsError,
+    PerClass,
+    Prediction,
+    Predictor,
+    fit_closed_form,
+)
+from novelseg.inference.tiles import Blend, batches, windows
 from novelseg.methods.contract import require_finite
 from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
+from novelseg.ops.components import keep_regions
 from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
-MOST_CLASSES = 254  # numbers of an index mask without the background and void
+TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
 class Segmenter:
@@ -59,6 +75,18 @@ class Segmenter:
     side
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size.
+    tile
+        Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
+        instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
+    threshold
+        Sigmoid of the logit from which a pixel belongs to its class.
+    presence
+        Score from which a class counts as present in a picture; other classes are not marked. 0 marks every class. Only
+        the closed-form head gives such scores.
+    min_area
+        Smallest number of pixels of a connected region that is kept, at the size of the picture.
+    largest
+        Whether only the largest region of each class is kept.
     device
         ``auto``, ``cpu`` or ``cuda``.
     seed, episode
@@ -88,12 +116,19 @@ class Segmenter:
         stem: str = "",
         variant: str = CLOSED_FORM,
         side: int = SIDE_PX,
+        tile: bool = False,
+        threshold: float = 0.5,
+        presence: float = 0.5,
+        min_area: int = 0,
+        largest: bool = False,
         device: str = "auto",
         seed: int = 0,
         episode: int = 0,
     ) -> None:
         self.bundle, self.weights, self.stem, self.variant = bundle, weights, stem, variant
         self.side, self.device, self.seed, self.episode = side, device, seed, episode
+        self.tile = tile
+        self.threshold, self.presence, self.min_area, self.largest = threshold, presence, min_area, largest
 
     def __repr__(self) -> str:
         """Return the call that makes an equal segmenter, without the parameters that have their defaults."""
@@ -109,18 +144,53 @@ class Segmenter:
 
     @classmethod
     def load(cls, bundle: Path | str | None = None, **params: Any) -> Self:
-        """Return a segmenter whose bundle or weights have been read and checked."""
+        """Return a segmenter whose bundle or weights have been read and checked.
+
+        If the bundle is of :meth:`save`, the segmenter is fitted; it sees pictures at the side of its supports.
+        """
         segmenter = cls(bundle, **params)
         segmenter._open()
+        if segmenter.bundle_.fitted:
+            segmenter._restore(segmenter.bundle_.fitted)
         return segmenter
+
+    def save(self, path: Path | str) -> None:
+        """Write the fitted segmenter to one file, a bundle, which :meth:`load` reads without the supports.
+
+        Raises
+        ------
+        InputError
+            If the segmenter is not fitted, or its variant keeps the supports.
+        """
+        self._require_fitted()
+        if not isinstance(self._predictor, ClosedForm):
+            raise InputError(
+                f"the variant {self._fitted_variant} needs its supports for every picture, so that it cannot be saved; "
+                f"choose {CLOSED_FORM}"
+            )
+        head = self._predictor.head
+        record = FitRecord(self.n_supports_, self._fitted_side, list(head.counts), self.classes_)
+        refiners = replace(self.bundle_.refiners, closed_form=head.settings)
+        with whole_file(Path(path)) as scratch:
+            save_bundle(scratch, replace(self.bundle_, refiners=refiners, fitted=Fitted(head, record)))
+
+    def _restore(self, fitted: Fitted) -> None:
+        """Take over what a saved segmenter has learned."""
+        if self.variant != CLOSED_FORM:
+            raise InputError(f"{self.bundle}: was fitted with {CLOSED_FORM}, not {self.variant}; give that variant")
+        self._predictor: Predictor = ClosedForm(
+            self._extract, fitted.head.to(self._extract.device), fitted.record.supports
+        )
+        self.n_supports_, self.classes_ = fitted.record.supports, fitted.record.classes
+        self._fitted_side, self._fitted_variant = fitted.record.side, CLOSED_FORM
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
         """Return the parameters of the constructor."""
-        names = ("bundle", "weights", "stem", "variant", "side", "device", "seed", "episode")
-        return {name: getattr(self, name) for name in names}
+        names = ("bundle", "weights", "stem", "variant", "side", "tile", "threshold", "presence", "min_area", "largest")
+        return {name: getattr(self, name) for name in (*names, "device", "seed", "episode")}
 
     def set_params(self, **params: Any) -> Self:
-        """Change parameters, with effect from the next ``fit`` on."""
+        """Change parameters, with effect from the next ``fit`` on; those of the masks have effect at once."""
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
@@ -128,41 +198,50 @@ class Segmenter:
             setattr(self, name, value)
         return self
 
-    def fit(self, images: Iterable[Photo], masks: Iterable[Mask], classes: Sequence[str] | None = None) -> Self:
+    def fit(self, images: Photos, masks: Masks, classes: Sequence[str] | None = None) -> Self:
         """Learn one or several classes from supports.
 
         Parameters
         ----------
         images
-            Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths.
+            Supports: (H, W, 3) or (H, W) uint8 arrays, PIL pictures, or paths. Here and in the other methods, a single
+            one is taken as a list of one.
         masks
             One mask per support, as (H, W) arrays, PIL pictures or paths. For a single class: 1 (or true) is the
-            object, 0 the rest and 255 void (:func:`novelseg.inference.photos.read_mask`). For several: 0 is the
-            background, 1 … K are the classes, 255 is void (:func:`novelseg.inference.photos.read_class_mask`).
+            object, 0 the rest and 255 void; of an array of 0 and 255 alone, 255 is the object. Files and PIL pictures
+            are read as :func:`novelseg.inference.photos.read_mask` says. For several: 0 is the
+            background, 1 … K are the classes, 255 is void (:func:`novelseg.inference.photos.read_class_mask`). A mask
+            of background alone shows what the classes are not; the closed-form head learns from it.
         classes
             Names of several classes, in the order of their numbers; every mask then holds one or more of them.
         """
         pairs = _pairs(images, masks)
-        count = _class_count(classes)
+        count = class_count(classes)
         self._open()
         labels = labels_of if classes is None else partial(class_labels_of, classes=count)
         supports = [
             resize_pair(rgb_of(photo), labels(mask, number), self.side, name_of(mask, f"mask {number}"))
             for number, (photo, mask) in enumerate(pairs)
         ]
-        self._predictor = self._new_predictor([image for image, _ in supports], [mask for _, mask in supports], count)
-        self.n_supports_, self.classes_ = len(supports), None if classes is None else list(classes)
+        names = None if classes is None else list(classes)
+        self._predictor = self._new_predictor([image for image, _ in supports], [mask for _, mask in supports], names)
+        self.n_supports_, self.classes_ = len(supports), names
         self._fitted_side, self._fitted_variant = self.side, self.variant
         return self
 
-    def _new_predictor(self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], count: int) -> Predictor:
+    def _new_predictor(
+        self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], classes: list[str] | None
+    ) -> Predictor:
+        count = len(classes or [""])
         settings = replace(self.bundle_.refiners, half=self._extract.half)
         shown = {int(label) for mask in masks for label in np.unique(mask)}
         if absent := [label for label in range(1, count + 1) if label not in shown]:
-            raise InputError(f"no mask has class {absent[0]}; give a support of each class")
+            what = "an object" if classes is None else f"class {absent[0]}"
+            raise InputError(f"no mask has {what}; give a support of each class")
         try:
             if self.variant == CLOSED_FORM:
-                return ClosedForm(self._extract, images, masks, count, settings.closed_form)
+                head = fit_closed_form(self._extract, images, masks, count, settings.closed_form)
+                return ClosedForm(self._extract, head, len(images))
             refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
             keys = self.seed, self.episode
             return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)
@@ -173,65 +252,119 @@ class Segmenter:
                 f"raise side, mark more of it, or choose the variant {MATCHING}"
             ) from None
 
-    def each(self, images: Iterable[Photo]) -> Iterator[NDArray[np.float32]]:
+    def each(self, images: Photos) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of pictures one by one, with only a few pictures in memory.
 
         See :meth:`decision_function`.
         """
-        if not hasattr(self, "n_supports_"):
-            raise InputError("the segmenter is not fitted; call fit(images, masks) first")
-        return self._each(iter(several(images, "images")))
+        self._require_fitted()
+        return (logits for logits, _ in self._each(iter(listed(images))))
 
-    def _each(self, photos: Iterator[Photo]) -> Iterator[NDArray[np.float32]]:
+    def findings(self, images: Photos) -> Iterator[Finding]:
+        """Yield what is found in pictures one by one: logits, masks, and scores of presence and quality."""
+        self._require_fitted()
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold}; expected a number above 0 and below 1")
+        if not 0 <= self.presence <= 1:
+            raise InputError(f"presence is {self.presence}; expected 0 to 1")
+        return self._findings(iter(listed(images)))
+
+    def _each(self, photos: Iterator[Photo]) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+        """Yield the logits of pictures at their size, and the predictions that they are enlarged from."""
         number = 0
-        while chunk := list(islice(photos, self._extract.batch)):
+        while chunk := list(islice(photos, 1 if self.tile else self._extract.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
-            logits = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
-            for picture, one in zip(pictures, logits, strict=True):
-                require_finite(one[None], [f"picture {number} with '{self._fitted_variant}'"])
-                height, width = picture.shape[:2]
-                large = self._extract.grid.upsample(one[None].float(), (height, width))[0].cpu().numpy()
-                yield large[0] if self.classes_ is None else large
+            if self.tile and max(pictures[0].shape[:2]) > self._fitted_side:
+                yield self._tiled(pictures[0], number)
+                number += 1
+                continue
+            predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
+            for picture, one in zip(pictures, predictions, strict=True):
+                large = self._enlarged(one, picture.shape[:2], number)
+                yield (large[0] if self.classes_ is None else large), one
                 number += 1
 
-    def decision_function(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
+    def _enlarged(self, prediction: Prediction, size: tuple[int, ...], number: int) -> NDArray[np.float32]:
+        """Return logits at the size of their picture, (K, H, W)."""
+        require_finite(prediction.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
+        large = self._extract.grid.upsample(prediction.logits[None].float(), (size[0], size[1]))
+        enlarged: NDArray[np.float32] = large[0].cpu().numpy()
+        return enlarged
+
+    def _tiled(self, picture: NDArray[np.uint8], number: int) -> tuple[NDArray[np.float32], Prediction]:
+        """Predict a picture in windows of its own resolution.
+
+        A class counts as present if it does in one of them.
+        """
+        height, width = picture.shape[:2]
+        blend = Blend(len(self.classes_ or [""]), height, width)
+        scores = []
+        for some in batches(windows(height, width, self._fitted_side), self._extract.batch):
+            for window, one in zip(some, self._predictor([picture[each.slices] for each in some]), strict=True):
+                blend.add(window, self._enlarged(one, (window.height, window.width), number))
+                scores.append(one.presence)
+        large = blend.mean()
+        factor = -(-max(height, width) // TILED_CELLS)
+        cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
+        presence = None if scores[0] is None else torch.stack([one for one in scores if one is not None]).amax(0)
+        return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
+
+    def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
+        least = float(np.log(self.threshold / (1 - self.threshold)))
+        calibration = self._predictor.calibration
+        for logits, prediction in self._each(photos):
+            presence = None if prediction.presence is None else prediction.presence.float().sigmoid().cpu().numpy()
+            present = np.ones(len(prediction.logits), bool) if presence is None else presence >= self.presence
+            shown = logits if self.classes_ is None else np.where(present[:, None, None], logits, -np.inf)
+            mask = winners(shown, least) if present.any() else np.zeros(logits.shape[-2:], np.uint8)
+            if self.min_area > 1 or self.largest:
+                mask = keep_regions(mask, self.min_area, self.largest)
+            quality = expected_iou(prediction.logits.float(), least, calibration).cpu().numpy()
+            yield Finding(logits, mask, calibration, presence, present, quality)
+
+    def decision_function(self, images: Photos) -> list[NDArray[np.float32]]:
         """Return the logits of the classes against the background, one float32 array per picture.
 
-        (H, W) for a single class, where logits above zero mean the object; (K, H, W) for several, where the largest
-        wins if it is above zero.
+        (H, W) for a single class, (K, H, W) for several. Whether the object is in the picture at all is not a part of
+        them.
         """
         return list(self.each(images))
 
-    def predict_proba(self, images: Iterable[Photo]) -> list[NDArray[np.float32]]:
-        """Return probabilities in [0, 1], one float32 array per picture; not calibrated.
+    def predict_proba(self, images: Photos) -> list[NDArray[np.float32]]:
+        """Return probabilities in [0, 1], one float32 array per picture.
 
-        (H, W) for a single class; (K + 1, H, W) for several, of which the first is the background's.
+        (H, W) for a single class; (K + 1, H, W) for several, of which the first is the background's. Those of the
+        closed-form head are calibrated: for pictures of which one half show the object.
         """
-        return [probability(logits) for logits in self.each(images)]
+        return [finding.probability for finding in self.findings(images)]
 
-    def predict(self, images: Iterable[Photo]) -> list[NDArray[np.uint8]]:
+    def predict(self, images: Photos) -> list[NDArray[np.uint8]]:
         """Return the masks, one (H, W) uint8 array per picture: 0 background, 1 … K the classes."""
-        return [winners(logits) for logits in self.each(images)]
+        return [finding.mask for finding in self.findings(images)]
 
-    def score(self, images: Iterable[Photo], masks: Iterable[Mask]) -> float:
+    def score(self, images: Photos, masks: Masks) -> float:
         """Return the IoU of the object, or the mean of the classes', averaged over pictures.
 
         Void pixels do not count. A class that neither mask has does not count; a picture without any counts as 1.
         """
         pairs = _pairs(images, masks)
         scores = []
-        for number, (logits, (_, truth)) in enumerate(zip(self.each(photo for photo, _ in pairs), pairs, strict=True)):
+        findings = self.findings([photo for photo, _ in pairs])
+        for number, (finding, (_, truth)) in enumerate(zip(findings, pairs, strict=True)):
             count = len(self.classes_ or [""])
             mask = labels_of(truth, number) if self.classes_ is None else class_labels_of(truth, number, count)
-            size = logits.shape[-2:]
+            predicted, size = finding.mask, finding.mask.shape
             if mask.shape != size:
                 name = name_of(truth, f"mask {number}")
                 raise InputError(f"{name}: the mask has the shape {mask.shape}, its picture {size}; make them equal")
-            predicted = winners(logits)
             ious = [object_iou(binary(predicted, label), binary(mask, label)) for label in range(1, count + 1)]
             known = [iou for iou in ious if iou is not None]
             scores.append(float(np.mean(known)) if known else 1.0)
         return float(np.mean(scores))
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "n_supports_"):
+            raise InputError("the segmenter is not fitted; call fit(images, masks) first")
 
     def _open(self) -> None:
         """Read the bundle or the weights and check the parameters."""
@@ -251,19 +384,21 @@ class Segmenter:
             self.bundle_ = load_bundle(Path(self.bundle))
         elif self.weights is not None:
             self.bundle_ = pretrained_bundle(self.weights, self.stem)
+        if self.bundle_.caution:
+            warnings.warn(self.bundle_.caution, stacklevel=3)
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)
         self._opened = opened
 
 
-def _pairs(images: Iterable[Photo], masks: Iterable[Mask]) -> list[tuple[Photo, Mask]]:
+def _pairs(images: Photos, masks: Masks) -> list[tuple[Photo, Mask]]:
     """Pair pictures with masks and refuse different numbers of both."""
-    photos, labels = list(several(images, "images")), list(several(masks, "masks"))
+    photos, labels = list(listed(images)), list(listed(masks))
     if len(photos) != len(labels) or not photos:
         raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
     return list(zip(photos, labels, strict=True))
 
 
-def _class_count(classes: Sequence[str] | None) -> int:
+def class_count(classes: Sequence[str] | None) -> int:
     """Return the number of classes.
 
     Raises
@@ -280,19 +415,3 @@ def _class_count(classes: Sequence[str] | None) -> int:
     if not 1 <= len(classes) <= MOST_CLASSES:
         raise InputError(f"{len(classes)} classes; expected 1 to {MOST_CLASSES}, the numbers that a mask can hold")
     return len(classes)
-
-
-def winners(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 is the background."""
-    if logits.ndim == 2:
-        return (logits > 0).astype(np.uint8)
-    best = logits.argmax(0)
-    return np.where(np.take_along_axis(logits, best[None], 0)[0] > 0, best + 1, 0).astype(np.uint8)
-
-
-def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert logits to probabilities: (H, W) of the object, or (K + 1, H, W) of background and classes."""
-    values = torch.from_numpy(logits)
-    if logits.ndim == 2:
-        return values.sigmoid().numpy()
-    return torch.cat([torch.zeros_like(values[:1]), values]).softmax(0).numpy()

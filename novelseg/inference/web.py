@@ -31,7 +31,7 @@ from werkzeug.wsgi import get_content_length
 from novelseg.core.errors import InputError
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import mask_of, photo_of
-from novelseg.inference.segmenter import Segmenter, probability
+from novelseg.inference.segmenter import Segmenter
 from novelseg.ops.drawing import small_overlay
 
 if TYPE_CHECKING:
@@ -178,8 +178,18 @@ class Session:
         """Fit the segmenter and return the number of this round, which requests to segment must carry."""
         return self._worker.submit(self._fit, images, masks).result()
 
+    def read_mask(self, mask: FileStorage) -> dict[str, str]:
+        """Read a mask file as the command does, and return it as a picture of two values, with a note about it.
+
+        Raises
+        ------
+        InputError
+            If the mask cannot be used.
+        """
+        return self._worker.submit(self._read_mask, mask).result()
+
     def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
-        """Segment a picture and return mask, overlay, area and confidence.
+        """Segment a picture and return mask, overlay, area, expected IoU and presence.
 
         Raises
         ------
@@ -197,12 +207,16 @@ class Session:
         for image, mask in zip(images, masks, strict=True):
             name = Path(image.filename or "picture")
             photo = photo_of(image.read(), name, MOST_PIXELS)
-            labels = mask_of(mask.read(), name, most_pixels=MOST_PIXELS)
+            labels, _ = mask_of(mask.read(), name, most_pixels=MOST_PIXELS)  # of two values, from the page
             pairs.append(resize_pair(photo, labels, self._segmenter.side, str(name)))  # an error names the picture
         self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
         self.masks.clear()
         self.round += 1
         return self.round
+
+    def _read_mask(self, file: FileStorage) -> dict[str, str]:
+        mask, note = mask_of(file.read(), Path(file.filename or "mask"), most_pixels=MOST_PIXELS)
+        return {"mask": f"data:image/png;base64,{base64.b64encode(_png(255 * mask)).decode()}", "note": note}
 
     def _segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
         name = Path(picture.filename or "picture")
@@ -214,15 +228,16 @@ class Session:
                 f"{name}: the server keeps at most {MOST_MASKS} masks; download them, choose the remaining "
                 "pictures and press Segment again, or use the command `novelseg segment`"
             )
-        logits = self._segmenter.decision_function([image])[0]
-        inside = logits > 0
-        confidence = float(probability(logits[inside]).mean()) if inside.any() else None
-        del logits  # the largest array
-        mask = inside.view(np.uint8)
+        finding = next(self._segmenter.findings([image]))
+        mask = finding.mask
+        quality = float(finding.expected_iou[0]) if mask.any() else None
+        presence = None if finding.presence is None else float(finding.presence[0])
+        del finding  # it holds the largest array
         key = self._new_name(name.stem)
         self.masks[key] = _png(255 * mask)
         return {
-            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean()), "confidence": confidence},
+            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean())},
+            **{"expected_iou": quality, "presence": presence},
             "overlay": f"data:image/jpeg;base64,{_jpeg(small_overlay(image, mask, OVERLAY_PX))}",
         }
 
@@ -343,6 +358,13 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
         if not images or len(images) != len(masks):
             raise InputError(f"received {len(images)} pictures and {len(masks)} masks; expected as many of both")
         return jsonify(supports=len(images), round=session.fit(images, masks))
+
+    @app.post("/mask")
+    def _read_mask() -> Response:
+        mask = request.files.get("mask")
+        if mask is None:
+            raise InputError("received no mask; choose one")
+        return jsonify(session.read_mask(mask))
 
     @app.post("/segment")
     def _segment() -> Response:

@@ -286,7 +286,22 @@ def read_coco(path: Path) -> str:
 
 
 def _table_files() -> list[bytes]:
-    row = ["a.png", "0" * 32, "a.png.png", "17", "12", "", "9", "0.044118", "0.9100", "0.9500"]
+    row = [
+        "a.png",
+        "0" * 32,
+        "a.png",
+        "17",
+        "12",
+        "",
+        "9",
+        "0.044118",
+        "0.9100",
+        "0.9500",
+        "1",
+        "0.8800",
+        "0.7000",
+        "0.6160",
+    ]
     assert len(row) == len(COLUMNS)
     rows = [COLUMNS, row, ["b\tc.png", *row[1:]], ["Ü 日.png", *row[1:]]]
     text = "".join("\t".join(f'"{cell}"' if "\t" in cell else cell for cell in cells) + "\n" for cells in rows)
@@ -299,11 +314,11 @@ def read_results(path: Path) -> str:
     for name in ("masks", "overlays"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in ("a.png", "b\tc.png", "Ü 日.png"):
-        (folder / f"masks/{name}.png").touch()
-        (folder / f"overlays/{name}.jpg").touch()
+        (folder / f"masks/{name}").touch()
+        (folder / f"overlays/{Path(name).stem}.jpg").touch()
     (folder / "settings.json").write_text("{}\n")
     (folder / "results.tsv").write_bytes(path.read_bytes())
-    results = Results(folder, {})
+    results = Results(folder, {}, ["a.png", "b\tc.png", "Ü 日.png"])
     known = [name for name in ("a.png", "b\tc.png", "Ü 日.png") if results.knows(Path(name))]
     return f"{known} {hashlib.md5((folder / 'results.tsv').read_bytes()).hexdigest()[:8]}"
 

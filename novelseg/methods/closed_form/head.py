@@ -81,6 +81,11 @@ class Head:
     prototypes: Tensor
     counts: tuple[int, ...]
 
+    def to(self, device: torch.device) -> Head:
+        """Return the head on a device."""
+        parts = (self.directions, self.offsets, self.weights, self.means, self.prototypes)
+        return Head(self.settings, *(part.to(device) for part in parts), self.counts)
+
     def scores(self, query: Tensor) -> Tensor:
         """Score the cells of a query.
 

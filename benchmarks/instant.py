@@ -1,0 +1,169 @@
+"""Seconds, peak memory and IoU of the segmenter on pictures of a VOC folder, beside the features alone.
+
+    python -m benchmarks.instant --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
+
+Supports and queries of one class are drawn from a list, and enlarged to ``--px``, the size of VOC's own pictures. Each
+row of the table is measured in a process of its own, with one thread and pictures in memory: the features of the
+queries alone, those of supports and queries, and fit and prediction of each variant with each number of supports. The
+row with several classes has one support of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.untrained import CLASSES, Pictures
+from novelseg import Segmenter
+from novelseg.data.classes import VOC
+from novelseg.inference.predictors import features_of
+from novelseg.methods.variants import CLOSED_FORM, SEGMENTER_VARIANTS
+from novelseg.ops.counts import object_iou
+
+COLUMNS = ("what", "classes", "supports", "seconds", "over_queries", "over_all", "peak_mib", "mean_iou")
+FEATURES = "features"
+SEVERAL = 10
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: what is measured, with how many classes, and how many supports of each."""
+
+    what: str
+    classes: int
+    supports: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Supports, queries and masks of the object in the queries."""
+
+    images: list[Array]
+    masks: list[Array]
+    queries: list[Array]
+    truths: list[Array]
+
+
+def enlarged(image: Array, mask: Array, px: int) -> tuple[Array, Array]:
+    """Resize a picture and its mask so that the longest side has ``px``."""
+    height, width = mask.shape
+    scale = px / max(height, width)
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    small = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), np.array(small)
+
+
+def draw(job: Job, options: argparse.Namespace) -> Task:
+    """Draw supports and queries, the same ones for every row with as many classes and supports."""
+    pictures = Pictures(options.voc, options.list)
+    rng = np.random.default_rng(options.seed)
+    first = VOC.index(options.label) + 1
+    labels = [first, *(label for label in range(1, CLASSES + 1) if label != first)][: job.classes]
+    large = {
+        label: rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)) for label in labels
+    }
+    queries = large[first][-options.queries :].tolist()
+    images, masks = [], []
+    for position, label in enumerate(labels, 1):
+        for number in [one for one in large[label].tolist() if one not in queries][: job.supports]:
+            image, mask = enlarged(pictures.image(number), pictures.mask(number), options.px)
+            images.append(image)
+            masks.append(np.where(mask == 255, 255, np.where(mask == label, position, 0)).astype(np.uint8))
+    shown = [enlarged(pictures.image(number), pictures.mask(number), options.px) for number in queries]
+    truths = [np.where(mask == 255, 255, mask == first).astype(np.uint8) for _, mask in shown]
+    return Task(images, masks, [image for image, _ in shown], truths)
+
+
+def measure(job: Job, options: argparse.Namespace, pipe: Any) -> None:
+    """Measure one row and send seconds, numbers of pictures, peak memory and IoUs."""
+    torch.set_num_threads(1)
+    task = draw(job, options)
+    variant = CLOSED_FORM if job.what == FEATURES else job.what
+    segmenter = Segmenter.load(weights=options.weights, stem=options.stem, variant=variant, presence=0, side=options.px)
+    segmenter._extract([np.zeros((64, 64, 3), np.uint8)])  # the first call of a network is slower
+    start = time.perf_counter()
+    if job.what == FEATURES:
+        pictures = task.queries + (task.images if job.supports else [])
+        for _ in features_of(segmenter._extract, pictures):
+            pass
+        seconds, ious = time.perf_counter() - start, []
+    else:
+        names = None if job.classes == 1 else [str(number) for number in range(job.classes)]
+        masks = segmenter.fit(task.images, task.masks, names).predict(task.queries)
+        seconds = time.perf_counter() - start
+        ious = [object_iou((mask == 1).astype(np.uint8), truth) for mask, truth in zip(masks, task.truths, strict=True)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pipe.send((seconds, len(task.images), peak, ious))
+
+
+def in_process(job: Job, options: argparse.Namespace) -> Any:
+    """Measure one row in a process of its own."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=measure, args=(job, options, sender))
+    process.start()
+    while not receiver.poll(1):
+        if not process.is_alive():
+            raise SystemExit(f"the process of {job} ended with exit code {process.exitcode}")
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def main() -> None:
+    """Measure all rows, write them and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--voc", type=Path, required=True)
+    parser.add_argument("--list", default="val")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--stem", default="")
+    parser.add_argument("--label", choices=VOC, default="cat")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--px", type=int, default=500)
+    parser.add_argument("--min-pixels", type=int, default=1152)
+    parser.add_argument("--variants", nargs="+", choices=SEGMENTER_VARIANTS, default=[CLOSED_FORM])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    alone = in_process(Job(FEATURES, 1, 0), options)
+    rows = [_row(Job(FEATURES, 1, 0), alone, alone[0], alone[0])]
+    for shots in options.shots:
+        for variant in options.variants:
+            everything = in_process(Job(FEATURES, 1, shots), options)[0]
+            job = Job(variant, 1, shots)
+            rows.append(_row(job, in_process(job, options), alone[0], everything))
+    everything = in_process(Job(FEATURES, SEVERAL, 1), options)[0]
+    job = Job(CLOSED_FORM, SEVERAL, 1)
+    rows.append(_row(job, in_process(job, options), alone[0], everything))
+    with options.out.open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + len(COLUMNS) * "---|")
+    for row in rows:
+        print("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |")
+
+
+def _row(job: Job, result: Any, alone: float, everything: float) -> dict[str, Any]:
+    seconds, supports, peak, ious = result
+    return {
+        **{"what": job.what, "classes": job.classes, "supports": supports, "seconds": f"{seconds:.2f}"},
+        **{"over_queries": f"{seconds / alone:.2f}", "over_all": f"{seconds / everything:.2f}"},
+        **{"peak_mib": f"{peak:.0f}", "mean_iou": f"{100 * np.mean(ious):.1f}" if ious else ""},
+    }
+
+
+if __name__ == "__main__":
+    main()
