@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from novelseg.methods.closed_form.head import Head, average_over_similar, fit, spherical_kmeans, support_cells
+from novelseg.methods.closed_form.head import (
+    Head,
+    average_over_similar,
+    combine,
+    fit,
+    spherical_kmeans,
+    statistics_of,
+    support_cells,
+)
+from novelseg.methods.closed_form.presence import MEASURES, Expectation, expect, mask_measures
 from novelseg.methods.closed_form.refiner import ClosedFormRefiner
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
@@ -157,3 +166,66 @@ def test_the_refiner_gives_the_scores_of_the_head() -> None:
     rough = torch.stack([torch.zeros(SIDE, SIDE), query[0]])
     (kept,) = ClosedFormRefiner(PLAIN).refine([replace(nothing, rough=rough)])
     assert torch.equal(kept.logits, query[0])
+
+
+# Presence
+
+
+def test_measures_of_a_mask_are_those_of_a_loop() -> None:
+    made = pictures(1, 4, classes=2)
+    head = head_of(made, classes=2)
+    unit = F.normalize(pictures(9, 1, classes=2)[0][0], dim=0)
+    logits = head.scores_of(unit)
+    found = mask_measures(head, unit, logits)
+    cells, flat = unit.flatten(1).T, logits.flatten(1)
+    assert found.shape == (2, len(MEASURES))
+    for label in (0, 1):
+        inside = [n for n in range(len(cells)) if flat[label, n] > 0 and flat[label, n] == flat[:, n].max()]
+        if len(inside) < 8:
+            inside = flat[label].argsort(descending=True)[:8].tolist()
+        outside = [n for n in range(len(cells)) if n not in inside]
+        shares = flat[label].sigmoid()
+        mask = F.normalize(torch.stack([shares[n] * cells[n] for n in inside]).sum(0), dim=0)
+        rest = F.normalize(torch.stack([(1 - shares[n]) * cells[n] for n in outside]).sum(0), dim=0)
+        own, background = head.means[label + 1], head.means[0]
+        first = sum(head.counts[: label + 1])
+        prototypes = head.prototypes[first : first + head.counts[label + 1]]
+        cosines = [float(mask @ own), float(rest @ background), max(float(p @ x) for p in prototypes for x in cells)]
+        confidence = float(torch.stack([shares[n] for n in inside]).mean())
+        assert found[label].tolist() == pytest.approx([*cosines, confidence], abs=1e-5)
+
+
+def test_supports_are_left_out_in_turn() -> None:
+    made = pictures(3, 4)
+    cells = [support_cells(*one) for one in made]
+    statistics = [statistics_of(one, 1, PLAIN) for one in cells]
+    units = [F.normalize(features, dim=0) for features, _ in made]
+    found = expect(statistics, units, 1, PLAIN)
+    values = []
+    for number, unit in enumerate(units):
+        head = fit([one for position, one in enumerate(cells) if position != number], 1, PLAIN)
+        values.append(mask_measures(head, unit, head.scores_of(unit)))
+    torch.testing.assert_close(found.values, torch.stack(values).mean(0), rtol=1e-4, atol=1e-5)
+    assert found.left_out.tolist() == [4]
+    alone = expect(statistics[:1], units[:1], 1, PLAIN)
+    assert (alone.left_out.tolist(), alone.values.abs().sum().item()) == ([0], 0)
+
+
+def test_a_support_without_the_class_is_background_alone() -> None:
+    made = pictures(5, 2)
+    features = torch.randn(C, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
+    empty = (features, torch.zeros(SIDE, SIDE, dtype=torch.uint8))
+    cells = [support_cells(*one) for one in [*made, empty]]
+    statistics = [statistics_of(one, 1, PLAIN) for one in cells]
+    head = combine(statistics, PLAIN)
+    assert head.weights.tolist() == pytest.approx([3.0 / 2])  # of two supports of the class
+    assert head.counts == (9, 4)
+    found = expect(statistics, [F.normalize(one, dim=0) for one, _ in [*made, empty]], 1, PLAIN)
+    assert found.left_out.tolist() == [2]
+
+
+def test_presence_uses_what_is_expected_only_where_it_is_known() -> None:
+    measures = torch.rand(2, len(MEASURES), generator=torch.Generator().manual_seed(1))
+    counts = [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]
+    known, both, none = (Expectation(measures, torch.tensor(count)).logits(measures) for count in counts)
+    assert known.tolist() == [both[0].item(), none[1].item()]

@@ -218,6 +218,7 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         ("'fitted' is", lambda a, _: a.update(fitted=3)),
         ("'supports' is 0", lambda a, _: a["fitted"].update(supports=0)),
         ("'head.means' is missing", lambda _, t: t.pop("head.means")),
+        ("'head.expected' is missing", lambda _, t: t.pop("head.expected")),
         ("'head.offsets' contains NaN", lambda _, t: t["head.offsets"].fill_(float("nan"))),
         ("'head.weights' is torch", lambda _, t: t.update({"head.weights": torch.zeros(3)})),
         ("the tensor 'head.directions' belongs to no part", lambda a, _: a.pop("fitted")),
@@ -398,6 +399,35 @@ def test_a_picture_without_the_object_teaches_what_it_is_not() -> None:
     assert taught.n_supports_ == 2
     assert taught.predict(other)[0].mean() < 0.5 * plain.predict(other)[0].mean()
     assert taught.score(image, mask) > 0.5
+
+
+def test_an_absent_class_is_not_marked(tmp_path: Path) -> None:
+    pairs = [disc(middle=(28 + 4 * number, 32)) for number in range(3)]
+    images, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
+    empty = disc(middle=(2000, 2000))[0]
+    segmenter = Segmenter(weights=WEIGHTS).fit(images, masks)
+    there, absent = segmenter.findings([pairs[0][0], empty])
+    assert there.presence is not None
+    assert absent.presence is not None
+    assert float(there.presence[0]) > float(absent.presence[0])
+    between = float(there.presence[0] + absent.presence[0]) / 2
+    segmenter.set_params(presence=between)
+    there, absent = segmenter.findings([pairs[0][0], empty])
+    assert (there.present.tolist(), absent.present.tolist()) == ([True], [False])
+    assert there.mask.any()
+    assert not absent.mask.any()
+    for number, image in enumerate(images):
+        png(tmp_path / f"s/images/{number}.png", image)
+        png(tmp_path / f"s/masks/{number}.png", 255 * masks[number])
+    png(tmp_path / "q/a.png", pairs[0][0])
+    png(tmp_path / "q/b.png", empty)
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q", "--out", tmp_path / "out"]
+    assert novelseg("segment", *words, "--presence", between) == 0
+    first, second = rows(tmp_path / "out")
+    assert (first["present"], second["present"], second["object_px"]) == ("1", "0", "0")
+    with (tmp_path / "out/review.tsv").open(encoding="utf8", newline="") as file:
+        review = list(csv.DictReader(file, delimiter="\t"))
+    assert [float(row["certainty"]) for row in review] == sorted(float(row["certainty"]) for row in (first, second))
 
 
 # Masks

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from novelseg.cli.opening import open_segmenter
 from novelseg.cli.options import Bundle, Device, Side, Stem, Threads, Variant, Weights
 from novelseg.core.compute import use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.core.progress import say
+from novelseg.inference.opening import open_segmenter
 from novelseg.inference.segmenter import SIDE_PX
 from novelseg.methods.variants import CLOSED_FORM
 

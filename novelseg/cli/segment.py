@@ -20,7 +20,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.cli.opening import open_segmenter
 from novelseg.cli.options import (
     Bundle,
     Device,
@@ -53,8 +52,9 @@ from novelseg.inference.folders import (
     read_supports,
     result_names,
 )
+from novelseg.inference.opening import open_segmenter
 from novelseg.inference.photos import photo_of
-from novelseg.inference.segmenter import SIDE_PX, class_count
+from novelseg.inference.segmenter import PRESENT, SIDE_PX, class_count
 from novelseg.methods.variants import CLOSED_FORM
 
 
@@ -81,7 +81,7 @@ def run(
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
     variant: Variant = CLOSED_FORM,
     threshold: Threshold = 0.5,
-    presence: Presence = 0.5,
+    presence: Presence = PRESENT,
     min_area: MinArea = 0,
     largest: Largest = False,
     side: Side = SIDE_PX,

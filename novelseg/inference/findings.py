@@ -51,12 +51,12 @@ class Finding:
     @property
     def probability(self) -> NDArray[np.float32]:
         """Probabilities, which include that of presence: (H, W), or (K + 1, H, W) with the background's first."""
-        calibrated = self.calibration.slope * self.logits + np.float32(self.calibration.offset)
-        shares = probability(calibrated)
+        shares = probability(self.calibration.slope * self.logits + np.float32(self.calibration.offset))
         if self.presence is None:
             return shares
         if self.logits.ndim == 2:
-            return shares * self.presence[0]
+            shares *= self.presence[0]
+            return shares
         shares[1:] *= self.presence[:, None, None]
         shares[0] = 1 - shares[1:].sum(0)
         return shares

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from novelseg.formats.record import from_json
 from novelseg.methods.closed_form.head import Head
+from novelseg.methods.closed_form.presence import MEASURES, Expectation
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
 MOST_CLASSES = 254  # numbers of an index mask without the background and void
@@ -56,9 +57,10 @@ class FitRecord:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted head, and the record of its fit."""
+    """A fitted head, what it expects of pictures with its classes, and the record of its fit."""
 
     head: Head
+    expectation: Expectation
     record: FitRecord
 
 
@@ -67,7 +69,9 @@ TENSORS = tuple(field.name for field in fields(Head) if field.name not in ("sett
 
 def to_parts(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the plain values and the tensors of a fitted head."""
-    return asdict(fitted.record), {name: getattr(fitted.head, name) for name in TENSORS}
+    tensors = {name: getattr(fitted.head, name) for name in TENSORS}
+    expected = {"expected": fitted.expectation.values, "left_out": fitted.expectation.left_out}
+    return asdict(fitted.record), {**tensors, **expected}
 
 
 def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormSettings, channels: int) -> Fitted:
@@ -97,6 +101,8 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         "weights": (classes,),
         "means": (classes + 1, channels),
         "prototypes": (sum(record.counts), channels),
+        "expected": (classes, len(MEASURES)),
+        "left_out": (classes,),
     }
     if differing := sorted(shapes.keys() ^ tensors.keys()):
         raise ValueError(f"'head.{differing[0]}' is missing or left over")
@@ -106,4 +112,5 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
             raise ValueError(f"'head.{name}' is {value.dtype} of shape {tuple(value.shape)}; expected float32, {shape}")
         if not value.isfinite().all():
             raise ValueError(f"'head.{name}' contains NaN or infinite values")
-    return Fitted(Head(settings, **dict(tensors), counts=tuple(record.counts)), record)
+    head = Head(settings, **{name: tensors[name] for name in TENSORS}, counts=tuple(record.counts))
+    return Fitted(head, Expectation(tensors["expected"], tensors["left_out"]), record)

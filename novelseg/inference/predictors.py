@@ -7,13 +7,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from novelseg.backbones.extraction import FeatureExtractor, groups_by_size
 from novelseg.inference.findings import UNCALIBRATED, Calibration
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.closed_form.head import Head, fit, support_cells
+from novelseg.methods.closed_form.head import Head, combine, statistics_of, support_cells
+from novelseg.methods.closed_form.presence import Expectation, expect
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, Refiner
 from novelseg.methods.matching.predictor import MatchingPredictor
@@ -78,13 +80,15 @@ class ClosedForm:
         The encoder.
     head
         The fitted head.
+    expectation
+        What pictures with the classes are like.
     supports
         Number of supports that it was fitted to.
     """
 
-    def __init__(self, extract: FeatureExtractor, head: Head, supports: int) -> None:
+    def __init__(self, extract: FeatureExtractor, head: Head, expectation: Expectation, supports: int) -> None:
         self._extract = extract
-        self.head = head
+        self.head, self.expectation = head, expectation
         self.calibration = CALIBRATION_ONE if supports == 1 else CALIBRATION_SEVERAL
 
     def __call__(self, images: Images) -> list[Prediction]:
@@ -92,13 +96,15 @@ class ClosedForm:
         return [self._predict(features) for features in features_of(self._extract, images)]
 
     def _predict(self, features: Tensor) -> Prediction:
-        return Prediction(self.head.scores(features))
+        unit = F.normalize(features, dim=0)
+        logits = self.head.scores_of(unit)
+        return Prediction(logits, self.expectation.logits(self.expectation.measures(self.head, unit, logits)))
 
 
 def fit_closed_form(
     extract: FeatureExtractor, images: Images, masks: Images, classes: int, settings: ClosedFormSettings
-) -> Head:
-    """Fit the closed-form head.
+) -> tuple[Head, Expectation]:
+    """Fit the closed-form head, and learn what pictures with the classes are like.
 
     Parameters
     ----------
@@ -116,13 +122,15 @@ def fit_closed_form(
     MissingCellsError
         If a class, or the background, is at the centre of no cell.
     """
-    supports = []
+    supports, units = [], []
     for features, mask in zip(features_of(extract, images), masks, strict=True):
         on_device = torch.from_numpy(mask).to(features.device)
         labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
         supports.append(support_cells(features, labels))
+        units.append(F.normalize(features, dim=0))
     _require_cells([one.labels for one in supports], classes)
-    return fit(supports, classes, settings)
+    statistics = [statistics_of(one, classes, settings) for one in supports]
+    return combine(statistics, settings), expect(statistics, units, classes, settings)
 
 
 def features_of(extract: FeatureExtractor, images: Images) -> Iterator[Tensor]:

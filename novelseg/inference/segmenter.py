@@ -51,6 +51,7 @@ from novelseg.ops.components import keep_regions
 from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
+PRESENT = 0.25  # score of presence from which a class is marked; lower than one half, to lose few masks
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
@@ -118,7 +119,7 @@ class Segmenter:
         side: int = SIDE_PX,
         tile: bool = False,
         threshold: float = 0.5,
-        presence: float = 0.5,
+        presence: float = PRESENT,
         min_area: int = 0,
         largest: bool = False,
         device: str = "auto",
@@ -171,16 +172,16 @@ class Segmenter:
         head = self._predictor.head
         record = FitRecord(self.n_supports_, self._fitted_side, list(head.counts), self.classes_)
         refiners = replace(self.bundle_.refiners, closed_form=head.settings)
+        fitted = Fitted(head, self._predictor.expectation, record)
         with whole_file(Path(path)) as scratch:
-            save_bundle(scratch, replace(self.bundle_, refiners=refiners, fitted=Fitted(head, record)))
+            save_bundle(scratch, replace(self.bundle_, refiners=refiners, fitted=fitted))
 
     def _restore(self, fitted: Fitted) -> None:
         """Take over what a saved segmenter has learned."""
         if self.variant != CLOSED_FORM:
             raise InputError(f"{self.bundle}: was fitted with {CLOSED_FORM}, not {self.variant}; give that variant")
-        self._predictor: Predictor = ClosedForm(
-            self._extract, fitted.head.to(self._extract.device), fitted.record.supports
-        )
+        head, expectation = fitted.head.to(self._extract.device), fitted.expectation.to(self._extract.device)
+        self._predictor: Predictor = ClosedForm(self._extract, head, expectation, fitted.record.supports)
         self.n_supports_, self.classes_ = fitted.record.supports, fitted.record.classes
         self._fitted_side, self._fitted_variant = fitted.record.side, CLOSED_FORM
 
@@ -240,8 +241,8 @@ class Segmenter:
             raise InputError(f"no mask has {what}; give a support of each class")
         try:
             if self.variant == CLOSED_FORM:
-                head = fit_closed_form(self._extract, images, masks, count, settings.closed_form)
-                return ClosedForm(self._extract, head, len(images))
+                fitted = fit_closed_form(self._extract, images, masks, count, settings.closed_form)
+                return ClosedForm(self._extract, *fitted, len(images))
             refiner = None if self.variant == MATCHING else REFINERS[self.variant](settings)
             keys = self.seed, self.episode
             return PerClass(self._extract, images, masks, count, self.bundle_.record.scale, refiner, keys)

@@ -79,7 +79,8 @@ class Blend:
 def _ramp(length: int) -> NDArray[np.float32]:
     """Return weights that fall from 1 in the middle to almost 0 at both ends."""
     position = (np.arange(length, dtype=np.float32) + 0.5) / length
-    return np.maximum(np.minimum(position, 1 - position) * 2, LEAST_WEIGHT).astype(np.float32)
+    ramp: NDArray[np.float32] = np.maximum(np.minimum(position, 1 - position) * 2, np.float32(LEAST_WEIGHT))
+    return ramp
 
 
 def batches(items: list[Window], size: int) -> Iterator[list[Window]]:

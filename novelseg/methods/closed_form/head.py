@@ -83,8 +83,15 @@ class Head:
 
     def to(self, device: torch.device) -> Head:
         """Return the head on a device."""
-        parts = (self.directions, self.offsets, self.weights, self.means, self.prototypes)
-        return Head(self.settings, *(part.to(device) for part in parts), self.counts)
+        return Head(
+            self.settings,
+            self.directions.to(device),
+            self.offsets.to(device),
+            self.weights.to(device),
+            self.means.to(device),
+            self.prototypes.to(device),
+            self.counts,
+        )
 
     def scores(self, query: Tensor) -> Tensor:
         """Score the cells of a query.
@@ -99,14 +106,17 @@ class Head:
         (K, h, w)
             Logit of each class against the background, whose logit is 0.
         """
+        return self.scores_of(F.normalize(query, dim=0))
+
+    def scores_of(self, unit: Tensor) -> Tensor:
+        """Score cells whose features (C, h, w) have unit length, like :meth:`scores`."""
         settings = self.settings
-        unit = F.normalize(query, dim=0)
         cells = unit.flatten(1)  # (C, hw)
         discriminant = self.directions @ cells + self.offsets[:, None]  # (K, hw)
         logits = self.weights[:, None] * discriminant
         logits = logits + settings.scale * self._nearest(cells)
         logits = logits + settings.scale * self._matched(cells, discriminant)
-        shaped = logits.unflatten(1, query.shape[1:])
+        shaped = logits.unflatten(1, unit.shape[1:])
         return (
             average_over_similar(unit, shaped, settings.affinity, settings.reduction) if settings.affinity else shaped
         )
@@ -155,7 +165,58 @@ def fit(supports: Sequence[SupportCells], classes: int, settings: ClosedFormSett
     ValueError
         If a class or the background has no cell in any support.
     """
-    cells = torch.stack([torch.bincount(one.labels, minlength=classes + 1) for one in supports])  # (S, K + 1)
+    return combine([statistics_of(one, classes, settings) for one in supports], settings)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the head needs of one support.
+
+    Attributes
+    ----------
+    counts : (K + 1,)
+        Cells of background and classes.
+    sums : (K + 1, C)
+        Sums of their features.
+    products
+        For each label that it shows, the sum of the features' outer products, (C, C).
+    prototypes
+        For each label that it shows, its prototypes, (P, C).
+    """
+
+    counts: Tensor
+    sums: Tensor
+    products: dict[int, Tensor]
+    prototypes: dict[int, Tensor]
+
+
+def statistics_of(support: SupportCells, classes: int, settings: ClosedFormSettings) -> Statistics:
+    """Compute what the head needs of a support.
+
+    Parameters
+    ----------
+    support
+        Its cells.
+    classes
+        Number K of classes.
+    settings
+        Settings of the head.
+    """
+    features, labels = support.features, support.labels
+    parts = {label: features[labels == label] for label in labels.unique().tolist()}
+    sums = features.new_zeros(classes + 1, features.shape[1])
+    products, prototypes = {}, {}
+    for label, part in parts.items():
+        sums[label] = part.sum(0)
+        products[label] = part.T @ part
+        count = settings.object_prototypes if label else settings.background_prototypes
+        prototypes[label] = spherical_kmeans(part, count, settings.seed)
+    return Statistics(torch.bincount(labels, minlength=classes + 1), sums, products, prototypes)
+
+
+def combine(supports: Sequence[Statistics], settings: ClosedFormSettings) -> Head:
+    """Fit the head to the statistics of supports; see :func:`fit`."""
+    cells = torch.stack([one.counts for one in supports])  # (S, K + 1)
     missing = (cells.sum(0) == 0).nonzero().flatten().tolist()
     if missing:
         raise ValueError(f"{'class ' + str(missing[0]) if missing[0] else 'the background'} has no cell in any support")
@@ -166,49 +227,45 @@ def fit(supports: Sequence[SupportCells], classes: int, settings: ClosedFormSett
     directions = torch.linalg.solve(covariance, (means[1:] - means[0]).T / 2).T
     offsets = -(directions * (means[1:] + means[0]) / 2).sum(1)
     shown = (cells[:, 1:] > 0).sum(0)  # supports of each class
-    prototypes = [_prototypes(supports, label, settings) for label in range(classes + 1)]
+    prototypes = [_prototypes(supports, label, settings) for label in range(cells.shape[1])]
     return Head(
         settings,
         directions,
         offsets,
         settings.discriminant_weight * (shown - 1) / shown,
-        torch.stack([_mean_of_means(supports, label) for label in range(classes + 1)]),
+        torch.stack([_mean_of_means(supports, label) for label in range(cells.shape[1])]),
         torch.cat(prototypes),
         tuple(len(part) for part in prototypes),
     )
 
 
-def _moments(supports: Sequence[SupportCells], cells: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(supports: Sequence[Statistics], cells: Tensor) -> tuple[Tensor, Tensor]:
     """Return the means (K + 1, C) of background and classes, and the covariance (C, C) of all cells.
 
     In the covariance the background has half of the weight, and the classes share the other half equally.
     """
-    features = supports[0].features
-    share = features.new_full((cells.shape[1],), 0.5 / (cells.shape[1] - 1))
+    sums = torch.stack([one.sums for one in supports]).sum(0)
+    share = sums.new_full((cells.shape[1],), 0.5 / (cells.shape[1] - 1))
     share[0] = 0.5
-    weight = share / cells.sum(0)  # of one cell
-    channels = features.shape[1]
-    sums, gram = features.new_zeros(cells.shape[1], channels), features.new_zeros(channels, channels)
+    weight = (share / cells.sum(0)).tolist()  # of one cell
+    products = sums.new_zeros(sums.shape[1], sums.shape[1])
     for support in supports:
-        sums.index_add_(0, support.labels, support.features)
-        weighted = support.features * weight[support.labels].sqrt()[:, None]
-        gram.addmm_(weighted.T, weighted)
+        for label, product in support.products.items():
+            products.add_(product, alpha=weight[label])
     means = sums / cells.sum(0)[:, None]
     mean = share @ means
-    return means, gram.addr_(mean, mean, alpha=-1)
+    return means, products.addr_(mean, mean, alpha=-1)
 
 
-def _mean_of_means(supports: Sequence[SupportCells], label: int) -> Tensor:
+def _mean_of_means(supports: Sequence[Statistics], label: int) -> Tensor:
     """Return the unit-length mean of the supports' mean features of a label, (C,)."""
-    pooled = [one.features[one.labels == label].mean(0) for one in supports if (one.labels == label).any()]
+    pooled = [one.sums[label] / one.counts[label] for one in supports if label in one.products]
     return F.normalize(torch.stack(pooled).mean(0), dim=0)
 
 
-def _prototypes(supports: Sequence[SupportCells], label: int, settings: ClosedFormSettings) -> Tensor:
+def _prototypes(supports: Sequence[Statistics], label: int, settings: ClosedFormSettings) -> Tensor:
     """Return the prototypes of a label, (P, C): cluster centres of each support's cells, at most 64 in all."""
-    count = settings.object_prototypes if label else settings.background_prototypes
-    parts = [one.features[one.labels == label] for one in supports]
-    centres = torch.cat([spherical_kmeans(part, count, settings.seed) for part in parts if len(part)])
+    centres = torch.cat([one.prototypes[label] for one in supports if label in one.prototypes])
     return centres if len(centres) <= MAX_PROTOTYPES else spherical_kmeans(centres, MAX_PROTOTYPES, settings.seed)
 
 

@@ -1,0 +1,277 @@
+"""Whether the object is there, how sure each pixel is, and how good a mask: measured, fitted, and judged.
+
+    python -m benchmarks.presence measure --voc DIR --list train --weights PATH --out train.tsv
+    python -m benchmarks.presence fit --rows train.tsv
+    python -m benchmarks.presence judge --rows val.tsv --fitted-on train.tsv
+
+``measure`` fits the closed-form head to supports of each class, and applies it to pictures with and without the class.
+A row is a picture: the measures from which presence is estimated, areas, and counts of pixels by logit and truth.
+``fit`` prints the constants of :mod:`novelseg.methods.closed_form.presence` and of the calibration. ``judge`` fits them
+for each fold on the classes of the other folds, and prints, with 95 % intervals over pictures: the area under the ROC
+curve, the area marked where the class is not, mIoU without and with the decision, the calibration error of the pixels,
+and the rank correlation of expected and true IoU. Several files of rows are taken together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from benchmarks.untrained import CLASSES, Pictures, draw
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.labels import VOID
+from novelseg.core.progress import track
+from novelseg.inference.bundle import pretrained_bundle
+from novelseg.inference.findings import Calibration, expected_iou
+from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_closed_form
+from novelseg.inference.segmenter import PRESENT
+from novelseg.methods.closed_form.presence import MEASURES
+
+Floats = NDArray[np.float64]
+FOLDS, DRAWS, BINS = 4, 1000, 15
+EDGES = np.linspace(-12, 12, 97)  # of the logits' counts; the outermost are open
+CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
+FACTS = ("class", "episode", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
+COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
+LEAST = float(np.log(PRESENT / (1 - PRESENT)))
+PENALTY = 0.01  # of the logistic regression, for standardised measures
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Write the rows of a list."""
+    pictures = Pictures(options.voc, options.list)
+    bundle = pretrained_bundle(options.weights, options.stem)
+    extract = FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu"))
+    columns = (*FACTS, *MEASURES, *COUNTS)
+    drawn = draw(pictures, options)
+    with options.out.open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        for label, episode, supports, queries in track(drawn, len(drawn), "presence", "episode"):
+            masks = [binary(pictures.mask(number), label) for number in supports]
+            images = [pictures.image(number) for number in supports]
+            head, expectation = fit_closed_form(extract, images, masks, 1, bundle.refiners.closed_form)
+            for query in queries:
+                features = extract([pictures.image(query)])[0]
+                unit = F.normalize(features, dim=0)
+                logits = head.scores_of(unit)
+                truth = binary(pictures.mask(query), label)
+                large = extract.grid.upsample(logits[None], truth.shape)[0, 0].numpy()
+                known, on, marked = truth != VOID, truth == 1, large > 0
+                where = np.digitize(large, EDGES)
+                row: dict[str, Any] = {"class": label, "episode": episode, "query": pictures.ids[query]}
+                row |= {"shows_class": int(on.any()), "shots": len(supports), "area_share": f"{marked.mean():.5f}"}
+                row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
+                row |= {"expected_iou": f"{float(expected_iou(logits, 0.0, CALIBRATION_SEVERAL)[0]):.4f}"}
+                values = expectation.measures(head, unit, logits)[0].tolist()
+                row |= {name: f"{value:.6g}" for name, value in zip(MEASURES, values, strict=True)}
+                for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
+                    row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
+                writer.writerow(row)
+
+
+def binary(mask: NDArray[np.uint8], label: int) -> NDArray[np.uint8]:
+    """Return a mask of one class, with void pixels."""
+    return np.where(mask == VOID, VOID, mask == label).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of ``measure`` as arrays."""
+
+    label: NDArray[np.int64]
+    shown: NDArray[np.bool_]
+    measures: Floats
+    intersection: Floats
+    union: Floats
+    area: Floats
+    quality: Floats
+    off: Floats  # (N, bins)
+    on: Floats
+
+
+def read(paths: list[Path]) -> Rows:
+    """Read the rows of ``measure``."""
+    rows: list[dict[str, str]] = []
+    for path in paths:
+        with path.open(encoding="utf8", newline="") as file:
+            rows += csv.DictReader(file, delimiter="\t")
+
+    def floats(name: str) -> Floats:
+        return np.array([float(row[name]) for row in rows])
+
+    off, on = (np.array([[float(count) for count in row[name].split()] for row in rows]) for name in COUNTS)
+    measures = np.stack([floats(name) for name in MEASURES], axis=1)
+    label, shown = floats("class").astype(np.int64), floats("shows_class") > 0
+    inter, union, area, quality = map(floats, ("intersection", "union", "area_share", "expected_iou"))
+    return Rows(label, shown, measures, inter, union, area, quality, off, on)
+
+
+def logistic(values: Floats, truth: NDArray[np.bool_], weight: Floats, penalty: float) -> Floats:
+    """Return the coefficients of a logistic regression, the last of which is the summand, by Newton's method."""
+    design = np.c_[values, np.ones(len(values))]
+    ridge = penalty * np.r_[np.ones(values.shape[1]), 0]
+    found = np.zeros(design.shape[1])
+    for _ in range(30):
+        share = 1 / (1 + np.exp(-np.clip(design @ found, -60, 60)))
+        gradient = design.T @ (weight * (share - truth)) + ridge * found
+        curvature = (design * (weight * share * (1 - share) + 1e-12)[:, None]).T @ design + np.diag(ridge)
+        found -= np.linalg.solve(curvature, gradient)
+    return found
+
+
+def fit_presence(rows: Rows, chosen: NDArray[np.bool_]) -> Floats:
+    """Return coefficients for the raw measures, with equal weight of pictures with and without the class."""
+    values, truth = rows.measures[chosen], rows.shown[chosen]
+    mean, spread = values.mean(0), values.std(0) + 1e-9
+    weight = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum())
+    found = logistic((values - mean) / spread, truth, weight, PENALTY)
+    slopes = found[:-1] / spread
+    return np.append(slopes, found[-1] - slopes @ mean)
+
+
+def fit_calibration(rows: Rows, chosen: NDArray[np.bool_]) -> Calibration:
+    """Return the calibration of the logits in pictures with the class; each picture has the same weight."""
+    own = chosen & rows.shown
+    weights = [counts[own] / (rows.off + rows.on)[own].sum(1, keepdims=True) for counts in (rows.off, rows.on)]
+    totals = [weight.sum(0) / own.sum() for weight in weights]
+    truth = np.repeat([False, True], len(CENTRES))
+    slope, offset = logistic(np.tile(CENTRES, 2)[:, None], truth, np.concatenate(totals), 0.0)
+    return Calibration(float(slope), float(offset))
+
+
+def scores(rows: Rows, coefficients: Floats) -> Floats:
+    """Return the logits of presence."""
+    values: Floats = rows.measures @ coefficients[:-1] + coefficients[-1]
+    return values
+
+
+def auroc(truth: NDArray[np.bool_], values: Floats) -> float:
+    """Return the area under the ROC curve; ties count as a half."""
+    order = np.sort(values[~truth])
+    below = np.searchsorted(order, values[truth], "left") + np.searchsorted(order, values[truth], "right")
+    return float(below.mean() / 2 / len(order))
+
+
+def ranks(values: Floats) -> Floats:
+    """Return the ranks of values."""
+    return values.argsort(kind="stable").argsort(kind="stable").astype(np.float64)
+
+
+def calibration_error(share: Floats, off: Floats, on: Floats) -> float:
+    """Return the expected calibration error over equal bins of the probability."""
+    where = np.minimum((share * BINS).astype(int), BINS - 1).reshape(-1)
+    all_ = (off + on).reshape(-1)
+    total = np.bincount(where, all_, BINS)
+    gap = np.bincount(where, share.reshape(-1) * all_, BINS) - np.bincount(where, on.reshape(-1), BINS)
+    return float(np.abs(gap).sum() / total.sum())
+
+
+def figures(rows: Rows, presence: Floats, slope: Floats, offset: Floats, picks: NDArray[np.int64]) -> list[float]:
+    """Return all figures of a sample of pictures."""
+    shown, label, kept = rows.shown[picks], rows.label[picks], presence[picks] >= LEAST
+    present, absent = picks[shown], picks[~shown]
+
+    def miou(counted: NDArray[np.bool_]) -> float:
+        inter, union = rows.intersection[present] * counted, rows.union[present]
+        # Where nothing is marked, the union is the object, of which the counts tell the size.
+        union = np.where(counted, union, rows.on[present].sum(1))
+        labels = label[shown]
+        return float(np.mean([inter[labels == one].sum() / union[labels == one].sum() for one in np.unique(labels)]))
+
+    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label)]
+    logit = slope[picks, None] * CENTRES + offset[picks, None]
+    share = 1 / (1 + np.exp(-logit)) / (1 + np.exp(-presence[picks]))[:, None]
+    quality, true = rows.quality[present], rows.intersection[present] / np.maximum(rows.union[present], 1)
+    return [
+        *(auroc(shown, presence[picks]), float(np.mean(each))),
+        *(100 * rows.area[absent].mean(), 100 * (rows.area[absent] * kept[~shown]).mean()),
+        *(100 * miou(np.ones(len(present), bool)), 100 * miou(kept[shown])),
+        100 * kept[shown].mean(),
+        calibration_error(share, rows.off[picks], rows.on[picks]),
+        float(np.corrcoef(ranks(quality), ranks(true))[0, 1]),
+    ]
+
+
+NAMES = (
+    *("presence: AUROC, all pictures", "presence: AUROC, mean over classes"),
+    *("area marked without the object, %, as before", "area marked without the object, %, with the decision"),
+    *("mIoU with the object, %, as before", "mIoU with the object, %, with the decision"),
+    *("pictures with the object called present, %", "expected calibration error of pixels"),
+    "rank correlation of expected and true IoU",
+)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
+    rows, other = read(options.rows), read(options.fitted_on)
+    presence, slope, offset = (np.zeros(len(rows.label)) for _ in range(3))
+    for fold in range(FOLDS):
+        own = (rows.label - 1) * FOLDS // CLASSES == fold
+        rest = (other.label - 1) * FOLDS // CLASSES != fold
+        presence[own] = scores(rows, fit_presence(other, rest))[own]
+        slope[own], offset[own] = fit_calibration(other, rest)
+    everything = np.arange(len(presence))
+    found = figures(rows, presence, slope, offset, everything)
+    kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
+    groups = [np.flatnonzero((rows.label == label) & (rows.shown == side)) for label, side in kinds]
+    rng = np.random.default_rng(options.seed)
+    samples = [
+        figures(rows, presence, slope, offset, np.concatenate([rng.choice(group, len(group)) for group in groups]))
+        for _ in range(DRAWS)
+    ]
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    print("| figure | value | 95 % |\n|---|---|---|")
+    for name, value, start, stop in zip(NAMES, found, low, high, strict=True):
+        print(f"| {name} | {value:.3g} | {start:.3g} to {stop:.3g} |")
+    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.")
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Print the constants that follow from all rows."""
+    rows = read(options.rows)
+    everything = np.ones(len(rows.label), bool)
+    print("calibration:", *(f"{value:.3f}" for value in fit_calibration(rows, everything)))
+    for name, value in zip((*MEASURES, "summand"), fit_presence(rows, everything), strict=True):
+        print(f"{name}: {value:.4f}")
+
+
+def main() -> None:
+    """Run one of the three parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(required=True)
+    measured = parts.add_parser("measure")
+    measured.add_argument("--voc", type=Path, required=True)
+    measured.add_argument("--list", default="val")
+    measured.add_argument("--weights", required=True)
+    measured.add_argument("--stem", default="")
+    measured.add_argument("--shots", type=int, default=5)
+    measured.add_argument("--episodes", type=int, default=1)
+    measured.add_argument("--queries", type=int, default=8)
+    measured.add_argument("--min-pixels", type=int, default=1152)
+    measured.add_argument("--seed", type=int, default=0)
+    measured.add_argument("--out", type=Path, required=True)
+    measured.set_defaults(run=measure)
+    fitted = parts.add_parser("fit")
+    fitted.add_argument("--rows", type=Path, nargs="+", required=True)
+    fitted.set_defaults(run=fit)
+    judged = parts.add_parser("judge")
+    judged.add_argument("--rows", type=Path, nargs="+", required=True)
+    judged.add_argument("--fitted-on", type=Path, nargs="+", required=True)
+    judged.add_argument("--seed", type=int, default=0)
+    judged.set_defaults(run=judge)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
