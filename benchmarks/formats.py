@@ -214,8 +214,8 @@ with holes. All sizes are those of the upright picture, which the tools show as 
 
 {table}
 
-* `labelme-polygons` follows the borders within 1 px, so that polygons can be edited by hand; `labelme` keeps every pixel.
-* A line of YOLO is a connected part: the parts of an object become objects of their own. The other formats keep objects.
+* `labelme-polygons` follows the borders within 1 px, so that polygons can be edited by hand; `labelme` is exact.
+* A line of YOLO is a connected part: the parts of an object become objects of their own. The other formats keep them.
 * In VOC's layout and CVAT's zip, objects that overlap lose what is hidden; their class masks are index masks.
 * CVAT itself imports with its own version of Datumaro; here, Datumaro's release reads the files, and `cvat-sdk` decodes
   the run lengths of the XML. A running CVAT server was not available.

@@ -36,7 +36,9 @@ EXPECTED_ZIP = "CVAT's zip 'Segmentation mask 1.1', with labelmap.txt and Segmen
 
 
 def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPicture]) -> None:
-    """Write masks in VOC's layout, and the lists ``train`` (all pictures) and ``val`` (empty).
+    """Write masks in VOC's layout, and the list ``train`` of all pictures.
+
+    The pipeline wants the pictures in ``JPEGImages`` and a list ``val``, which is to be taken from ``train``.
 
     Parameters
     ----------
@@ -50,7 +52,6 @@ def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPictu
     for name in (CLASSES, OBJECTS, LIST):
         (folder / name).mkdir(parents=True)
     (folder / LABELMAP).write_text(_labelmap(classes), encoding="utf8")
-    (folder / LIST / "val.txt").write_text("", encoding="utf8")
     with (folder / LIST / "train.txt").open("w", encoding="utf8") as file:
         for picture in pictures:
             for name, data in _masks(picture):
