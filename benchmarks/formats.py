@@ -89,7 +89,7 @@ def cases(large: int) -> list[Case]:
     turned = np.zeros((60, 100), np.uint8)
     turned[5:20, 5:60] = 1
     turned[30:55, 70:95] = 2
-    big = _blobs(large * 3 // 4, large, large / 40, 1)
+    big = _blobs(large * 3 // 4, large, large / 12, 1)
     ragged = _blobs(300, 400, 6, 2)
     made = [
         ("holes", "holes.png", holes),

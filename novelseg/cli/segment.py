@@ -104,13 +104,13 @@ def run(
 
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
+    formats = check_formats([name.strip() for name in format.split(",")]) if format else []
     use_threads(threads)
     options = {"tile": tile, "threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
     segmenter = open_segmenter(
         bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **options
     )
     refused: list[str] = []
-    formats = check_formats([name.strip() for name in format.split(",")]) if format else []
     names, supports = _supports(support, classes, label, side, refused) if support else ([], [])
     queries = [query] if query.is_file() else pictures_in(query, "--query")
     check_names([path.name for path in queries] if formats else [], formats)

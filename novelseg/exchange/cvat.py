@@ -83,8 +83,8 @@ def _picture(element: Element, path: Path, images: Path | None, classes: list[st
     name = element.get("name") or ""
     where = f"{path}: image {name if name.isprintable() else ascii(name)}"
     with faults_of(where):
-        sizes = [_number(element, key) for key in ("width", "height")]
-    width, height = check_size(*sizes, where)
+        columns, rows = (_number(element, key) for key in ("width", "height"))
+    width, height = check_size(columns, rows, where)
     instances = []
     for number, shape in enumerate(element, 1):
         if shape.tag == "tag":  # of the whole picture

@@ -57,7 +57,7 @@ def _write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPict
         for number, instance in enumerate(picture.instances):
             if instance.label == VOID:
                 continue
-            common = {"label": classes[instance.label - 1], "description": "", "flags": {}}
+            common: dict[str, Any] = {"label": classes[instance.label - 1], "description": "", "flags": {}}
             if instance.score is not None:
                 common["score"] = round(instance.score, 6)
             if polygons:
@@ -67,7 +67,7 @@ def _write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPict
                 ]
             else:
                 shapes.append({**common, **_mask_shape(instance), "group_id": None, "shape_type": "mask"})
-        content = {
+        content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": shapes,

@@ -172,6 +172,16 @@ def fill(polygon: Sequence[Sequence[float]] | Points, width: int, height: int) -
         Size of the picture, px.
     """
     points = np.asarray(polygon, np.float64).reshape(-1, 2)
+    left, top = np.clip(np.floor(points.min(0)), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(points.max(0)), 0, (width, height)).astype(int).tolist()
+    whole = np.zeros((height, width), bool)
+    if right > left and bottom > top:
+        whole[top:bottom, left:right] = _fill_box(points - (left, top), right - left, bottom - top)
+    return whole
+
+
+def _fill_box(points: Points, width: int, height: int) -> Mask:
+    """Return the mask of a polygon in its bounding box; see :func:`fill`."""
     toggles = np.zeros((height, width + 1), np.uint8)
     after = np.roll(points, -1, 0)
     # Rows whose centres an edge crosses: those from the first centre at or below its upper end, the lower end excluded.

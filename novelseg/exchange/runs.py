@@ -50,7 +50,8 @@ def _values(runs: Sequence[int] | Runs, pixels: int) -> Mask:
         raise ValueError("a run length is negative")
     if sum(lengths) != pixels:
         raise ValueError(f"its run lengths cover {sum(lengths)} px; expected {pixels}")
-    return np.arange(len(lengths)) % 2 == 1
+    values: Mask = np.arange(len(lengths)) % 2 == 1
+    return values
 
 
 def picture_runs(instance: Instance, width: int, height: int, *, columns: bool) -> Runs:

@@ -248,8 +248,8 @@ def _picture(
         known |= own
     unknown = ~(known | void)
     if unknown.any():
-        colour = ", ".join(map(str, colours[unknown][0].tolist()))
-        raise InputError(f"{where}: has the colour {colour}, which {LABELMAP} does not name; add it there")
+        shown = ", ".join(map(str, colours[unknown][0].tolist()))
+        raise InputError(f"{where}: has the colour {shown}, which {LABELMAP} does not name; add it there")
     objects = member(f"{OBJECTS}/{stem}.png")
     numbers = None if objects is None else _numbers(_rgb(decode(objects, f"{file}: {OBJECTS}/{stem}.png", REMEDY)))
     if numbers is not None and numbers.shape != labels.shape:
