@@ -188,7 +188,7 @@ def _zip_names(data: bytes, path: Path) -> set[str]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return set(archive.namelist())
     except DAMAGED_ZIP as error:
-        raise InputError(f"{path}: not a zip file ({error}); expected {EXPECTED_ZIP}") from None
+        raise InputError(f"{path}: not a zip file ({error!s:.200}); expected {EXPECTED_ZIP}") from None
 
 
 def _zip_member(data: bytes, name: str, path: Path) -> bytes:
@@ -196,7 +196,7 @@ def _zip_member(data: bytes, name: str, path: Path) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(name) as file:
             content = file.read(MOST_BYTES + 1)
     except DAMAGED_ZIP as error:
-        raise InputError(f"{path}: {name} is damaged ({error}); fetch the zip again") from None
+        raise InputError(f"{path}: {name:.100} is damaged ({error!s:.200}); fetch the zip again") from None
     if len(content) > MOST_BYTES:
         raise InputError(f"{path}: {name} has more than {MOST_BYTES / 1e6:.0f} MB; {REMEDY}")
     return content
@@ -231,7 +231,7 @@ def _picture(
     images: Path | None,
 ) -> LabelledPicture:
     name = f"{CLASSES}/{stem}.png"
-    where = f"{file}: {name}"
+    where = f"{file}: {name:.150}"
     data = member(name)
     if data is None:
         raise InputError(f"{where} is missing; add it, or remove the picture from the list")
@@ -251,9 +251,9 @@ def _picture(
         shown = ", ".join(map(str, colours[unknown][0].tolist()))
         raise InputError(f"{where}: has the colour {shown}, which {LABELMAP} does not name; add it there")
     objects = member(f"{OBJECTS}/{stem}.png")
-    numbers = None if objects is None else _numbers(_rgb(decode(objects, f"{file}: {OBJECTS}/{stem}.png", REMEDY)))
+    numbers = None if objects is None else _numbers(_rgb(decode(objects, f"{file}: {OBJECTS}/{stem:.100}.png", REMEDY)))
     if numbers is not None and numbers.shape != labels.shape:
-        raise InputError(f"{file}: the masks of {stem} in {CLASSES} and {OBJECTS} differ in size; make them equal")
+        raise InputError(f"{file}: the masks of {stem:.100} in {CLASSES} and {OBJECTS} differ in size; make them equal")
     path = picture_of_stem(stem, file, images, where)
     return LabelledPicture(f"{stem}{path.suffix}", width, height, _instances(labels, numbers), path=path)
 

@@ -55,8 +55,11 @@ def _drawn(name: str) -> Callable[[np.random.Generator], Mutation]:
         data = _file(name)
         changed: Changed
         if FILES[name][1].endswith("json") and rng.random() < 0.7:
-            change, content = odd_json(json.loads(data), rng)
-            changed = change, json.dumps(content).encode()
+            try:
+                change, content = odd_json(json.loads(data), rng)
+                changed = change, json.dumps(content).encode()
+            except (ValueError, RecursionError):  # a value was put into itself
+                changed = mutated(data, data, rng)
         else:
             changed = mutated(data, data, rng)
         return Mutation(*changed, data)
