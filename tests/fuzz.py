@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.flips import WEIGHTS, all_sources, make_project
-from tests.fuzzing import artifacts, parameters, pictures
+from tests.fuzzing import artifacts, exchange, parameters, pictures
 from tests.fuzzing.target import CRASH, FAULTS, HANG, OTHER, OUTCOMES, Attempts, Mutation, Outcome, Target, draw
 from tests.makers import Project
 
@@ -43,7 +43,7 @@ def all_targets(project: Project, bundle: Path, folder: Path) -> list[Target]:
     # Shipped weights without the file beside them, whose MD5 no mutation has.
     found = [source if source.kind != "shipped region weights" else replace(source, beside=()) for source in found]
     params = Target("params.yaml", "params.yaml", _odd_parameters, _read_parameters)
-    return [*pictures.targets(), *(artifacts.target_of(source) for source in found), params]
+    return [*pictures.targets(), *exchange.targets(), *(artifacts.target_of(source) for source in found), params]
 
 
 def _odd_parameters(rng: np.random.Generator) -> Mutation:

@@ -37,7 +37,7 @@ def follow(guide: str, folder: Path, rc: int = 0, **more: str) -> str:
 
 def test_every_guide_is_followed_and_linked() -> None:
     names = {path.name for path in GUIDES.iterdir()}
-    assert names == {"pictures.md", "compare.md", "share.md", "cluster.md"}
+    assert names == {"pictures.md", "label.md", "compare.md", "share.md", "cluster.md"}
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     assert all(f"docs/guides/{name}" in readme for name in names)
 
@@ -67,6 +67,29 @@ def test_from_ten_pictures_to_masks(mate: Path, monkeypatch: pytest.MonkeyPatch)
     made: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
     exec(python, made)
     assert made["masks"][0].shape == made["shares"][0].shape == made["numbers"][0].shape == (64, 64)
+
+
+def test_labelling_a_folder(mate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("cat", "dog"):
+        for part in ("images", "masks"):
+            (mate / f"animals/{kind}/{part}").mkdir(parents=True)
+    image, mask = disc()
+    square = np.zeros_like(mask)
+    square[2:14, 2:14] = 255
+    for kind, values in (("cat", 255 * mask), ("dog", square)):
+        Image.fromarray(image).save(mate / f"animals/{kind}/images/0.png")
+        Image.fromarray(values.astype(np.uint8)).save(mate / f"animals/{kind}/masks/0.png")
+    (mate / "photos").mkdir()
+    Image.fromarray(image).save(mate / "photos/0.png")  # the support, so that the class is found
+    Image.fromarray(disc(middle=(24, 20))[0]).save(mate / "photos/1.png")
+    cache = mate / "cache"
+    (cache / "weights").mkdir(parents=True)
+    shutil.copy(WEIGHTS, cache / "weights/resnet50-0676ba61.safetensors")  # in the place of the download
+    monkeypatch.setenv("NOVELSEG_CACHE", str(cache))
+    follow("label.md", mate)
+    names = {"coco", "cvat-xml", "label-studio", "labelme", "yolo"}
+    assert names <= {path.name for path in (mate / "labelled").iterdir()}
+    assert len(list((mate / "again/masks").iterdir())) == 2
 
 
 def test_changing_one_parameter_and_comparing(mate: Path) -> None:

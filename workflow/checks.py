@@ -26,7 +26,7 @@ LAYERS = (
     ("core",),
     ("ops", "formats"),
     ("data",),
-    ("regions", "backbones"),
+    ("regions", "backbones", "exchange"),
     ("methods",),
     ("training", "evaluation", "fetch"),
     ("inference", "report"),

@@ -5,8 +5,9 @@ Reads
     one picture to segment, or a folder of them.
 Writes
     a folder with ``masks/`` (PNG: 255 is the object, or the numbers of several classes), ``overlays/``, ``results.tsv``
-    (areas and confidences) and ``settings.json``. Another run into this folder continues after an interruption, or adds
-    new pictures. A file that cannot be used is named at the end, and the others are segmented all the same.
+    (areas and confidences) and ``settings.json``, and a folder for each ``--format``. Another run into this folder
+    continues after an interruption, or adds new pictures. A file that cannot be used is named at the end, and the
+    others are segmented all the same.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import digest
 from novelseg.core.options import Help
 from novelseg.core.progress import say, track
+from novelseg.exchange.registry import FORMATS, check_formats, check_names, export
+from novelseg.inference.exchanged import OBJECT, is_exchanged, labelled_results, read_labelled
 from novelseg.inference.folders import (
     IMAGES,
     MASKS,
@@ -66,7 +69,8 @@ def run(
         Path | None,
         Help(
             "folder with pictures of what to look for, images/NAME.*, and masks, masks/NAME.*; for several classes, a "
-            "folder CLASS for each, with images and masks; not with a bundle that --save has written"
+            "folder CLASS for each, with images and masks; or a file of COCO, labelme, Label Studio, CVAT or YOLO with "
+            "the pictures beside it; not with a bundle that --save has written"
         ),
     ] = None,
     save: Annotated[
@@ -76,7 +80,11 @@ def run(
     weights: Weights = "",
     stem: Stem = "",
     classes: Annotated[
-        str, Help("names of the classes 1, 2, … of masks that hold several, separated by commas; 0 is the background")
+        str,
+        Help(
+            "names of the classes 1, 2, … of masks that hold several, separated by commas; 0 is the background; of a "
+            "file with names, those to look for"
+        ),
     ] = "",
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
     variant: Variant = CLOSED_FORM,
@@ -87,12 +95,16 @@ def run(
     side: Side = SIDE_PX,
     tile: Tile = False,
     device: Device = "auto",
+    format: Annotated[  # noqa: A002
+        str, Help(f"formats in which the results are written too, separated by commas: {', '.join(FORMATS)}")
+    ] = "",
     threads: Threads = 0,
 ) -> None:
     """Segment every picture of ``query``; masks have the size of their picture.
 
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
+    formats = check_formats([name.strip() for name in format.split(",")]) if format else []
     use_threads(threads)
     options = {"tile": tile, "threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
     segmenter = open_segmenter(
@@ -101,6 +113,7 @@ def run(
     refused: list[str] = []
     names, supports = _supports(support, classes, label, side, refused) if support else ([], [])
     queries = [query] if query.is_file() else pictures_in(query, "--query")
+    check_names([path.name for path in queries] if formats else [], formats)
     _refuse_inside(out, support, query)
     if support:
         segmenter.fit([one.image for one in supports], [one.mask for one in supports], names or None)
@@ -139,6 +152,9 @@ def run(
     for finding in track(segmenter.findings(pictures()), len(queries), "segment", "picture", done):
         results.add(pending.popleft(), finding)
     results.finish()
+    for name in formats:
+        pictures_with_masks = labelled_results(results, queries[0].parent, names)
+        export(name, out / name, names or [OBJECT], pictures_with_masks)
     if refused:
         for reason in refused:
             say(f"refused: {reason}")
@@ -147,6 +163,10 @@ def run(
 
 def _supports(folder: Path, classes: str, label: int, side: int, refused: list[str]) -> tuple[list[str], list[Support]]:
     """Read the supports, and return them with the names of the classes; none for a single object."""
+    if is_exchanged(folder):
+        if label:
+            raise InputError(f"--label is for masks of numbers; choose a class of {folder} with --classes")
+        return read_labelled(folder, side, [name.strip() for name in classes.split(",")] if classes else [])
     if classes:
         if label:
             raise InputError("--label and --classes exclude each other; give --classes for masks of several classes")

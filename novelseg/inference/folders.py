@@ -351,6 +351,15 @@ class Results:
         """Return whether there are results of a picture of this name, even of another content."""
         return path.name in self._rows
 
+    @property
+    def rows(self) -> Mapping[str, list[dict[str, str]]]:
+        """Rows of the table, one per class, by the name of the picture's file."""
+        return self._rows
+
+    def mask_path(self, name: str) -> Path:
+        """Return the path of a picture's mask."""
+        return self._paths(name)[0]
+
     def _paths(self, name: str) -> tuple[Path, Path]:
         """Return the paths of mask and overlay."""
         return self._folder / MASKS / f"{self._names[name]}.png", self._folder / OVERLAYS / f"{self._names[name]}.jpg"
