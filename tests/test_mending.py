@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from dvc.repo import Repo
 from torch import nn
 
 from novelseg.core.errors import InputError
@@ -155,6 +156,23 @@ def test_record_writes_the_lock_once_and_never_in_place(mate: Path, monkeypatch:
     assert "recorded" in command(mate, "record")
     assert (mate / "dvc.lock").stat().st_ino != inode
     assert yaml.safe_load((mate / "dvc.lock").read_text()) == yaml.safe_load(whole)
+
+
+@pytest.mark.engines
+def test_pull_trusts_no_list_of_files_that_a_killed_one_has_left(mate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(mate, "pull")
+    monkeypatch.chdir(mate)
+    with Repo() as repo:
+        index = repo.data_index
+        keys = [key for key, _ in index.iteritems() if "features" in key and key[-1].endswith(".h5")]
+        for key in keys:
+            index.delete_node(key)
+        index.commit()
+        index.close()
+    assert len(keys) == 2
+    shutil.rmtree(mate / "artifacts/features")
+    command(mate, "pull")
+    assert len(list((mate / "artifacts/features").rglob("*.h5"))) == 2
 
 
 # ---- scratch files of killed processes
