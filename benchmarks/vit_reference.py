@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,7 @@ SMALLEST = 384  # channels of ViT-S, which is always compared with all its block
 
 def reference(design: ViTDesign, seed: int = 0) -> Any:
     """Return the model of transformers with this design and random weights, biases and factors included."""
-    from transformers import (
-        Dinov2Config,
-        Dinov2Model,
-        Dinov2WithRegistersConfig,
-        Dinov2WithRegistersModel,
-        DINOv3ViTConfig,
-        DINOv3ViTModel,
-    )
-
+    package: Any = import_module("transformers")
     common = {
         "hidden_size": design.channels,
         "num_hidden_layers": design.depth,
@@ -62,8 +55,8 @@ def reference(design: ViTDesign, seed: int = 0) -> Any:
         "attn_implementation": "eager",
     }
     if design.rotary:
-        model = DINOv3ViTModel(
-            DINOv3ViTConfig(
+        model = package.DINOv3ViTModel(
+            package.DINOv3ViTConfig(
                 **common,
                 intermediate_size=4 * design.channels,
                 num_register_tokens=design.registers,
@@ -72,11 +65,11 @@ def reference(design: ViTDesign, seed: int = 0) -> Any:
             )
         )
     elif design.registers:
-        model = Dinov2WithRegistersModel(
-            Dinov2WithRegistersConfig(**common, image_size=518, num_register_tokens=design.registers)
+        model = package.Dinov2WithRegistersModel(
+            package.Dinov2WithRegistersConfig(**common, image_size=518, num_register_tokens=design.registers)
         )
     else:
-        model = Dinov2Model(Dinov2Config(**common, image_size=518))
+        model = package.Dinov2Model(package.Dinov2Config(**common, image_size=518))
     draws = torch.Generator().manual_seed(seed)
     for name, value in model.named_parameters():
         noise = torch.randn(value.shape, generator=draws)
@@ -159,8 +152,7 @@ def rows(arch: str, design: ViTDesign) -> Iterator[tuple[str, ...]]:
 
 def table(archs: list[str], depth: int) -> str:
     """Return the results as a Markdown page."""
-    import transformers
-
+    transformers: Any = import_module("transformers")
     command = "python -m benchmarks.vit_reference --out docs/results/vit-reference.md"
     lines = [
         "# Vision transformers beside an independent implementation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,18 +12,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from novelseg.backbones import vit
 from novelseg.backbones.contract import MEAN, STD
-from novelseg.backbones.designs import GATED, VITS, ViTDesign
+from novelseg.backbones.designs import GATED, KNOWN_VALUES, VITS, ViTDesign
 from novelseg.backbones.grid import PatchGrid, ReducedPatchGrid
 from novelseg.backbones.recognise import recognise
 from novelseg.backbones.registry import new_backbone
 from novelseg.backbones.vit import ViT, ViTBackbone
 from novelseg.core.errors import InputError
+from novelseg.fetch.cache import cached_weights
+from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.record import BackboneSpec
+from tests.commands import novelseg
 
 SMALL = {
     "dinov2": ViTDesign(14, 24, 2, 2),
@@ -79,12 +84,14 @@ def slow_tokens(net: ViTBackbone, image: Tensor, after: int) -> Tensor:
     rows, columns = image.shape[1] // patch, image.shape[2] // patch
 
     def linear(x: Tensor, name: str, mask: Tensor | float = 1.0) -> Tensor:
-        return state[f"{name}.weight"] @ x + state[f"{name}.bias"] * mask
+        mapped: Tensor = state[f"{name}.weight"] @ x + state[f"{name}.bias"] * mask
+        return mapped
 
     def normed(x: Tensor, name: str) -> Tensor:
         centred = x - x.mean()
         scaled = centred / torch.sqrt((centred**2).mean() + epsilon)
-        return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
+        result: Tensor = scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
+        return result
 
     tokens = [state["cls_token"][0, 0]]
     for row in range(rows):
@@ -198,7 +205,7 @@ INTERPOLATION, ROTATE = vit._interpolation, vit.rotate
         ("dinov2 with registers", vit, "_interpolation", _without_antialias),
         ("dinov3", vit, "rotate", _neighbouring_pairs),
         ("dinov3", vit, "_epsilon", lambda design: 1e-2),
-        ("dinov3 plus", vit.F, "silu", F.gelu),
+        ("dinov3 plus", F, "silu", F.gelu),
     ],
     ids=["offset", "antialias", "pairs", "epsilon", "activation"],
 )
@@ -212,8 +219,9 @@ def test_the_comparison_notices_mutations(
 
 def test_the_bias_mask_of_the_file_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network("dinov3")
-    for block in net.vit.blocks:
-        block.attn.qkv.bias_mask[:] = torch.arange(72) % 3 / 2  # type: ignore[union-attr]
+    for layer in net.vit.modules():
+        if isinstance(layer, vit.MaskedBiasLinear):
+            layer.bias_mask[:] = torch.arange(72) % 3 / 2
     image = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         (ours,) = net.vit((image[None] - net.mean) / net.std, (2,))
@@ -383,6 +391,65 @@ def test_a_gated_file_that_is_absent_is_explained(tmp_path: Path) -> None:
     assert "DINOv3 License" in message
     with pytest.raises(InputError, match="no such weight file"):
         ViTBackbone(arch="dinov2-vits14").load_pretrained(tmp_path / "none.pth")
+
+
+def test_gated_weights_are_used_from_the_cache_and_never_fetched(
+    official: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOVELSEG_CACHE", str(tmp_path))
+    assert novelseg("fetch", "--what", "dinov3-vits16", "--out", tmp_path) == 2
+    assert "novelseg never downloads the weights of dinov3-vits16" in capsys.readouterr().err
+    with pytest.raises(InputError, match="DINOv3 License"):
+        cached_weights("dinov3-vits16")
+    target = tmp_path / "weights" / VITS["dinov3-vits16"].file
+    target.parent.mkdir()
+    target.write_bytes(official["dinov3-vits16"].read_bytes())
+    assert cached_weights("dinov3-vits16") == target
+    assert novelseg("fetch", "--what", "dinov3-vits16", "--out", tmp_path) == 0
+
+
+def test_dinov2_is_fetched_from_its_address_and_loaded_strictly_without_a_checksum(
+    official: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (entry,) = CATALOGUE["dinov2-vits14-reg"]
+    assert entry.url == "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth"
+    assert entry.check == ""
+    assert CATALOGUE["dinov2-vits14"][0].check.startswith("sha256:b938bf1bc15cd2ec")
+    archives = official["dinov2-vits14-reg"].parent
+    assert novelseg("fetch", "--what", "dinov2-vits14-reg", "--out", tmp_path, "--archives", archives) == 0
+    assert "no checksum is published" in capsys.readouterr().err
+    assert recognise(tmp_path / "weights/dinov2-vits14-reg.safetensors") == BackboneSpec("dinov2-vits14-reg")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / entry.name).write_bytes(official["dinov2-vits14"].read_bytes())
+    assert novelseg("fetch", "--what", "dinov2-vits14-reg", "--out", other, "--archives", other) == 2
+    assert "holds weights of dinov2-vits14, but" in capsys.readouterr().err
+
+
+def test_check_weights_tells_what_a_file_is(
+    official: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(8).integers(0, 256, (48, 64, 3), np.uint8)).save(image)
+    words = ("check-weights", "--weights", official["dinov3-vits16"])
+    assert novelseg(*words) == 0
+    printed = capsys.readouterr().err
+    assert "dinov3-vits16; no weight is missing" in printed
+    assert "not that of dinov3_vits16_pretrain_lvd1689m-08c60483.pth" in printed
+    assert novelseg(*words, "--image", image) == 2
+    assert "differ by" in capsys.readouterr().err
+    net = ViTBackbone(arch="dinov3-vits16").eval()
+    net.load_pretrained(official["dinov3-vits16"])
+    pixels = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        tokens = net.tokens(F.interpolate(pixels, (224, 224), mode="bilinear", antialias=True))[0]
+    monkeypatch.setitem(KNOWN_VALUES, "dinov3-vits16", (tuple(tokens[0, :5].tolist()), tuple(tokens[5, :5].tolist())))
+    sha = hashlib.sha256(official["dinov3-vits16"].read_bytes()).hexdigest()
+    monkeypatch.setitem(VITS, "dinov3-vits16", replace(VITS["dinov3-vits16"], check=sha[:8]))
+    assert novelseg(*words, "--image", image) == 0
+    printed = capsys.readouterr().err
+    assert "its SHA-256 is that of the official file" in printed
+    assert "are those of the official weights" in printed
 
 
 @pytest.mark.parametrize("arch", ["dinov2-vits14", "dinov2-vits14-reg", "dinov3-vits16", "dinov3-vits16plus"])

@@ -100,3 +100,25 @@ def refuse_missing(arch: str, path: Path | str) -> None:
             "of the licence goes with the weights wherever they go, publications acknowledge their use, and military "
             "and weapons' uses are excluded), and give the path of the file"
         )
+
+
+# First five channels of the class token and of the first patch, of COCO's image 000000039769 at 224×224 px (bilinear,
+# antialiased), with the official weights; published with the conversion of these files for the package transformers.
+KNOWN_VALUES = {
+    "dinov3-vits16": (
+        (0.463562, -0.415609, 0.408237, -0.126613, -0.286637),
+        (-0.038754, -0.250895, -0.016393, -0.455474, 0.571582),
+    ),
+    "dinov3-vits16plus": (
+        (-0.471349, -1.365779, -0.317983, 0.377219, -0.769086),
+        (0.144552, -0.388117, -0.393434, -0.157695, -0.600380),
+    ),
+    "dinov3-vitb16": (
+        (1.034643, -0.180609, -0.341018, -0.066377, -0.011384),
+        (-0.082524, -0.456273, -0.728030, -0.430680, -0.152880),
+    ),
+    "dinov3-vitl16": (
+        (0.484527, -0.582215, 0.480636, 0.592040, 0.945166),
+        (-0.211367, -0.490864, -0.257131, 0.101764, 0.154511),
+    ),
+}

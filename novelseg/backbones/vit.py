@@ -305,6 +305,7 @@ class ViTBackbone(Backbone):
 
     mean: Tensor
     std: Tensor
+    grid: ReducedPatchGrid
 
     def __init__(
         self,
@@ -348,7 +349,8 @@ class ViTBackbone(Backbone):
         rows, columns = self.grid.cells((images.shape[-2], images.shape[-1]))
         outputs = self.vit(self._whole_patches((images - self.mean) / self.std), self.layers)
         patches = [(self.vit.norm(x) if self.last_norm else x)[:, 1 + self.design.registers :] for x in outputs]
-        return torch.cat(patches, -1).transpose(1, 2).unflatten(2, (rows, columns)).contiguous()
+        features: Tensor = torch.cat(patches, -1).transpose(1, 2).unflatten(2, (rows, columns)).contiguous()
+        return features
 
     def parts(self) -> list[nn.Module]:
         """Return the embedding and the blocks; the last norm belongs to the last part."""

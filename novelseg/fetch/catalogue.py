@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from novelseg.backbones.designs import VITS, ViTDesign
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -17,7 +19,7 @@ class Archive:
     url
         Official URL.
     check
-        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits.
+        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits, and empty where none is published.
     target
         Folder that it is unpacked to, or weight file that it is converted to, relative to the data folder.
     paths
@@ -44,6 +46,11 @@ def _weights(name: str) -> tuple[Archive, ...]:
     """Return the entry of a torchvision weight file, whose name ends in the first digits of its SHA-256."""
     check = f"sha256:{name.rpartition('-')[2]}"
     return (Archive(f"https://download.pytorch.org/models/{name}.pth", check, f"weights/{name}.safetensors"),)
+
+
+def _vit(name: str, design: ViTDesign) -> tuple[Archive, ...]:
+    """Return the entry of an official weight file of a vision transformer."""
+    return (Archive(design.url, f"sha256:{design.check}" if design.check else "", f"weights/{name}.safetensors"),)
 
 
 VOC = "VOCdevkit/VOC2012/"
@@ -96,6 +103,7 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
     "resnet34": _weights("resnet34-b627a593"),
     "resnet50": _weights("resnet50-0676ba61"),
     "resnet101": _weights("resnet101-63fe2227"),
+    **{name: _vit(name, design) for name, design in VITS.items() if design.url},
 }
 
 

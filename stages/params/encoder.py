@@ -19,7 +19,7 @@ class EncoderParams(Section):
         str,
         AfterValidator(one_of(ARCHITECTURES)),
         WithJsonSchema({"enum": list(ARCHITECTURES)}),
-        Limit(description="Backbone; residual networks end after layer3."),
+        Limit(description="Backbone; residual networks end after layer3, vision transformers after their last norm."),
     ]
     stem: Annotated[
         Literal["torchvision", "msra", "deep"],
