@@ -65,7 +65,7 @@ def test_help_of_a_command_describes_it_and_every_option(command: str, capsys: p
     printed = capsys.readouterr().out
     assert f"usage: novelseg {command}" in printed
     assert "``" not in printed
-    for name, option in options_of(importlib.import_module(f"novelseg.cli.{command}").run).items():
+    for name, option in options_of(importlib.import_module(f"novelseg.cli.{command.replace('-', '_')}").run).items():
         assert f"--{name.replace('_', '-')}" in printed
         assert option.help.text
 

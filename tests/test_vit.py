@@ -27,7 +27,9 @@ from novelseg.core.errors import InputError
 from novelseg.fetch.cache import cached_weights
 from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.record import BackboneSpec
+from novelseg.inference.segmenter import Segmenter
 from tests.commands import novelseg
+from tests.makers import disc
 
 SMALL = {
     "dinov2": ViTDesign(14, 24, 2, 2),
@@ -463,3 +465,12 @@ def test_tokens_are_those_of_transformers(arch: str, tmp_path: Path) -> None:
     for size in SIZES[design.patch]:
         for batch in BATCHES:
             assert max(difference(model, net, size, batch)) < 1e-4
+
+
+def test_the_segmenter_takes_the_official_file(official: dict[str, Path]) -> None:
+    for arch in ("dinov2-vits14-reg", "dinov3-vits16"):
+        image, mask = disc(90)
+        segmenter = Segmenter(weights=official[arch], variant="matching", side=128, device="cpu").fit([image], [mask])
+        assert segmenter.bundle_.record.arch == arch
+        (found,) = segmenter.predict([disc(101, (40, 60))[0]])
+        assert found.shape == (101, 101)
