@@ -46,7 +46,7 @@ def test_help_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) ->
     assert list(lines) == [*COMMANDS, "--help", "--version"]
     assert all(line.endswith(".") and len(line) < 110 for line in lines.values())
     modules = {path.stem for path in (ROOT / "novelseg/cli").glob("*.py")}
-    assert modules - {"__init__", "main", "options"} == set(COMMANDS)
+    assert modules - {"__init__", "main", "options"} == {name.replace("-", "_") for name in COMMANDS}
     assert novelseg([]) == 2
     assert capsys.readouterr().out == printed
 
@@ -65,7 +65,7 @@ def test_help_of_a_command_describes_it_and_every_option(command: str, capsys: p
     printed = capsys.readouterr().out
     assert f"usage: novelseg {command}" in printed
     assert "``" not in printed
-    for name, option in options_of(importlib.import_module(f"novelseg.cli.{command}").run).items():
+    for name, option in options_of(importlib.import_module(f"novelseg.cli.{command.replace('-', '_')}").run).items():
         assert f"--{name.replace('_', '-')}" in printed
         assert option.help.text
 

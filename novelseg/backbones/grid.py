@@ -221,3 +221,57 @@ class PatchGrid(Grid):
     def finer(self, factor: int) -> PatchGrid:
         """Return the grid with ``factor`` times as many cell spacings between the centres of patches."""
         return PatchGrid(self.patch, factor * self.steps)
+
+
+@dataclass(frozen=True)
+class ReducedPatchGrid(PatchGrid):
+    """A grid of patches of images whose longest side is reduced to a limit.
+
+    An image within the limit has the cells of :class:`PatchGrid`. A larger one has the cells of the reduced image: an
+    axis that thereby loses cells is resampled to exactly that many patches, so that their centres divide it evenly; an
+    axis that keeps its number of cells keeps its pixels.
+
+    Attributes
+    ----------
+    side
+        Longest side, px.
+    """
+
+    side: int = 512
+
+    def network_size(self, size: Size) -> tuple[Size, Size]:
+        """Return the size to which an image is resampled, and the size of its whole patches, px."""
+        counts = [self._patches(pixels, max(self.side, *size)) for pixels in size]
+        height, width = (
+            pixels if count == self._patches(pixels, self.side) else count * self.patch
+            for pixels, count in zip(size, counts, strict=True)
+        )
+        return (height, width), (counts[0] * self.patch, counts[1] * self.patch)
+
+    def cells(self, size: Size) -> Size:
+        """Return the number of cells along each axis of the reduced image."""
+        height, width = (self.steps * (self._patches(pixels, max(self.side, *size)) - 1) + 1 for pixels in size)
+        return height, width
+
+    def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
+        """Return positions from cell centre to cell centre, clipped to the first and last cell."""
+        count = (cells - 1) // self.steps + 1
+        if count == self._patches(pixels, self.side):
+            return super().positions(cells, pixels)
+        positions = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) * count / pixels - 0.5)
+        return np.clip(positions, 0, cells - 1)
+
+    def centres(self, cells: int, pixels: int) -> NDArray[np.int64]:
+        """Return the pixel at the centre of each cell; of two equally near pixels, the second."""
+        count = (cells - 1) // self.steps + 1
+        if count == self._patches(pixels, self.side):
+            return super().centres(cells, pixels)
+        return (2 * np.arange(cells, dtype=np.int64) + self.steps) * pixels // (2 * self.steps * count)
+
+    def finer(self, factor: int) -> ReducedPatchGrid:
+        """Return the grid with ``factor`` times as many cell spacings between the centres of patches."""
+        return ReducedPatchGrid(self.patch, factor * self.steps, self.side)
+
+    def _patches(self, pixels: int, longest: int) -> int:
+        """Return the number of patches of an axis if ``longest`` px are reduced to ``side`` px, rounded; at least 1."""
+        return max(1, (2 * pixels * self.side + self.patch * longest) // (2 * self.patch * longest))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from novelseg.backbones.designs import VITS
 from novelseg.backbones.resnet import BLOCKS
+from novelseg.backbones.vit import vit_of
 from novelseg.backbones.weights import plain_names, read_state
 from novelseg.core.errors import InputError
 from novelseg.formats.record import BackboneSpec
@@ -34,6 +36,8 @@ def recognise(path: Path, stem: str = "") -> BackboneSpec:
         If the file cannot be read or is of no known architecture.
     """
     state = plain_names(read_state(path))
+    if vit := vit_of(state):
+        return BackboneSpec(vit)
     conv = state.get("conv1.weight")
     blocks = tuple(_count(state, f"layer{number}") for number in (1, 2, 3))
     basic = "layer1.0.conv3.weight" not in state
@@ -42,7 +46,7 @@ def recognise(path: Path, stem: str = "") -> BackboneSpec:
         names = ", ".join(list(state)[:3])
         raise InputError(
             f"{path}: weights of no known architecture (the first are {names}); expected a ResNet with the names of "
-            f"torchvision: {', '.join(BLOCKS)}"
+            f"torchvision ({', '.join(BLOCKS)}), or an official file of {', '.join(VITS)}"
         )
     own = "deep" if "conv2.weight" in state else "msra" if "msra" in path.name else "torchvision"
     return BackboneSpec(arch, stem or own, conv.shape[0])

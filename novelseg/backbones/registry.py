@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from novelseg.backbones.designs import VITS
 from novelseg.core.errors import InputError, nearest
 from novelseg.formats.record import BackboneSpec
 
@@ -18,9 +19,16 @@ def _resnet(spec: BackboneSpec) -> Backbone:
     return ResNetBackbone(arch=spec.arch, stem=spec.stem, width=spec.width, last=spec.last)
 
 
+def _vit(spec: BackboneSpec) -> Backbone:
+    from novelseg.backbones.vit import ViTBackbone
+
+    return ViTBackbone(arch=spec.arch)
+
+
 # Architecture → function that builds it. Code digests include the imports inside these functions.
 ARCHITECTURES: dict[str, Callable[[BackboneSpec], Backbone]] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), _resnet),
+    **dict.fromkeys(VITS, _vit),
 }
 
 

@@ -175,17 +175,39 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     InputError
         If keys are missing, unexpected or of another shape; the message lists them.
     """
-    expected = model.state_dict()
-    last = "layer4" if any(name.startswith("layer4.") for name in expected) else "layer3"
+    last = "layer4" if any(name.startswith("layer4.") for name in model.state_dict()) else "layer3"
     state = cut_after(last, plain_names(read_state(path)))
     if last == "layer4" and not any(name.startswith("layer4.") for name in state):
         raise InputError(
             f"{path}: the file ends after layer3, and cam.features is layer4; give a file that holds layer4, such as "
             "that of `novelseg fetch --what resnet50-layer4`, or set cam.features to layer3"
         )
+    fit_strictly(model, state, path, "encoder.arch, encoder.stem and encoder.width")
+
+
+def fit_strictly(model: nn.Module, state: dict[str, Tensor], path: Path, settings: str) -> None:
+    """Load the state that a weight file holds; every key must be there, known, and of the right shape.
+
+    Parameters
+    ----------
+    model
+        Network to load into.
+    state
+        Content of the file, under the network's own names.
+    path
+        The file, for messages.
+    settings
+        The parameters that choose the network, for messages.
+
+    Raises
+    ------
+    InputError
+        If keys are missing, unexpected or of another shape, or weights have values that none can have.
+    """
+    expected = model.state_dict()
     if faults := misfits(expected, state):
         raise InputError(
-            f"{path}: the weights do not fit encoder.arch, encoder.stem and encoder.width: {listed(faults)}; set these "
+            f"{path}: the weights do not fit {settings}: {listed(faults)}; set {'these' if ',' in settings else 'it'} "
             "to the architecture of the file, or give another file"
         )
     if fault := value_fault(expected, state):

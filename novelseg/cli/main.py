@@ -13,7 +13,12 @@ from novelseg.core import commands
 from novelseg.core.options import add_option, options_of
 from novelseg.version import __version__
 
-COMMANDS = ("segment", "app", "export", "fetch")
+COMMANDS = ("segment", "app", "export", "fetch", "check-weights")
+
+
+def _module(name: str) -> str:
+    """Return the name of a command's module."""
+    return name.replace("-", "_")
 
 
 def _overview() -> str:
@@ -21,7 +26,7 @@ def _overview() -> str:
         "novelseg COMMAND --option VALUE …",
         "Few-shot segmentation: given a few pictures of a new class with masks, segment the class in other pictures.",
         {
-            "commands": {name: commands.summary(Path(__file__).with_name(f"{name}.py")) for name in COMMANDS},
+            "commands": {name: commands.summary(Path(__file__).with_name(f"{_module(name)}.py")) for name in COMMANDS},
             "options": {
                 "--help": "Show this text; `novelseg COMMAND --help` describes the options of a command.",
                 "--version": "Show the version.",
@@ -31,7 +36,7 @@ def _overview() -> str:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
-    module = importlib.import_module(f"novelseg.cli.{name}")
+    module = importlib.import_module(f"novelseg.cli.{_module(name)}")
     parser = argparse.ArgumentParser(
         prog=f"novelseg {name}",
         description=(inspect.getdoc(module) or "").replace("``", "`"),

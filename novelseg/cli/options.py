@@ -13,7 +13,10 @@ Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses
 Bundle = Annotated[Path | None, Help("bundle of `novelseg export`; or give --weights")]
 Weights = Annotated[
     str,
-    Help("pretrained weights instead of a bundle: a file, or resnet18, resnet34, resnet50, resnet101 to download them"),
+    Help(
+        "pretrained weights instead of a bundle: a file, or a name to download them, such as resnet50 or dinov2-vits14 "
+        "(`novelseg fetch --help` lists all)"
+    ),
 ]
 Stem = Annotated[
     str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))

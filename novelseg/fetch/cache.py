@@ -6,10 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+from novelseg.backbones.designs import GATED, VITS, refuse_missing
 from novelseg.core.errors import InputError
 from novelseg.fetch.catalogue import CATALOGUE
 
-WEIGHTS = tuple(name for name, archives in CATALOGUE.items() if archives[0].target.startswith("weights/"))
+WEIGHTS = (*(name for name, archives in CATALOGUE.items() if archives[0].target.startswith("weights/")), *GATED)
 
 
 def cache_folder() -> Path:
@@ -37,9 +38,13 @@ def cached_weights(name: str) -> Path:
     Raises
     ------
     InputError
-        If the file cannot be downloaded, or the cache folder cannot be written.
+        If the file cannot be downloaded, or the cache folder cannot be written; if the weights are gated, and the user
+        has not put the file into the cache folder.
     """
     folder = cache_folder()
+    if name in GATED:
+        refuse_missing(name, folder / "weights" / VITS[name].file)
+        return folder / "weights" / VITS[name].file
     target = folder / CATALOGUE[name][0].target
     if target.exists():
         return target

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from novelseg.backbones.designs import VITS, ViTDesign
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -17,7 +19,7 @@ class Archive:
     url
         Official URL.
     check
-        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits.
+        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits, and empty where none is published.
     target
         Folder that it is unpacked to, or weight file that it is converted to, relative to the data folder.
     paths
@@ -48,6 +50,11 @@ def _weights(name: str, last: str = "layer3") -> tuple[Archive, ...]:
     check = f"sha256:{name.rpartition('-')[2]}"
     target = f"weights/{name}{'' if last == 'layer3' else f'-{last}'}.safetensors"
     return (Archive(f"https://download.pytorch.org/models/{name}.pth", check, target, last=last),)
+
+
+def _vit(name: str, design: ViTDesign) -> tuple[Archive, ...]:
+    """Return the entry of an official weight file of a vision transformer."""
+    return (Archive(design.url, f"sha256:{design.check}" if design.check else "", f"weights/{name}.safetensors"),)
 
 
 VOC = "VOCdevkit/VOC2012/"
@@ -101,6 +108,7 @@ CATALOGUE: dict[str, tuple[Archive, ...]] = {
     "resnet50": _weights("resnet50-0676ba61"),
     "resnet50-layer4": _weights("resnet50-0676ba61", "layer4"),
     "resnet101": _weights("resnet101-63fe2227"),
+    **{name: _vit(name, design) for name, design in VITS.items() if design.url},
 }
 
 

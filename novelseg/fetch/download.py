@@ -49,8 +49,10 @@ def wrong_digest(path: Path, check: str) -> str | None:
     path
         File to check.
     check
-        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits.
+        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits, or empty if none is known.
     """
+    if not check:
+        return None
     kind, _, expected = check.partition(":")
     digest = hashlib.new(kind)
     with path.open("rb") as file:
@@ -73,7 +75,7 @@ def download(url: str, target: Path, check: str) -> None:
     target
         File to write.
     check
-        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits.
+        Expected digest, ``md5:…`` or ``sha256:…``; may be only its first digits, or empty if none is known.
 
     Raises
     ------

@@ -19,7 +19,10 @@ class EncoderParams(Section):
         str,
         AfterValidator(one_of(ARCHITECTURES)),
         WithJsonSchema({"enum": list(ARCHITECTURES)}),
-        Limit(description="Backbone; residual networks end after layer3 (the CAM prior's: after `cam.features`)."),
+        Limit(
+            description="Backbone; residual networks end after layer3 (the CAM prior's: after `cam.features`), vision "
+            "transformers after their last norm."
+        ),
     ]
     stem: Annotated[
         Literal["torchvision", "msra", "deep"],
