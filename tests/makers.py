@@ -22,7 +22,7 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
     values: Values = copy.deepcopy(resolve_preset("demo"))
     small: Values = {
         "plan": {"shots": [1], "seeds": [0, 1], "training_variants": ["hierarchical"], "cam": True},
-        "scenes": {"train": 24, "val": 20, "size": 64},
+        "scenes": {"train": 24, "val": 20, "size": 64, "seed": 4},
         "images": {"shards": 2},
         "index": {"min_object_pixels": 32},
         "matching": {"size": 49, "episodes": 2},
