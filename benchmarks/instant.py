@@ -11,7 +11,6 @@ row with several classes has one support of each.
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import resource
 import time
@@ -24,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.tables import write
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg import Segmenter
 from novelseg.data.classes import VOC
@@ -147,13 +147,7 @@ def main() -> None:
     everything = in_process(Job(FEATURES, SEVERAL, 1), options)[0]
     job = Job(CLOSED_FORM, SEVERAL, 1)
     rows.append(_row(job, in_process(job, options), alone[0], everything))
-    with options.out.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print("| " + " | ".join(COLUMNS) + " |\n|" + len(COLUMNS) * "---|")
-    for row in rows:
-        print("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |")
+    write(options.out, COLUMNS, rows)
 
 
 def _row(job: Job, result: Any, alone: float, everything: float) -> dict[str, Any]:

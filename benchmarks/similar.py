@@ -11,7 +11,6 @@ row for each pair, form and true class, with the shares of its pixels in per cen
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.tables import write
 from benchmarks.untrained import Pictures
 from novelseg import Segmenter
 from novelseg.core.labels import VOID
@@ -89,13 +89,7 @@ def main() -> None:
             for truth, line in zip(("background", *pair), counts, strict=True):
                 shares = dict(zip(COLUMNS[4:], (f"{share:.1f}" for share in 100 * line / line.sum()), strict=True))
                 rows.append({"pair": names, "form": form, "truth": truth, "pixels": line.sum(), **shares})
-    with options.out.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print("| " + " | ".join(COLUMNS) + " |\n|" + len(COLUMNS) * "---|")
-    for row in rows:
-        print("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |")
+    write(options.out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from novelseg.data import jsonstream
 from novelseg.data.coco import Coco
 from novelseg.data.encoded import decode_mask
 from novelseg.data.jsonstream import elements
-from novelseg.ops.rasterise import Instance, encode, paint, run_lengths
+from novelseg.ops.rasterise import Instance, encode, paint
+from novelseg.ops.runlengths import coco_runs
 from tests.makers import Project, tiny_values, write_values
 from tests.miniatures import (
     CATEGORIES,
@@ -110,7 +111,7 @@ def test_run_lengths_undo_the_library_s_compression(height: int, width: int, see
     flat = mask.T.reshape(-1)  # column by column, beginning with zeros
     cuts = np.flatnonzero(np.diff(flat)) + 1
     wanted = np.diff([0, *cuts, len(flat)]).tolist()
-    found = run_lengths(library.encode(np.asfortranarray(mask))["counts"])
+    found = coco_runs(library.encode(np.asfortranarray(mask))["counts"].decode())
     assert found == ([0, *wanted] if flat[0] else wanted)
     again = encode({"size": [height, width], "counts": found}, height, width)
     assert paint([Instance(7, again)], height, width)[0].tolist() == (7 * mask).tolist()
@@ -232,6 +233,7 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (_sized([5, -3]), "its run lengths are not a list of counts"),
     (_sized("zz\x7f"), "its run lengths contain the invalid character"),
     (_sized("0P"), "its run lengths end in the middle of a number"),
+    (_sized(40 * "o" + "0"), "its run lengths contain a number that is too large"),
     (lambda content: content["annotations"][0].update(category_id=2), "has category 2, which is not listed"),
     (lambda content: content["annotations"][0].update(iscrowd=2), "has iscrowd 2; expected 0 or 1"),
     (

@@ -27,14 +27,13 @@ from novelseg.exchange.record import Instance, LabelledPicture, class_instances,
 from novelseg.exchange.registry import FORMATS, check_formats, check_names, export, read_labels
 from novelseg.exchange.runs import (
     brush_bytes,
-    coco_runs,
-    coco_text,
     mask_from_brush,
     mask_from_column_runs,
     mask_from_row_runs,
     picture_runs,
     row_runs,
 )
+from novelseg.ops.runlengths import coco_runs, coco_text
 from tests.test_segment import folders, segment
 
 CLASSES = ["cat", "dog"]

@@ -12,7 +12,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
 from novelseg.exchange.outline import fill
 from novelseg.exchange.record import Instance, LabelledPicture, Mask, check_size, instance_of
-from novelseg.exchange.runs import coco_runs, coco_text, mask_from_column_runs, picture_runs
+from novelseg.exchange.runs import mask_from_column_runs, picture_runs
 from novelseg.exchange.sources import (
     check_classes,
     faults_of,
@@ -22,6 +22,7 @@ from novelseg.exchange.sources import (
     text_of,
     whole_number,
 )
+from novelseg.ops.runlengths import coco_runs, coco_text
 
 FILE = "annotations.json"
 EXPECTED = "COCO's annotations: an object with images, annotations and categories"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from novelseg.core.labels import VOID
+from novelseg.ops.runlengths import coco_runs
 
 Rle = dict[str, Any]
 
@@ -21,36 +22,6 @@ class Instance:
 
     label: int
     rle: Rle
-
-
-def run_lengths(text: bytes) -> list[int]:
-    """Decode COCO's compressed run lengths.
-
-    A character encodes five bits of a number. From the fourth number on, the difference from the number before the
-    previous one is encoded.
-
-    Raises
-    ------
-    ValueError
-        If the text ends in the middle of a number or contains an invalid character.
-    """
-    lengths: list[int] = []
-    value, shift = 0, 0
-    for byte in text:
-        bits = byte - 48
-        if not 0 <= bits < 64:
-            raise ValueError(f"its run lengths contain the invalid character {chr(byte)!r}")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value, shift = 0, 0
-    if shift:
-        raise ValueError("its run lengths end in the middle of a number")
-    return lengths
 
 
 def encode(segmentation: object, height: int, width: int) -> Rle:
@@ -105,10 +76,7 @@ def _from_runs(runs: Rle, height: int, width: int) -> Rle:
     if size != [height, width]:
         raise ValueError(f"its run lengths are of size {size}; expected [{height}, {width}]")
     if isinstance(counts, str):
-        try:
-            counts = run_lengths(counts.encode("ascii"))
-        except UnicodeEncodeError:
-            raise ValueError("its run lengths contain a character that is not ASCII") from None
+        counts = coco_runs(counts)
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
         raise ValueError("its run lengths are not a list of counts")
     if sum(counts) != height * width:

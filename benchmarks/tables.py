@@ -1,0 +1,19 @@
+"""Tables of benchmarks: as a file with tabs, and as Markdown on the terminal."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a TSV file and print them as a Markdown table."""
+    with path.open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print("| " + " | ".join(columns) + " |\n|" + len(columns) * "---|")
+    for row in rows:
+        print("| " + " | ".join(str(row[name]) for name in columns) + " |")
