@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from novelseg.core.errors import InputError
@@ -63,10 +64,15 @@ def presets_validate() -> Iterator[str]:
         yield str(error)
 
 
-def imported_names(path: Path) -> set[str]:
+def imported_names(path: Path) -> frozenset[str]:
     """Return the dotted names that a file imports anywhere; ``from novelseg.x import y`` gives ``novelseg.x.y``."""
+    return _imported_names(path.read_text(encoding="utf8"))
+
+
+@cache
+def _imported_names(source: str) -> frozenset[str]:
     imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -74,7 +80,7 @@ def imported_names(path: Path) -> set[str]:
                 imported.add("relative import")
             elif node.module:
                 imported |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return imported
+    return frozenset(imported)
 
 
 def _import_fault(path: Path, name: str) -> str:

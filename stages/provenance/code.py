@@ -85,6 +85,7 @@ def _memory() -> SourceMemory:
     return SourceMemory()
 
 
+@cache  # by content: never out of date
 def _parse(content: bytes, path: Path) -> Source:
     tree = ast.parse(content, str(path))
     imports: dict[str, str] = {}
