@@ -55,10 +55,12 @@ def test_tables_sort_by_mouse_and_by_keyboard(page: Any) -> None:
 
 def test_tables_are_filtered(page: Any) -> None:
     select = page.locator('form[data-for="scores"] select[data-filter="variant"]')
+    every = column(page, "scores", 1)
     select.select_option(REFINED)
     assert column(page, "scores", 1) == [REFINED]
     select.select_option("")
-    assert len(column(page, "scores", 1)) == 9
+    assert column(page, "scores", 1) == every
+    assert len(every) > 1
 
 
 def test_episodes_are_sorted_and_the_worst_is_first(page: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -198,7 +199,7 @@ def test_s7_a_full_disk_leaves_nothing_half_written(mate: Path, small_disk: Path
             except OSError:
                 continue
     printed = snakemake(mate, "features_all", rc=1)
-    assert "artifacts/features/fold0/0.h5: no space left on device" in printed
+    assert re.search(r"artifacts/features/fold0/[01]\.h5: no space left on device", printed)
     assert "Traceback" not in printed
     assert not [path for path in (mate / "artifacts/features").rglob("*") if path.is_file()]
     assert "artifacts/features/fold0/0.h5: record is missing" in command(mate, "record", rc=2)
