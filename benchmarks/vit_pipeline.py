@@ -127,7 +127,9 @@ def new_project(project: Path) -> None:
     (project / "dvc.lock").unlink(missing_ok=True)
     with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
         file.write(f"\nVITS[{ARCH!r}] = {DESIGN!r}\n")
-    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    who = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "copy"]):  # DVCLive requires a commit
+        subprocess.run(["git", *words], cwd=project, check=True)
 
 
 def use(project: Path, sections: dict[str, Any]) -> None:
