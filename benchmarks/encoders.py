@@ -119,8 +119,8 @@ def page(archs: list[str], old: Path) -> str:
         "Times are the process's own CPU time. *Features*: one image of "
         f"{SIZE[1]}×{SIZE[0]} px, the fastest of three runs. *Step*:",
         f"forward, backward and SGD with momentum for one pair of {TRAINING} px, with all parts of the encoder or its",
-        f"last ones: {LAST} blocks, or layer3 of a ResNet. *Memory*: the growth of the process, weights included. A cell",
-        "has 8 px in ResNets, 14 px in DINOv2 and 16 px in DINOv3.",
+        f"last ones: {LAST} blocks, or layer3 of a ResNet. *Memory*: the growth of the process, weights included. A",
+        "cell has 8 px in ResNets, 14 px in DINOv2 and 16 px in DINOv3.",
         "",
         "Command: `OMP_NUM_THREADS=1 python -m benchmarks.encoders --out docs/results/encoders-cpu.md`.",
         "",
