@@ -5,12 +5,13 @@
 The network has patches of 14 px, registers, and random weights in a file of DINOv2's layout. One copy of the project is
 run by Snakemake and one by DVC, on a few images of the VOC subset: first with the last blocks trained, then with
 ``encoder.train: none``. The page lists the jobs, and says whether the artifacts are the same bytes and both engines are
-at rest afterwards. An interrupted run continues.
+at rest afterwards. Both use one core. An interrupted run continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 MODES: tuple[tuple[str, int | str], ...] = (("last two parts", 2), ("none", "none"))
+ENGINES = ("snakemake", "dvc")
 SAME = ("regions", "baseline", "features", "prototypes", "pseudolabels", "train", "cam", "episodes", "evaluate")
 
 
@@ -125,6 +127,8 @@ def new_project(project: Path) -> None:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, project / name)
     (project / "dvc.lock").unlink(missing_ok=True)
+    profile = project / "profiles/default/config.yaml"  # of both engines; threads can change the last digit
+    profile.write_text(profile.read_text(encoding="utf8").replace("cores: all", "cores: 1"), encoding="utf8")
     with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
         file.write(f"\nVITS[{ARCH!r}] = {DESIGN!r}\n")
     who = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
@@ -150,39 +154,44 @@ def artifacts(project: Path) -> dict[str, str]:
     return {path.relative_to(project).as_posix(): digest(path) for path in files if path.name[0] != "."}
 
 
+def finished(project: Path, engine: str, sections: dict[str, Any]) -> dict[str, Any]:
+    """Run an engine and return its jobs, the digests of what it has made, and whether both engines are at rest."""
+    use(project, sections)
+    if engine == "snakemake":
+        call(project, "workflow", "prune")
+        printed = call(project, "snakemake") + call(project, "workflow", "record")
+    else:
+        printed = call(project, "dvc", "repro")
+    return {
+        "jobs": jobs(printed),
+        "files": artifacts(project),
+        "idle": "Nothing to be done" in call(project, "snakemake", "-n"),
+        "clean": "Data and pipelines are up to date" in call(project, "dvc", "status"),
+        "table": call(project, "workflow", "table"),
+    }
+
+
 def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
     """Run both engines in one mode and yield lines of the page."""
-    ran = {}
-    for engine, words in (("snakemake", ("snakemake", "--cores", "1")), ("dvc", ("dvc", "repro"))):
-        new_project(work / engine)
-        use(work / engine, values(work, train))
-        log = work / f"{engine}-{train}.log"
-        if not log.exists():  # a finished run is not started again
-            if engine == "snakemake":
-                call(work / engine, "workflow", "prune")
-            printed = call(work / engine, *words)
-            if engine == "snakemake":
-                printed += call(work / engine, "workflow", "record")
-            log.write_text(printed, encoding="utf8")
-        ran[engine] = jobs(log.read_text(encoding="utf8"))
-        print(mode, engine, ran[engine], flush=True)
-    first, second = artifacts(work / "snakemake"), artifacts(work / "dvc")
+    results = {}
+    for engine in ENGINES:
+        path = work / f"{engine}-{train}.json"
+        if not path.exists():  # a finished run is not started again
+            new_project(work / engine)
+            path.write_text(json.dumps(finished(work / engine, engine, values(work, train))), encoding="utf8")
+        results[engine] = json.loads(path.read_text(encoding="utf8"))
+        print(mode, engine, results[engine]["jobs"], flush=True)
+    first, second = (results[engine]["files"] for engine in ENGINES)
     differing = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
     yield from ("", f"## `encoder.train`: {mode}", "", "| stage | jobs, Snakemake | jobs, DVC |", "|---|---|---|")
     for stage in READS:
-        yield f"| `{stage}` | {ran['snakemake'].get(stage, 0)} | {ran['dvc'].get(stage, 0)} |"
+        yield f"| `{stage}` | {' | '.join(str(results[engine]['jobs'].get(stage, 0)) for engine in ENGINES)} |"
     yield ""
     yield f"* Artifacts and report files compared: {len(first)}; different bytes: {', '.join(differing) or 'none'}."
-    for engine in ("snakemake", "dvc"):
-        idle = "Nothing to be done" in call(work / engine, "snakemake", "-n")
-        clean = "Data and pipelines are up to date" in call(work / engine, "dvc", "status")
-        yield (
-            f"* After the run by {engine}: `snakemake -n` has {'nothing' if idle else 'JOBS'} to do, `dvc status` is "
-            f"{'clean' if clean else 'NOT CLEAN'}."
-        )
-    table = call(work / "snakemake", "workflow", "table")
-    (work / f"table-{train}.txt").write_text(table, encoding="utf8")
-    yield from ("", "```", *table.splitlines(), "```")
+    for engine, result in results.items():
+        idle, clean = "nothing" if result["idle"] else "JOBS", "clean" if result["clean"] else "NOT CLEAN"
+        yield f"* After the run by {engine}: `snakemake -n` has {idle} to do, `dvc status` is {clean}."
+    yield from ("", "```", *results["snakemake"]["table"].splitlines(), "```")
 
 
 def page(work: Path, data: Path) -> str:

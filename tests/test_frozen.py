@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from novelseg.formats import hdf5, tables
 from novelseg.formats.comparisons import COMPARISONS
 from novelseg.formats.features import FEATURES
 from novelseg.formats.protocol import FROZEN
+from novelseg.formats.provenance import Record
 from novelseg.formats.record import BackboneSpec
 from novelseg.formats.results import SCORES
 from novelseg.methods.cam.network import load_cam
 from novelseg.methods.matching.learner import MatchingLearner
+from stages.provenance.digests import Digests
 from tests.conftest import WEIGHTS
 from tests.engines import new_project, planned, set_values
 from tests.makers import ENCODER, Project, tiny_values, write_values
 from workflow.config import check
+from workflow.judge import Judge
 from workflow.plan import READS
 
 KEPT = ("images", "index", "regions", "episodes")
@@ -180,6 +184,20 @@ def test_jobs_that_need_a_trained_encoder_do_not_exist() -> None:
     assert list(none.external("features")) == ["encoder.weights"]
     assert trained.external("features") == {}
     assert config(2).targets == trained.targets
+
+
+def test_a_path_counts_only_for_stages_that_read_it() -> None:
+    judge = Judge(config("all"), Digests())
+    for stage, key, value, expected in (
+        ("features", "weights", "elsewhere.pth", ""),  # beside a Baseline, features reads no pretrained weights
+        ("features", "stem", "deep", "encoder.stem"),
+        ("baseline", "weights", "elsewhere.pth", ""),  # what lies there is compared as an input
+    ):
+        then = copy.deepcopy(judge.parameters(stage))
+        then["encoder"][key] = value
+        inputs = {"weights": "md5"} if stage == "baseline" else {}
+        record = Record(stage, {}, then, "code", inputs, {}, {})
+        assert judge.changed_parameter(record, judge.parameters(stage)) == expected
 
 
 @pytest.mark.processes
