@@ -143,7 +143,7 @@ def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
     if networks.cam is None:
         return ""
     network, record = networks.cam
-    return cam_protocol(record, network.encoder.level, settings)
+    return cam_protocol(record, network.encoder.note or network.encoder.level, settings)
 
 
 def _about(

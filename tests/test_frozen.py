@@ -29,7 +29,7 @@ from tests.conftest import WEIGHTS
 from tests.engines import new_project, planned, set_values
 from tests.makers import ENCODER, Project, tiny_values, write_values
 from workflow.config import check
-from workflow.judge import Judge
+from workflow.judge import Judge, Reason
 from workflow.plan import READS
 
 KEPT = ("images", "index", "regions", "episodes")
@@ -198,6 +198,15 @@ def test_a_path_counts_only_for_stages_that_read_it() -> None:
         inputs = {"weights": "md5"} if stage == "baseline" else {}
         record = Record(stage, {}, then, "code", inputs, {}, {})
         assert judge.changed_parameter(record, judge.parameters(stage)) == expected
+
+
+def test_gated_weights_that_are_absent_are_explained_before_the_first_job(tmp_path: Path) -> None:
+    from workflow.tracking import _refuse_missing
+
+    values = tiny_values(encoder={"arch": "dinov3-vits16", "weights": str(tmp_path / "none.pth"), "train": "none"})
+    judge = Judge(check(values, Path("params.yaml")), Digests())
+    with pytest.raises(InputError, match=r"none\.pth: no such file; novelseg never downloads .* ask for them at"):
+        _refuse_missing(judge, "features", Reason("record", "is missing"), "artifacts/features/fold0/0.h5")
 
 
 @pytest.mark.processes

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from novelseg import Segmenter
 from novelseg.backbones.encoder import load_encoder
 from novelseg.cli.main import main
 from novelseg.data.index import read_index
@@ -23,9 +24,11 @@ from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.regions import REGIONS
 from novelseg.formats.results import SCORES
+from novelseg.inference.web import new_app
 from novelseg.ops.pooling import EPSILON
 from tests import patch14, tinyvit
 from tests.makers import ENCODER, SPFL, Project, disc, tiny_values, write_values
+from tests.test_app import post
 from tests.test_grid import slow_upsample
 
 MATCHING = ("pretrained", "baseline", "spfl")
@@ -149,3 +152,12 @@ def test_the_segmenter_segments_with_it(project: Project, tmp_path: Path) -> Non
         assert main(["segment", *common, "--out", str(out)]) == 0
         with Image.open(out / "masks/b.png") as made:
             assert made.size == (101, 101)
+    segmenter = Segmenter.load(bundle).fit([image], [255 * mask])
+    query = disc(101, (40, 60))[0]
+    segmenter.save(tmp_path / "fitted.safetensors")
+    expected = segmenter.predict([query])[0]
+    assert np.array_equal(Segmenter.load(tmp_path / "fitted.safetensors").predict([query])[0], expected)
+    client = new_app(Segmenter.load(bundle), "127.0.0.1").test_client()  # the page
+    answer = post(client, "/fit", [("image", image, "a.png"), ("mask", 255 * mask, "mask.png")])
+    found = post(client, "/segment", [("image", query, "b.png")], number=int(answer.json["round"])).json
+    assert found["share"] == pytest.approx(expected.mean())
