@@ -131,9 +131,9 @@ def new_project(project: Path) -> None:
     profile.write_text(profile.read_text(encoding="utf8").replace("cores: all", "cores: 1"), encoding="utf8")
     with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
         file.write(f"\nVITS[{ARCH!r}] = {DESIGN!r}\n")
-    who = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "copy"]):  # DVCLive requires a commit
-        subprocess.run(["git", *words], cwd=project, check=True)
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "copy")  # DVCLive requires a commit
 
 
 def use(project: Path, sections: dict[str, Any]) -> None:
@@ -165,10 +165,35 @@ def finished(project: Path, engine: str, sections: dict[str, Any]) -> dict[str, 
     return {
         "jobs": jobs(printed),
         "files": artifacts(project),
-        "idle": "Nothing to be done" in call(project, "snakemake", "-n"),
-        "clean": "Data and pipelines are up to date" in call(project, "dvc", "status"),
         "table": call(project, "workflow", "table"),
+        **at_rest(project),
+        "clone": cloned(project) if engine == "snakemake" else {},
     }
+
+
+def at_rest(project: Path) -> dict[str, bool]:
+    """Return whether Snakemake and DVC have nothing to do."""
+    idle = "Nothing to be done" in call(project, "snakemake", "-n")
+    return {"idle": idle, "clean": "Data and pipelines are up to date" in call(project, "dvc", "status")}
+
+
+def cloned(project: Path) -> dict[str, bool]:
+    """Publish the artifacts to a folder, clone and pull, and return whether both engines are at rest in the clone."""
+    remote, clone = project.parent / "shared", project.parent / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    call(project, "dvc", "remote", "add", "--force", "--default", "shared", str(remote.resolve()))
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "run")
+    call(project, "workflow", "push")
+    git(project.parent, "clone", "-q", project.name, clone.name)
+    call(clone, "workflow", "pull")
+    return at_rest(clone)
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git."""
+    who = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True)
 
 
 def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
@@ -188,9 +213,11 @@ def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
         yield f"| `{stage}` | {' | '.join(str(results[engine]['jobs'].get(stage, 0)) for engine in ENGINES)} |"
     yield ""
     yield f"* Artifacts and report files compared: {len(first)}; different bytes: {', '.join(differing) or 'none'}."
-    for engine, result in results.items():
-        idle, clean = "nothing" if result["idle"] else "JOBS", "clean" if result["clean"] else "NOT CLEAN"
-        yield f"* After the run by {engine}: `snakemake -n` has {idle} to do, `dvc status` is {clean}."
+    states = {f"After the run by {engine}": result for engine, result in results.items()}
+    states["In a clone, after `python -m workflow pull`"] = results["snakemake"]["clone"]
+    for where, state in states.items():
+        idle, clean = "nothing" if state["idle"] else "JOBS", "clean" if state["clean"] else "NOT CLEAN"
+        yield f"* {where}: `snakemake -n` has {idle} to do, `dvc status` is {clean}."
     yield from ("", "```", *results["snakemake"]["table"].splitlines(), "```")
 
 

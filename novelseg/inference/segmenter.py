@@ -378,14 +378,15 @@ class Segmenter:
             raise InputError(
                 "expected either a bundle or weights; give weights='resnet50' to start with pretrained weights"
             )
-        opened = self.bundle, self.weights, self.stem, self.side, self.device
+        side = max(self.side, SIDE_PX) if self.weights is not None else 0  # that of a bundle is its own
+        opened = self.bundle, self.weights, self.stem, side, self.device
         if getattr(self, "_opened", None) == opened:
             return
         device = pick_device(self.device)
         if self.bundle is not None:
             self.bundle_ = load_bundle(Path(self.bundle))
         elif self.weights is not None:
-            self.bundle_ = pretrained_bundle(self.weights, self.stem, max(self.side, SIDE_PX))
+            self.bundle_ = pretrained_bundle(self.weights, self.stem, side)
         if self.bundle_.caution:
             warnings.warn(self.bundle_.caution, stacklevel=3)
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)
