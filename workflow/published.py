@@ -8,8 +8,6 @@ from pathlib import Path
 FILE = Path(__file__).parent / "published.tsv"
 # Beginning of a preset's protocol → data set of the papers' tables. Other protocols have no published figures.
 DATASETS = {"pascal5i": "PASCAL-5i", "coco20i": "COCO-20i"}
-# Part of the protocol's first word → backbone of the papers' tables; they have none with DINOv2.
-BACKBONES = {"r101": "ResNet-101", "dinov2": "DINOv2"}
 NOTE = (
     "Figures of other code. Our queries have at least `index.min_object_pixels` pixels of the class, as our supports\n"
     "do; the public code that paper A builds on asks this of supports only, and reports the best of twenty snapshots,\n"
@@ -19,9 +17,11 @@ NOTE = (
 
 def published(protocol: str) -> list[dict[str, str]]:
     """Return the papers' rows for the data set of a protocol, with the same backbone; none for other protocols."""
-    dataset = next((name for start, name in DATASETS.items() if protocol.startswith(start)), "")
     first = protocol.partition(" ")[0]
-    backbone = next((name for part, name in BACKBONES.items() if part in first), "ResNet-50")
+    if "dinov2" in first:  # the papers have no vision transformer
+        return []
+    dataset = next((name for start, name in DATASETS.items() if protocol.startswith(start)), "")
+    backbone = "ResNet-101" if "r101" in first else "ResNet-50"
     with FILE.open(encoding="utf8", newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["dataset"] == dataset]
     return [row for row in rows if row["backbone"] in ("", backbone)]
