@@ -1,7 +1,8 @@
 """Compare the vision transformers with an independent implementation, ``transformers``, on the same random weights.
 
 Writes ``docs/results/vit-reference.md`` with the largest differences. Install ``transformers`` 5 or later in an
-environment of its own and run ``python -m benchmarks.vit_reference --out docs/results/vit-reference.md``.
+environment of its own and run ``python -m benchmarks.vit_reference --out docs/results/vit-reference.md``. With
+``--arch NAME``, only the rows of this architecture are measured, and the others of the page are kept.
 
 ``transformers`` interpolates the positions of DINOv2 without the offset of 0.1 cells that the published code has
 without registers; the table shows the differences with the offset off, and what it changes.
@@ -150,10 +151,19 @@ def rows(arch: str, design: ViTDesign) -> Iterator[tuple[str, ...]]:
             yield arch, name, f"{size[0]}×{size[1]}", str(batch), f"{tokens:.1e}", f"{features:.1e}", trap
 
 
-def table(archs: list[str], depth: int) -> str:
+def kept_rows(page: Path, archs: list[str]) -> dict[str, list[str]]:
+    """Return the rows of a page by architecture, without those of the given ones."""
+    kept: dict[str, list[str]] = {}
+    for line in page.read_text(encoding="utf8").splitlines() if page.exists() else []:
+        arch = line.removeprefix("| ").partition(" ")[0]
+        if arch in VITS and arch not in archs:
+            kept.setdefault(arch, []).append(line)
+    return kept
+
+
+def table(archs: list[str], depth: int, page: Path) -> str:
     """Return the results as a Markdown page."""
     transformers: Any = import_module("transformers")
-    command = "python -m benchmarks.vit_reference --out docs/results/vit-reference.md"
     lines = [
         "# Vision transformers beside an independent implementation",
         "",
@@ -164,19 +174,21 @@ def table(archs: list[str], depth: int) -> str:
         "the tokens with the published offset of 0.1 cells in the interpolation of positions, which `transformers`",
         "does not have (DINOv2 without registers; no interpolation happens at 518×518).",
         "",
-        f"Command: `{command}{f' --depth {depth}' if depth else ''}`.",
+        "Command: `python -m benchmarks.vit_reference --out docs/results/vit-reference.md`, of each architecture with",
+        "`--arch`.",
         "",
         "| architecture | design | image | batch | tokens | features | with the offset |",
         "|---|---|---|---|---|---|---|",
     ]
+    measured = kept_rows(page, archs)
     for arch in archs:
         design = VITS[arch]
         if depth and design.channels > SMALLEST:
             design = replace(design, depth=depth)
         for row in rows(arch, design):
-            lines.append(f"| {' | '.join(row)} |")
-            print(lines[-1], flush=True)
-    return "\n".join(lines) + "\n"
+            measured.setdefault(arch, []).append(f"| {' | '.join(row)} |")
+            print(measured[arch][-1], flush=True)
+    return "\n".join([*lines, *(line for arch in VITS for line in measured.get(arch, []))]) + "\n"
 
 
 if __name__ == "__main__":
@@ -185,4 +197,4 @@ if __name__ == "__main__":
     parser.add_argument("--arch", action="append", choices=tuple(VITS), help="architectures; by default, all")
     parser.add_argument("--depth", type=int, default=0, help="blocks of ViT-B and -L; 0: as published")
     options = parser.parse_args()
-    options.out.write_text(table(options.arch or list(VITS), options.depth), encoding="utf8")
+    options.out.write_text(table(options.arch or list(VITS), options.depth, options.out), encoding="utf8")

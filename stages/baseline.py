@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from novelseg.backbones.encoder import NETWORK, pretrained_backbone
+from novelseg.backbones.encoder import NETWORK
 from novelseg.data.bank import Bank
 from novelseg.data.batches import EpisodeBatches, ViewGeometry
 from novelseg.data.index import read_index
@@ -35,7 +35,7 @@ from stages.options import (
 from stages.params.baseline import Params
 from stages.params.encoder import EncoderParams
 from stages.params.matching import MatchingParams
-from stages.training import Execution, common_facts, recipe_of, sgd, train_and_write
+from stages.training import Execution, common_facts, optimiser_of, recipe_of, train_and_write, trainable_backbone
 
 
 def run(
@@ -58,7 +58,7 @@ def run(
 ) -> None:
     """Train on base-class episodes with ``shot`` supports each."""
     data = read_index(index)
-    net = pretrained_backbone(encoder.spec, weights)
+    net = trainable_backbone("baseline", encoder, weights)
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store:
@@ -71,7 +71,7 @@ def run(
             learner=MatchingLearner(net, matching.scale),
             network=net,
             batches=batches,
-            optimiser=sgd(params),
+            optimiser=optimiser_of(params),
             params=params,
             recipe=recipe_of("baseline", [index, *images, weights], [params, encoder, matching], fold=fold, shot=shot),
             out=out,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from novelseg.backbones.encoder import pretrained_backbone
+from novelseg.backbones.encoder import freeze, pretrained_backbone
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.errors import InputError
 from novelseg.core.random import new_layers
@@ -92,6 +92,7 @@ def run(
     data = read_index(index)
     known, unseen = roles(data, params, fold)
     net = pretrained_backbone(replace(encoder.spec, last=params.features), weights)
+    freeze(net, encoder.trained)
     for part in net.parts()[: params.frozen]:
         part.requires_grad_(False)
     with new_layers(params.seed, "branches"):

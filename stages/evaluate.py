@@ -1,9 +1,9 @@
 """Score all variants on the episode lists of a fold and shot (A8, A9).
 
 Reads
-    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the weights of the pretrained encoder, of the
-    Baseline, of the jointly trained encoder and, if the plan has them, of the single-level encoder and of the CAM
-    prior's network.
+    ``index``, ``images`` (all shards), ``episodes`` (all seeds), the weights of the pretrained encoder and, where they
+    are trained, of the Baseline, of the jointly trained encoder, of the single-level encoder and of the CAM prior's
+    network.
 Writes
     a folder: ``rows.parquet`` (pixel counts, one row per episode and variant), ``examples.h5`` (pictures for the
     report), ``about.json`` (classes, parameters, origin of the weights).
@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from novelseg.backbones.encoder import load_encoder, pretrained_backbone
+from novelseg.backbones.contract import Backbone
+from novelseg.backbones.encoder import load_encoder, pretrained_encoder
 from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_folder
@@ -29,29 +30,29 @@ from novelseg.formats.about import write_about
 from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.examples import EXAMPLES
 from novelseg.formats.files import ABOUT, EXAMPLES_FILE, ROWS
-from novelseg.formats.record import to_json
+from novelseg.formats.record import EncoderRecord, to_json
 from novelseg.methods.cam.network import load_cam
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
-from novelseg.methods.variants import CAM, SPFL, RefinerSettings
+from novelseg.methods.variants import CAM, PRETRAINED, SPFL, RefinerSettings
 from stages.options import Batch, Device, Fold, ImageShards, IndexFile, MemoryMb, Out, Pretrained, Shot, Threads
 from stages.params.closed_form import ClosedFormParams
 from stages.params.encoder import EncoderParams
 from stages.params.evaluate import Params
+from stages.params.matching import MatchingParams
 from stages.params.self_support import SelfSupportParams
 from stages.params.srofb import SrofbParams
 from stages.provenance.digests import digest_once
 
 
 def _networks(
-    encoder: EncoderParams, weights: Path, trained: dict[str, Path], cam: Path | None, fold: int, base: list[str]
+    pretrained: tuple[Backbone, EncoderRecord], trained: dict[str, Path], cam: Path | None, fold: int, base: list[str]
 ) -> Networks:
-    """Load all networks; the pretrained one uses the Baseline's scale and precision."""
+    """Load all networks; the pretrained one uses the Baseline's scale and precision, if there is a Baseline."""
     loaded = {name: load_encoder(path, fold, base) for name, path in trained.items()}
-    pretrained = pretrained_backbone(encoder.spec, weights).eval().requires_grad_(False)
-    encoders = {"pretrained": (pretrained, loaded["baseline"][1]), **loaded}
-    return Networks(encoders, load_cam(cam, fold, base) if cam else None)
+    record = loaded["baseline"][1] if loaded else pretrained[1]
+    return Networks({PRETRAINED: (pretrained[0], record), **loaded}, load_cam(cam, fold, base) if cam else None)
 
 
 def run(
@@ -60,8 +61,8 @@ def run(
     images: ImageShards,
     episodes: Annotated[list[Path], Help("episode lists of the fold and shot, one per seed")],
     weights: Pretrained,
-    baseline: Annotated[Path, Help("weights of the Baseline")],
-    spfl: Annotated[Path, Help("weights of the jointly trained encoder")],
+    baseline: Annotated[Path | None, Help("weights of the Baseline, unless encoder.train is none")] = None,
+    spfl: Annotated[Path | None, Help("weights of the jointly trained encoder, unless encoder.train is none")] = None,
     single_level: Annotated[Path | None, Help("weights of the encoder trained with one level")] = None,
     cam: Annotated[Path | None, Help("weights of the CAM prior's network")] = None,
     out: Out,
@@ -69,6 +70,7 @@ def run(
     shot: Shot,
     params: Params,
     encoder: EncoderParams,
+    matching: MatchingParams,
     srofb: SrofbParams,
     self_support: SelfSupportParams,
     closed_form: ClosedFormParams,
@@ -83,8 +85,12 @@ def run(
     use_threads(threads)
     data = read_index(index)
     cases = read_cases(episodes, data, fold, shot)
-    trained = {"baseline": baseline, SPFL: spfl, **({"spfl-single-level": single_level} if single_level else {})}
-    networks = _networks(encoder, weights, trained, cam, fold, data.base_names(fold))
+    if (baseline is None) != (spfl is None) or (single_level and not spfl):
+        raise InputError("expected both --baseline and --spfl, or no trained encoder at all")
+    named = {"baseline": baseline, SPFL: spfl, "spfl-single-level": single_level}
+    trained = {name: path for name, path in named.items() if path}
+    pretrained = pretrained_encoder(encoder.spec, weights, precision=encoder.precision, scale=matching.scale)
+    networks = _networks(pretrained, trained, cam, fold, data.base_names(fold))
     settings = EvaluationSettings(
         params.refinements,
         params.cam_fusion,
@@ -111,7 +117,7 @@ def run(
         )
     digests = {
         name: digest_once(path)
-        for name, path in {"pretrained": weights, **trained, **({CAM: cam} if cam else {})}.items()
+        for name, path in {PRETRAINED: weights, **trained, **({CAM: cam} if cam else {})}.items()
     }
     about = {
         **_about(data, fold, result, networks, settings),
@@ -122,7 +128,7 @@ def run(
             **{name: getattr(data, name) for name in ATTRIBUTES},
             "resolution": resolution,
             "cam": _cam_protocol(networks, settings),
-            "weights": digests["pretrained"],
+            "weights": digests[PRETRAINED],
         },
     }
     attrs = {"fold": fold, "shot": shot, "variants": result.variants}
@@ -137,7 +143,7 @@ def _cam_protocol(networks: Networks, settings: EvaluationSettings) -> str:
     if networks.cam is None:
         return ""
     network, record = networks.cam
-    return cam_protocol(record, network.encoder.level, settings)
+    return cam_protocol(record, network.encoder.note or network.encoder.level, settings)
 
 
 def _about(
@@ -145,7 +151,7 @@ def _about(
 ) -> dict[str, Any]:
     """Return the facts about the rows: their classes, the parameters, and how the networks were trained."""
     labels = sorted({int(label) for label in result.rows["class"].unique()})
-    records = {name: record for name, (_, record) in networks.encoders.items() if name != "pretrained"}
+    records = {name: record for name, (_, record) in networks.encoders.items() if name != PRETRAINED}
     training = {name: to_json(record) for name, record in records.items()}
     if networks.cam:
         training[CAM] = to_json(networks.cam[1])

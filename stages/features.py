@@ -1,7 +1,8 @@
 """Pool one feature vector per region and object, for one shard of a fold (A4).
 
 Reads
-    ``index``, ``images`` and ``regions`` (one shard), the fold's 1-shot Baseline F_p.
+    ``index``, ``images`` and ``regions`` (one shard), the fold's 1-shot Baseline F_p; or, if no encoder is trained, a
+    pretrained weight file.
 Writes
     ``features`` (HDF5): R_bg, one vector per region ∩ background; R_fg, one per (image, base class).
 """
@@ -14,21 +15,35 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from novelseg.backbones.encoder import load_encoder
+from novelseg.backbones.contract import Backbone
+from novelseg.backbones.encoder import load_encoder, pretrained_encoder
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.options import Help
-from novelseg.data.index import read_index
+from novelseg.data.index import Index, read_index
 from novelseg.data.store import read_mask, read_rgb, shard_number
 from novelseg.formats import hdf5
 from novelseg.formats.features import FEATURES
 from novelseg.formats.images import IMAGES
+from novelseg.formats.record import EncoderRecord
 from novelseg.formats.regions import REGIONS
 from novelseg.methods.spfl.corpus import PooledVectors, corpus_arrays, pool_labels
-from stages.options import Device, Encoder, Fold, ImageShard, IndexFile, Out, Threads
+from stages.options import Device, Fold, ImageShard, IndexFile, Out, Threads
+from stages.params.encoder import EncoderParams
 from stages.params.features import Params
 from stages.provenance.digests import digest_once
+
+
+def _load(
+    encoder: Path | None, weights: Path | None, backbone: EncoderParams, fold: int, data: Index
+) -> tuple[Path, Backbone, EncoderRecord]:
+    """Load the Baseline or, if nothing is trained, the pretrained encoder; return its file too."""
+    if encoder is not None and weights is None:
+        return encoder, *load_encoder(encoder, fold, data.base_names(fold))
+    if weights is not None and encoder is None:
+        return weights, *pretrained_encoder(backbone.spec, weights, precision=backbone.precision)
+    raise InputError("expected either --encoder, the weights of a Baseline, or --weights, those of the backbone alone")
 
 
 def run(
@@ -36,17 +51,19 @@ def run(
     index: IndexFile,
     images: ImageShard,
     regions: Annotated[Path, Help("the shard's regions")],
-    encoder: Encoder,
+    encoder: Annotated[Path | None, Help("weights of the Baseline; or give --weights")] = None,
+    weights: Annotated[Path | None, Help("pretrained weights of the backbone, if encoder.train is none")] = None,
     out: Out,
     fold: Fold,
     params: Params,
+    backbone: EncoderParams,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Pool every background region and every base-class object of a shard's training images."""
     use_threads(threads)
     data = read_index(index)
-    net, record = load_encoder(encoder, fold, data.base_names(fold))
+    used, net, record = _load(encoder, weights, backbone, fold, data)
     extract = FeatureExtractor(net, record.precision, pick_device(device))
     training_ids = {data.ids[i] for i in data.training_images(fold).tolist()}
     background, objects = dict[int, PooledVectors](), dict[int, PooledVectors]()
@@ -92,7 +109,7 @@ def run(
         arrays[0] | arrays[1],
         {
             "fold": fold,
-            "encoder": digest_once(encoder),
+            "encoder": digest_once(used),
             "dropped_regions": int(dropped[0]),
             "dropped_pixels": int(dropped[1]),
             **shard,

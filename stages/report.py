@@ -42,27 +42,26 @@ def run(
     regions: Annotated[list[Path], Help("all region shards")],
     features: Annotated[list[Path], Help("all feature shards, fold after fold")],
     prototypes: Annotated[list[Path], Help("prototypes of every fold")],
-    pseudolabels: Annotated[list[Path], Help("all shards of pseudo labels, fold after fold")],
-    trainings: Annotated[list[Path], Help("folders of all trainings")],
     evaluations: Annotated[list[Path], Help("folders of all evaluations")],
     out: Out,
     params: Params,
+    pseudolabels: Annotated[list[Path] | None, Help("all shards of pseudo labels, if any, fold after fold")] = None,
+    trainings: Annotated[list[Path] | None, Help("folders of all trainings, if any")] = None,
     studies: Annotated[Path | None, Help("folder of studies whose curves are shown")] = None,
 ) -> None:
     """Write the report as one folder."""
     regions = in_order(regions, REGIONS)
-    fold_files = group_by_fold(prototypes, features, pseudolabels, regions)
+    fold_files = group_by_fold(prototypes, features, pseudolabels or [], regions)
     data = read_index(index)
     results = read_evaluations(evaluations)
-    logs = {name: tables.read(folder / LOG_FILE, LOG) for name, folder in run_names(trainings).items()}
+    logs = {name: tables.read(folder / LOG_FILE, LOG) for name, folder in run_names(trainings or []).items()}
     table = score_table(results, params.protocol, params.bootstrap, params.seed)
     classes = class_table(results, params.protocol)
     comparisons = comparison_table(results, params.protocol, params.bootstrap, params.seed)
     with ImageStore(images, data) as store:
-        browsers = [
-            episodes_browser(data, store, results, params.episodes),
-            labels_browser(data, store, regions, fold_files, params.images),
-        ]
+        browsers = [episodes_browser(data, store, results, params.episodes)]
+        if pseudolabels:
+            browsers.append(labels_browser(data, store, regions, fold_files, params.images))
         if params.crops:
             browsers.append(
                 gallery_browser(data, store, regions, fold_files, crops=params.crops, images=params.gallery_images)
@@ -82,5 +81,6 @@ def run(
         tables.write(scratch / "classes.tsv", CLASS_SCORES, classes)
         tables.write(scratch / "comparisons.tsv", COMPARISONS, comparisons)
         (scratch / "metrics.json").write_text(json.dumps(metrics(table), indent=1) + "\n", encoding="utf8")
+        (scratch / "plots").mkdir()  # DVC requires it, even if nothing was trained
         for name, log in logs.items():
             tables.write(scratch / "plots" / f"{name.replace(' ', '-')}.tsv", LOG, log)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from novelseg.backbones.encoder import NETWORK, pretrained_backbone
+from novelseg.backbones.encoder import NETWORK
 from novelseg.core.errors import InputError
 from novelseg.core.options import Help
 from novelseg.core.random import new_layers
@@ -48,7 +48,7 @@ from stages.params.augmentation import Augmentation as AugmentationParams
 from stages.params.encoder import EncoderParams
 from stages.params.matching import MatchingParams
 from stages.params.train import Params, TrainingVariant
-from stages.training import Execution, common_facts, recipe_of, sgd, train_and_write
+from stages.training import Execution, common_facts, optimiser_of, recipe_of, train_and_write, trainable_backbone
 
 SINGLE_LEVEL_GAMMA = [1.0, 0.0, 0.0]
 VARIANTS = get_args(TrainingVariant)
@@ -80,7 +80,7 @@ def run(
         raise InputError(f"--variant is '{variant}'; expected one of {', '.join(VARIANTS)}")
     gamma = params.gamma if variant == "hierarchical" else SINGLE_LEVEL_GAMMA
     data = read_index(index)
-    net = pretrained_backbone(encoder.spec, weights)
+    net = trainable_backbone("train", encoder, weights)
     pool = data.training_images(fold)
     sampler = EpisodeSampler(data, pool, data.base(fold), shot, "training")
     with ImageStore(images, data) as store, PseudoLabelStore(pseudolabels, fold) as labels:
@@ -109,7 +109,7 @@ def run(
             learner=learner,
             network=net,
             batches=batches,
-            optimiser=sgd(params),
+            optimiser=optimiser_of(params),
             params=params,
             recipe=recipe_of(
                 "train",

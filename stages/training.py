@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from novelseg.backbones.contract import Backbone
+from novelseg.backbones.encoder import freeze, pretrained_backbone
 from novelseg.core.compute import pick_device, use_threads
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_folder
@@ -18,7 +20,7 @@ from novelseg.data.index import Index
 from novelseg.formats import tables
 from novelseg.formats.files import LOG_FILE, WEIGHTS
 from novelseg.formats.network import save_network
-from novelseg.formats.record import NetworkRecord
+from novelseg.formats.record import NetworkRecord, facts_of
 from novelseg.formats.training_log import LOG
 from novelseg.training.loop import Hardware, MakeOptimiser, Schedule, fit
 from stages.live import Curves
@@ -29,6 +31,7 @@ from stages.provenance.code import code_digest
 from stages.provenance.digests import digest_once
 
 CHECKPOINT_EVERY = 50
+ADAMW_BETA_2 = 0.999  # PyTorch's default
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,34 @@ def recipe_of(stage: str, inputs: list[Path], sections: list[Section], **names: 
     return json.dumps(content, sort_keys=True)
 
 
-def sgd(params: Optimisation) -> MakeOptimiser:
-    """Return a function that makes SGD with the section's rate, momentum and weight decay."""
+def optimiser_of(params: Optimisation) -> MakeOptimiser:
+    """Return a function that makes the section's optimiser, with its rate, momentum and weight decay."""
+    rate, momentum, decay = params.learning_rate, params.momentum, params.weight_decay
 
     def make(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            weights, params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
-        )
+        if params.optimiser == "adamw":
+            return torch.optim.AdamW(weights, rate, betas=(momentum, ADAMW_BETA_2), weight_decay=decay)
+        return torch.optim.SGD(weights, rate, momentum=momentum, weight_decay=decay)
 
     return make
+
+
+def trainable_backbone(stage: str, encoder: EncoderParams, weights: Path) -> Backbone:
+    """Load the pretrained backbone of a training, of which only the last parts may be trainable.
+
+    Raises
+    ------
+    InputError
+        If nothing of the encoder is to be trained, or the weights do not fit.
+    """
+    if encoder.trained == 0:
+        raise InputError(
+            f"encoder.train is none, so that there is nothing to train in the stage {stage}; set encoder.train to all "
+            "or to a number of blocks"
+        )
+    backbone = pretrained_backbone(encoder.spec, weights)
+    freeze(backbone, encoder.trained)
+    return backbone
 
 
 def common_facts(
@@ -71,8 +93,8 @@ def common_facts(
     """Return the fields of a network's record that all trainings fill in the same way."""
     return {
         **{"fold": fold, "classes": data.base_names(fold), "resolution": f"{size} px, {geometry}"},
-        **encoder.model_dump(include={"arch", "stem", "width", "precision"}),
-        **{"iterations": params.iterations, "seed": params.seed},
+        **facts_of(encoder.spec),
+        **{"precision": encoder.precision, "iterations": params.iterations, "seed": params.seed},
     }
 
 

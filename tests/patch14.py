@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from novelseg.backbones import registry
 from novelseg.backbones.contract import MEAN, STD, Backbone
 from novelseg.backbones.grid import PatchGrid
+from novelseg.backbones.weights import read_state
 
 PATCH, CHANNELS, ARCH = 14, 12, "patch14"
 
@@ -44,8 +44,8 @@ class PatchBackbone(Backbone):
         return [self.embed, self.mix]
 
     def load_pretrained(self, path: Path) -> None:
-        """Load a safetensors file of this very network."""
-        self.load_state_dict(load_file(path))
+        """Load a file of this very network."""
+        self.load_state_dict(read_state(path))
 
 
 def register(monkeypatch: pytest.MonkeyPatch, weights: Path) -> Path:
@@ -53,5 +53,5 @@ def register(monkeypatch: pytest.MonkeyPatch, weights: Path) -> Path:
     monkeypatch.setitem(registry.ARCHITECTURES, ARCH, lambda spec: PatchBackbone())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(14)
-        save_file(PatchBackbone().state_dict(), weights)
+        torch.save(PatchBackbone().state_dict(), weights)
     return weights

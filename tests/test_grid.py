@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from novelseg.backbones.grid import AlignedGrid, Grid, PatchGrid
+from novelseg.backbones.grid import AlignedGrid, Grid, PatchGrid, ReducedPatchGrid
 from novelseg.core.labels import VOID
 from novelseg.methods.losses import upsampled_cross_entropy
 from novelseg.methods.matching.prototypes import support_prototypes
@@ -19,13 +19,16 @@ from novelseg.ops.pooling import EPSILON, pool
 from tests.patch14 import PatchBackbone
 
 SIZES = [(28, 42), (41, 53), (35, 20), (14, 6), (64, 48), (49, 49)]
-GRIDS = [PatchGrid(14), PatchGrid(16), AlignedGrid(8)]
+REDUCED = ReducedPatchGrid(14, side=45)  # most of these sizes are reduced, along one axis or both
+GRIDS = [PatchGrid(14), PatchGrid(16), REDUCED, AlignedGrid(8)]
 
 
 def position(grid: Grid, pixel: int, cells: int, pixels: int) -> float:
     """Where a pixel lies between the cells of one axis, from the definition."""
     if isinstance(grid, PatchGrid):
-        return min(max((pixel + 0.5) / grid.patch - 0.5, 0.0), cells - 1.0)
+        patches = (cells - 1) // grid.steps + 1
+        side = grid.patch if patches == max(1, math.floor(pixels / grid.patch + 0.5)) else pixels / patches
+        return min(max(grid.steps * ((pixel + 0.5) / side - 0.5), 0.0), cells - 1.0)
     return pixel * (cells - 1) / (pixels - 1)
 
 
@@ -74,8 +77,8 @@ def test_upsampling_splatting_and_pooling_are_those_of_the_slow_reference(grid: 
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_pseudo_labels_and_loss_on_patches_are_those_of_upsampled_maps(size: tuple[int, int]) -> None:
-    grid = PatchGrid(14)
+@pytest.mark.parametrize("grid", [PatchGrid(14), REDUCED], ids=str)
+def test_pseudo_labels_and_loss_on_patches_are_those_of_upsampled_maps(grid: Grid, size: tuple[int, int]) -> None:
     features, centres = drawn(6, *grid.cells(size)), drawn(7, 6)
     mask = torch.zeros(size, dtype=torch.uint8)
     mask[: size[0] // 2], mask[:, : size[1] // 3] = 1, VOID
@@ -110,7 +113,7 @@ def test_whole_patches_are_torchs_bilinear_without_aligned_corners() -> None:
 
 def test_a_finer_map_lies_on_the_same_pixels() -> None:
     """A map with four steps per cell that is linear in between says the same as the coarse one."""
-    for grid, size in ((PatchGrid(14), (41, 53)), (AlignedGrid(8), (41, 57))):
+    for grid, size in ((PatchGrid(14), (41, 53)), (REDUCED, (41, 53)), (AlignedGrid(8), (41, 57))):
         h, w = grid.cells(size)
         coarse = drawn(1, 2, h, w)
         fine = F.interpolate(coarse, size=(4 * h - 3, 4 * w - 3), mode="bilinear", align_corners=True)

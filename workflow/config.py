@@ -50,11 +50,16 @@ class Config:
         """Output files that the parameters ask for."""
         plan = self.sections["plan"]
         assert isinstance(plan, Plan)
-        return Targets(plan, int(self.values("images")["shards"]))
+        return Targets(plan, int(self.values("images")["shards"]), self.trained)
 
     def values(self, section: str) -> dict[str, Any]:
         """Return one section as plain values."""
         return self.sections[section].model_dump()
+
+    @property
+    def trained(self) -> bool:
+        """Whether encoders are trained."""
+        return bool(self.values("encoder")["train"] != "none")
 
     @property
     def weights(self) -> str:
@@ -95,11 +100,12 @@ class Config:
 
         The last part of the parameter's name is the stage's option.
         """
+        weighted = ("baseline", "train", "cam", "evaluate", *([] if self.trained else ["features"]))
         paths = {
             "images": {"images.root": self.raw, "images.sbd": self.sbd},
             "hierarchies": {"hierarchies.weights": self.region_weights, "hierarchies.maps": self.maps},
             "report": {"report.studies": self.studies},
-            **{name: {"encoder.weights": self.weights} for name in ("baseline", "train", "cam", "evaluate")},
+            **{name: {"encoder.weights": self.weights} for name in weighted},
         }.get(stage, {})
         return {key: path for key, path in paths.items() if path}
 

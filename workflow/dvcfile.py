@@ -26,7 +26,7 @@ def _stage(name: str) -> dict[str, Any]:
     deps = [folder(read) for read in READS[name]] + code
     if name in WEIGHTED:
         deps.append(WEIGHTED[name])
-    params = [f"plan.{entry}" for entry in SCOPE.get(name, ())] + list(sections(name))
+    params = [*SCOPE.get(name, ()), *sections(name)]
     stage: dict[str, Any] = {
         "cmd": [
             f"snakemake --allowed-rules {name} {name}_all -- {name}_all",

@@ -90,6 +90,11 @@ class Judge:
             stage for stage in READS if any(Path(output).exists() for output in self.config.targets.of(stage))
         )
 
+    @cached_property
+    def _outside(self) -> frozenset[str]:
+        """Parameters that are paths to files and folders outside the pipeline."""
+        return frozenset(key for stage in READS for key in self.config.external(stage))
+
     def now(self, path: str) -> str | None:
         """Return the present digest of a file or folder; it is computed once and reused for all jobs that read it."""
         if path not in self.seen:
@@ -107,15 +112,17 @@ class Judge:
         """Return the first parameter that differs between a record and other values; empty if there is none.
 
         A path to a file or folder outside the pipeline does not count: what is there is compared as an input. It counts
-        if nothing is there.
+        if nothing is there. A path that the stage does not read never counts.
         """
-        then = record.parameters
+        then, external = record.parameters, self.config.external(record.stage)
         if then == now:
             return ""
         for section in sorted({*then, *now}):
             old, new = then.get(section, {}), now.get(section, {})
             for key in sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
-                path = self.config.external(record.stage).get(f"{section}.{key}", "")
+                path = external.get(f"{section}.{key}", "")
+                if f"{section}.{key}" in self._outside and not path and key not in record.inputs:
+                    continue
                 if not (old.get(key) and new.get(key) and key in record.inputs and path and Path(path).exists()):
                     return f"{section}.{key}"
         return next((section for section in sorted({*then, *now}) if (section in then) != (section in now)), "")

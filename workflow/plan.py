@@ -69,19 +69,19 @@ REGION_WEIGHTS = "novelseg/regions/bsds500.safetensors"
 # Stage → file or folder of the project with the weights that it reads, unless a parameter names others.
 WEIGHTED = {
     "hierarchies": REGION_WEIGHTS,
-    **dict.fromkeys(("baseline", "train", "cam", "evaluate"), "weights"),
+    **dict.fromkeys(("baseline", "features", "train", "cam", "evaluate"), "weights"),
 }
-# Stage → entries of the plan on which its number of jobs depends.
+# Stage → parameters of other sections than its own on which its number of jobs, or its inputs, depend.
 SCOPE: dict[str, tuple[str, ...]] = {
-    "baseline": ("folds", "shots"),
-    "features": ("folds",),
-    "prototypes": ("folds",),
-    "pseudolabels": ("folds",),
-    "train": ("folds", "shots", "training_variants"),
-    "cam": ("folds", "cam"),
-    "episodes": ("folds", "shots", "seeds"),
-    "evaluate": ("folds", "shots", "seeds", "training_variants", "cam"),
-    "report": ("folds", "shots", "training_variants", "cam"),
+    "baseline": ("plan.folds", "plan.shots"),
+    "features": ("plan.folds",),
+    "prototypes": ("plan.folds",),
+    "pseudolabels": ("plan.folds", "encoder.train"),
+    "train": ("plan.folds", "plan.shots", "plan.training_variants"),
+    "cam": ("plan.folds", "plan.cam"),
+    "episodes": ("plan.folds", "plan.shots", "plan.seeds"),
+    "evaluate": ("plan.folds", "plan.shots", "plan.seeds", "plan.training_variants", "plan.cam"),
+    "report": ("plan.folds", "plan.shots", "plan.training_variants", "plan.cam", "encoder.train"),
 }
 TRAINED = (WEIGHTS, LOG_FILE)
 EVALUATED = (ROWS, EXAMPLES_FILE, ABOUT)
@@ -168,10 +168,21 @@ def folder(stage: str) -> str:
 
 @dataclass(frozen=True)
 class Targets:
-    """Output files that the parameters ask for."""
+    """Output files that the parameters ask for.
+
+    Attributes
+    ----------
+    plan
+        Section ``plan``.
+    shards
+        Number of shards of images.
+    trained
+        Whether encoders are trained; if not, there are no jobs of ``baseline``, ``pseudolabels`` and ``train``.
+    """
 
     plan: Plan
     shards: int
+    trained: bool = True
 
     @property
     def baseline_shots(self) -> list[int]:
@@ -180,9 +191,11 @@ class Targets:
 
     def trainings(self) -> list[str]:
         """Return the folders of all trained networks."""
-        folders = [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
-        scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
-        folders += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
+        folders: list[str] = []
+        if self.trained:
+            folders += [f"artifacts/baseline/fold{f}/{k}shot" for f, k in product(self.plan.folds, self.baseline_shots)]
+            scope = product(self.plan.folds, self.plan.shots, self.plan.training_variants)
+            folders += [f"artifacts/train/fold{f}/{k}shot/{v}" for f, k, v in scope]
         return folders + [f"artifacts/cam/fold{f}" for f in self.plan.folds if self.plan.cam]
 
     def evaluations(self) -> list[str]:
@@ -210,6 +223,8 @@ class Targets:
         per_fold = [f"artifacts/{stage}/fold{f}" for f in folds]
         if stage in ("images", "hierarchies", "regions"):
             return self.sharded(f"artifacts/{stage}/{{shard}}.h5")
+        if stage == "pseudolabels" and not self.trained:
+            return []
         if stage in ("features", "pseudolabels"):
             return [path for fold in per_fold for path in self.sharded(f"{fold}/{{shard}}.h5")]
         if stage in ("baseline", "train", "cam"):

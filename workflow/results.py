@@ -13,7 +13,7 @@ from novelseg.evaluation.comparisons import MEAN
 from novelseg.formats import tables
 from novelseg.formats.class_results import CLASS_SCORES
 from novelseg.formats.comparisons import COMPARISONS
-from novelseg.formats.protocol import caution
+from novelseg.formats.protocol import caution, missing_rows
 from novelseg.formats.results import SCORES
 from workflow.published import lines as published
 
@@ -35,9 +35,9 @@ def table() -> str:
 
 
 def _caution(frame: pd.DataFrame) -> list[str]:
-    """Return the lines below a table that say what its numbers are worth."""
-    text = caution(str(frame["source"].iloc[0]))
-    return ["", *wrap(text, 100)] if text else []
+    """Return the lines below a table that say which rows it lacks and what its numbers are worth."""
+    texts = missing_rows(str(frame["resolution"].iloc[0])), caution(str(frame["source"].iloc[0]))
+    return [line for text in texts if text for line in ("", *wrap(text, 100))]
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:

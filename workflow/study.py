@@ -34,6 +34,8 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
     from novelseg.report.studies import PICTURES, curve, title_of
 
     config = load()
+    if not config.trained:
+        raise InputError("encoder.train is none, so that no encoder is trained, whose settings a study could vary")
     plan = config.targets.plan
     shot = max(plan.shots) if name == "supports" else min(plan.shots)
     for old in ("curve.tsv", "curve.svg"):  # out of date from now on

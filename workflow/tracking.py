@@ -22,6 +22,7 @@ from typing import Any
 import snakemake
 from snakemake.io import _IOFile
 
+from novelseg.backbones.designs import refuse_missing
 from novelseg.core.errors import InputError
 from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.lock import exclusive
@@ -203,11 +204,21 @@ def _override(digests: Digests) -> None:
 
 
 def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str) -> None:
-    """Stop before the first job if a job that has to run, now or after upstream jobs, lacks an outside file."""
+    """Stop before the first job if a job that has to run, now or after upstream jobs, lacks an outside file.
+
+    Raises
+    ------
+    InputError
+        If these are weights that only their owners give out.
+    SystemExit
+        If it is any other file or folder.
+    """
     images = judge.config.values("images")
     for key, path in judge.config.external(stage).items():
         lack = lacking(path, (images["train_list"], images["val_list"]))
         if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
+            if key == "encoder.weights":
+                refuse_missing(judge.config.values("encoder")["arch"], path)
             unset = unset_variable(path)
             remedy = f"the environment variable {unset} is not set" if unset else REMEDIES.get(key, PUT_THERE)
             details = f": {lack}" if lack else f", which does not exist; {remedy}"

@@ -23,11 +23,14 @@ class Backbone(nn.Module, ABC):
         Positions of the feature cells in an image.
     level
         Name of the layer that yields the features, as evaluation protocols record it; for example ``layer3``.
+    note
+        What a protocol has to say of the features in addition to the architecture; empty if there is nothing.
     """
 
     channels: int
     grid: Grid
     level: str
+    note: str = ""
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def _resnet(spec: BackboneSpec) -> Backbone:
 def _vit(spec: BackboneSpec) -> Backbone:
     from novelseg.backbones.vit import ViTBackbone
 
-    return ViTBackbone(arch=spec.arch)
+    return ViTBackbone(arch=spec.arch, layers=spec.layers, norm=spec.norm, side=spec.side)
 
 
 # Architecture → function that builds it. Code digests include the imports inside these functions.

@@ -22,7 +22,6 @@ from novelseg.core.errors import InputError
 
 POSITIONS = 37  # DINOv2's learned positions are those of 37×37 patches: an image of 518×518 px
 ROTARY_BASE = 100.0
-SIDE_PX = 512
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -314,7 +313,7 @@ class ViTBackbone(Backbone):
         design: ViTDesign | None = None,
         layers: tuple[int, ...] = (),
         norm: bool = True,
-        side: int = SIDE_PX,
+        side: int = 512,
     ) -> None:
         super().__init__()
         self.arch, self.design = arch, design or VITS[arch]
@@ -332,6 +331,7 @@ class ViTBackbone(Backbone):
             ReducedPatchGrid(self.design.patch, side=side),
         )
         self.level = f"block {'+'.join(map(str, self.layers))}{' and norm' if norm else ''}"
+        self.note = f"{self.level}, images of at most {side} px"
         unused: list[nn.Module] = [*self.vit.blocks[max(self.layers) :], *([] if norm else [self.vit.norm])]
         for part in unused:
             part.requires_grad_(False)
@@ -353,9 +353,10 @@ class ViTBackbone(Backbone):
         return features
 
     def parts(self) -> list[nn.Module]:
-        """Return the embedding and the blocks; the last norm belongs to the last part."""
-        *first, last = self.vit.blocks
-        return [self.vit.embedding(), *first, nn.ModuleList([last, self.vit.norm])]
+        """Return the embedding and the blocks up to the last one that is used; its part contains the last norm."""
+        *first, last = self.vit.blocks[: max(self.layers)]
+        end = nn.ModuleList([last, self.vit.norm]) if self.last_norm else last
+        return [self.vit.embedding(), *first, end]
 
     def load_pretrained(self, path: Path) -> None:
         """Load an official weight file, key by key."""

@@ -74,7 +74,7 @@ def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> No
         return
     if option.help.choices:
         shared["choices"] = option.help.choices
-    if option.kind == list[Path]:
+    if option.kind in (list[Path], list[Path] | None):
         parser.add_argument(flag, nargs="+", type=Path, metavar="PATH", **shared)
         return
     kind = Path if option.kind in (Path, Path | None) else option.kind

@@ -260,7 +260,7 @@ def comparison_table(evaluations: list[Evaluation], protocol: str, samples: int,
                     names = {"fold": fold, "shot": shot, "variant": variant, "reference": reference}
                     scores = {"gain": gains[0], "gain_low": low, "gain_high": high, "better": (gains[1:] > 0).mean()}
                     rows.append({**_variant_columns(columns, variant), **names, **scores})
-    return pd.DataFrame(rows)[[column.name for column in COMPARISONS.columns]]
+    return pd.DataFrame(rows, columns=[column.name for column in COMPARISONS.columns])
 
 
 def _samples(evaluation: Evaluation, samples: int, seed: int) -> dict[str, NDArray[np.float64]]:

@@ -18,7 +18,7 @@ from novelseg.evaluation.networks import EvaluationSettings, Networks, predictor
 from novelseg.evaluation.scoring import predict_and_score, rows_of
 from novelseg.formats import hdf5
 from novelseg.methods.contract import Case, Prediction
-from novelseg.methods.variants import CAM, NAMES, REFINED
+from novelseg.methods.variants import CAM, NAMES, PRETRAINED_REFINED, REFINED
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
 def example_arrays(result: EvaluationResult, data: Index) -> dict[str, NDArray[Any]]:
     """Assemble the datasets of the artifact ``examples``."""
     cases, examples = list(result.examples), list(result.examples.values())
-    cells = [_map(example, REFINED, lambda prediction: prediction.confident) for example in examples]
+    refined = REFINED if REFINED in result.variants else PRETRAINED_REFINED
+    cells = [_map(example, refined, lambda prediction: prediction.confident) for example in examples]
     priors = [_map(example, CAM, lambda prediction: prediction.prior) for example in examples]
     priors = [np.rint(255.0 * prior).astype(np.uint8) for prior in priors]
     masks = [np.stack([_mask(example[variant], data) for variant in result.variants]) for example in examples]

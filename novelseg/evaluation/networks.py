@@ -14,6 +14,7 @@ from novelseg.core.errors import InputError
 from novelseg.data.index import Index
 from novelseg.data.store import ImageStore
 from novelseg.evaluation.scoring import Predictor
+from novelseg.formats.protocol import FROZEN
 from novelseg.formats.record import EncoderRecord
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.cam.network import CamNetwork, CamRecord
@@ -52,7 +53,8 @@ class Networks:
     Attributes
     ----------
     encoders
-        Encoder and record by name of the network; the pretrained encoder has the record of the Baseline.
+        Encoder and record by name of the network; the pretrained encoder has the record of the Baseline, if there is
+        one.
     cam
         Network and record of the CAM prior, if it was trained.
     """
@@ -61,14 +63,16 @@ class Networks:
     cam: tuple[CamNetwork, CamRecord] | None
 
     def resolution(self) -> str:
-        """Return the side and geometry of the training images of method A's encoders.
+        """Return the side and geometry of the training images of method A's encoders, and what features they give.
 
         Raises
         ------
         InputError
             If they differ.
         """
-        resolutions = sorted({record.resolution for _, record in self.encoders.values()})
+        resolutions = sorted(
+            {"; ".join(filter(None, (record.resolution or FROZEN, net.note))) for net, record in self.encoders.values()}
+        )
         if len(resolutions) > 1:
             listed = " and ".join(resolutions)
             raise InputError(f"the encoders were trained at {listed}; give encoders of one experiment")

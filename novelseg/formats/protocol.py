@@ -16,11 +16,25 @@ PROTOCOL = (
     Column(
         "resolution",
         "str",
-        "side and geometry of a training image (tests use the images' own size); for the CAM prior, of its network",
+        "side and geometry of a training image (tests use the images' own size); for the CAM prior, of its network; "
+        "for a vision transformer, also its features and the longest side of an image",
     ),
     Column("weights", "str", "MD5 of the pretrained weights"),
 )
 PROTOCOL_NAMES = tuple(column.name for column in PROTOCOL)
+
+
+FROZEN = "none (frozen encoder)"  # resolution of an encoder that is not trained
+
+
+def missing_rows(resolution: str) -> str:
+    """Return a sentence on the rows that a table lacks because nothing was trained; empty if something was."""
+    if not resolution.startswith(FROZEN):
+        return ""
+    return (
+        "The encoder is frozen (encoder.train: none): there is no Baseline and no joint training, hence no rows of "
+        "theirs."
+    )
 
 
 def caution(source: str) -> str:

@@ -31,12 +31,29 @@ class BackboneSpec:
     last
         For a ResNet, the layer that yields the features: ``layer3`` or ``layer4``. Other families ignore stem, width
         and last.
+    layers, norm
+        For a vision transformer, the numbers of the blocks whose outputs are the features, concatenated in this order
+        (none: the last block), and whether the last LayerNorm is applied to each.
+    side
+        For a vision transformer, the longest side of an image in the network, px; larger images are reduced to it. A
+        ResNet ignores layers, norm and side.
     """
 
     arch: str
     stem: str = "torchvision"
     width: int = 64
     last: str = "layer3"
+    layers: tuple[int, ...] = ()
+    norm: bool = True
+    side: int = 512
+
+
+def facts_of(spec: BackboneSpec) -> dict[str, Any]:
+    """Return the fields of a network's record that describe its backbone; None for defaults of the newer settings."""
+    facts = {"arch": spec.arch, "stem": spec.stem, "width": spec.width, "layers": list(spec.layers) or None}
+    default = BackboneSpec(spec.arch)
+    newer = {name: getattr(spec, name) for name in ("norm", "side")}
+    return facts | {name: None if value == getattr(default, name) else value for name, value in newer.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +76,8 @@ class NetworkRecord:
         Side and geometry of the training images, as reported with results.
     iterations, seed
         Number of training iterations, and seed of the training.
+    layers, norm, side
+        See :class:`BackboneSpec`; None where they have its defaults, as in all records of ResNets.
     """
 
     network: str
@@ -74,6 +93,9 @@ class NetworkRecord:
     seed: int
     shot: int | None = None
     variant: str | None = None
+    layers: list[int] | None = None
+    norm: bool | None = None
+    side: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges of the fields.
@@ -94,7 +116,8 @@ class NetworkRecord:
     @property
     def backbone(self) -> BackboneSpec:
         """Settings that rebuild the backbone."""
-        return BackboneSpec(self.arch, self.stem, self.width)
+        given = {name: getattr(self, name) for name in ("norm", "side") if getattr(self, name) is not None}
+        return BackboneSpec(self.arch, self.stem, self.width, layers=tuple(self.layers or ()), **given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from novelseg.backbones.contract import Backbone
-from novelseg.backbones.encoder import pretrained_backbone
+from novelseg.backbones.designs import VITS
+from novelseg.backbones.encoder import pretrained_encoder
 from novelseg.backbones.recognise import STEMS, recognise
 from novelseg.backbones.registry import new_backbone
 from novelseg.backbones.weights import UNBUILDABLE, build_and_load, first_line
@@ -19,7 +20,7 @@ from novelseg.core.files import digest
 from novelseg.fetch.cache import WEIGHTS, cached_weights
 from novelseg.formats.levels import DTYPES, LEVELS, SIDES, TYPES, levels_fault
 from novelseg.formats.network import Kind, read_tensors, save_tensors, stated_source
-from novelseg.formats.record import PRETRAINED, EncoderRecord, fits, from_json, to_json
+from novelseg.formats.record import EncoderRecord, fits, from_json, to_json
 from novelseg.inference.fitted import Fitted, from_parts, to_parts
 from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
@@ -77,7 +78,7 @@ class Bundle:
         )
 
 
-def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
+def pretrained_bundle(weights: Path | str, stem: str = "", side: int = 512) -> Bundle:
     """Build a bundle of pretrained weights, of which nothing was trained for few-shot segmentation.
 
     Parameters
@@ -86,6 +87,8 @@ def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
         Weight file, or a name in :data:`novelseg.fetch.cache.WEIGHTS`, which is downloaded at the first use.
     stem
         See :func:`novelseg.backbones.recognise.recognise`.
+    side
+        Longest side of a picture in a vision transformer, px.
 
     Raises
     ------
@@ -96,20 +99,7 @@ def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
     if stem not in ("", *STEMS):
         raise InputError(f"stem is '{stem}'; expected one of {', '.join(STEMS)}")
     spec = recognise(path, stem)
-    record = EncoderRecord(
-        network="encoder",
-        stage=PRETRAINED,
-        fold=0,
-        classes=[],
-        arch=spec.arch,
-        stem=spec.stem,
-        width=spec.width,
-        precision="fp32",
-        resolution="",
-        iterations=0,
-        seed=0,
-        scale=10.0,
-    )
+    encoder, record = pretrained_encoder(replace(spec, side=side) if spec.arch in VITS else spec, path)
     about = {
         "classes": [],
         "lists": {},
@@ -118,7 +108,6 @@ def pretrained_bundle(weights: Path | str, stem: str = "") -> Bundle:
         "prototypes": {},
         "provenance": [],
     }
-    encoder = pretrained_backbone(spec, path).eval().requires_grad_(False)
     return Bundle(encoder, record, RefinerSettings(), about, {})
 
 

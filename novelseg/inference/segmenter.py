@@ -63,8 +63,9 @@ class Segmenter:
     bundle
         A file that ``novelseg export`` wrote; or give ``weights``.
     weights
-        Pretrained weights: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``, which are downloaded at the first
-        use, or a weight file. Nothing is trained then.
+        Pretrained weights: a file, or a name such as ``resnet50`` (``resnet18``, ``34``, ``50``, ``101``) or
+        ``dinov2-vits14`` (``vits14``, ``vitb14`` and ``vitl14``, each also with ``-reg``), downloaded at the first use;
+        the weights of ``dinov3-vits16`` and its kin have to be asked for. Nothing is trained then.
     stem
         See :func:`novelseg.backbones.recognise.recognise`; for ``weights`` alone.
     variant
@@ -75,7 +76,7 @@ class Segmenter:
         of each query (A, Sec. 3.4).
     side
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
-        size.
+        size. A vision transformer in a bundle reduces them further, to the side that it was exported with.
     tile
         Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
         instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
@@ -377,14 +378,15 @@ class Segmenter:
             raise InputError(
                 "expected either a bundle or weights; give weights='resnet50' to start with pretrained weights"
             )
-        opened = self.bundle, self.weights, self.stem, self.device
+        side = max(self.side, SIDE_PX) if self.weights is not None else 0  # that of a bundle is its own
+        opened = self.bundle, self.weights, self.stem, side, self.device
         if getattr(self, "_opened", None) == opened:
             return
         device = pick_device(self.device)
         if self.bundle is not None:
             self.bundle_ = load_bundle(Path(self.bundle))
         elif self.weights is not None:
-            self.bundle_ = pretrained_bundle(self.weights, self.stem)
+            self.bundle_ = pretrained_bundle(self.weights, self.stem, side)
         if self.bundle_.caution:
             warnings.warn(self.bundle_.caution, stacklevel=3)
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)

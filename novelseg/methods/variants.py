@@ -161,11 +161,19 @@ class Variant:
 
 
 SPFL, REFINED, CAM, MAP = "spfl", "spfl+srofb", "cam", "cam-map-only"
+PRETRAINED, PRETRAINED_REFINED = "pretrained", "pretrained+srofb"
 VARIANTS = (
-    Variant("pretrained", "pretrained"),
-    Variant("pretrained+self-support", "pretrained", "self-support", ("pretrained",)),
-    Variant("pretrained+closed-form", "pretrained", "closed-form", ("pretrained", "pretrained+self-support")),
-    Variant("baseline", "baseline", compared_with=("pretrained",)),
+    Variant(PRETRAINED, PRETRAINED),
+    Variant("pretrained+self-support", PRETRAINED, "self-support", (PRETRAINED,)),
+    Variant("pretrained+closed-form", PRETRAINED, "closed-form", (PRETRAINED, "pretrained+self-support")),
+    Variant("pretrained+srofb-support-only", PRETRAINED, "srofb-support-only", (PRETRAINED,)),
+    Variant(
+        PRETRAINED_REFINED,
+        PRETRAINED,
+        "srofb",
+        (PRETRAINED, "pretrained+srofb-support-only", "pretrained+self-support", "pretrained+closed-form"),
+    ),
+    Variant("baseline", "baseline", compared_with=(PRETRAINED,)),
     Variant("spfl-single-level", "spfl-single-level", compared_with=("baseline",)),
     Variant(SPFL, SPFL, compared_with=("baseline", "spfl-single-level")),
     Variant("spfl+self-support", SPFL, "self-support", (SPFL,)),
@@ -174,7 +182,7 @@ VARIANTS = (
     Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
     Variant("spfl+self-support+srofb", SPFL, "self-support+srofb", (SPFL, "spfl+self-support", REFINED)),
     Variant(MAP, CAM),
-    Variant(CAM, CAM, compared_with=(MAP, "baseline", REFINED)),
+    Variant(CAM, CAM, compared_with=(MAP, PRETRAINED_REFINED, "baseline", REFINED)),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
 

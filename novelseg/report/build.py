@@ -10,6 +10,7 @@ from novelseg.core.errors import InputError
 from novelseg.evaluation.comparisons import Evaluation
 from novelseg.formats.files import WEIGHTS
 from novelseg.formats.network import read_record
+from novelseg.formats.protocol import missing_rows
 from novelseg.formats.record import NetworkRecord
 from novelseg.report import pictures
 from novelseg.report.page import summary_fold
@@ -56,6 +57,7 @@ def protocol_note(evaluations: list[Evaluation]) -> str:
         f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
         f"Minimum size of an object: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
         f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
+        + (f"{note} " if (note := missing_rows(protocol["resolution"])) else "")
         + (f"CAM prior: {protocol['cam']} (the paper: the last features, at 320 px). " if protocol["cam"] else "")
         + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
         + "Every network is scored with the weights after its last iteration; no checkpoint was selected."

@@ -23,7 +23,7 @@ from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.regions import REGIONS
 from novelseg.formats.shards import in_order
-from novelseg.methods.variants import REFINED, SPFL
+from novelseg.methods.variants import PRETRAINED, PRETRAINED_REFINED, REFINED, SPFL
 from novelseg.ops.counts import object_iou
 from novelseg.report import pictures
 from novelseg.report.gallery import Gallery
@@ -34,7 +34,7 @@ LEAST_SHARE = 0.05  # of a prototype's pixels or of a class's pixels, for the pr
 
 @dataclass(frozen=True)
 class FoldFiles:
-    """Files of one fold: prototypes, and the shards of features and pseudo labels."""
+    """Files of one fold: prototypes, and the shards of features and pseudo labels; of the latter there may be none."""
 
     fold: int
     prototypes: Path
@@ -53,11 +53,11 @@ def group_by_fold(
         If a file is missing, given twice, or of a fold without prototypes.
     """
     shards = len(regions)
-    if not len(features) == len(pseudolabels) == len(prototypes) * shards:
+    if len(features) != len(prototypes) * shards or (pseudolabels and len(pseudolabels) != len(features)):
         raise InputError(
             f"{len(prototypes)} files of prototypes, {shards} shards of regions, {len(features)} of features, "
-            f"{len(pseudolabels)} of pseudo labels; give, for each fold, one shard of features and one of pseudo "
-            "labels per shard of regions"
+            f"{len(pseudolabels)} of pseudo labels; give, for each fold, one shard of features and, if there are any, "
+            "one of pseudo labels per shard of regions"
         )
     centres, vectors = _by_fold(prototypes, PROTOTYPES), _by_fold(features, FEATURES)
     labels = _by_fold(pseudolabels, PSEUDOLABELS)
@@ -68,8 +68,9 @@ def group_by_fold(
                 f"{paths[1]}: has the prototypes of fold {fold}, as does {paths[0]}; give one file per fold"
             )
         own = [in_order(files.get(fold, []), spec) for files, spec in ((vectors, FEATURES), (labels, PSEUDOLABELS))]
-        for files, spec in zip(own, (FEATURES, PSEUDOLABELS), strict=True):
-            if len(files) != shards:
+        counts = shards, shards if pseudolabels else 0
+        for files, spec, expected in zip(own, (FEATURES, PSEUDOLABELS), counts, strict=True):
+            if len(files) != expected:
                 raise InputError(
                     f"{paths[0]}: with {shards} shards of regions, expected as many of {spec.name} of fold {fold}, got "
                     f"{len(files)}; give all of every fold"
@@ -258,6 +259,6 @@ def episodes_browser(data: Index, store: ImageStore, evaluations: list[Evaluatio
         cards,
         ["class", "fold", "shot"],
         scored,
-        worst=next((name for name in (REFINED, SPFL) if name in scored), ""),
+        worst=next((name for name in (REFINED, SPFL, PRETRAINED_REFINED, PRETRAINED) if name in scored), ""),
         unit="IoU %",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field as Limit
 
@@ -30,7 +30,12 @@ class ScheduleParams(Section):
 
 
 class Optimisation(ScheduleParams):
-    """SGD with a step schedule."""
+    """SGD or AdamW with a step schedule."""
 
-    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9).")]
-    weight_decay: Annotated[float, Limit(ge=0, description="Weight decay of SGD (0.0005 Baseline, 0.0001 joint).")]
+    optimiser: Annotated[
+        Literal["sgd", "adamw"], Limit(description="Optimiser: sgd as in the paper, or adamw for vision transformers.")
+    ]
+    momentum: Annotated[float, Limit(ge=0, lt=1, description="Momentum of SGD (0.9), or the first β of AdamW.")]
+    weight_decay: Annotated[
+        float, Limit(ge=0, description="Weight decay (A: 0.0005 Baseline, 0.0001 joint), decoupled with AdamW.")
+    ]

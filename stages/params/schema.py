@@ -136,7 +136,8 @@ def check_section(kind: type[S], name: str, values: object, source: Path) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(_fault(kind, name, fault) for fault in error.errors()[:3])
+        # A value that fits no type of a union has one error for each type, which read the same.
+        faults = "; ".join(list(dict.fromkeys(_fault(kind, name, fault) for fault in error.errors()))[:3])
         raise InputError(f"{source}: {faults}") from None
 
 

@@ -1,3 +1,6 @@
+BASELINE = "artifacts/baseline/fold{fold}/1shot/weights.safetensors"
+
+
 rule baseline:
     """Train the Baseline F_p by prototype matching."""
     input:
@@ -28,25 +31,30 @@ rule baseline:
 
 
 rule features:
-    """Pool every background region and object of a shard with F_p."""
+    """Pool every background region and object of a shard with F_p, or with the pretrained encoder if it is frozen."""
     input:
         **TRACKING.inputs(
             "features",
             index="artifacts/index/index.h5",
             images="artifacts/images/{shard}.h5",
             regions="artifacts/regions/{shard}.h5",
-            encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
+            encoder=[BASELINE] if TARGETS.trained else [],
         ),
     output:
         "artifacts/features/fold{fold}/{shard}.h5",
     resources:
         gpu=GPU,
+    params:
+        encoder="--encoder" if TARGETS.trained else "",
+        weights=lambda _: (
+            "" if TARGETS.trained else f"--weights {shlex.quote(CONFIG.weights)}"
+        ),
     shell:
         "python -m stages features"
         " --index {input.index:q}"
         " --images {input.images:q}"
         " --regions {input.regions:q}"
-        " --encoder {input.encoder:q}"
+        " {params.encoder} {input.encoder:q} {params.weights}"
         " --fold {wildcards.fold}"
         " --threads {threads}"
         " --out {output:q}"
@@ -77,7 +85,7 @@ rule pseudolabels:
             "pseudolabels",
             index="artifacts/index/index.h5",
             images="artifacts/images/{shard}.h5",
-            encoder="artifacts/baseline/fold{fold}/1shot/weights.safetensors",
+            encoder=BASELINE,
             prototypes="artifacts/prototypes/fold{fold}.h5",
         ),
     output:

@@ -17,7 +17,7 @@ rule episodes:
         " --record provenance/episodes/fold{wildcards.fold}/{wildcards.shot}shot/seed{wildcards.seed}.json"
 
 
-SINGLE_LEVEL = "single-level" in TARGETS.plan.training_variants
+SINGLE_LEVEL = TARGETS.trained and "single-level" in TARGETS.plan.training_variants
 
 
 rule evaluate:
@@ -30,8 +30,18 @@ rule evaluate:
             episodes=lambda wildcards: TARGETS.episodes(
                 wildcards.fold, wildcards.shot
             ),
-            baseline="artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors",
-            spfl="artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors",
+            baseline=(
+                ["artifacts/baseline/fold{fold}/{shot}shot/weights.safetensors"]
+                if TARGETS.trained
+                else []
+            ),
+            spfl=(
+                [
+                    "artifacts/train/fold{fold}/{shot}shot/hierarchical/weights.safetensors"
+                ]
+                if TARGETS.trained
+                else []
+            ),
             cam=(
                 ["artifacts/cam/fold{fold}/weights.safetensors"]
                 if TARGETS.plan.cam
@@ -54,6 +64,8 @@ rule evaluate:
         gpu=GPU,
     params:
         weights=lambda _: CONFIG.weights,
+        baseline="--baseline" if TARGETS.trained else "",
+        spfl="--spfl" if TARGETS.trained else "",
         single_level="--single-level" if SINGLE_LEVEL else "",
         cam="--cam" if TARGETS.plan.cam else "",
     shell:
@@ -62,8 +74,8 @@ rule evaluate:
         " --images {input.images:q}"
         " --episodes {input.episodes:q}"
         " --weights {params.weights:q}"
-        " --baseline {input.baseline:q}"
-        " --spfl {input.spfl:q}"
+        " {params.baseline} {input.baseline:q}"
+        " {params.spfl} {input.spfl:q}"
         " {params.cam} {input.cam:q}"
         " {params.single_level} {input.single_level:q}"
         " --fold {wildcards.fold}"
@@ -101,7 +113,8 @@ rule report:
     output:
         [report_output(path) for path in TARGETS.of("report")],
     params:
-        trainings=TARGETS.trainings(),
+        pseudolabels="--pseudolabels" if TARGETS.trained else "",
+        trainings=(["--trainings"] if TARGETS.trainings() else []) + TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
         studies=lambda _: (
             f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else ""
@@ -113,8 +126,8 @@ rule report:
         " --regions {input.regions:q}"
         " --features {input.features:q}"
         " --prototypes {input.prototypes:q}"
-        " --pseudolabels {input.pseudolabels:q}"
-        " --trainings {params.trainings:q}"
+        " {params.pseudolabels} {input.pseudolabels:q}"
+        " {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
         " {params.studies}"
         " --out report"

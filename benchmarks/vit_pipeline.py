@@ -1,0 +1,257 @@
+"""Run the whole pipeline on a small random vision transformer under both engines, and compare what they make.
+
+``python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR --out docs/results/vit-pipeline.md``
+
+The network has patches of 14 px, registers, and random weights in a file of DINOv2's layout. One copy of the project is
+run by Snakemake and one by DVC, on a few images of the VOC subset: first with the last blocks trained, then with
+``encoder.train: none``. The page lists the jobs, and says whether the artifacts are the same bytes and both engines are
+at rest afterwards. Both use one core. An interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from novelseg.backbones.designs import ViTDesign
+from novelseg.backbones.vit import ViT
+from novelseg.core.files import digest
+from workflow.plan import READS
+from workflow.presets import resolve_preset
+
+ROOT = Path(__file__).parent.parent
+ARCH, DESIGN = "vit-tiny14-reg", ViTDesign(14, 48, 3, 4, registers=4)
+SIDE = 350  # px; smaller than the images of 375 px, so that they are reduced
+PER_CLASS = {"train": 4, "val": 3}  # images of each class
+CLASSES, LEAST = 20, 1152
+CHANGES: dict[str, dict[str, Any]] = {
+    "plan": {"folds": [0], "shots": [1], "seeds": [0, 1]},
+    "images": {"shards": 2},
+    "encoder": {"arch": ARCH, "precision": "fp32", "layers": [2, 3], "side": SIDE, "train": 2},
+    "matching": {"geometry": "resize", "size": 127, "episodes": 2},
+    "baseline": {"iterations": 60, "decay_every": 40},
+    "prototypes": {"clusters": [8, 5, 3], "restarts": 2},
+    "train": {"iterations": 60, "decay_every": 40, "extra_images": 4, "decoder_width": 16},
+    "cam": {
+        **{"iterations": 60, "decay_every": 20, "classifier_iterations": 40, "classifier_accuracy": 0.0, "size": 127},
+        **{"episodes": 2, "objects": 4, "deconv_width": 8},
+    },
+    "episodes": {"count": 30},
+    "evaluate": {"examples": 4},
+    "report": {
+        "images": 2,
+        "episodes": 2,
+        "crops": 2,
+        "gallery_images": 40,
+        "bootstrap": 200,
+        "protocol": "random ViT",
+    },
+}
+MODES: tuple[tuple[str, int | str], ...] = (("last two parts", 2), ("none", "none"))
+ENGINES = ("snakemake", "dvc")
+SAME = ("regions", "baseline", "features", "prototypes", "pseudolabels", "train", "cam", "episodes", "evaluate")
+
+
+def select(data: Path, target: Path) -> None:
+    """Copy some images of each class of a VOC folder, with masks and lists."""
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    for name, wanted in PER_CLASS.items():
+        counts, chosen = np.zeros(CLASSES + 1, np.int64), []
+        for image in (data / f"ImageSets/Segmentation/{name}.txt").read_text(encoding="utf8").split():
+            with Image.open(data / f"SegmentationClass/{image}.png") as mask:
+                pixels = np.bincount(np.asarray(mask).reshape(-1), minlength=256)[: CLASSES + 1]
+            large = np.flatnonzero(pixels >= LEAST)
+            large = large[large > 0]
+            if (counts[large] < wanted).any():
+                counts[large] += 1
+                chosen.append(image)
+        for image in chosen:
+            shutil.copy(data / f"JPEGImages/{image}.jpg", target / "JPEGImages")
+            shutil.copy(data / f"SegmentationClass/{image}.png", target / "SegmentationClass")
+        (target / f"ImageSets/Segmentation/{name}.txt").write_text("".join(f"{image}\n" for image in chosen))
+
+
+def write_weights(path: Path) -> None:
+    """Write random weights in DINOv2's layout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(14)
+        torch.save(ViT(DESIGN).state_dict(), path)
+
+
+def values(work: Path, train: int | str) -> dict[str, Any]:
+    """Return the parameters of a run."""
+    sections = resolve_preset("voc-subset-dinov2")
+    for section, entries in CHANGES.items():
+        sections[section].update(entries)
+    sections["images"]["root"] = str((work / "voc").resolve())
+    sections["encoder"].update(weights=str((work / "random.pth").resolve()), train=train)
+    return sections
+
+
+def call(project: Path, *words: str) -> str:
+    """Run a module's command in a project and return what it printed."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "NOVELSEG_DATA"},
+        "PYTHONPATH": str(project),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-m", *words]
+    process = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(
+            f"{' '.join(words)}: exit code {process.returncode}\n{(process.stdout + process.stderr)[-4000:]}"
+        )
+    return process.stdout + process.stderr
+
+
+def new_project(project: Path) -> None:
+    """Copy the project, add the small network to its designs, and make it a git repository."""
+    if (project / ".git").exists():
+        return
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    (project / "dvc.lock").unlink(missing_ok=True)
+    profile = project / "profiles/default/config.yaml"  # of both engines; threads can change the last digit
+    profile.write_text(profile.read_text(encoding="utf8").replace("cores: all", "cores: 1"), encoding="utf8")
+    with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
+        file.write(f"\nVITS[{ARCH!r}] = {DESIGN!r}\n")
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "copy")  # DVCLive requires a commit
+
+
+def use(project: Path, sections: dict[str, Any]) -> None:
+    """Write the parameter file."""
+    (project / "params.yaml").write_text(yaml.safe_dump(sections, sort_keys=False), encoding="utf8")
+
+
+def jobs(printed: str) -> dict[str, int]:
+    """Return the jobs by rule that Snakemake has run in all of its runs."""
+    ran = re.findall(r"^(?:local)?rule (\w+):$", printed, re.MULTILINE)
+    return {stage: ran.count(stage) for stage in READS if stage in ran}
+
+
+def artifacts(project: Path) -> dict[str, str]:
+    """Return the digests of the artifacts that do not depend on time, by path."""
+    files = [path for stage in SAME for path in sorted((project / "artifacts" / stage).rglob("*")) if path.is_file()]
+    files += sorted(path for path in (project / "report").rglob("*") if path.is_file())
+    return {path.relative_to(project).as_posix(): digest(path) for path in files if path.name[0] != "."}
+
+
+def finished(project: Path, engine: str, sections: dict[str, Any]) -> dict[str, Any]:
+    """Run an engine and return its jobs, the digests of what it has made, and whether both engines are at rest."""
+    use(project, sections)
+    if engine == "snakemake":
+        call(project, "workflow", "prune")
+        printed = call(project, "snakemake") + call(project, "workflow", "record")
+    else:
+        printed = call(project, "dvc", "repro")
+    return {
+        "jobs": jobs(printed),
+        "files": artifacts(project),
+        "table": call(project, "workflow", "table"),
+        **at_rest(project),
+        "clone": cloned(project) if engine == "snakemake" else {},
+    }
+
+
+def at_rest(project: Path) -> dict[str, bool]:
+    """Return whether Snakemake and DVC have nothing to do."""
+    idle = "Nothing to be done" in call(project, "snakemake", "-n")
+    return {"idle": idle, "clean": "Data and pipelines are up to date" in call(project, "dvc", "status")}
+
+
+def cloned(project: Path) -> dict[str, bool]:
+    """Publish the artifacts to a folder, clone and pull, and return whether both engines are at rest in the clone."""
+    remote, clone = project.parent / "shared", project.parent / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    call(project, "dvc", "remote", "add", "--force", "--default", "shared", str(remote.resolve()))
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "run")
+    call(project, "workflow", "push")
+    git(project.parent, "clone", "-q", project.name, clone.name)
+    call(clone, "workflow", "pull")
+    return at_rest(clone)
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git."""
+    who = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True)
+
+
+def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
+    """Run both engines in one mode and yield lines of the page."""
+    results = {}
+    for engine in ENGINES:
+        path = work / f"{engine}-{train}.json"
+        if not path.exists():  # a finished run is not started again
+            new_project(work / engine)
+            path.write_text(json.dumps(finished(work / engine, engine, values(work, train))), encoding="utf8")
+        results[engine] = json.loads(path.read_text(encoding="utf8"))
+        print(mode, engine, results[engine]["jobs"], flush=True)
+    first, second = (results[engine]["files"] for engine in ENGINES)
+    differing = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    yield from ("", f"## `encoder.train`: {mode}", "", "| stage | jobs, Snakemake | jobs, DVC |", "|---|---|---|")
+    for stage in READS:
+        yield f"| `{stage}` | {' | '.join(str(results[engine]['jobs'].get(stage, 0)) for engine in ENGINES)} |"
+    yield ""
+    yield f"* Artifacts and report files compared: {len(first)}; different bytes: {', '.join(differing) or 'none'}."
+    states = {f"After the run by {engine}": result for engine, result in results.items()}
+    states["In a clone, after `python -m workflow pull`"] = results["snakemake"]["clone"]
+    for where, state in states.items():
+        idle, clean = "nothing" if state["idle"] else "JOBS", "clean" if state["clean"] else "NOT CLEAN"
+        yield f"* {where}: `snakemake -n` has {idle} to do, `dvc status` is {clean}."
+    yield from ("", "```", *results["snakemake"]["table"].splitlines(), "```")
+
+
+def page(work: Path, data: Path) -> str:
+    """Run everything and return the page."""
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "voc").exists():
+        select(data, work / "voc.part")
+        (work / "voc.part").rename(work / "voc")
+        write_weights(work / "random.pth")
+    counts = [len((work / f"voc/ImageSets/Segmentation/{name}.txt").read_text().split()) for name in PER_CLASS]
+    lines = [
+        "# The pipeline on a small random vision transformer",
+        "",
+        f"A ViT with patches of {DESIGN.patch} px, {DESIGN.channels} channels, {DESIGN.depth} blocks and "
+        f"{DESIGN.registers} registers; features of the last two blocks, images reduced",
+        f"to {SIDE} px; {counts[0]} training and {counts[1]} validation images of the VOC subset, fold 0, 1-shot. The "
+        "weights are random: **the",
+        "scores say nothing about vision transformers**. The page shows that every stage runs under both engines and",
+        "gives the same bytes.",
+        "",
+        "Command: `python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR --out",
+        "docs/results/vit-pipeline.md`.",
+    ]
+    for mode, train in MODES:
+        lines += run(work, mode, train)
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="VOC folder")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the projects, which are kept")
+    parser.add_argument("--out", type=Path, required=True, help="page to write")
+    options = parser.parse_args()
+    text = page(options.work, options.data)
+    options.out.write_text(text, encoding="utf8")
