@@ -117,10 +117,21 @@ def variations(steps: int, norm: float) -> Iterator[Setting]:
                 yield Setting(f"thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
 
 
+def before_and_after(steps: int) -> Iterator[Setting]:
+    """Yield SROFB as it was before the feature norm, and every refinement with the library's defaults."""
+    for with_query in (False, True):
+        words = "with the query" if with_query else "support only"
+        yield Setting(f"{words}, {steps} steps, norm raw", {"steps": steps}, with_query)
+    for name in REFINERS:
+        yield Setting(name, only=(name,))
+
+
 STUDIES = {
     "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
     "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
     "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
+    "defaults-one-shot": lambda: before_and_after(10),
+    "defaults-five-shot": lambda: before_and_after(100),
     "five-shot-short": lambda: [
         Setting("with the query, 100 steps, norm raw", {"steps": 100}),
         *grid((10, 30), (16.0, 32.0), ()),
