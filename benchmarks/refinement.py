@@ -87,9 +87,13 @@ class Setting:
 
 def grid(steps: tuple[int, ...], norms: tuple[float, ...], pairs: tuple[tuple[int, float], ...]) -> Iterator[Setting]:
     """Yield steps on raw features, norms at the fewest steps, and pairs, without and with the query."""
-    cells = [(n, 0.0) for n in steps] + [(steps[0], norm) for norm in norms] + list(pairs)
+    yield from cells((*((n, 0.0) for n in steps), *((steps[0], norm) for norm in norms), *pairs))
+
+
+def cells(pairs: tuple[tuple[int, float], ...]) -> Iterator[Setting]:
+    """Yield pairs of steps and norm, without and with the query."""
     for with_query in (False, True):
-        for count, norm in cells:
+        for count, norm in pairs:
             name = f"{'with the query' if with_query else 'support only'}, {count} steps, norm {norm or 'raw'}"
             yield Setting(name, {"steps": count, "feature_norm": norm}, with_query)
 
@@ -117,6 +121,19 @@ def variations(steps: int, norm: float) -> Iterator[Setting]:
                 yield Setting(f"thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
 
 
+def thresholds(steps: int, norm: float) -> Iterator[Setting]:
+    """Yield pairs of thresholds around lower ones, and chains and the query's weight at a lower one."""
+    base: dict[str, Any] = {"steps": steps, "feature_norm": norm}
+    for fg in (0.5, 0.6, 0.7):
+        for bg in (0.5, 0.6, 0.7):
+            yield Setting(f"norm {norm}, thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
+    lower = {**base, "tau_fg": 0.6}
+    yield Setting(f"norm {norm}, thresholds 0.6 and 0.6, query half", {**lower, "query_weight": "half"})
+    for name in ("self-support", "closed-form", "srofb"):
+        yield Setting(f"norm {norm}, thresholds 0.6 and 0.6, after {name}", lower, before=(name,))
+    yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
+
+
 def before_and_after(steps: int) -> Iterator[Setting]:
     """Yield SROFB as it was before the feature norm, and every refinement with the library's defaults."""
     for with_query in (False, True):
@@ -129,9 +146,11 @@ def before_and_after(steps: int) -> Iterator[Setting]:
 STUDIES = {
     "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
     "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
+    "five-shot-norm": lambda: list(cells(((10, 8.0), (30, 8.0), (100, 8.0), (100, 0.0)))),
     "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
-    "defaults-one-shot": lambda: before_and_after(10),
-    "defaults-five-shot": lambda: before_and_after(100),
+    "thresholds": lambda: list(thresholds(10, 8.0)),
+    "defaults-one-shot": lambda: list(before_and_after(10)),
+    "defaults-five-shot": lambda: list(before_and_after(100)),
     "five-shot-short": lambda: [
         Setting("with the query, 100 steps, norm raw", {"steps": 100}),
         *grid((10, 30), (16.0, 32.0), ()),
