@@ -16,8 +16,6 @@ from novelseg.methods.chain import Chain
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.self_support.refiner import SelfSupportRefiner
-from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb import classifier as srofb
 from novelseg.methods.srofb.classifier import (
     Cells,
@@ -244,12 +242,12 @@ def test_phases_are_for_the_classifier_that_sees_the_query() -> None:
         assert torch.equal(*found) == equal
 
 
-def test_a_chain_starts_from_the_result_before() -> None:
+@pytest.mark.parametrize("name", ["self-support", "closed-form"])
+def test_a_chain_starts_from_the_result_before(name: str) -> None:
     tasks = [episode_task(seed) for seed in range(3)]
-    first, last = SelfSupportRefiner(SelfSupportSettings()), SrofbRefiner(params(hidden=8), with_query=True)
-    chain = REFINERS["self-support+srofb"](RefinerSettings(srofb=params(hidden=8)))
+    first, last = REFINERS[name](RefinerSettings()), SrofbRefiner(params(hidden=8), with_query=True)
+    chain = REFINERS[f"{name}+srofb"](RefinerSettings(srofb=params(hidden=8)))
     assert chain.learns_from_cells
-    assert not first.learns_from_cells
     for task, found in zip(tasks, chain.refine(tasks), strict=True):
         logits = first.refine([task])[0].logits
         by_hand = last.refine([replace(task, rough=torch.stack([torch.zeros_like(logits), logits]))])[0]
