@@ -134,6 +134,21 @@ def thresholds(steps: int, norm: float) -> Iterator[Setting]:
     yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
 
 
+def five_shot_long(steps: int) -> Iterator[Setting]:
+    """Yield norms at the paper's number of steps with several supports, and changes of one setting at norm 8."""
+    base: dict[str, Any] = {"steps": steps, "feature_norm": 8.0}
+    yield from cells(((steps, 0.0), (steps, 8.0)))
+    yield Setting(f"with the query, {steps} steps, norm 16.0", {**base, "feature_norm": 16.0})
+    yield Setting(f"norm 8.0, {steps} steps, query half", {**base, "query_weight": "half"})
+    yield Setting(f"norm 8.0, {steps} steps, thresholds 0.6 and 0.6", {**base, "tau_fg": 0.6})
+    yield Setting(f"norm 8.0, {steps} steps, class_balance none", {**base, "class_balance": "none"})
+    yield Setting(f"norm 8.0, {steps} steps, true labels", base, oracle=True)
+    for name in ("self-support", "closed-form"):
+        yield Setting(name, only=(name,))
+        yield Setting(f"norm 8.0, {steps} steps, after {name}", base, before=(name,))
+    yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
+
+
 def before_and_after(steps: int) -> Iterator[Setting]:
     """Yield SROFB as it was before the feature norm, and every refinement with the library's defaults."""
     for with_query in (False, True):
@@ -146,7 +161,7 @@ def before_and_after(steps: int) -> Iterator[Setting]:
 STUDIES = {
     "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
     "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
-    "five-shot-norm": lambda: list(cells(((10, 8.0), (30, 8.0), (100, 8.0), (100, 0.0)))),
+    "five-shot-long": lambda: list(five_shot_long(100)),
     "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
     "thresholds": lambda: list(thresholds(10, 8.0)),
     "defaults-one-shot": lambda: list(before_and_after(10)),
@@ -236,8 +251,7 @@ class Measured:
         """Align the rows of each setting, and draw mIoU, %, of all episodes (first) and of resampled ones."""
         found: dict[str, dict[tuple[int, ...], dict[str, str]]] = {}
         for row in rows:
-            key = tuple(int(row[name]) for name in ("class", "seed", "episode"))
-            found.setdefault(row["setting"], {})[key] = row
+            found.setdefault(row["setting"], {})[_episode(row)] = row
         keys = sorted(found[MATCHING])
         own = {name: [part[key] for key in keys] for name, part in found.items() if part.keys() >= set(keys)}
         labels = np.unique([label for label, *_ in keys], return_inverse=True)[1]
@@ -266,8 +280,28 @@ class Measured:
         return " / ".join(f"{100 * sums[f'{side}_right'] / max(1, sums[f'{side}_cells']):.0f}" for side in ("fg", "bg"))
 
 
-def table(measured: Measured, reference: str) -> str:
-    """Return the table of one encoder's settings."""
+def tables(rows: list[dict[str, str]], reference: str) -> Iterator[str]:
+    """Yield the table of the settings that all episodes have, then those of settings that only some have."""
+    waiting: list[str] = []
+    while True:
+        measured = Measured.of(rows)
+        yield table(measured, reference, waiting)
+        if not waiting and {reference, ORACLE} <= measured.rows.keys() and measured.rows[reference][0]["fg_cells"]:
+            yield precision(measured, reference, ORACLE)
+        if not measured.incomplete:
+            return
+        waiting = measured.incomplete
+        kept = {_episode(row) for row in rows if row["setting"] == waiting[0]}
+        rows = [row for row in rows if _episode(row) in kept]
+
+
+def _episode(row: dict[str, str]) -> tuple[int, ...]:
+    """Return what an episode's rows have in common."""
+    return tuple(int(row[name]) for name in ("class", "seed", "episode"))
+
+
+def table(measured: Measured, reference: str, only: list[str]) -> str:
+    """Return the table of one encoder's settings; with ``only``, of these, matching and the reference."""
     rows = measured.rows[MATCHING]
     norm = np.mean([float(row["mean_norm"]) for row in rows])
     lines = [
@@ -278,11 +312,11 @@ def table(measured: Measured, reference: str) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, own in measured.rows.items():
+        if only and name not in (*only, MATCHING, reference):
+            continue
         spent = np.median([float(row["cpu_ms"]) for row in own])
         gains = " | ".join(measured.gain(name, other) for other in (MATCHING, reference))
         lines.append(f"| {name} | {measured.scores[name][0]:.1f} | {gains} | {measured.right(name)} | {spent:.0f} |")
-    if measured.incomplete:
-        lines += ["", f"Not measured on all of these episodes, and left out: {'; '.join(measured.incomplete)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -338,10 +372,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "table":
         for rows in read(options.rows).values():
-            measured = Measured.of(rows)
-            print(table(measured, options.reference))
-            if {options.reference, ORACLE} <= measured.rows.keys():
-                print(precision(measured, options.reference, ORACLE))
+            print("\n".join(tables(rows, options.reference)))
         return
     options.queries = 1
     torch.set_num_threads(1)
