@@ -261,7 +261,8 @@ class Measured:
         scores = {}
         for name, part in own.items():
             inside, union = (times @ (is_of * [[int(row[side])] for row in part]) for side in ("intersection", "union"))
-            scores[name] = 100 * np.nanmean(np.where(union > 0, inside / np.maximum(union, 1), np.nan), 1)
+            drawn = np.maximum(1, (union > 0).sum(1))  # a draw may lack classes
+            scores[name] = 100 * (inside / np.maximum(union, 1)).sum(1) / drawn
         return Measured(own, [name for name in found if name not in own], scores)
 
     def gain(self, name: str, other: str) -> str:

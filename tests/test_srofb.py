@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.refinement import MATCHING, tables
 from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.labels import VOID
 from novelseg.methods.chain import Chain
@@ -320,3 +321,23 @@ def test_one_sided_supports_train_without_nan(labels: list[int]) -> None:
     cells = of_support(torch.ones(3, 8), torch.tensor(labels))
     logits = alone(cells, torch.ones(8, 2, 2), 5, params())
     assert bool(logits.isfinite().all())
+
+
+def measured(setting: str, label: int, episode: int, intersection: int, union: int) -> dict[str, str]:
+    """One row of ``benchmarks.refinement measure``."""
+    values = {"class": label, "episode": episode, "intersection": intersection, "union": union, "cpu_ms": 7}
+    words = {"encoder": "resnet18", "list": "train", "shots": 1, "seed": 0, "setting": setting, "mean_norm": 5.5}
+    return {key: str(value) for key, value in {**words, **values, "fg_cells": "", "bg_cells": ""}.items()}
+
+
+def test_tables_of_the_benchmark_compare_settings_on_the_episodes_that_both_have() -> None:
+    counts = [(1, 0, 10, 100), (1, 1, 30, 100), (2, 0, 50, 100), (2, 1, 0, 0)]  # class, episode, intersection, union
+    rows = [measured(MATCHING, *row) for row in counts]
+    rows += [measured("better", label, episode, 2 * inside, union) for label, episode, inside, union in counts]
+    rows += [measured("partly", *row) for row in counts[2:3]]
+    every, some = tables(rows, "better")
+    assert "| matching | 35.0 |  |  |  | 7 |" in every  # classes: 40 / 200 and 50 / 100
+    assert "| better | 70.0 | +35.0 [" in every
+    assert "partly" not in every
+    assert "| partly | 50.0 | +0.0 [+0.0, +0.0] | -50.0 [-50.0, -50.0] |  | 7 |" in some
+    assert ": 1 episodes" in some
