@@ -1,8 +1,9 @@
 """Draw ``docs/example.png``, the picture of the README: supports with masks, and queries with predicted masks.
 
 ``python -m benchmarks.readme_picture --bundle bundle.safetensors`` needs a bundle of the demo (`make demo`, then
-``novelseg export``). Each row is one novel class of the built-in scenes. Supports and queries are the first validation
-scenes in which the class is large enough; none is selected by hand.
+``novelseg export`` of the encoder that was trained with five supports). Each row is one novel class of the built-in
+scenes. Supports and queries are the first validation scenes in which the class is large enough; none is selected by
+hand.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
 from novelseg.data.scenes import CLASSES, SceneSettings, scene
-from novelseg.methods.variants import SPFL, refined_names
+from novelseg.methods.variants import SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
 from novelseg.ops.drawing import overlay
 
 SCENES = SceneSettings(seed=0, train=320, val=160, size=96)  # the settings of the preset `demo`
 LEAST_PX = 300  # smaller objects are hard to see in the picture
-SUPPORTS, QUERIES, VARIANT = 3, 4, "spfl+srofb-support-only"
+SUPPORTS, QUERIES, VARIANT = 3, 4, "srofb-support-only"
 TILE, GAP, BREAK, HEADER, FOOTER = 150, 6, 26, 26, 22
 DARK, GREY, WHITE = (27, 31, 36), (87, 96, 106), (255, 255, 255)
 FONT = findfont("DejaVu Sans")
@@ -101,8 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme_picture", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("bundle.safetensors"), help="bundle of the demo")
     parser.add_argument("--out", type=Path, default=Path("docs/example.png"), help="PNG to write")
-    names = (SPFL, *refined_names(SPFL))
-    parser.add_argument("--variant", choices=names, default=VARIANT, help="variant that predicts the masks")
+    parser.add_argument(
+        "--variant", choices=SEGMENTER_VARIANTS, default=VARIANT, help="variant that predicts the masks"
+    )
     options = parser.parse_args()
     try:
         segmenter = Segmenter.load(options.bundle, variant=options.variant, device="cpu")

@@ -6,8 +6,8 @@
 Supports and query of an episode are drawn from one list; nothing is trained, so that no class is a base class and all
 are pseudo-novel on the training list. ``measure`` writes a row per episode and setting: counts of pixels, CPU
 milliseconds of the refinement, and how many of the confident cells are right. The same episodes are drawn for every
-encoder. ``table`` prints, for each file, mIoU with the paired difference from matching and from today's setting; 95 %
-intervals are over episodes, resampled within each class. ``--parts 0 60 …`` measures episodes in several processes.
+encoder. ``table`` prints, for each encoder, number of supports and list, mIoU with the paired difference from matching
+and from a reference, and the gain by the precision of the confident cells; 95 % intervals are over episodes.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.methods.variants import REFINERS, RefinerSettings
 
 COLUMNS = (
-    *("encoder", "list", "shots", "class", "episode", "query", "setting", "intersection", "union", "cpu_ms"),
+    *("encoder", "list", "shots", "seed", "class", "episode", "query", "setting", "intersection", "union", "cpu_ms"),
     *("fg_cells", "fg_right", "bg_cells", "bg_right", "mean_norm"),
 )
-MATCHING, DRAWS = "matching", 2000
+MATCHING, ORACLE, DRAWS = "matching", "true labels at the confident cells", 2000
 PAPER = {"class_balance": "balanced", "feature_norm": 0.0, "query_weight": "union", "support_steps": 0}
 
 
@@ -60,9 +60,9 @@ class Setting:
     with_query
         Whether the classifier learns from the query.
     before
-        Refinement whose result is the rough one; empty for matching.
+        Refinements that come before SROFB, each of which starts from the result of the one before it.
     only
-        Refinement that is measured instead of SROFB.
+        Refinements that are measured instead of SROFB, in the same way, with the library's defaults.
     oracle
         Whether the confident cells get their true labels.
     """
@@ -70,26 +70,30 @@ class Setting:
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     with_query: bool = True
-    before: str = ""
-    only: str = ""
+    before: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     oracle: bool = False
 
     def refiner(self, shots: int) -> Refiner:
         """Build its refiner."""
         if self.only:
-            return REFINERS[self.only](RefinerSettings())
+            return Chain([REFINERS[name](RefinerSettings()) for name in self.only])
         changes = {**PAPER, **self.changes}
         steps = changes.pop("steps", 10 if shots == 1 else 100)
         settings = SrofbSettings(**changes, steps_one_shot=steps, steps_many_shots=steps)
         srofb = SrofbRefiner(settings, with_query=self.with_query)
-        return Chain([REFINERS[self.before](RefinerSettings()), srofb]) if self.before else srofb
+        return Chain([*(REFINERS[name](RefinerSettings(srofb=settings)) for name in self.before), srofb])
 
 
 def grid(steps: tuple[int, ...], norms: tuple[float, ...], pairs: tuple[tuple[int, float], ...]) -> Iterator[Setting]:
     """Yield steps on raw features, norms at the fewest steps, and pairs, without and with the query."""
-    cells = [(n, 0.0) for n in steps] + [(steps[0], norm) for norm in norms] + list(pairs)
+    yield from cells((*((n, 0.0) for n in steps), *((steps[0], norm) for norm in norms), *pairs))
+
+
+def cells(pairs: tuple[tuple[int, float], ...]) -> Iterator[Setting]:
+    """Yield pairs of steps and norm, without and with the query."""
     for with_query in (False, True):
-        for count, norm in cells:
+        for count, norm in pairs:
             name = f"{'with the query' if with_query else 'support only'}, {count} steps, norm {norm or 'raw'}"
             yield Setting(name, {"steps": count, "feature_norm": norm}, with_query)
 
@@ -104,21 +108,64 @@ def variations(steps: int, norm: float) -> Iterator[Setting]:
     yield Setting(f"{steps} steps on the supports, then {steps}", {**base, "support_steps": steps})
     yield Setting("class_balance none", {**base, "class_balance": "none"})
     yield Setting("class_balance none, support only", {**base, "class_balance": "none"}, with_query=False)
-    yield Setting("true labels at the confident cells", base, oracle=True)
+    yield Setting(ORACLE, base, oracle=True)
     for name in ("self-support", "closed-form"):
-        yield Setting(name, only=name)
-        yield Setting(f"{name}, then SROFB", base, before=name)
-    yield Setting("self-support, then SROFB, query half", {**base, "query_weight": "half"}, before="self-support")
+        yield Setting(name, only=(name,))
+        yield Setting(f"{name}, then SROFB", base, before=(name,))
+        yield Setting(f"{name}, then SROFB, query half", {**base, "query_weight": "half"}, before=(name,))
+    yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
+    yield Setting("SROFB, then SROFB", base, before=("srofb",))
     for fg in (0.6, 0.7, 0.8):
         for bg in (0.5, 0.6, 0.7):
             if (fg, bg) != (0.7, 0.6):
                 yield Setting(f"thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
 
 
+def thresholds(steps: int, norm: float) -> Iterator[Setting]:
+    """Yield pairs of thresholds around lower ones, and chains and the query's weight at a lower one."""
+    base: dict[str, Any] = {"steps": steps, "feature_norm": norm}
+    for fg in (0.5, 0.6, 0.7):
+        for bg in (0.5, 0.6, 0.7):
+            yield Setting(f"norm {norm}, thresholds {fg} and {bg}", {**base, "tau_fg": fg, "tau_bg": bg})
+    lower = {**base, "tau_fg": 0.6}
+    yield Setting(f"norm {norm}, thresholds 0.6 and 0.6, query half", {**lower, "query_weight": "half"})
+    for name in ("self-support", "closed-form", "srofb"):
+        yield Setting(f"norm {norm}, thresholds 0.6 and 0.6, after {name}", lower, before=(name,))
+    yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
+
+
+def five_shot_long(steps: int) -> Iterator[Setting]:
+    """Yield norms at the paper's number of steps with several supports, and changes of one setting at norm 8."""
+    base: dict[str, Any] = {"steps": steps, "feature_norm": 8.0}
+    yield from cells(((steps, 0.0), (steps, 8.0)))
+    yield Setting(f"with the query, {steps} steps, norm 16.0", {**base, "feature_norm": 16.0})
+    yield Setting(f"norm 8.0, {steps} steps, query half", {**base, "query_weight": "half"})
+    yield Setting(f"norm 8.0, {steps} steps, thresholds 0.6 and 0.6", {**base, "tau_fg": 0.6})
+    yield Setting(f"norm 8.0, {steps} steps, class_balance none", {**base, "class_balance": "none"})
+    yield Setting(f"norm 8.0, {steps} steps, true labels", base, oracle=True)
+    for name in ("self-support", "closed-form"):
+        yield Setting(name, only=(name,))
+        yield Setting(f"norm 8.0, {steps} steps, after {name}", base, before=(name,))
+    yield Setting("closed-form, then self-support", only=("closed-form", "self-support"))
+
+
+def before_and_after(steps: int) -> Iterator[Setting]:
+    """Yield SROFB as it was before the feature norm, and every refinement with the library's defaults."""
+    for with_query in (False, True):
+        words = "with the query" if with_query else "support only"
+        yield Setting(f"{words}, {steps} steps, norm raw", {"steps": steps}, with_query)
+    for name in REFINERS:
+        yield Setting(name, only=(name,))
+
+
 STUDIES = {
     "one-shot": lambda: [*grid((10, 30, 100), (8.0, 16.0, 32.0), ((30, 16.0),)), *variations(10, 16.0)],
     "one-shot-short": lambda: [*grid((10, 30), (8.0, 16.0, 32.0), ()), *variations(10, 32.0)],
+    "five-shot-long": lambda: list(five_shot_long(100)),
     "five-shot": lambda: [*grid((30, 100), (16.0, 32.0), ()), *variations(30, 16.0)],
+    "thresholds": lambda: list(thresholds(10, 8.0)),
+    "defaults-one-shot": lambda: list(before_and_after(10)),
+    "defaults-five-shot": lambda: list(before_and_after(100)),
     "five-shot-short": lambda: [
         Setting("with the query, 100 steps, norm raw", {"steps": 100}),
         *grid((10, 30), (16.0, 32.0), ()),
@@ -167,12 +214,9 @@ def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
         mask = torch.from_numpy(binary(full, label))
         cells = bank.grid.labels_at_cells(mask, (rough.shape[1], rough.shape[2]))
         norms = [one.features[:, one.labels != VOID].norm(dim=0).mean() for one in shown]
-        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": options.shots, "class": label}
-        facts |= {
-            "episode": episode,
-            "query": pictures.ids[query],
-            "mean_norm": f"{float(sum(norms)) / len(norms):.2f}",
-        }
+        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": options.shots, "seed": options.seed}
+        facts |= {"class": label, "episode": episode, "query": pictures.ids[query]}
+        facts |= {"mean_norm": f"{float(sum(norms)) / len(norms):.2f}"}
         rows: list[dict[str, Any]] = [{**facts, "setting": MATCHING, "cpu_ms": 0}]
         rows[0] |= _counts(bank, rough[1] - rough[0], full, label)
         for name, (setting, refiner) in refiners.items():
@@ -194,47 +238,104 @@ def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: 
     return {"intersection": int((inside & (truth == label)).sum()), "union": int((inside | (truth == label)).sum())}
 
 
-def table(rows: list[dict[str, str]], reference: str, seed: int = 0) -> str:
-    """Return the table of one file's settings."""
-    names = list(dict.fromkeys(row["setting"] for row in rows))
-    own = {name: [row for row in rows if row["setting"] == name] for name in names}
-    labels = np.array([int(row["class"]) for row in own[MATCHING]])
-    counts = {
-        name: np.array([[int(row["intersection"]), int(row["union"])] for row in part], np.float64)
-        for name, part in own.items()
-    }
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    rng = np.random.default_rng(seed)
-    picks = [members] + [[rng.choice(part, len(part)) for part in members] for _ in range(DRAWS)]
-    scores = {
-        name: np.array([100 * np.mean([np.divide(*own_counts[pick].sum(0)) for pick in one]) for one in picks])
-        for name, own_counts in counts.items()
-    }
-    head = own[MATCHING][0]
-    norm = np.mean([float(row["mean_norm"]) for row in own[MATCHING]])
-    title = (
-        f"{head['encoder']}, {head['shots']}-shot, list `{head['list']}`: {len(labels)} episodes, mean norm {norm:.1f}"
-    )
+@dataclass(frozen=True)
+class Measured:
+    """Rows of one encoder, number of supports and list: those of each setting, in the same order of episodes."""
+
+    rows: dict[str, list[dict[str, str]]]
+    incomplete: list[str]
+    scores: dict[str, NDArray[np.float64]]
+
+    @staticmethod
+    def of(rows: list[dict[str, str]], seed: int = 0) -> Measured:
+        """Align the rows of each setting, and draw mIoU, %, of all episodes (first) and of resampled ones."""
+        found: dict[str, dict[tuple[int, ...], dict[str, str]]] = {}
+        for row in rows:
+            found.setdefault(row["setting"], {})[_episode(row)] = row
+        keys = sorted(found[MATCHING])
+        own = {name: [part[key] for key in keys] for name, part in found.items() if part.keys() >= set(keys)}
+        labels = np.unique([label for label, *_ in keys], return_inverse=True)[1]
+        is_of = np.eye(labels.max() + 1)[labels]  # (episodes, classes)
+        times = np.random.default_rng(seed).multinomial(len(keys), [1 / len(keys)] * len(keys), DRAWS)
+        times = np.concatenate([np.ones_like(times[:1]), times])  # how often a draw has each episode
+        scores = {}
+        for name, part in own.items():
+            inside, union = (times @ (is_of * [[int(row[side])] for row in part]) for side in ("intersection", "union"))
+            drawn = np.maximum(1, (union > 0).sum(1))  # a draw may lack classes
+            scores[name] = 100 * (inside / np.maximum(union, 1)).sum(1) / drawn
+        return Measured(own, [name for name in found if name not in own], scores)
+
+    def gain(self, name: str, other: str) -> str:
+        """Return the difference of two settings with its interval, empty without the second or with itself."""
+        if other not in self.scores or name in (MATCHING, other):
+            return ""
+        gain = self.scores[name] - self.scores[other]
+        low, high = np.percentile(gain[1:], [2.5, 97.5])
+        return f"{gain[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    def right(self, name: str) -> str:
+        """Return the share of right cells among the confident ones, foreground and background."""
+        if not self.rows[name][0]["fg_cells"]:
+            return ""
+        sums = {key: sum(int(row[key]) for row in self.rows[name]) for key in COLUMNS if key[:3] in ("fg_", "bg_")}
+        return " / ".join(f"{100 * sums[f'{side}_right'] / max(1, sums[f'{side}_cells']):.0f}" for side in ("fg", "bg"))
+
+
+def tables(rows: list[dict[str, str]], reference: str) -> Iterator[str]:
+    """Yield the table of the settings that all episodes have, then those of settings that only some have."""
+    waiting: list[str] = []
+    while True:
+        measured = Measured.of(rows)
+        yield table(measured, reference, waiting)
+        if not waiting and {reference, ORACLE} <= measured.rows.keys() and measured.rows[reference][0]["fg_cells"]:
+            yield precision(measured, reference, ORACLE)
+        if not measured.incomplete:
+            return
+        waiting = measured.incomplete
+        kept = {_episode(row) for row in rows if row["setting"] == waiting[0]}
+        rows = [row for row in rows if _episode(row) in kept]
+
+
+def _episode(row: dict[str, str]) -> tuple[int, ...]:
+    """Return what an episode's rows have in common."""
+    return tuple(int(row[name]) for name in ("class", "seed", "episode"))
+
+
+def table(measured: Measured, reference: str, only: list[str]) -> str:
+    """Return the table of one encoder's settings; with ``only``, of these, matching and the reference."""
+    rows = measured.rows[MATCHING]
+    norm = np.mean([float(row["mean_norm"]) for row in rows])
     lines = [
-        title,
+        f"{rows[0]['encoder']}, {rows[0]['shots']}-shot, list `{rows[0]['list']}`: {len(rows)} episodes, "
+        f"mean norm {norm:.1f}",
         "",
         f"| setting | mIoU, % | minus matching | minus “{reference}” | right cells, fg / bg, % | CPU ms |",
+        "|---|---|---|---|---|---|",
     ]
-    lines += ["|---|---|---|---|---|---|"]
-    for name in names:
-        cells = [f"{scores[name][0]:.1f}", "", ""]
-        for place, other in enumerate((MATCHING, reference), 1):
-            if name != other and name != MATCHING and other in scores:
-                gain = scores[name] - scores[other]
-                low, high = np.percentile(gain[1:], [2.5, 97.5])
-                cells[place] = f"{gain[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
-        right = ""
-        if own[name][0]["fg_cells"]:
-            sums = {key: sum(int(row[key]) for row in own[name]) for key in COLUMNS if key[:3] in ("fg_", "bg_")}
-            shares = (100 * sums[f"{side}_right"] / max(1, sums[f"{side}_cells"]) for side in ("fg", "bg"))
-            right = " / ".join(f"{share:.0f}" for share in shares)
-        spent = np.median([float(row["cpu_ms"]) for row in own[name]])
-        lines.append(f"| {name} | {' | '.join(cells)} | {right} | {spent:.0f} |")
+    for name, own in measured.rows.items():
+        if only and name not in (*only, MATCHING, reference):
+            continue
+        spent = np.median([float(row["cpu_ms"]) for row in own])
+        gains = " | ".join(measured.gain(name, other) for other in (MATCHING, reference))
+        lines.append(f"| {name} | {measured.scores[name][0]:.1f} | {gains} | {measured.right(name)} | {spent:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def precision(measured: Measured, name: str, oracle: str) -> str:
+    """Return the gain of a setting in three thirds of the episodes, by the precision of its foreground cells."""
+    own = measured.rows[name]
+    shares = [int(row["fg_right"]) / max(1, int(row["fg_cells"])) for row in own]
+    lines = [
+        f"| right foreground cells, % | episodes | matching, IoU % | {name} | {oracle} |",
+        "|---|---|---|---|---|",
+    ]
+    for part in np.array_split(np.argsort(shares, kind="stable"), 3):
+        cells = [f"{100 * shares[part[0]]:.0f}-{100 * shares[part[-1]]:.0f}", str(len(part))]
+        for setting in (MATCHING, name, oracle):
+            rows = [measured.rows[setting][number] for number in part]
+            ious = [int(row["intersection"]) / max(1, int(row["union"])) for row in rows]
+            cells.append(f"{100 * np.mean(ious):.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -271,7 +372,8 @@ def main() -> None:
     shown.add_argument("--reference", default="with the query, 10 steps, norm raw")
     options = parser.parse_args()
     if options.command == "table":
-        print("\n".join(table(rows, options.reference) for rows in read(options.rows).values()))
+        for rows in read(options.rows).values():
+            print("\n".join(tables(rows, options.reference)))
         return
     options.queries = 1
     torch.set_num_threads(1)

@@ -36,7 +36,7 @@ from novelseg.formats.prototypes import PROTOTYPES
 from novelseg.formats.pseudolabels import PSEUDOLABELS
 from novelseg.formats.regions import REGIONS
 from novelseg.formats.results import SCORES
-from novelseg.methods.variants import NAMES
+from novelseg.methods.variants import VARIANTS
 from tests.makers import ENCODER, TRAINED, Project, tiny_values
 
 
@@ -44,9 +44,8 @@ def test_every_stage_writes_what_its_spec_says(project: Project) -> None:
     with hdf5.opened(project.path("images/0.h5"), IMAGES) as file:
         assert len(file["split"]) == 22
     rows = tables.read(project.path("evaluate/fold0/1shot/rows.parquet"), RESULTS)
-    # No training of a single level; the demo lists neither the chain nor SROFB on pretrained weights.
-    unlisted = {"spfl+self-support+srofb", "pretrained+srofb", "pretrained+srofb-support-only"}
-    variants = set(NAMES) - {"spfl-single-level"} - unlisted
+    listed = set(tiny_values()["evaluate"]["refinements"])
+    variants = {v.name for v in VARIANTS if not v.refiner or v.name in listed} - {"spfl-single-level"}
     assert set(rows["variant"]) == variants
     assert len(rows) == 2 * 6 * len(variants)  # seeds × episodes × variants
     scores = tables.read(project.root / "report/results.tsv", SCORES)

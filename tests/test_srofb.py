@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.refinement import MATCHING, tables
 from novelseg.backbones.grid import AlignedGrid
 from novelseg.core.labels import VOID
 from novelseg.methods.chain import Chain
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.self_support.refiner import SelfSupportRefiner
-from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb import classifier as srofb
 from novelseg.methods.srofb.classifier import (
     Cells,
@@ -244,12 +243,12 @@ def test_phases_are_for_the_classifier_that_sees_the_query() -> None:
         assert torch.equal(*found) == equal
 
 
-def test_a_chain_starts_from_the_result_before() -> None:
+@pytest.mark.parametrize("name", ["self-support", "closed-form"])
+def test_a_chain_starts_from_the_result_before(name: str) -> None:
     tasks = [episode_task(seed) for seed in range(3)]
-    first, last = SelfSupportRefiner(SelfSupportSettings()), SrofbRefiner(params(hidden=8), with_query=True)
-    chain = REFINERS["self-support+srofb"](RefinerSettings(srofb=params(hidden=8)))
+    first, last = REFINERS[name](RefinerSettings()), SrofbRefiner(params(hidden=8), with_query=True)
+    chain = REFINERS[f"{name}+srofb"](RefinerSettings(srofb=params(hidden=8)))
     assert chain.learns_from_cells
-    assert not first.learns_from_cells
     for task, found in zip(tasks, chain.refine(tasks), strict=True):
         logits = first.refine([task])[0].logits
         by_hand = last.refine([replace(task, rough=torch.stack([torch.zeros_like(logits), logits]))])[0]
@@ -322,3 +321,23 @@ def test_one_sided_supports_train_without_nan(labels: list[int]) -> None:
     cells = of_support(torch.ones(3, 8), torch.tensor(labels))
     logits = alone(cells, torch.ones(8, 2, 2), 5, params())
     assert bool(logits.isfinite().all())
+
+
+def measured(setting: str, label: int, episode: int, intersection: int, union: int) -> dict[str, str]:
+    """One row of ``benchmarks.refinement measure``."""
+    values = {"class": label, "episode": episode, "intersection": intersection, "union": union, "cpu_ms": 7}
+    words = {"encoder": "resnet18", "list": "train", "shots": 1, "seed": 0, "setting": setting, "mean_norm": 5.5}
+    return {key: str(value) for key, value in {**words, **values, "fg_cells": "", "bg_cells": ""}.items()}
+
+
+def test_tables_of_the_benchmark_compare_settings_on_the_episodes_that_both_have() -> None:
+    counts = [(1, 0, 10, 100), (1, 1, 30, 100), (2, 0, 50, 100), (2, 1, 0, 0)]  # class, episode, intersection, union
+    rows = [measured(MATCHING, *row) for row in counts]
+    rows += [measured("better", label, episode, 2 * inside, union) for label, episode, inside, union in counts]
+    rows += [measured("partly", *row) for row in counts[2:3]]
+    every, some = tables(rows, "better")
+    assert "| matching | 35.0 |  |  |  | 7 |" in every  # classes: 40 / 200 and 50 / 100
+    assert "| better | 70.0 | +35.0 [" in every
+    assert "partly" not in every
+    assert "| partly | 50.0 | +0.0 [+0.0, +0.0] | -50.0 [-50.0, -50.0] |  | 7 |" in some
+    assert ": 1 episodes" in some

@@ -132,6 +132,7 @@ REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "srofb-support-only": lambda settings: _srofb(settings, with_query=False),
     "srofb": lambda settings: _srofb(settings, with_query=True),
     "self-support+srofb": lambda settings: _chain(settings, ("self-support", "srofb")),
+    "closed-form+srofb": lambda settings: _chain(settings, (CLOSED_FORM, "srofb")),
 }
 
 
@@ -181,6 +182,7 @@ VARIANTS = (
     Variant("spfl+srofb-support-only", SPFL, "srofb-support-only", (SPFL,)),
     Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
     Variant("spfl+self-support+srofb", SPFL, "self-support+srofb", (SPFL, "spfl+self-support", REFINED)),
+    Variant("spfl+closed-form+srofb", SPFL, "closed-form+srofb", (SPFL, "spfl+closed-form", REFINED)),
     Variant(MAP, CAM),
     Variant(CAM, CAM, compared_with=(MAP, PRETRAINED_REFINED, "baseline", REFINED)),
 )
