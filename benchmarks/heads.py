@@ -3,7 +3,7 @@
     python -m benchmarks.heads measure --voc $NOVELSEG_DATA/voc-subset --list train --weights FILE --out TRAIN.tsv
     python -m benchmarks.heads choose TRAIN.tsv … --out CHOICES.json
     python -m benchmarks.heads measure --voc … --list val --weights FILE --choices CHOICES.json --out VAL.tsv
-    python -m benchmarks.heads page --train TRAIN.tsv … --choices CHOICES.json --val VAL.tsv … --out docs/results/heads.md
+    python -m benchmarks.heads page --train TRAIN.tsv … --val VAL.tsv … --choices CHOICES.json --out heads.md
 
 Nothing is trained, so that the classes of a fold are novel only by agreement: the settings of a fold's classes are
 chosen by ``choose`` on training images with the classes of the other three folds. ``measure`` writes a row per episode
@@ -19,7 +19,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ from novelseg.methods.variants import HEADS, REFINERS, RefinerSettings
 
 COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 COLUMNS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "setting", *COUNTS, "cpu_ms")
-MATCHING, SROFB, HIERARCHY, PAPER = "matching", "srofb", "hierarchy", "as published"
+MATCHING, SROFB = "matching", "srofb"
+MARK = "<!-- written by `python -m benchmarks.heads page` -->"
 FOLDS, DRAWS = 4, 2000
 FORMS = tuple(f"{head}{form}" for head in HEADS for form in ("", "-regions"))
 ENCODERS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
@@ -151,6 +151,164 @@ def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: 
     return dict(zip(COUNTS, pairs[0] + pairs[1], strict=True))
 
 
+Rows = list[dict[str, str]]
+Key = tuple[str, int]  # encoder and number of supports
+
+
+def read(paths: Sequence[Path]) -> dict[Key, Rows]:
+    """Read rows of several files, by encoder and number of supports, ResNet-18 first."""
+    groups: dict[Key, Rows] = {}
+    for path in paths:
+        with path.open(encoding="utf8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                groups.setdefault((row["encoder"], int(row["shots"])), []).append(row)
+    return {key: groups[key] for key in sorted(groups)}
+
+
+def by_setting(rows: Rows) -> dict[str, Rows]:
+    """Return the rows of each setting, in their order."""
+    own: dict[str, Rows] = {}
+    for row in rows:
+        own.setdefault(row["setting"], []).append(row)
+    return own
+
+
+class Scores:
+    """Scores of several settings on the same episodes, for the episodes themselves and for resampled queries.
+
+    Parameters
+    ----------
+    rows
+        Rows of each setting, of the same episodes.
+    seed
+        Seed of the resampling; 0 draws for the scores alone.
+    draws
+        Number of resamplings.
+    """
+
+    def __init__(self, rows: Mapping[str, Rows], draws: int = DRAWS, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        first = next(iter(rows.values()))
+        self.labels = sorted({int(row["class"]) for row in first})
+        sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in rows}  # (1 + draws, 4) per class
+        for label in self.labels:
+            queries = sorted({row["query"] for row in first if int(row["class"]) == label})
+            times = rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), draws)
+            times = np.concatenate([np.ones((1, len(queries)), np.int64), times])
+            number = {query: place for place, query in enumerate(queries)}
+            for name, part in rows.items():
+                counts = np.zeros((len(queries), len(COUNTS)))
+                for row in part:
+                    if int(row["class"]) == label:
+                        counts[number[row["query"]]] += [int(row[column]) for column in COUNTS]
+                sums[name].append(times @ counts)
+        self._sums = {name: np.stack(part) for name, part in sums.items()}  # (classes, 1 + draws, 4)
+
+    def miou(self, name: str) -> NDArray[np.float64]:
+        """Return mIoU in percent, (1 + draws,): of the episodes, then of the resamplings."""
+        sums = self._sums[name]
+        return np.asarray(100 * (sums[..., 0] / sums[..., 1]).mean(0))
+
+    def fb_iou(self, name: str) -> float:
+        """Return FB-IoU in percent: the mean over folds of the mean of foreground and background."""
+        folds = [[place for place, label in enumerate(self.labels) if fold_of(label) == fold] for fold in range(FOLDS)]
+        sums = np.stack([self._sums[name][part, 0].sum(0) for part in folds if part])
+        return float(100 * (sums[:, [0, 2]] / sums[:, [1, 3]]).mean())
+
+    def gain(self, name: str, other: str) -> str:
+        """Return the difference of mIoU with its 95 % interval."""
+        gains = self.miou(name) - self.miou(other)
+        low, high = np.percentile(gains[1:], [2.5, 97.5])
+        return f"{gains[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def class_scores(rows: Rows) -> NDArray[np.float64]:
+    """Return the IoU of each class in percent."""
+    sums: dict[int, NDArray[np.float64]] = {}
+    for row in rows:
+        counts = np.array([int(row[column]) for column in COUNTS[:2]], np.float64)
+        sums[int(row["class"])] = sums.get(int(row["class"]), np.zeros(2)) + counts
+    return np.array([100 * inter / union for _, (inter, union) in sorted(sums.items())])
+
+
+def pseudo_scores(groups: Mapping[Key, Rows]) -> dict[str, NDArray[np.float64]]:
+    """Return the IoU (20,) of each setting on training images, averaged over encoders and numbers of supports."""
+    per_group = [{name: class_scores(part) for name, part in by_setting(rows).items()} for rows in groups.values()]
+    return {name: np.mean([one[name] for one in per_group], 0) for name in per_group[0]}
+
+
+def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
+    """Choose the setting of each form and fold: the best one on training images for the classes of the other folds."""
+    scores = pseudo_scores(groups)
+    folds = np.array([fold_of(label) for label in range(1, CLASSES + 1)])
+    return {
+        form: [
+            max((one.name for one in candidates(form)), key=lambda name: float(scores[name][folds != fold].mean()))
+            for fold in range(FOLDS)
+        ]
+        for form in FORMS
+    }
+
+
+def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the table of all candidates on training images."""
+    titles = [f"{ENCODERS[encoder]}, {shots}-shot" for encoder, shots in groups]
+    lines = [f"| setting | {' | '.join(titles)} | mean | chosen for folds |", "|" + (len(titles) + 3) * "---|"]
+    scores = {
+        key: {name: class_scores(part).mean() for name, part in by_setting(rows).items()}
+        for key, rows in groups.items()
+    }
+    for name in next(iter(scores.values())):
+        own = [float(part[name]) for part in scores.values()]
+        folds = [str(fold) for fold in range(FOLDS) if name in (chosen[fold] for chosen in choices.values())]
+        cells = [f"{score:.1f}" for score in (*own, np.mean(own))]
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {', '.join(folds)} |")
+    return lines
+
+
+def val_table(rows: Rows) -> list[str]:
+    """Return the table of one encoder and number of supports on validation images; a row per refinement."""
+    own: dict[str, Rows] = {}
+    for name, part in by_setting(rows).items():
+        own.setdefault(name.split()[0], []).extend(part)
+    keyed = {(row["class"], row["episode"]) for row in own.get(SROFB, [])}
+    few = {name: [row for row in part if (row["class"], row["episode"]) in keyed] for name, part in own.items()}
+    every = {name: part for name, part in own.items() if name != SROFB}
+    scores, beside = Scores(every), Scores(few) if keyed else None
+    lines = ["| refinement | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, part in own.items():
+        spent = f"{np.median([float(row['cpu_ms']) for row in part]):.0f}"
+        if name == SROFB:
+            if beside:
+                score = f"{beside.miou(name)[0]:.1f}* | {beside.fb_iou(name):.1f}*"
+                lines.append(f"| `{name}`* | {score} | {beside.gain(name, MATCHING)}* | | {spent} |")
+            continue
+        gain = "" if name == MATCHING else scores.gain(name, MATCHING)
+        other = beside.gain(name, SROFB) + "*" if beside else ""
+        lines.append(
+            f"| `{name}` | {scores.miou(name)[0]:.1f} | {scores.fb_iou(name):.1f} | {gain} | {other} | {spent} |"
+        )
+    queries = len({(row["class"], row["query"]) for row in every[MATCHING]})
+    lines.append("")
+    lines.append(f"{len(every[MATCHING])} episodes with {queries} queries of a class; * {len(keyed)} episodes.")
+    return lines
+
+
+def write_page(path: Path, options: argparse.Namespace) -> None:
+    """Write the tables between the marks of the page; its text is written by hand."""
+    choices = json.loads(options.choices.read_text(encoding="utf8"))
+    train, val = read(options.train), read(options.val)
+    lines = ["## Chosen on training images", "", *train_table(train, choices), ""]
+    for (encoder, shots), rows in val.items():
+        lines += [f"## {ENCODERS[encoder]}, {shots}-shot", "", *val_table(rows), ""]
+    text = path.read_text(encoding="utf8")
+    head, mark, _ = text.partition(MARK)
+    if not mark:
+        raise SystemExit(f"{path}: expected the line {MARK!r}, below which the tables are written")
+    path.write_text(head + mark + "\n" + "\n".join(lines), encoding="utf8")
+
+
 def main() -> None:
     """Measure rows, choose settings from rows, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -172,7 +330,21 @@ def main() -> None:
     own.add_argument("--memory-mb", type=int, default=2000, help="memory for features")
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--out", type=Path, required=True)
+    chosen = commands.add_parser("choose")
+    chosen.add_argument("rows", type=Path, nargs="+")
+    chosen.add_argument("--out", type=Path, required=True)
+    page = commands.add_parser("page")
+    page.add_argument("--train", type=Path, nargs="+", required=True)
+    page.add_argument("--val", type=Path, nargs="+", required=True)
+    page.add_argument("--choices", type=Path, required=True)
+    page.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.command == "choose":
+        options.out.write_text(json.dumps(choose(read(options.rows)), indent=1) + "\n", encoding="utf8")
+        return
+    if options.command == "page":
+        write_page(options.out, options)
+        return
     options.queries = 1
     torch.set_num_threads(1)
     with options.out.open("w", encoding="utf8", newline="") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.registry import new_backbone
+from novelseg.core.extras import MissingPackageError
+from novelseg.core.files import digest
 from novelseg.formats.record import BackboneSpec
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.closed_form.head import spherical_kmeans
@@ -29,6 +32,8 @@ from novelseg.methods.matching.prototypes import match
 from novelseg.methods.positions import position_basis, remove_positions
 from novelseg.methods.variants import HEADS, REFINERS, RefinerSettings
 from novelseg.regions import build_hierarchy, cut
+from novelseg.regions.learned import WEIGHTS
+from novelseg.regions.weights import BSDS500
 from tests.makers import disc
 
 Vectors = NDArray[np.float64]
@@ -318,9 +323,8 @@ def test_insid3_finds_nothing_without_a_candidate() -> None:
 def test_a_head_that_lacks_its_side_inputs_says_so() -> None:
     task = replace(episode(0), side_inputs=None)
     assert refined("insid3", task).isfinite().all()
-    for form, changes in (("insid3-regions", {}), ("fssdino-regions", {}), ("foris", {"positions": 3})):
-        if form == "foris":
-            changes = {"positions": 3, "bias_below": 1.0}
+    biased: dict[str, Any] = {"positions": 3, "bias_below": 1.0}
+    for form, changes in (("insid3-regions", {}), ("fssdino-regions", {}), ("foris", biased)):
         with pytest.raises(ValueError, match="needs regions or positions of the images"):
             refined(form, task, **changes)
 
@@ -380,7 +384,8 @@ def test_the_bank_gives_regions_and_positions() -> None:
     side, tree = bank.side_inputs, build_hierarchy(pairs[1][0])
     for tau in (0.1, 0.45, 1.0):
         labels = torch.from_numpy(cut(tree, tau, (40, 40)).astype(np.int64))
-        assert torch.equal(side.regions(1, tau), bank.grid.labels_at_cells(labels, tuple(bank[1].shape[1:])))
+        cells = (bank[1].shape[1], bank[1].shape[2])
+        assert torch.equal(side.regions(1, tau), bank.grid.labels_at_cells(labels, cells))
     black, noise = (side.positions(0, content, 3) for content in ("black", "noise"))
     assert black.shape[0] == noise.shape[0] == bank[0].shape[0]
     assert black.shape[1] == noise.shape[1] == 3
@@ -388,3 +393,18 @@ def test_the_bank_gives_regions_and_positions() -> None:
     assert torch.equal(noise, small_bank(*map(list, zip(*pairs, strict=True))).positions(0, "noise", 3))
     bank.forget({1})
     assert list(bank._hierarchies) == []
+
+
+def test_regions_without_their_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("novelseg.regions.learned", "novelseg.regions.ucm"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "higra", None)
+    image, mask = disc()
+    bank = small_bank([image], [mask])
+    bank.load({0})
+    with pytest.raises(MissingPackageError, match=r"regions needs higra; run `pip install 'novelseg\[regions\]'`"):
+        bank.regions(0, 0.45)
+
+
+def test_the_code_names_the_weights_of_the_regions() -> None:
+    assert digest(BSDS500) == WEIGHTS

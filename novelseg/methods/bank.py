@@ -196,7 +196,7 @@ class SupportBank(FeatureBank):
         """
         if image not in self._hierarchies:
             with needs_extras("a refinement with regions"):
-                from novelseg.regions.builders import build_hierarchy
+                from novelseg.regions.learned import build_hierarchy
             self._hierarchies[image] = build_hierarchy(self._image(image))
         features = self[image]
         labels = cut(self._hierarchies[image], tau, self._size(image)).astype(np.int64)

@@ -85,7 +85,8 @@ def query_clusters(task: RefinementTask, distance: float, tau: float | None) -> 
     if tau is None:
         return average_linkage(F.normalize(task.query.flatten(1), dim=0).T.contiguous(), distance)
     regions = side_inputs_of(task).regions(task.case.query, tau).flatten()
-    return torch.unique(regions, return_inverse=True)[1]
+    numbers: Tensor = torch.unique(regions, return_inverse=True)[1]
+    return numbers
 
 
 def side_cells(supports: tuple[SupportFeatures, ...], side: int) -> Tensor:

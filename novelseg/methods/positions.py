@@ -33,7 +33,8 @@ def position_basis(blank: Tensor, count: int) -> Tensor:
     cells = cells - cells.mean(1, keepdim=True)
     values, vectors = torch.linalg.eigh(cells @ cells.T)  # ascending
     kept = int((values > RANK_TOLERANCE * max(float(values[-1]), RANK_TOLERANCE)).sum())
-    return vectors[:, len(values) - min(count, kept) :].flip(1).to(blank.dtype)
+    main: Tensor = vectors[:, len(values) - min(count, kept) :].flip(1)
+    return main.to(blank.dtype)
 
 
 def remove_positions(cells: Tensor, basis: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from novelseg.methods.clusters import query_clusters, cluster_averages, side_cells, side_prototypes
+from novelseg.methods.clusters import cluster_averages, query_clusters, side_cells, side_prototypes
 from novelseg.methods.contract import RefinedResult, RefinementTask, side_inputs_of
 from novelseg.methods.foris.settings import ForisSettings
 from novelseg.methods.positions import remove_positions

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from novelseg.core.labels import VOID
-from novelseg.methods.clusters import cluster_directions, query_clusters, cluster_averages
+from novelseg.methods.clusters import cluster_averages, cluster_directions, query_clusters
 from novelseg.methods.contract import RefinedResult, RefinementTask, SupportFeatures, side_inputs_of
 from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.positions import remove_positions
