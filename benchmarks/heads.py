@@ -78,8 +78,45 @@ def parse(name: str) -> Setting:
     return Setting(refinement, {key: json.loads(value) for key, _, value in (one.partition("=") for one in changes)})
 
 
-# What each form is varied by; the first setting is that of the papers where they give one.
-VARIED: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+_GRAM, _GATE = {"gram_temperature": 0.03, "reduction": 2}, {"threshold": 0.2, "gate": 0.3, "boost": 0.5}
+# Candidates of each form. The first one is the default, which is the paper's where it gives a value.
+VARIED: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "fssdino": (
+        {},
+        {"gram_temperature": 0.0},
+        _GRAM,
+        {**_GRAM, "gram_temperature": 0.07},
+        {**_GRAM, "object_prototypes": 10, "background_prototypes": 10},
+    ),
+    "fssdino-regions": (
+        {},
+        *({**_GRAM, "region_tau": tau} for tau in (0.2, 0.3, 0.45)),
+        {**_GRAM, "gram_temperature": 0.07, "region_tau": 0.3},
+    ),
+    "insid3": (
+        {},
+        {"distance": 0.6},
+        {"distance": 0.6, "keep": 0.05},
+        {"distance": 0.6, "keep": 0.05, "positions": 20},
+    ),
+    "insid3-regions": (
+        {},
+        *({"keep": 0.1, "region_tau": tau} for tau in (0.3, 0.45, 0.6)),
+        {"keep": 0.05, "region_tau": 0.45},
+    ),
+    "foris": (
+        {},
+        {**_GATE, "distance": 0.7},
+        {**_GATE, "distance": 0.7, "threshold": 0.35},
+        {**_GATE, "distance": 0.7, "threshold": 0.35, "background_weight": 1.0},
+    ),
+    "foris-regions": (
+        {},
+        *({**_GATE, "region_tau": tau} for tau in (0.3, 0.45)),
+        {**_GATE, "region_tau": 0.45, "threshold": 0.35},
+        {**_GATE, "region_tau": 0.45, "threshold": 0.35, "background_weight": 1.0},
+    ),
+}
 
 
 def candidates(form: str) -> list[Setting]:
@@ -87,10 +124,15 @@ def candidates(form: str) -> list[Setting]:
     return [Setting(form, changes) for changes in VARIED[form]]
 
 
-def episodes(pictures: Pictures, options: argparse.Namespace) -> list[tuple[int, int, int, list[int]]]:
-    """Draw the episodes, class after class, again and again: class, number, query, supports."""
-    drawn = sorted(draw(pictures, options), key=lambda entry: (entry[1], entry[0]))
-    return [(label, number, queries[0], supports) for label, number, supports, queries in drawn]
+def episodes(pictures: Pictures, options: argparse.Namespace) -> Iterator[tuple[int, int, int, list[int]]]:
+    """Draw the episodes, class after class, again and again: number, class, query, supports."""
+    one_query = {"queries": 1, "episodes": options.episodes, "min_pixels": options.min_pixels, "seed": options.seed}
+    drawn = [
+        (number, label, queries[0], supports)
+        for shots in options.shots
+        for label, number, supports, queries in draw(pictures, argparse.Namespace(**one_query, shots=shots))
+    ]
+    yield from sorted(drawn, key=lambda entry: entry[:2])
 
 
 def settings_of(options: argparse.Namespace, label: int) -> list[Setting]:
@@ -101,8 +143,8 @@ def settings_of(options: argparse.Namespace, label: int) -> list[Setting]:
     return [parse(chosen[form][fold_of(label)]) for form in options.forms]
 
 
-def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each episode."""
+def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each episode, except for the known ones: number of supports, class, and its own number."""
     pictures = Pictures(options.voc, options.list, options.images)
     bundle = pretrained_bundle(options.weights, options.stem)
     bank = SupportBank(
@@ -110,9 +152,8 @@ def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
         *(pictures.size, pictures.image, pictures.mask),
         budget_mb=options.memory_mb,
     )
-    first, last = options.parts
-    drawn = episodes(pictures, options)[first:last]
-    for label, number, query, supports in track(drawn, len(drawn), "heads", "episode"):
+    drawn = [one for one in episodes(pictures, options) if (len(one[3]), one[1], one[0]) not in known]
+    for number, label, query, supports in track(drawn, len(drawn), "heads", "episode"):
         bank.load({query, *supports})
         shown = tuple(bank.support(image, label) for image in supports)
         prototypes = torch.stack([one.prototypes for one in shown]).mean(0)
@@ -122,11 +163,11 @@ def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
         case = Case(options.seed, number * 100 + label, query, label, tuple(supports))
         task = RefinementTask(case, shown, bank[query], rough, bundle.record.scale, bank.side_inputs)
         truth = pictures.mask(query)
-        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": options.shots, "class": label}
+        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": len(supports), "class": label}
         facts |= {"fold": fold_of(label), "episode": number, "query": pictures.ids[query]}
         logits = {MATCHING: rough[1] - rough[0]}
         settings = [*settings_of(options, label), *map(Setting, options.others)]
-        if number < options.srofb_episodes:
+        if number < options.srofb_episodes[options.shots.index(len(supports))]:
             settings.append(Setting(SROFB))
         for setting in settings:
             refiner = setting.refiner()
@@ -319,10 +360,10 @@ def main() -> None:
     own.add_argument("--images", type=int, default=10**6, help="use this many pictures of the list, drawn once")
     own.add_argument("--weights", required=True)
     own.add_argument("--stem", default="")
-    own.add_argument("--shots", type=int, default=1)
+    own.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     own.add_argument("--episodes", type=int, default=8, help="episodes per class")
-    own.add_argument("--srofb-episodes", type=int, default=0, help="episodes per class with SROFB too, which is slow")
-    own.add_argument("--parts", type=int, nargs=2, default=(0, 10**6), help="first episode, and the one after the last")
+    own.add_argument("--srofb-episodes", type=int, nargs="+", default=[0, 0], help="of them, per class, with SROFB")
+    own.add_argument("--seconds", type=float, default=np.inf, help="stop after this CPU time; run again to go on")
     own.add_argument("--min-pixels", type=int, default=1152)
     own.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     own.add_argument("--others", nargs="*", choices=list(REFINERS), default=["self-support", "closed-form"])
@@ -345,14 +386,18 @@ def main() -> None:
     if options.command == "page":
         write_page(options.out, options)
         return
-    options.queries = 1
     torch.set_num_threads(1)
-    with options.out.open("w", encoding="utf8", newline="") as file:
+    before = [row for rows in read([options.out]).values() for row in rows] if options.out.exists() else []
+    known = {(int(row["shots"]), int(row["class"]), int(row["episode"])) for row in before}
+    with options.out.open("a", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        for rows in measure(options):  # an interrupted run leaves whole episodes
+        if not before:
+            writer.writeheader()
+        for rows in measure(options, known):
             writer.writerows(rows)
             file.flush()
+            if time.process_time() > options.seconds:
+                break
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.heads import COUNTS, FORMS, Scores, candidates, choose, parse
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.registry import new_backbone
 from novelseg.core.extras import MissingPackageError
@@ -30,7 +31,7 @@ from novelseg.methods.fssdino.settings import FssdinoSettings
 from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.matching.prototypes import match
 from novelseg.methods.positions import position_basis, remove_positions
-from novelseg.methods.variants import HEADS, REFINERS, RefinerSettings
+from novelseg.methods.variants import REFINERS, RefinerSettings
 from novelseg.regions import build_hierarchy, cut
 from novelseg.regions.learned import WEIGHTS
 from novelseg.regions.weights import BSDS500
@@ -39,7 +40,6 @@ from tests.makers import disc
 Vectors = NDArray[np.float64]
 C, SCALE, QUERY = 6, 10.0, 9
 SIZES = ((5, 3), (4, 7), (1, 6), (3, 3), (6, 5))
-FORMS = [f"{head}{form}" for head in HEADS for form in ("", "-regions")]
 
 
 def drawn(generator: torch.Generator, *shape: int) -> Tensor:
@@ -408,3 +408,56 @@ def test_regions_without_their_packages_say_what_to_install(monkeypatch: pytest.
 
 def test_the_code_names_the_weights_of_the_regions() -> None:
     assert digest(BSDS500) == WEIGHTS
+
+
+# The benchmark
+
+
+def rows_of(setting: str, scores: dict[int, tuple[int, int]]) -> list[dict[str, str]]:
+    """Rows of a setting, one per class, with its intersection and union."""
+    return [
+        {
+            **{"setting": setting, "class": str(label), "episode": "0", "query": f"q{label}", "cpu_ms": "1.0"},
+            **dict(zip(COUNTS, map(str, (*counts, 50, 100)), strict=True)),
+        }
+        for label, counts in scores.items()
+    ]
+
+
+def test_scores_and_intervals_are_over_queries() -> None:
+    first = rows_of("a", {1: (1, 4), 6: (3, 4)}) + rows_of("a", {1: (3, 4)})
+    second = rows_of("b", {1: (2, 4), 6: (2, 4)}) + rows_of("b", {1: (2, 4)})
+    scores = Scores({"a": first, "b": second}, draws=50)
+    assert scores.miou("a")[0] == pytest.approx(100 * (4 / 8 + 3 / 4) / 2)
+    assert scores.miou("b") == pytest.approx(np.full(51, 50.0)), "one query per class: nothing to resample"
+    assert scores.fb_iou("a") == pytest.approx(100 * (4 / 8 + 0.5 + 3 / 4 + 0.5) / 4)
+    assert scores.gain("a", "b") == "+12.5 [+12.5, +12.5]"
+    other = rows_of("a", {1: (4, 4)})
+    other[0]["query"] = "another"
+    spread = Scores({"a": first + other}, draws=400).miou("a")
+    assert spread[1:].min() == pytest.approx(100 * (4 / 8 + 3 / 4) / 2)
+    assert spread[1:].max() == pytest.approx(100 * (4 / 4 + 3 / 4) / 2)
+
+
+def test_a_folds_setting_is_chosen_without_its_classes() -> None:
+    rows = []
+    for form in FORMS:
+        for number, one in enumerate(candidates(form)):
+            # The second candidate is best on fold 0 alone, and by far; the first on all others.
+            best = {0: 3, 1: 9}.get(number, 0)
+            rows += rows_of(
+                one.name, {label: (best if label <= 5 else max(0, 4 - 2 * number), 10) for label in range(1, 21)}
+            )
+    chosen = choose({("resnet18", 1): rows})
+    for form in FORMS:
+        first, second = candidates(form)[:2]
+        # Without fold 0: 4 of 10 against 2. Without another fold: (3 + 2 · 4) / 3 against (9 + 2 · 2) / 3.
+        assert chosen[form] == [first.name, second.name, second.name, second.name]
+        assert parse(second.name) == second
+
+
+def test_every_candidate_can_be_built() -> None:
+    for form in FORMS:
+        assert len({one.name for one in candidates(form)}) == len(candidates(form))
+        for one in candidates(form):
+            assert one.refiner().refine([episode(1)])[0].logits.isfinite().all()
