@@ -29,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.untrained import CLASSES, Pictures, draw
 from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.compute import pick_device
 from novelseg.core.labels import VOID
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
@@ -148,7 +149,7 @@ def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> It
     pictures = Pictures(options.voc, options.list, options.images)
     bundle = pretrained_bundle(options.weights, options.stem)
     bank = SupportBank(
-        FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu")),
+        FeatureExtractor(bundle.encoder, "fp32", pick_device(options.device)),
         *(pictures.size, pictures.image, pictures.mask),
         budget_mb=options.memory_mb,
     )
@@ -185,7 +186,7 @@ def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> It
 
 def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: int) -> dict[str, int]:
     """Count the pixels of intersections and unions of object and background."""
-    found = bank.grid.upsample(logits[None, None].float(), truth.shape)[0, 0].numpy() > 0
+    found = bank.grid.upsample(logits[None, None].float(), truth.shape)[0, 0].cpu().numpy() > 0
     known, inside = truth != VOID, truth == label
     sides = [(found & known, inside), (~found & known, ~inside & known)]
     pairs = [[int((mask & right).sum()), int((mask | right).sum())] for mask, right in sides]
@@ -293,7 +294,7 @@ def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
 
 def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the table of all candidates on training images."""
-    titles = [f"{ENCODERS[encoder]}, {shots}-shot" for encoder, shots in groups]
+    titles = [f"{ENCODERS.get(encoder, encoder)}, {shots}-shot" for encoder, shots in groups]
     lines = [f"| setting | {' | '.join(titles)} | mean | chosen for folds |", "|" + (len(titles) + 3) * "---|"]
     scores = {
         key: {name: class_scores(part).mean() for name, part in by_setting(rows).items()}
@@ -342,7 +343,7 @@ def write_page(path: Path, options: argparse.Namespace) -> None:
     train, val = read(options.train), read(options.val)
     lines = ["## Chosen on training images", "", *train_table(train, choices), ""]
     for (encoder, shots), rows in val.items():
-        lines += [f"## {ENCODERS[encoder]}, {shots}-shot", "", *val_table(rows), ""]
+        lines += [f"## {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *val_table(rows), ""]
     text = path.read_text(encoding="utf8")
     head, mark, _ = text.partition(MARK)
     if not mark:
@@ -369,6 +370,7 @@ def main() -> None:
     own.add_argument("--others", nargs="*", choices=list(REFINERS), default=["self-support", "closed-form"])
     own.add_argument("--choices", type=Path, help="measure the chosen settings instead of all candidates")
     own.add_argument("--memory-mb", type=int, default=2000, help="memory for features")
+    own.add_argument("--device", default="cpu", help="cpu, cuda or auto; CPU times mean nothing on a GPU")
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--out", type=Path, required=True)
     chosen = commands.add_parser("choose")
