@@ -136,11 +136,11 @@ def episodes(pictures: Pictures, options: argparse.Namespace) -> Iterator[tuple[
     yield from sorted(drawn, key=lambda entry: entry[:2])
 
 
-def settings_of(options: argparse.Namespace, label: int) -> list[Setting]:
+def settings_of(options: argparse.Namespace, encoder: str, label: int) -> list[Setting]:
     """Return the settings that are measured in the episodes of a class."""
     if not options.choices:
         return [one for form in options.forms for one in candidates(form)]
-    chosen = json.loads(options.choices.read_text(encoding="utf8"))
+    chosen = json.loads(options.choices.read_text(encoding="utf8"))[encoder]
     return [parse(chosen[form][fold_of(label)]) for form in options.forms]
 
 
@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> It
         facts = {"encoder": bundle.record.arch, "list": options.list, "shots": len(supports), "class": label}
         facts |= {"fold": fold_of(label), "episode": number, "query": pictures.ids[query]}
         logits = {MATCHING: rough[1] - rough[0]}
-        settings = [*settings_of(options, label), *map(Setting, options.others)]
+        settings = [*settings_of(options, bundle.record.arch, label), *map(Setting, options.others)]
         if number < options.srofb_episodes[options.shots.index(len(supports))]:
             settings.append(Setting(SROFB))
         for setting in settings:
@@ -274,13 +274,19 @@ def class_scores(rows: Rows) -> NDArray[np.float64]:
 
 
 def pseudo_scores(groups: Mapping[Key, Rows]) -> dict[str, NDArray[np.float64]]:
-    """Return the IoU (20,) of each setting on training images, averaged over encoders and numbers of supports."""
+    """Return the IoU (20,) of each setting on training images, averaged over numbers of supports."""
     per_group = [{name: class_scores(part) for name, part in by_setting(rows).items()} for rows in groups.values()]
     return {name: np.mean([one[name] for one in per_group], 0) for name in per_group[0]}
 
 
 def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
-    """Choose the setting of each form and fold: the best one on training images for the classes of the other folds."""
+    """Choose the settings of an encoder, by form and fold: the best ones on training images for the other folds.
+
+    Parameters
+    ----------
+    groups
+        Rows of the encoder on training images.
+    """
     scores = pseudo_scores(groups)
     folds = np.array([fold_of(label) for label in range(1, CLASSES + 1)])
     return {
@@ -292,19 +298,19 @@ def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
     }
 
 
-def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Sequence[str]]) -> list[str]:
+def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
     """Return the table of all candidates on training images."""
+    encoders = list(dict.fromkeys(encoder for encoder, _ in groups))
     titles = [f"{ENCODERS.get(encoder, encoder)}, {shots}-shot" for encoder, shots in groups]
-    lines = [f"| setting | {' | '.join(titles)} | mean | chosen for folds |", "|" + (len(titles) + 3) * "---|"]
-    scores = {
-        key: {name: class_scores(part).mean() for name, part in by_setting(rows).items()}
-        for key, rows in groups.items()
-    }
-    for name in next(iter(scores.values())):
-        own = [float(part[name]) for part in scores.values()]
-        folds = [str(fold) for fold in range(FOLDS) if name in (chosen[fold] for chosen in choices.values())]
-        cells = [f"{score:.1f}" for score in (*own, np.mean(own))]
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {', '.join(folds)} |")
+    titles += [f"folds, {ENCODERS.get(encoder, encoder)}" for encoder in encoders]
+    lines = [f"| setting | {' | '.join(titles)} |", "|" + (len(titles) + 1) * "---|"]
+    scores = [{name: class_scores(part).mean() for name, part in by_setting(rows).items()} for rows in groups.values()]
+    for name in scores[0]:
+        cells = [f"{part[name]:.1f}" for part in scores]
+        for encoder in encoders:
+            chosen = choices[encoder].values()
+            cells.append(", ".join(str(fold) for fold in range(FOLDS) if any(name == one[fold] for one in chosen)))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return lines
 
 
@@ -383,7 +389,11 @@ def main() -> None:
     page.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "choose":
-        options.out.write_text(json.dumps(choose(read(options.rows)), indent=1) + "\n", encoding="utf8")
+        groups = read(options.rows)
+        chosen = json.loads(options.out.read_text(encoding="utf8")) if options.out.exists() else {}
+        for encoder in dict.fromkeys(name for name, _ in groups):
+            chosen[encoder] = choose({key: rows for key, rows in groups.items() if key[0] == encoder})
+        options.out.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf8")
         return
     if options.command == "page":
         write_page(options.out, options)
