@@ -36,11 +36,12 @@ CLASSES, DRAWS = 20, 2000
 
 
 class Pictures:
-    """Images and masks of a list, decoded when they are asked for."""
+    """Images and masks of a list, or of at most ``count`` pictures of it, decoded when they are asked for."""
 
-    def __init__(self, voc: Path, name: str) -> None:
+    def __init__(self, voc: Path, name: str, count: int = 10**6) -> None:
         self._voc = voc
-        self.ids = (voc / f"ImageSets/Segmentation/{name}.txt").read_text(encoding="utf8").split()
+        listed = (voc / f"ImageSets/Segmentation/{name}.txt").read_text(encoding="utf8").split()
+        self.ids = listed if count >= len(listed) else np.random.default_rng(0).permutation(listed)[:count].tolist()
         self.pixels = np.stack([np.bincount(self.mask(n).reshape(-1), minlength=256) for n in range(len(self.ids))])
 
     def image(self, number: int) -> NDArray[np.uint8]:

@@ -33,6 +33,9 @@ from novelseg.formats.files import ABOUT, EXAMPLES_FILE, ROWS
 from novelseg.formats.record import EncoderRecord, to_json
 from novelseg.methods.cam.network import load_cam
 from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.foris.settings import ForisSettings
+from novelseg.methods.fssdino.settings import FssdinoSettings
+from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.methods.variants import CAM, PRETRAINED, SPFL, RefinerSettings
@@ -40,6 +43,9 @@ from stages.options import Batch, Device, Fold, ImageShards, IndexFile, MemoryMb
 from stages.params.closed_form import ClosedFormParams
 from stages.params.encoder import EncoderParams
 from stages.params.evaluate import Params
+from stages.params.foris import ForisParams
+from stages.params.fssdino import FssdinoParams
+from stages.params.insid3 import Insid3Params
 from stages.params.matching import MatchingParams
 from stages.params.self_support import SelfSupportParams
 from stages.params.srofb import SrofbParams
@@ -74,6 +80,9 @@ def run(
     srofb: SrofbParams,
     self_support: SelfSupportParams,
     closed_form: ClosedFormParams,
+    fssdino: FssdinoParams,
+    insid3: Insid3Params,
+    foris: ForisParams,
     device: Device = "auto",
     threads: Threads = 0,
     memory_mb: MemoryMb = 0,
@@ -99,6 +108,9 @@ def run(
             srofb.to(SrofbSettings),
             self_support.to(SelfSupportSettings),
             closed_form.to(ClosedFormSettings),
+            fssdino.to(FssdinoSettings),
+            insid3.to(Insid3Settings),
+            foris.to(ForisSettings),
             batch=batch,
         ),
     )
@@ -124,6 +136,7 @@ def run(
         **{"fold": fold, "shot": shot, "weights": digests, "srofb": srofb.model_dump()},
         "self_support": self_support.model_dump(),
         "closed_form": closed_form.model_dump(),
+        **{"fssdino": fssdino.model_dump(), "insid3": insid3.model_dump(), "foris": foris.model_dump()},
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
             "resolution": resolution,

@@ -24,7 +24,7 @@ from novelseg.inference.predictors import PerClass
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case
 from novelseg.methods.matching.predictor import MatchingPredictor
-from novelseg.methods.variants import MATCHING, SEGMENTER_VARIANTS, SPFL, refined_names, refiners_of
+from novelseg.methods.variants import MATCHING, SEGMENTER_VARIANTS, SPFL, refiners_of
 from novelseg.ops.counts import object_iou
 from tests.makers import Project, disc
 
@@ -60,8 +60,8 @@ def test_masks_are_those_of_the_pipelines_evaluation(
         FeatureExtractor(read.encoder, "fp32", torch.device("cpu")),
         *(index.size, lambda n: decoded[n][0], lambda n: decoded[n][1], 0),
     )
-    refiners = refiners_of(SPFL, refined_names(SPFL), read.refiners)
     name = SPFL if variant == MATCHING else f"{SPFL}+{variant}"
+    refiners = refiners_of(SPFL, [name], read.refiners)
     predictor = MatchingPredictor(bank, read.record.scale, refiners)
     for case in cases[:3]:
         logits = next(one.logits for one in predictor([case], SPFL) if one.variant == name)

@@ -13,11 +13,17 @@ import yaml
 from novelseg.core.dialect import parse_yaml
 from novelseg.core.errors import InputError
 from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.foris.settings import ForisSettings
+from novelseg.methods.fssdino.settings import FssdinoSettings
+from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from stages.params import prototypes
 from stages.params.closed_form import ClosedFormParams
+from stages.params.foris import ForisParams
+from stages.params.fssdino import FssdinoParams
 from stages.params.images import MOST_SHARDS
+from stages.params.insid3 import Insid3Params
 from stages.params.schema import load_sections, read_yaml
 from stages.params.self_support import SelfSupportParams
 from stages.params.srofb import SrofbParams
@@ -175,6 +181,9 @@ def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_b
     assert SrofbParams.model_validate(values["srofb"]).to(SrofbSettings) == SrofbSettings()
     assert ClosedFormParams.model_validate(values["closed_form"]).to(ClosedFormSettings) == ClosedFormSettings()
     assert SelfSupportParams.model_validate(values["self_support"]).to(SelfSupportSettings) == SelfSupportSettings()
+    assert FssdinoParams.model_validate(values["fssdino"]).to(FssdinoSettings) == FssdinoSettings()
+    assert Insid3Params.model_validate(values["insid3"]).to(Insid3Settings) == Insid3Settings()
+    assert ForisParams.model_validate(values["foris"]).to(ForisSettings) == ForisSettings()
 
 
 def test_a_value_that_the_library_refuses_is_told_in_one_sentence() -> None:

@@ -17,7 +17,7 @@ from novelseg.data.store import read_rgb
 from novelseg.formats import hdf5
 from novelseg.formats.hierarchies import HIERARCHIES
 from novelseg.formats.images import IMAGES
-from novelseg.regions import build_hierarchy, builders, cut, hierarchy, segment_regions
+from novelseg.regions import build_hierarchy, cut, hierarchy, learned, segment_regions
 from novelseg.regions.builders import METHODS, HierarchySettings, new_builder
 from novelseg.regions.weights import BSDS500
 from stages.params.hierarchies import Params
@@ -93,7 +93,7 @@ def test_methods_and_defaults_are_those_of_the_section() -> None:
     assert set(get_args(get_type_hints(Params)["method"])) == set(METHODS)
     base = yaml.safe_load((ROOT / "workflow/presets/base.yaml").read_text(encoding="utf8"))
     assert Params(**base["hierarchies"]).to(HierarchySettings) == HierarchySettings()
-    assert base["regions"]["tau"] == builders.TAU
+    assert base["regions"]["tau"] == learned.TAU
 
 
 # --- the weights

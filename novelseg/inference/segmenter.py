@@ -73,7 +73,8 @@ class Segmenter:
         (:mod:`novelseg.methods.closed_form.head`). ``matching``: matching with prototypes of the supports (A, Eq. 3).
         ``self-support``: matching again with prototypes that include each query's confident pixels.
         ``srofb-support-only``: a classifier trained on the supports. ``srofb``: the same, refined with confident pixels
-        of each query (A, Sec. 3.4).
+        of each query (A, Sec. 3.4). ``fssdino``, ``insid3``, ``foris``: training-free heads of other authors;
+        ``fssdino-regions`` and so on need the extra ``[regions]``.
     side
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size. A vision transformer in a bundle reduces them further, to the side that it was exported with.

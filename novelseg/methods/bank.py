@@ -14,9 +14,13 @@ from torch import Tensor
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.grid import Grid
 from novelseg.core.compute import memory_budget
+from novelseg.core.extras import needs_extras
 from novelseg.core.labels import VOID, binary
-from novelseg.methods.contract import Case, SupportFeatures, by_query
+from novelseg.core.random import numpy_generator
+from novelseg.methods.contract import Case, SideInputs, SupportFeatures, by_query
 from novelseg.methods.matching.prototypes import support_prototypes
+from novelseg.methods.positions import position_basis
+from novelseg.regions.hierarchy import Hierarchy, cut
 
 BLOCK = 64  # maximum number of episodes per block, whose predictions are in memory at the same time
 
@@ -140,12 +144,24 @@ class SupportBank(FeatureBank):
         super().__init__(extract, size, image, budget_mb)
         self._mask = support_mask
         self._supports: dict[int, dict[int, SupportFeatures]] = {}
+        self._hierarchies: dict[int, Hierarchy] = {}
+        self._positions: dict[tuple[Any, ...], Tensor] = {}
 
     def load(self, images: set[int], label: str = "") -> None:
-        """Load the features of these images, and drop the labels and prototypes of evicted ones."""
+        """Load the features of these images, and drop labels, prototypes and regions of evicted ones."""
         super().load(images, label)
-        for evicted in self._supports.keys() - self._features.keys():
-            del self._supports[evicted]
+        self._drop_evicted()
+
+    def forget(self, images: set[int]) -> None:
+        """Drop all that is known of images that are no longer needed."""
+        super().forget(images)
+        self._drop_evicted()
+
+    def _drop_evicted(self) -> None:
+        by_image: tuple[dict[int, Any], ...] = (self._supports, self._hierarchies)
+        for known in by_image:
+            for evicted in known.keys() - self._features.keys():
+                del known[evicted]
 
     def support(self, image: int, label: int) -> SupportFeatures:
         """Return the features, cell labels and prototypes of the class ``label`` in a loaded image."""
@@ -157,3 +173,54 @@ class SupportBank(FeatureBank):
             prototypes = support_prototypes(features[None, None], mask[None, None], self.grid)[0]
             by_label[label] = SupportFeatures(features, cells, prototypes, int((cells != VOID).sum()))
         return by_label[label]
+
+    @property
+    def side_inputs(self) -> SideInputs:
+        """What refinements may ask of loaded images besides features."""
+        return SideInputs(self.regions, self.positions)
+
+    def regions(self, image: int, tau: float) -> Tensor:
+        """Return the region of each cell of a loaded image, (h, w) int64.
+
+        Parameters
+        ----------
+        image
+            Number of the image.
+        tau
+            Contour strength at which its hierarchy is cut; the hierarchy is built at the first call.
+
+        Raises
+        ------
+        MissingPackageError
+            If the packages that build hierarchies are not installed.
+        """
+        if image not in self._hierarchies:
+            with needs_extras("a refinement with regions"):
+                from novelseg.regions.learned import build_hierarchy
+            self._hierarchies[image] = build_hierarchy(self._image(image))
+        features = self[image]
+        labels = cut(self._hierarchies[image], tau, self._size(image)).astype(np.int64)
+        return self.grid.labels_at_cells(torch.from_numpy(labels), (features.shape[1], features.shape[2])).to(
+            features.device
+        )
+
+    def positions(self, image: int, content: str, count: int) -> Tensor:
+        """Return the main directions of the features of a picture without content, (C, P).
+
+        Parameters
+        ----------
+        image
+            Number of an image, whose size the picture has.
+        content
+            ``black``, or ``noise`` of independent pixels.
+        count
+            Maximum number P of directions.
+        """
+        size = self._size(image)
+        key = (*size, content, count)
+        if key not in self._positions:
+            blank = np.zeros((*size, 3), np.uint8)
+            if content == "noise":
+                blank = numpy_generator(0, "blank", *size).integers(0, 256, (*size, 3), np.uint8)
+            self._positions[key] = position_basis(self._extract([blank])[0], count)
+        return self._positions[key]

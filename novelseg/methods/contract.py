@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,6 +88,24 @@ class SupportFeatures:
 
 
 @dataclass(frozen=True)
+class SideInputs:
+    """What some refinements need besides features; it is computed when it is asked for, and remembered.
+
+    Attributes
+    ----------
+    regions
+        Returns the region of each cell, (h, w) int64, from the number of an image and the contour strength at which its
+        hierarchy is cut.
+    positions
+        Returns the main directions of the features of a picture without content, (C, P), from the number of an image,
+        whose size the picture has, its content (``black`` or ``noise``), and the maximum number of directions.
+    """
+
+    regions: Callable[[int, float], Tensor]
+    positions: Callable[[int, str, int], Tensor]
+
+
+@dataclass(frozen=True)
 class RefinementTask:
     """Input of a refinement: all data of an episode except the mask of the query.
 
@@ -103,6 +121,8 @@ class RefinementTask:
         Rough result to be refined: logits of background and foreground.
     scale
         Factor of the cosine in the rough logits.
+    side_inputs
+        What can be computed from the images of the case besides features; None if only features are known.
     """
 
     case: Case
@@ -110,6 +130,20 @@ class RefinementTask:
     query: Tensor
     rough: Tensor
     scale: float
+    side_inputs: SideInputs | None = None
+
+
+def side_inputs_of(task: RefinementTask) -> SideInputs:
+    """Return the side inputs of an episode.
+
+    Raises
+    ------
+    ValueError
+        If the caller gave none.
+    """
+    if task.side_inputs is None:
+        raise ValueError("this refinement needs regions or positions of the images, but the task has only features")
+    return task.side_inputs
 
 
 @dataclass(frozen=True)

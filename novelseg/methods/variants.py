@@ -6,7 +6,7 @@ listing names does not load torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from novelseg.core.errors import InputError
 from novelseg.core.mappings import read_mapping
 from novelseg.formats.record import from_json
 from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.foris.settings import ForisSettings
+from novelseg.methods.fssdino.settings import FssdinoSettings
+from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 
@@ -28,7 +31,7 @@ class RefinerSettings:
 
     Attributes
     ----------
-    srofb, self_support, closed_form
+    srofb, self_support, closed_form, fssdino, insid3, foris
         Settings of each method.
     half
         Whether products with features are computed in bfloat16.
@@ -39,6 +42,9 @@ class RefinerSettings:
     srofb: SrofbSettings = field(default_factory=SrofbSettings)
     self_support: SelfSupportSettings = field(default_factory=SelfSupportSettings)
     closed_form: ClosedFormSettings = field(default_factory=ClosedFormSettings)
+    fssdino: FssdinoSettings = field(default_factory=FssdinoSettings)
+    insid3: Insid3Settings = field(default_factory=Insid3Settings)
+    foris: ForisSettings = field(default_factory=ForisSettings)
     half: bool = False
     batch: int = 0
 
@@ -48,6 +54,9 @@ SETTINGS: Mapping[str, type[Any]] = {
     "srofb": SrofbSettings,
     "self_support": SelfSupportSettings,
     "closed_form": ClosedFormSettings,
+    "fssdino": FssdinoSettings,
+    "insid3": Insid3Settings,
+    "foris": ForisSettings,
 }
 
 
@@ -119,6 +128,24 @@ def _closed_form(settings: RefinerSettings) -> Refiner:
     return ClosedFormRefiner(settings.closed_form)
 
 
+def _fssdino(settings: RefinerSettings, regions: bool) -> Refiner:
+    from novelseg.methods.fssdino.refiner import FssdinoRefiner
+
+    return FssdinoRefiner(settings.fssdino, regions=regions)
+
+
+def _insid3(settings: RefinerSettings, regions: bool) -> Refiner:
+    from novelseg.methods.insid3.refiner import Insid3Refiner
+
+    return Insid3Refiner(settings.insid3, regions=regions)
+
+
+def _foris(settings: RefinerSettings, regions: bool) -> Refiner:
+    from novelseg.methods.foris.refiner import ForisRefiner
+
+    return ForisRefiner(settings.foris, regions=regions)
+
+
 def _chain(settings: RefinerSettings, names: tuple[str, ...]) -> Refiner:
     from novelseg.methods.chain import Chain
 
@@ -133,7 +160,14 @@ REFINERS: Mapping[str, Callable[[RefinerSettings], Refiner]] = {
     "srofb": lambda settings: _srofb(settings, with_query=True),
     "self-support+srofb": lambda settings: _chain(settings, ("self-support", "srofb")),
     "closed-form+srofb": lambda settings: _chain(settings, (CLOSED_FORM, "srofb")),
+    "fssdino": lambda settings: _fssdino(settings, regions=False),
+    "fssdino-regions": lambda settings: _fssdino(settings, regions=True),
+    "insid3": lambda settings: _insid3(settings, regions=False),
+    "insid3-regions": lambda settings: _insid3(settings, regions=True),
+    "foris": lambda settings: _foris(settings, regions=False),
+    "foris-regions": lambda settings: _foris(settings, regions=True),
 }
+HEADS = ("fssdino", "insid3", "foris")  # each with its own clusters, and with regions instead
 
 
 SEGMENTER_VARIANTS = (MATCHING, *REFINERS)  # of any encoder: matching alone, or a refinement
@@ -163,6 +197,16 @@ class Variant:
 
 SPFL, REFINED, CAM, MAP = "spfl", "spfl+srofb", "cam", "cam-map-only"
 PRETRAINED, PRETRAINED_REFINED = "pretrained", "pretrained+srofb"
+
+
+def _head_variants(network: str, others: tuple[str, ...]) -> Iterator[Variant]:
+    """Yield the training-free heads on a network, compared with its other variants and with their own first form."""
+    for head in HEADS:
+        first = f"{network}+{head}"
+        yield Variant(first, network, head, (network, *others))
+        yield Variant(f"{first}-regions", network, f"{head}-regions", (network, *others, first))
+
+
 VARIANTS = (
     Variant(PRETRAINED, PRETRAINED),
     Variant("pretrained+self-support", PRETRAINED, "self-support", (PRETRAINED,)),
@@ -174,6 +218,7 @@ VARIANTS = (
         "srofb",
         (PRETRAINED, "pretrained+srofb-support-only", "pretrained+self-support", "pretrained+closed-form"),
     ),
+    *_head_variants(PRETRAINED, ("pretrained+self-support", "pretrained+closed-form", PRETRAINED_REFINED)),
     Variant("baseline", "baseline", compared_with=(PRETRAINED,)),
     Variant("spfl-single-level", "spfl-single-level", compared_with=("baseline",)),
     Variant(SPFL, SPFL, compared_with=("baseline", "spfl-single-level")),
@@ -183,6 +228,7 @@ VARIANTS = (
     Variant(REFINED, SPFL, "srofb", (SPFL, "spfl+srofb-support-only", "spfl+self-support", "spfl+closed-form")),
     Variant("spfl+self-support+srofb", SPFL, "self-support+srofb", (SPFL, "spfl+self-support", REFINED)),
     Variant("spfl+closed-form+srofb", SPFL, "closed-form+srofb", (SPFL, "spfl+closed-form", REFINED)),
+    *_head_variants(SPFL, ("spfl+self-support", "spfl+closed-form", REFINED)),
     Variant(MAP, CAM),
     Variant(CAM, CAM, compared_with=(MAP, PRETRAINED_REFINED, "baseline", REFINED)),
 )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from novelseg.core.extras import needs_extras
 
 if TYPE_CHECKING:
-    from novelseg.regions.builders import build_hierarchy, segment_regions
     from novelseg.regions.hierarchy import cut
+    from novelseg.regions.learned import build_hierarchy, segment_regions
 
 __all__ = ["build_hierarchy", "cut", "segment_regions"]
-_MODULES = {"build_hierarchy": "builders", "cut": "hierarchy", "segment_regions": "builders"}
+_MODULES = {"build_hierarchy": "learned", "cut": "hierarchy", "segment_regions": "learned"}
 
 
 def __getattr__(name: str) -> Any:

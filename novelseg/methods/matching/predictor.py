@@ -52,7 +52,8 @@ class MatchingPredictor:
             for case, rough in zip(cases, self._match(query, cases), strict=True):
                 yield Prediction(case, variant, rough[1] - rough[0], self._bank.grid)
                 supports = tuple(self._bank.support(image, case.label) for image in case.supports)
-                tasks.append(RefinementTask(case, supports, self._bank[query], rough, self._scale))
+                side = self._bank.side_inputs
+                tasks.append(RefinementTask(case, supports, self._bank[query], rough, self._scale, side))
         for name, refiner in self._refiners.items():
             for task, refined in zip(tasks, refiner.refine(tasks), strict=True):
                 yield Prediction(task.case, name, refined.logits, self._bank.grid, refined.confident)

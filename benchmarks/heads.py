@@ -1,0 +1,416 @@
+"""Training-free heads on the same episodes of a VOC folder, with untrained ImageNet weights and paired intervals.
+
+    python -m benchmarks.heads measure --voc $NOVELSEG_DATA/voc-subset --list train --weights FILE --out TRAIN.tsv
+    python -m benchmarks.heads choose TRAIN.tsv … --out CHOICES.json
+    python -m benchmarks.heads measure --voc … --list val --weights FILE --choices CHOICES.json --out VAL.tsv
+    python -m benchmarks.heads page --train TRAIN.tsv … --val VAL.tsv … --choices CHOICES.json --out heads.md
+
+Nothing is trained, so that the classes of a fold are novel only by agreement: the settings of a fold's classes are
+chosen by ``choose`` on training images with the classes of the other three folds. ``measure`` writes a row per episode
+and setting; the same episodes are drawn for every encoder and setting. Differences are paired, and 95 % intervals are
+of query images, resampled within each class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.untrained import CLASSES, Pictures, draw
+from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.core.compute import pick_device
+from novelseg.core.labels import VOID
+from novelseg.core.progress import track
+from novelseg.inference.bundle import pretrained_bundle
+from novelseg.methods.bank import SupportBank
+from novelseg.methods.contract import Case, RefinementTask, Refiner
+from novelseg.methods.matching.prototypes import match_many
+from novelseg.methods.variants import HEADS, REFINERS, RefinerSettings
+
+COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
+COLUMNS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "setting", *COUNTS, "cpu_ms")
+MATCHING, SROFB = "matching", "srofb"
+MARK = "<!-- written by `python -m benchmarks.heads page` -->"
+FOLDS, DRAWS = 4, 2000
+FORMS = tuple(f"{head}{form}" for head in HEADS for form in ("", "-regions"))
+ENCODERS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+
+
+def fold_of(label: int) -> int:
+    """Return the fold of a class 1…20: five consecutive classes each."""
+    return (label - 1) * FOLDS // CLASSES
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A refinement with settings that differ from its defaults."""
+
+    refinement: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name in the rows: the refinement, and what differs."""
+        return " ".join([self.refinement, *(f"{key}={value}" for key, value in self.changes.items())])
+
+    def refiner(self) -> Refiner:
+        """Build the refiner."""
+        settings = RefinerSettings()
+        if self.changes:
+            section = self.refinement.removesuffix("-regions")
+            settings = replace(settings, **{section: replace(getattr(settings, section), **self.changes)})
+        return REFINERS[self.refinement](settings)
+
+
+def parse(name: str) -> Setting:
+    """Return the setting of a name."""
+    refinement, *changes = name.split()
+    return Setting(refinement, {key: json.loads(value) for key, _, value in (one.partition("=") for one in changes)})
+
+
+_GRAM, _GATE = {"gram_temperature": 0.03, "reduction": 2}, {"threshold": 0.2, "gate": 0.3, "boost": 0.5}
+# Candidates of each form. The first one is the default, which is the paper's where it gives a value.
+VARIED: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "fssdino": (
+        {},
+        {"gram_temperature": 0.0},
+        _GRAM,
+        {**_GRAM, "gram_temperature": 0.07},
+        {**_GRAM, "object_prototypes": 10, "background_prototypes": 10},
+    ),
+    "fssdino-regions": (
+        {},
+        *({**_GRAM, "region_tau": tau} for tau in (0.2, 0.3, 0.45)),
+        {**_GRAM, "gram_temperature": 0.07, "region_tau": 0.3},
+    ),
+    "insid3": (
+        {},
+        {"distance": 0.6},
+        {"distance": 0.6, "keep": 0.05},
+        {"distance": 0.6, "keep": 0.05, "positions": 20},
+    ),
+    "insid3-regions": (
+        {},
+        *({"keep": 0.1, "region_tau": tau} for tau in (0.3, 0.45, 0.6)),
+        {"keep": 0.05, "region_tau": 0.45},
+    ),
+    "foris": (
+        {},
+        {**_GATE, "distance": 0.7},
+        {**_GATE, "distance": 0.7, "threshold": 0.35},
+        {**_GATE, "distance": 0.7, "threshold": 0.35, "background_weight": 1.0},
+    ),
+    "foris-regions": (
+        {},
+        *({**_GATE, "region_tau": tau} for tau in (0.3, 0.45)),
+        {**_GATE, "region_tau": 0.45, "threshold": 0.35},
+        {**_GATE, "region_tau": 0.45, "threshold": 0.35, "background_weight": 1.0},
+    ),
+}
+
+
+def candidates(form: str) -> list[Setting]:
+    """Return the settings of a form that ``choose`` compares."""
+    return [Setting(form, changes) for changes in VARIED[form]]
+
+
+def episodes(pictures: Pictures, options: argparse.Namespace) -> Iterator[tuple[int, int, int, list[int]]]:
+    """Draw the episodes, class after class, again and again: number, class, query, supports."""
+    one_query = {"queries": 1, "episodes": options.episodes, "min_pixels": options.min_pixels, "seed": options.seed}
+    drawn = [
+        (number, label, queries[0], supports)
+        for shots in options.shots
+        for label, number, supports, queries in draw(pictures, argparse.Namespace(**one_query, shots=shots))
+    ]
+    yield from sorted(drawn, key=lambda entry: entry[:2])
+
+
+def settings_of(options: argparse.Namespace, encoder: str, label: int) -> list[Setting]:
+    """Return the settings that are measured in the episodes of a class."""
+    if not options.choices:
+        return [one for form in options.forms for one in candidates(form)]
+    chosen = json.loads(options.choices.read_text(encoding="utf8"))[encoder]
+    return [parse(chosen[form][fold_of(label)]) for form in options.forms]
+
+
+def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each episode, except for the known ones: number of supports, class, and its own number."""
+    pictures = Pictures(options.voc, options.list, options.images)
+    bundle = pretrained_bundle(options.weights, options.stem)
+    bank = SupportBank(
+        FeatureExtractor(bundle.encoder, "fp32", pick_device(options.device)),
+        *(pictures.size, pictures.image, pictures.mask),
+        budget_mb=options.memory_mb,
+    )
+    drawn = [one for one in episodes(pictures, options) if (len(one[3]), one[1], one[0]) not in known]
+    for number, label, query, supports in track(drawn, len(drawn), "heads", "episode"):
+        bank.load({query, *supports})
+        shown = tuple(bank.support(image, label) for image in supports)
+        prototypes = torch.stack([one.prototypes for one in shown]).mean(0)
+        start = time.process_time()
+        rough = match_many(bank[query], prototypes[None], bundle.record.scale)[0]
+        spent = {MATCHING: time.process_time() - start}
+        case = Case(options.seed, number * 100 + label, query, label, tuple(supports))
+        task = RefinementTask(case, shown, bank[query], rough, bundle.record.scale, bank.side_inputs)
+        truth = pictures.mask(query)
+        facts = {"encoder": bundle.record.arch, "list": options.list, "shots": len(supports), "class": label}
+        facts |= {"fold": fold_of(label), "episode": number, "query": pictures.ids[query]}
+        logits = {MATCHING: rough[1] - rough[0]}
+        settings = [*settings_of(options, bundle.record.arch, label), *map(Setting, options.others)]
+        if number < options.srofb_episodes[options.shots.index(len(supports))]:
+            settings.append(Setting(SROFB))
+        for setting in settings:
+            refiner = setting.refiner()
+            if setting.refinement.endswith("-regions"):
+                for image in (query, *supports):
+                    bank.regions(image, 0.5)  # hierarchies are built once per picture, and not timed here
+            start = time.process_time()
+            logits[setting.name] = refiner.refine([task])[0].logits
+            spent[setting.name] = time.process_time() - start
+        yield [
+            {**facts, "setting": name, **_counts(bank, one, truth, label), "cpu_ms": f"{1e3 * spent[name]:.1f}"}
+            for name, one in logits.items()
+        ]
+
+
+def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: int) -> dict[str, int]:
+    """Count the pixels of intersections and unions of object and background."""
+    found = bank.grid.upsample(logits[None, None].float(), truth.shape)[0, 0].cpu().numpy() > 0
+    known, inside = truth != VOID, truth == label
+    sides = [(found & known, inside), (~found & known, ~inside & known)]
+    pairs = [[int((mask & right).sum()), int((mask | right).sum())] for mask, right in sides]
+    return dict(zip(COUNTS, pairs[0] + pairs[1], strict=True))
+
+
+Rows = list[dict[str, str]]
+Key = tuple[str, int]  # encoder and number of supports
+
+
+def read(paths: Sequence[Path]) -> dict[Key, Rows]:
+    """Read rows of several files, by encoder and number of supports, ResNet-18 first."""
+    groups: dict[Key, Rows] = {}
+    for path in paths:
+        with path.open(encoding="utf8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                groups.setdefault((row["encoder"], int(row["shots"])), []).append(row)
+    return {key: groups[key] for key in sorted(groups)}
+
+
+def by_setting(rows: Rows) -> dict[str, Rows]:
+    """Return the rows of each setting, in their order."""
+    own: dict[str, Rows] = {}
+    for row in rows:
+        own.setdefault(row["setting"], []).append(row)
+    return own
+
+
+class Scores:
+    """Scores of several settings on the same episodes, for the episodes themselves and for resampled queries.
+
+    Parameters
+    ----------
+    rows
+        Rows of each setting, of the same episodes.
+    seed
+        Seed of the resampling; 0 draws for the scores alone.
+    draws
+        Number of resamplings.
+    """
+
+    def __init__(self, rows: Mapping[str, Rows], draws: int = DRAWS, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        first = next(iter(rows.values()))
+        self.labels = sorted({int(row["class"]) for row in first})
+        sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in rows}  # (1 + draws, 4) per class
+        for label in self.labels:
+            queries = sorted({row["query"] for row in first if int(row["class"]) == label})
+            times = rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), draws)
+            times = np.concatenate([np.ones((1, len(queries)), np.int64), times])
+            number = {query: place for place, query in enumerate(queries)}
+            for name, part in rows.items():
+                counts = np.zeros((len(queries), len(COUNTS)))
+                for row in part:
+                    if int(row["class"]) == label:
+                        counts[number[row["query"]]] += [int(row[column]) for column in COUNTS]
+                sums[name].append(times @ counts)
+        self._sums = {name: np.stack(part) for name, part in sums.items()}  # (classes, 1 + draws, 4)
+
+    def miou(self, name: str) -> NDArray[np.float64]:
+        """Return mIoU in percent, (1 + draws,): of the episodes, then of the resamplings."""
+        sums = self._sums[name]
+        return np.asarray(100 * (sums[..., 0] / sums[..., 1]).mean(0))
+
+    def fb_iou(self, name: str) -> float:
+        """Return FB-IoU in percent: the mean over folds of the mean of foreground and background."""
+        folds = [[place for place, label in enumerate(self.labels) if fold_of(label) == fold] for fold in range(FOLDS)]
+        sums = np.stack([self._sums[name][part, 0].sum(0) for part in folds if part])
+        return float(100 * (sums[:, [0, 2]] / sums[:, [1, 3]]).mean())
+
+    def gain(self, name: str, other: str) -> str:
+        """Return the difference of mIoU with its 95 % interval."""
+        gains = self.miou(name) - self.miou(other)
+        low, high = np.percentile(gains[1:], [2.5, 97.5])
+        return f"{gains[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def class_scores(rows: Rows) -> NDArray[np.float64]:
+    """Return the IoU of each class in percent."""
+    sums: dict[int, NDArray[np.float64]] = {}
+    for row in rows:
+        counts = np.array([int(row[column]) for column in COUNTS[:2]], np.float64)
+        sums[int(row["class"])] = sums.get(int(row["class"]), np.zeros(2)) + counts
+    return np.array([100 * inter / union for _, (inter, union) in sorted(sums.items())])
+
+
+def pseudo_scores(groups: Mapping[Key, Rows]) -> dict[str, NDArray[np.float64]]:
+    """Return the IoU (20,) of each setting on training images, averaged over numbers of supports."""
+    per_group = [{name: class_scores(part) for name, part in by_setting(rows).items()} for rows in groups.values()]
+    return {name: np.mean([one[name] for one in per_group], 0) for name in per_group[0]}
+
+
+def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
+    """Choose the settings of an encoder, by form and fold: the best ones on training images for the other folds.
+
+    Parameters
+    ----------
+    groups
+        Rows of the encoder on training images.
+    """
+    scores = pseudo_scores(groups)
+    folds = np.array([fold_of(label) for label in range(1, CLASSES + 1)])
+    return {
+        form: [
+            max((one.name for one in candidates(form)), key=lambda name: float(scores[name][folds != fold].mean()))
+            for fold in range(FOLDS)
+        ]
+        for form in FORMS
+    }
+
+
+def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Return the table of all candidates on training images."""
+    encoders = list(dict.fromkeys(encoder for encoder, _ in groups))
+    titles = [f"{ENCODERS.get(encoder, encoder)}, {shots}-shot" for encoder, shots in groups]
+    titles += [f"folds, {ENCODERS.get(encoder, encoder)}" for encoder in encoders]
+    lines = [f"| setting | {' | '.join(titles)} |", "|" + (len(titles) + 1) * "---|"]
+    scores = [{name: class_scores(part).mean() for name, part in by_setting(rows).items()} for rows in groups.values()]
+    for name in scores[0]:
+        cells = [f"{part[name]:.1f}" for part in scores]
+        for encoder in encoders:
+            chosen = choices[encoder].values()
+            cells.append(", ".join(str(fold) for fold in range(FOLDS) if any(name == one[fold] for one in chosen)))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return lines
+
+
+def val_table(rows: Rows) -> list[str]:
+    """Return the table of one encoder and number of supports on validation images; a row per refinement."""
+    own: dict[str, Rows] = {}
+    for name, part in by_setting(rows).items():
+        own.setdefault(name.split()[0], []).extend(part)
+    keyed = {(row["class"], row["episode"]) for row in own.get(SROFB, [])}
+    few = {name: [row for row in part if (row["class"], row["episode"]) in keyed] for name, part in own.items()}
+    every = {name: part for name, part in own.items() if name != SROFB}
+    scores, beside = Scores(every), Scores(few) if keyed else None
+    lines = ["| refinement | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, part in own.items():
+        spent = f"{np.median([float(row['cpu_ms']) for row in part]):.0f}"
+        if name == SROFB:
+            if beside:
+                score = f"{beside.miou(name)[0]:.1f}* | {beside.fb_iou(name):.1f}*"
+                lines.append(f"| `{name}`* | {score} | {beside.gain(name, MATCHING)}* | | {spent} |")
+            continue
+        gain = "" if name == MATCHING else scores.gain(name, MATCHING)
+        other = beside.gain(name, SROFB) + "*" if beside else ""
+        lines.append(
+            f"| `{name}` | {scores.miou(name)[0]:.1f} | {scores.fb_iou(name):.1f} | {gain} | {other} | {spent} |"
+        )
+    queries = len({(row["class"], row["query"]) for row in every[MATCHING]})
+    lines.append("")
+    lines.append(f"{len(every[MATCHING])} episodes with {queries} queries of a class; * {len(keyed)} episodes.")
+    return lines
+
+
+def write_page(path: Path, options: argparse.Namespace) -> None:
+    """Write the tables between the marks of the page; its text is written by hand."""
+    choices = json.loads(options.choices.read_text(encoding="utf8"))
+    train, val = read(options.train), read(options.val)
+    lines = ["## Chosen on training images", "", *train_table(train, choices), ""]
+    for (encoder, shots), rows in val.items():
+        lines += [f"## {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *val_table(rows), ""]
+    text = path.read_text(encoding="utf8")
+    head, mark, _ = text.partition(MARK)
+    if not mark:
+        raise SystemExit(f"{path}: expected the line {MARK!r}, below which the tables are written")
+    path.write_text(head + mark + "\n" + "\n".join(lines), encoding="utf8")
+
+
+def main() -> None:
+    """Measure rows, choose settings from rows, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    own = commands.add_parser("measure")
+    own.add_argument("--voc", type=Path, required=True)
+    own.add_argument("--list", default="train")
+    own.add_argument("--images", type=int, default=10**6, help="use this many pictures of the list, drawn once")
+    own.add_argument("--weights", required=True)
+    own.add_argument("--stem", default="")
+    own.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    own.add_argument("--episodes", type=int, default=8, help="episodes per class")
+    own.add_argument("--srofb-episodes", type=int, nargs="+", default=[0, 0], help="of them, per class, with SROFB")
+    own.add_argument("--seconds", type=float, default=np.inf, help="stop after this CPU time; run again to go on")
+    own.add_argument("--min-pixels", type=int, default=1152)
+    own.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
+    own.add_argument("--others", nargs="*", choices=list(REFINERS), default=["self-support", "closed-form"])
+    own.add_argument("--choices", type=Path, help="measure the chosen settings instead of all candidates")
+    own.add_argument("--memory-mb", type=int, default=2000, help="memory for features")
+    own.add_argument("--device", default="cpu", help="cpu, cuda or auto; CPU times mean nothing on a GPU")
+    own.add_argument("--seed", type=int, default=0)
+    own.add_argument("--out", type=Path, required=True)
+    chosen = commands.add_parser("choose")
+    chosen.add_argument("rows", type=Path, nargs="+")
+    chosen.add_argument("--out", type=Path, required=True)
+    page = commands.add_parser("page")
+    page.add_argument("--train", type=Path, nargs="+", required=True)
+    page.add_argument("--val", type=Path, nargs="+", required=True)
+    page.add_argument("--choices", type=Path, required=True)
+    page.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    if options.command == "choose":
+        groups = read(options.rows)
+        chosen = json.loads(options.out.read_text(encoding="utf8")) if options.out.exists() else {}
+        for encoder in dict.fromkeys(name for name, _ in groups):
+            chosen[encoder] = choose({key: rows for key, rows in groups.items() if key[0] == encoder})
+        options.out.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf8")
+        return
+    if options.command == "page":
+        write_page(options.out, options)
+        return
+    torch.set_num_threads(1)
+    before = [row for rows in read([options.out]).values() for row in rows] if options.out.exists() else []
+    known = {(int(row["shots"]), int(row["class"]), int(row["episode"])) for row in before}
+    with options.out.open("a", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        if not before:
+            writer.writeheader()
+        for rows in measure(options, known):
+            writer.writerows(rows)
+            file.flush()
+            if time.process_time() > options.seconds:
+                break
+
+
+if __name__ == "__main__":
+    main()
