@@ -46,6 +46,23 @@ def _check(options: argparse.Namespace) -> str:
     return f"{len(checks.CHECKS)} consistency checks passed"
 
 
+def _ready(_: argparse.Namespace) -> str:
+    from stages.provenance.digests import Digests
+    from workflow.config import load
+    from workflow.judge import Judge
+    from workflow.ready import require_ready
+
+    config = load()
+    require_ready(config, Judge(config, Digests()))
+    return ""
+
+
+def _plan(_: argparse.Namespace) -> str:
+    from workflow.forecast import plan
+
+    return plan()
+
+
 def _run(options: argparse.Namespace) -> str:
     from workflow.share import run
 
@@ -129,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     use = command("use", _use, "write params.yaml from a preset")
     use.add_argument("name", help=f"one of {', '.join(presets.names())}")
     use.add_argument("--force", action="store_true", help="overwrite edited values")
+    command("plan", _plan, "show what would run and why, and how much time and disk space it takes; runs nothing")
+    command("ready", _ready, "check lists, weights, supports and clusters; both engines do this before the first job")
     command("run", _run, "bring everything up to date and record it; further options go to snakemake: run --cores 4")
     record = command("record", _record, "write dvc.lock if every artifact is current")
     record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
