@@ -145,8 +145,12 @@ def _count(config: Config, path: Path) -> None:
     from novelseg.data.index import read_index  # imports HDF5
     from novelseg.data.sampling import EpisodeSampler, scored_classes
 
-    data, plan, cam = read_index(path), config.targets.plan, config.sections["cam"]
+    plan, cam = config.targets.plan, config.sections["cam"]
     assert isinstance(cam, Cam)
+    try:
+        data = read_index(path)
+    except InputError:
+        return  # a job that reads it says what is wrong
     clusters, excluded = config.values("prototypes")["clusters"][0], config.values("episodes")["exclude_classes"]
     shot = max(F_P_SHOT, *plan.shots)
     for fold in plan.folds:
