@@ -214,9 +214,7 @@ def _study(name: str) -> Callable[[Config, Path, list[str]], list[str]]:
         shots = config.values("plan")["shots"]
         remarks = ["The paper gives a curve and no numbers.", "```", printed, "```"]
         if name == "supports" and max(shots) != 5:
-            remarks.insert(
-                0, f"Encoders here were trained with {max(shots)} support(s), those of the paper with 5."
-            )
+            remarks.insert(0, f"Encoders here were trained with {max(shots)} support(s), those of the paper with 5.")
         return remarks
 
     return draw
