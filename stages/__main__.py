@@ -18,6 +18,7 @@ from stages.interface import TOOLS, Interface, interface
 from stages.params.schema import load_sections
 from stages.provenance.digests import Digests
 from stages.provenance.record import Recorder
+from stages.provenance.times import Clock
 
 STAGES = (
     "images",
@@ -57,6 +58,7 @@ def _parser(stage: Interface) -> argparse.ArgumentParser:
 
 
 def _run(name: str, words: list[str]) -> None:
+    clock = Clock()
     stage = interface(name)
     options = vars(_parser(stage).parse_args(words))
     sections = load_sections(options.pop("params"), stage.sections) if stage.sections else {}
@@ -69,7 +71,8 @@ def _run(name: str, words: list[str]) -> None:
         recorder = Recorder(record, stage.name, stage.scientific(options), parameters, Digests())
     stage.run(**options, **{stage.arguments[name]: values for name, values in sections.items()})
     if recorder:
-        recorder.write()
+        outputs = recorder.write()
+        clock.log(record, stage.name, parameters, outputs)
 
 
 def _overview() -> str:

@@ -38,7 +38,7 @@ def tiny_values(**changes: dict[str, Any]) -> Values:
         "episodes": {"count": 6},
         "srofb": {"hidden": 16},
         "evaluate": {"examples": 2},
-        "report": {"images": 2, "episodes": 2, "crops": 2, "bootstrap": 100},
+        "report": {"protocol": "tiny", "images": 2, "episodes": 2, "crops": 2, "bootstrap": 100},
     }
     for section, entries in (*small.items(), *changes.items()):
         values[section].update(entries)

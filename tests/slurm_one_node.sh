@@ -1,12 +1,15 @@
 #!/bin/sh
 # The demo through a real Slurm of one node, started here and stopped by pid: as root, `sh tests/slurm_one_node.sh`.
-# Needs Debian's slurm-wlm and munge, and `make setup` done. PRESET=… runs another preset. CI does not run it.
+# Needs Debian's slurm-wlm and munge, `make setup` done, and Snakemake's Slurm plugin. PRESET=… runs another preset. CI does
+# not run it.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 export PATH="$root/.venv/bin:$PATH"
 for tool in munged slurmctld slurmd sbatch; do
   command -v "$tool" >/dev/null || { echo "error: $tool is missing; install slurm-wlm and munge" >&2; exit 2; }
 done
+python -c "import snakemake_executor_plugin_slurm" 2>/dev/null ||
+  { echo "error: the plugin is missing; pip install snakemake-executor-plugin-slurm" >&2; exit 2; }
 base=$(mktemp -d /tmp/novelseg-slurm.XXXXXX)
 chmod 755 "$base"
 pids=""
@@ -62,11 +65,13 @@ sinfo
 
 git clone -q "$root" "$base/project"
 cd "$base/project"
-export PYTHONPATH="$base/project"
+export PYTHONPATH="$base/project${PYTHONPATH:+:$PYTHONPATH}"
 python -m workflow use "${PRESET:-demo}" --force
 # One node of few cores and no GPU: ask for what it has.
 cores=$(getconf _NPROCESSORS_ONLN)
-snakemake --profile profiles/slurm \
+# There is no accounting: no account, and squeue tells how jobs end.
+snakemake --profile profiles/slurm --slurm-no-account --slurm-status-command squeue \
+  --slurm-init-seconds-before-status-checks 2 \
   --set-threads baseline=1 train=1 evaluate=1 features=1 prototypes="$cores" pseudolabels=1 \
   --set-resources baseline:gpu=0 features:gpu=0 pseudolabels:gpu=0 train:gpu=0 evaluate:gpu=0 \
   baseline:mem_mb=4000 train:mem_mb=4000 evaluate:mem_mb=4000 prototypes:mem_mb=4000 features:mem_mb=4000 \
@@ -76,4 +81,4 @@ snakemake -n | tail -3
 dvc status
 snakemake -n 2>/dev/null | grep -q "Nothing to be done"
 test "$(dvc status)" = "Data and pipelines are up to date."
-echo "Slurm ran $(ls .snakemake/slurm | wc -l) jobs; both engines have nothing to do"
+echo "Slurm ran $(find .snakemake/slurm -name '*.log' | wc -l) jobs; both engines have nothing to do"

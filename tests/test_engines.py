@@ -144,7 +144,30 @@ def test_both_engines_stop_at_a_bad_parameter_before_the_first_job(engine: str, 
     write_values(folder / "params.yaml", values)
     printed = snakemake(folder, rc=1) if engine == "snakemake" else dvc(folder, "repro", rc=255)
     assert "unknown key 'episods' in section 'report'; did you mean 'episodes'" in printed
+    # What only the data or the weights show.
+    write_values(folder / "params.yaml", tiny_values(encoder={"arch": "resnet34"}))
+    printed = snakemake(folder, rc=1) if engine == "snakemake" else dvc(folder, "repro", rc=255)
+    assert "error: encoder.weights does not fit encoder.arch, which is resnet34: " in printed
     assert not list((folder / "artifacts").rglob("*.h5"))
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc", "run"])
+def test_both_engines_stop_when_the_index_shows_too_few_objects(engine: str, team: Path, tmp_path: Path) -> None:
+    # The index is current: before the first job.
+    folder = shutil.copytree(team / "first", tmp_path / "many", symlinks=True)
+    set_values(folder, prototypes={"clusters": [120, 3, 2]})
+    told = "prototypes.clusters starts with 120 clusters, but the "
+    if engine == "snakemake":
+        printed = snakemake(folder, rc=1)
+        assert f"error: {told}" in printed
+        # The index is to be made: as soon as it is there, and before any hierarchy.
+        for stage in ("images", "index", "hierarchies"):
+            shutil.rmtree(folder / outputs(stage))
+        printed = snakemake(folder, "--cores", "1", rc=1)
+        assert re.findall(r"^(?:local)?rule (\w+):", printed, re.M) == ["images", "images", "index"]
+    else:
+        printed = dvc(folder, "repro", rc=255) if engine == "dvc" else workflow(folder, "run", rc=2)
+    assert told in printed
 
 
 @pytest.mark.parametrize(
@@ -205,6 +228,10 @@ def test_each_protocol_names_what_is_missing_and_plans_the_whole_when_it_is_ther
     assert f"encoder.weights points to {data / CATALOGUE[net][0].target}: {net}-" in missing(folder, data)
     (data / "weights").mkdir()
     (data / CATALOGUE[net][0].target).write_bytes(b"weights")
+    told = missing(folder, data)
+    assert f"encoder.weights does not fit encoder.arch, which is {net}: " in told
+    assert "not a readable weight file" in told
+    set_values(folder, encoder={"arch": "resnet18", "width": 16, "weights": "weights/scenes-resnet18-w16.safetensors"})
     assert PLANNED[preset].items() <= planned(folder, NOVELSEG_DATA=str(data)).items()
     printed = dvc(folder, "repro", "--dry", NOVELSEG_DATA=str(data))
     assert [stage for stage in READS if f"Running stage '{stage}'" not in printed] == []

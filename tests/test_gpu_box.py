@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
 from stages.provenance.code import closure
-from tests.makers import ENCODER, Project
+from tests.makers import Project
 
 pytestmark = pytest.mark.processes
 
@@ -24,15 +28,6 @@ MODULES = {
     "pytorch": "torch",
     "lightning-fabric": "lightning_fabric",
 }
-# Refuses what such a machine does not have, then runs stages one after another, each given as a line of words.
-RUNNER = f"""
-import sys
-sys.modules |= dict.fromkeys({ABSENT.split()})  # as if not installed
-from stages.__main__ import main
-for line in sys.stdin.read().splitlines():
-    if code := main(line.split("\\t")):
-        sys.exit(code)
-"""
 
 
 def documented() -> dict[str, set[str]]:
@@ -77,26 +72,61 @@ def test_nothing_is_documented_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert documented()["train"] | of_regions() == set.union(*(imported(stage) for stage in documented()))
 
 
-def test_the_stages_run_where_no_engine_is(project: Project, tmp_path: Path) -> None:
-    params = ["--params", project.params]
-    labels = [project.path(f"pseudolabels/fold0/{shard}.h5") for shard in range(2)]
-    one = ["--index", project.path("index/index.h5"), "--images", project.images()[0], "--fold", 0]
-    lines = [
-        ["baseline", *params, *project.data(), *("--weights", project.weights), *"--fold 0 --shot 1".split()],
-        ["features", *params, *one, "--regions", project.path("regions/0.h5"), "--encoder", project.path(ENCODER)],
-        ["pseudolabels", *one, "--encoder", project.path(ENCODER), "--prototypes", project.path("prototypes/fold0.h5")],
-        ["train", *params, *project.data(), "--pseudolabels", *labels, "--weights", project.weights],
-        ["cam", *params, *project.data(), "--weights", project.weights, "--fold", 0],
-        ["evaluate", *params, *project.evaluate_words(tmp_path / "evaluate")[:-2]],
-    ]
-    lines[3] += "--fold 0 --shot 1 --variant hierarchical".split()
-    ends = [[*line, "--out", tmp_path / str(line[0])] for line in lines]
-    text = "\n".join("\t".join(map(str, line)) for line in ends)
-    found = subprocess.run([sys.executable, "-c", RUNNER], input=text, cwd=ROOT, capture_output=True, text=True)
+def run_bare(program: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a line of Python in a process that cannot import what such a machine does not have."""
+    absent = f"import sys; sys.modules |= dict.fromkeys({ABSENT.split()})"  # as if not installed
+    command = [sys.executable, "-c", f"{absent}; {program}", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_proof_on_a_gpu_agrees_with_itself_where_no_engine_is(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--only", "agreement", "--small", "--out", out]
+    program = "from benchmarks.gpu import main; sys.exit(main(sys.argv[1:]))"
+    found = run_bare(program, *words)
     assert found.returncode == 0, found.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {str(line[0]) for line in lines}
-    # And a training that is to be watched says what it lacks.
-    watched = "\t".join(map(str, [*ends[0], "--live", tmp_path / "live"]))
-    found = subprocess.run([sys.executable, "-c", RUNNER], input=watched, cwd=ROOT, capture_output=True, text=True)
+    result = json.loads(out.read_text(encoding="utf8"))
+    assert result["passed"]
+    figures = {figure["name"]: figure for figure in result["parts"]["agreement"]["figures"]}
+    assert {f"{stage}: first loss" for stage in ("baseline", "train", "cam")} < figures.keys()
+    assert {"features of regions", "features of objects", "pseudo labels", "mIoU of spfl+srofb"} < figures.keys()
+    assert figures["mIoU of spfl"]["bar"] == "≤ 0.05"
+    assert "mIoU of cam " in found.stdout
+
+
+def test_the_proof_continues_and_a_fault_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, measured = tmp_path / "gpu.json", []
+
+    def part(name: str, value: float) -> Iterator[gpu.Figure]:
+        measured.append(name)
+        yield gpu._at_most(name, value, "mIoU")
+
+    parts = {"a": partial(part, "a", 0.0), "b": partial(part, "b", 0.01), "c": partial(part, "c", float("nan"))}
+    monkeypatch.setattr(gpu, "_parts", lambda *_, **__: parts)
+    words = ["--device", "cpu", "--out", str(out)]
+    assert gpu.main([*words, "--minutes", "-1"]) == 1
+    assert measured == []
+    assert gpu.main(words) == 1  # what is not a number is no agreement
+    assert gpu.main(words) == 1
+    assert measured == ["a", "b", "c"]
+    printed = capsys.readouterr().out
+    assert "a: not begun, since -1 minutes are over; run the same command again" in printed
+    assert re.search(r"^c +nan +≤ 0.05  FAIL$", printed, re.M)
+    result = json.loads(out.read_text(encoding="utf8"))
+    del result["parts"]["c"]
+    out.write_text(json.dumps(result), encoding="utf8")
+    parts["c"] = partial(part, "c", 0.05)
+    assert gpu.main(words) == 0
+    out.write_text(json.dumps({**result, "machine": "another"}), encoding="utf8")
+    assert gpu.main(words) == 0
+    assert measured == [*"abcc", *"abc"]
+
+
+def test_a_training_that_is_to_be_watched_says_what_it_lacks(project: Project, tmp_path: Path) -> None:
+    words = ["baseline", "--params", project.params, *project.data(), "--weights", project.weights]
+    words += ["--fold", 0, "--shot", 1, "--out", tmp_path / "out", "--live", tmp_path / "live"]
+    found = run_bare("from stages.__main__ import main; sys.exit(main(sys.argv[1:]))", *words)
     assert found.returncode == 2
     assert "--live needs dvclive, which is not installed here" in found.stderr

@@ -65,7 +65,7 @@ def test_every_row_says_under_which_protocol_it_was_made(project: Project) -> No
         frame = tables.read(project.root / f"report/{name}.tsv", spec)
         found = frame[[column.name for column in PROTOCOL]].drop_duplicates().to_dict("records")
         others = {
-            "protocol": "demo (built-in scenes)",
+            "protocol": "tiny",
             "source": "scenes",
             "classes": f"8 {hashlib.md5(names.encode()).hexdigest()}",
             "train_list": f"train {train}",

@@ -46,6 +46,23 @@ def _check(options: argparse.Namespace) -> str:
     return f"{len(checks.CHECKS)} consistency checks passed"
 
 
+def _ready(_: argparse.Namespace) -> str:
+    from stages.provenance.digests import Digests
+    from workflow.config import load
+    from workflow.judge import Judge
+    from workflow.ready import require_ready
+
+    config = load()
+    require_ready(config, Judge(config, Digests()))
+    return ""
+
+
+def _plan(_: argparse.Namespace) -> str:
+    from workflow.forecast import plan
+
+    return plan()
+
+
 def _run(options: argparse.Namespace) -> str:
     from workflow.share import run
 
@@ -117,6 +134,12 @@ def _study(options: argparse.Namespace) -> str:
     return study(options.name, options.grid, options.words)
 
 
+def _paper(options: argparse.Namespace) -> str:
+    from workflow.paper import overview, paper
+
+    return paper(options.name, options.words) if options.name else overview()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow", description="Everyday commands of the pipeline.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -129,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     use = command("use", _use, "write params.yaml from a preset")
     use.add_argument("name", help=f"one of {', '.join(presets.names())}")
     use.add_argument("--force", action="store_true", help="overwrite edited values")
+    command("plan", _plan, "show what would run and why, and how much time and disk space it takes; runs nothing")
+    command("ready", _ready, "check lists, weights, supports and clusters; both engines do this before the first job")
     command("run", _run, "bring everything up to date and record it; further options go to snakemake: run --cores 4")
     record = command("record", _record, "write dvc.lock if every artifact is current")
     record.add_argument("--after-run", action="store_true", help=argparse.SUPPRESS)
@@ -156,6 +181,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     study.add_argument("name", help="supports (Fig. 8 of the paper) or thresholds (Fig. 7)")
     study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
+    paper = command("paper", _paper, "write a table or figure of the papers, with their numbers, to report/paper/")
+    paper.add_argument("name", nargs="?", help="such as A-III (table) or A-5 (figure); without it, all are listed")
     check = command("check", _check, "consistency checks: generated files, presets, imports, rules and signatures")
     check.add_argument("--fix", action="store_true", help="renew generated files first")
     check.add_argument("--imports", action="store_true", help="print every import between the project's files instead")
@@ -169,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     commands.replace_unknown_characters()
     parser = _parser()
     options, words = parser.parse_known_args(argv)
-    if words and options.command not in ("run", "study"):
+    if words and options.command not in ("run", "study", "paper"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     options.words = words
 

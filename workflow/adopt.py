@@ -27,7 +27,7 @@ from workflow.engine import snakemake
 from workflow.judge import Judge
 from workflow.plan import FOLDERED, READS, record_of
 
-COMMAND = re.compile(r"^Shell command: python -m (stages .*)$", re.MULTILINE)
+COMMAND = re.compile(r"^Shell command: python -m (stages .*?)(?: && python -m workflow ready)?$", re.MULTILINE)
 
 
 def _only_code_is_new(judge: Judge, outputs: tuple[str, ...]) -> bool:

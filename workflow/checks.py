@@ -12,12 +12,15 @@ from pathlib import Path
 
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
+from stages.provenance.digests import Digests
 from workflow import dvcfile, reference
 from workflow.config import load, section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
+from workflow.judge import Judge
 from workflow.picture import dag_picture
 from workflow.plan import READS
 from workflow.presets import names, resolve_preset
+from workflow.ready import require_ready
 from workflow.recipe import section_arguments, sections
 
 ENGINES = ("snakemake", "dvc", "dvclive", "workflow")
@@ -52,14 +55,15 @@ def generated_files() -> Iterator[str]:
 
 
 def presets_validate() -> Iterator[str]:
-    """Check that every preset, and the active experiment, resolves and validates."""
+    """Check that every preset resolves and validates, and that the active experiment fits its data and weights."""
     for name in names():
         try:
             resolve_preset(name)
         except InputError as error:
             yield f"preset {name}: {error}"
     try:
-        load()
+        config = load()
+        require_ready(config, Judge(config, Digests()))
     except InputError as error:
         yield str(error)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from novelseg.core.numbers import fixed
 from novelseg.evaluation.comparisons import MEAN
 from novelseg.formats import tables
 from novelseg.formats.class_results import CLASS_SCORES
@@ -52,7 +53,8 @@ def _scored(row: dict[Any, Any]) -> str:
 
 
 def _gained(row: dict[Any, Any]) -> str:
-    return f"{row['gain']:+.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}]"
+    gain, low, high = (fixed(row[name], "+.1f") for name in ("gain", "gain_low", "gain_high"))
+    return f"{gain} [{low}, {high}]"
 
 
 def _wide(frame: pd.DataFrame, keys: list[str], column: str, cell: Any) -> tuple[list[str], list[list[str]]]:

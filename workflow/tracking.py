@@ -31,6 +31,7 @@ from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
 from workflow.plan import unset_variable
+from workflow.ready import require_ready
 from workflow.records import UNRECORDED
 
 STALE = Path(".cache/stale")
@@ -89,6 +90,7 @@ class Tracking:
         if workflow.is_main_process:
             self._judge = Judge(config, digests)
             atexit.register(digests.compact)
+            require_ready(config, self._judge)
             if UNRECORDED.exists():
                 atexit.register(self._record_interrupted)
 

@@ -121,6 +121,25 @@ class _AnnotationIds:
             )
 
 
+def require_list(root: Path, name: str) -> None:
+    """Refuse a list without annotations, without reading any.
+
+    Raises
+    ------
+    InputError
+        If there is no such file; the message suggests the most similar list.
+    """
+    path = _annotations(root, name)
+    if not path.exists():
+        known = [file.stem.removeprefix("instances_") for file in sorted(path.parent.glob("instances_*.json"))]
+        hint = f"; {nearest(name, known)}" if known else ""
+        raise InputError(f"{path}: no such file; expected COCO's annotations{hint}")
+
+
+def _annotations(root: Path, name: str) -> Path:
+    return root / "annotations" / f"instances_{name}.json"
+
+
 class Coco:
     """Reader of a folder in COCO's layout; only the annotations of one shard are in memory.
 
@@ -148,7 +167,9 @@ class Coco:
         exclude: Collection[str] = (),
     ) -> None:
         self._root, self._lists = root, lists
-        self._paths = [root / "annotations" / f"instances_{name}.json" for name in lists]
+        for name in lists:
+            require_list(root, name)
+        self._paths = [_annotations(root, name) for name in lists]
         listed = [_listed_images(path) for path in self._paths]
         names = _image_ids(listed, self._paths)
         self.entries = make_entries(list(zip(map(str, self._paths), names, strict=True)), exclude)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from novelseg.core.errors import InputError
+from novelseg.core.errors import InputError, nearest
 from novelseg.data import sbd
 from novelseg.data.pairs import Entry, Pair, make_entries, pair_from_file, pair_from_labels, read_ids, read_image
 
@@ -25,12 +25,31 @@ def read_list(root: Path, name: str, task: str = "Segmentation") -> list[str]:
     InputError
         If the list does not exist, or a line has more than an id.
     """
-    path = _list_path(root, name, task)
     try:
-        return read_ids(path)
+        return read_ids(_list_path(root, name, task))
     except FileNotFoundError:
-        hint = "; set images.sbd to SBD's folder, from which it is generated" if name in GENERATED else ""
-        raise InputError(f"{path}: no such list; expected the VOC layout under {root}{hint}") from None
+        raise _no_list(root, name, task) from None
+
+
+def require_list(root: Path, sbd_root: Path | None, name: str) -> None:
+    """Refuse a list that neither exists nor is generated, without reading any.
+
+    Raises
+    ------
+    InputError
+        If there is no such list; the message suggests the most similar name.
+    """
+    if not (sbd_root and name in GENERATED) and not _list_path(root, name).exists():
+        raise _no_list(root, name)
+
+
+def _no_list(root: Path, name: str, task: str = "Segmentation") -> InputError:
+    path = _list_path(root, name, task)
+    known = sorted(file.stem for file in path.parent.glob("*.txt"))
+    hint = f"; {nearest(name, known)}" if known else ""
+    if name in GENERATED:
+        hint = "; set images.sbd to SBD's folder, from which it is generated"
+    return InputError(f"{path}: no such list; expected the VOC layout under {root}{hint}")
 
 
 def _list_path(root: Path, name: str, task: str = "Segmentation") -> Path:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from novelseg.core.errors import InputError
-from novelseg.evaluation.comparisons import Evaluation
+from novelseg.evaluation.comparisons import MEAN, Evaluation
 from novelseg.formats.files import WEIGHTS
 from novelseg.formats.network import read_record
 from novelseg.formats.protocol import missing_rows
 from novelseg.formats.record import NetworkRecord
 from novelseg.report import pictures
-from novelseg.report.page import summary_fold
+from novelseg.report.answers import summary_fold
 
 TRAINERS = ("baseline", "train", "cam")  # stages that train, in the order of their curves
 
@@ -48,24 +48,29 @@ def run_name(record: NetworkRecord) -> str:
     return f"{record.stage} fold {record.fold}{shot}{variant}"
 
 
-def protocol_note(evaluations: list[Evaluation]) -> str:
-    """Describe the protocol of the evaluations in one paragraph."""
+def protocol_note(evaluations: list[Evaluation]) -> list[tuple[str, str]]:
+    """Return the facts of the protocol of the evaluations, by name."""
     protocol = evaluations[0].about["protocol"]
     unscored = sorted({name for evaluation in evaluations for name in evaluation.about["unscored"]})
-    return (
-        f"Training list: {protocol['lists'][0]}; training images with novel classes: {protocol['novel_images']}. "
-        f"Validation list: {protocol['lists'][1]}. Folds: {protocol['folds']}, {protocol['layout']}. "
-        f"Minimum size of an object: {protocol['min_object_pixels']} px. Training images: {protocol['resolution']}; "
-        f"tests at the images' own size. Pretrained weights: {protocol['weights']}. "
-        + (f"{note} " if (note := missing_rows(protocol["resolution"])) else "")
-        + (f"CAM prior: {protocol['cam']} (the paper: the last features, at 320 px). " if protocol["cam"] else "")
-        + (f"Novel classes left out: {', '.join(unscored)}. " if unscored else "")
-        + "Every network is scored with the weights after its last iteration; no checkpoint was selected."
-    )
+    facts = {
+        "training list": protocol["lists"][0],
+        "validation list": protocol["lists"][1],
+        "training images with novel classes": protocol["novel_images"],
+        "folds": f"{protocol['folds']}, {protocol['layout']}",
+        "minimum size of an object": f"{protocol['min_object_pixels']} px",
+        "training images": protocol["resolution"],
+        "test images": "at their own size",
+        "rows": missing_rows(protocol["resolution"]),
+        "CAM prior": f"{protocol['cam']} (the paper: the last features, at 320 px)" if protocol["cam"] else "",
+        "novel classes left out": ", ".join(unscored),
+        "pretrained weights, MD5": protocol["weights"],
+        "choice of weights": "those after the last iteration; no checkpoint was selected",
+    }
+    return [(name, value) for name, value in facts.items() if value]
 
 
 def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | None) -> list[tuple[str, str]]:
-    """Draw the figures: mIoU against supports, curves of the studies, and losses.
+    """Draw the figures: mIoU of all variants, curves of the studies, and losses.
 
     Parameters
     ----------
@@ -86,11 +91,9 @@ def figures(logs: dict[str, pd.DataFrame], table: pd.DataFrame, studies: Path | 
     InputError
         If the folder ``studies`` contains no study.
     """
-    titled = []
-    if len(set(table["shot"])) > 1:
-        fold = summary_fold(table)
-        title = f"mIoU against the number of supports, fold {fold}, with 95 % intervals"
-        titled.append((title, pictures.shots_curve(table, fold)))
+    fold = summary_fold(table)
+    where = "mean over folds" if fold == MEAN else f"fold {fold}"
+    titled = [(f"mIoU with 95 % intervals, {where}", pictures.intervals(table[table["fold"] == fold]))]
     curves = sorted(studies.glob("*/curve.svg")) if studies else []
     if studies and not curves:
         raise InputError(

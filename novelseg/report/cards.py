@@ -155,6 +155,7 @@ def _labels_card(
         views.append({"caption": f"level {level} (K = {k})", "base": "image", "layer": pictures.labels_layer(map_)})
     present = [data.classes[label - 1] for label in data.base(fold) if data.pixels[number, label]]
     return {
+        "main": 1,
         **{"title": f"fold {fold}: {name}", "facts": {"fold": [fold], "image": [name], "base classes": present}},
         **{"scores": {"regions": count}, "pictures": {"image": pictures.tile(image)}, "views": views},
     }
@@ -195,7 +196,9 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
             for variant, map_ in zip(variants, maps, strict=True):
                 caption = f"{variant}: {scores[variant]:.1f}" if scores[variant] is not None else variant
                 views.append({"caption": caption, "base": "query", "layer": pictures.mask_layer(map_)})
+            enlarged = next((name for name in (REFINED, SPFL) if name in variants), variants[-1])
             yield {
+                "main": len(views) - len(variants) + list(variants).index(enlarged),
                 "title": f"fold {fold}, {shot}-shot: {name} in {queries[row]}",
                 "facts": {"class": [name], "fold": [fold], "shot": [shot]},
                 **{"scores": scores, "pictures": bases, "views": views},
@@ -205,7 +208,7 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
 def _iou(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float | None:
     """Compute the IoU of an episode's object in per cent; None if neither mask contains the object."""
     iou = object_iou(prediction, truth)
-    return None if iou is None else round(100 * iou, 2)
+    return None if iou is None else round(100 * iou, 1)  # shown with one digit everywhere, and rounded once
 
 
 def gallery_browser(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from novelseg.core.numbers import fixed
 from novelseg.evaluation.comparisons import MEAN
-from novelseg.formats.protocol import caution
+from novelseg.report.answers import NO_DIFFERENCE, answers, supports, verdict
+from novelseg.report.glossary import MEASURES, entries, meaning
 
 TEMPLATES = Path(__file__).parent / "templates"
-Row = dict[Hashable, Any]
 
 
 @dataclass(frozen=True)
@@ -55,71 +56,120 @@ class Head:
     name: str
     is_text: bool = False
 
+    @property
+    def hint(self) -> str:
+        """Meaning of the column, shown on hover; empty if the glossary has none."""
+        return MEASURES.get(self.name, "")
+
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, and the number that it is sorted by; None to sort by the text."""
+    """Text of a table cell, the number that it is sorted by (None: the text), and a hint shown on hover."""
 
     text: str
     key: float | None = None
+    hint: str = ""
 
 
-SCORE_HEADS = [Head("variant", True), *map(Head, ("shot", "fold", "mIoU %", "±", "interval", "FB-IoU %"))]
-SCORE_HEADS += [*map(Head, ("FB ±", "episodes", "seeds", "parameters")), Head("protocol", True)]
-GAIN_HEADS = [Head("variant", True), Head("against", True), *map(Head, ("shot", "fold", "gain", "interval", "better"))]
+@dataclass(frozen=True)
+class Group:
+    """Rows of a table that are sorted among themselves, below a line with their title."""
+
+    title: str
+    rows: list[dict[str, Any]]
+
+
+SCORE_HEADS = [Head("variant", True), *map(Head, ("mIoU %", "95 % interval", "± seeds", "FB-IoU %"))]
+SCORE_HEADS += [*map(Head, ("FB ± seeds", "episodes", "seeds", "parameters"))]
+GAIN_HEADS = [Head("variant", True), Head("over", True), *map(Head, ("gain", "95 % interval"))]
+GAIN_HEADS += [Head("verdict", True), Head("resamples better")]
 
 
 def _number(value: float, form: str = ".1f") -> Cell:
-    return Cell(f"{value:{form}}", float(value))
+    return Cell(fixed(value, form), float(value))
 
 
 def _interval(low: float, high: float, form: str = ".1f") -> Cell:
-    return Cell(f"[{low:{form}}, {high:{form}}]", float(low))
+    return Cell(f"[{fixed(low, form)}, {fixed(high, form)}]", float(low))
 
 
-def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Build the rows of the result table, in which the best mIoU of each fold and shot is marked."""
-    best = table.groupby(["shot", "fold"])["miou"].transform("max") == table["miou"]
-    rows = []
-    for row, is_best in zip(table.to_dict("records"), best, strict=True):
-        cells = [Cell(row["variant"]), Cell(str(row["shot"])), Cell(str(row["fold"])), _number(row["miou"])]
-        cells += [_number(row["miou_std"]), _interval(row["miou_low"], row["miou_high"]), _number(row["fb_iou"])]
-        cells += [_number(row["fb_iou_std"]), _number(row["episodes"], "d"), _number(row["seeds"], "d")]
-        cells += [Cell(f"{row['parameters'] / 1e6:.3f} M", float(row["parameters"]))]
-        rows.append({"best": bool(is_best), "cells": [*cells, Cell(f"{row['protocol']}; {row['resolution']}")]})
-    return rows
+def _variant(name: str) -> Cell:
+    return Cell(name, hint=meaning(name))
 
 
-def _gains(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Build the rows of the table of differences between two variants."""
-    rows = []
-    for row in table.to_dict("records"):
-        cells = [Cell(row["variant"]), Cell(row["reference"]), Cell(str(row["shot"])), Cell(str(row["fold"]))]
-        cells += [_number(row["gain"], "+.1f"), _interval(row["gain_low"], row["gain_high"], "+.1f")]
-        rows.append({"best": False, "cells": [*cells, Cell(f"{100 * row['better']:.0f} %", row["better"])]})
-    return rows
+def _grouped(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the parts of a table with one shot and fold, and their titles; the mean over folds precedes the folds."""
+    folds = [fold for fold in dict.fromkeys(table["fold"]) if fold != MEAN]
+    order = [MEAN, *folds]
+    for shot in sorted(int(shot) for shot in table["shot"].unique()):
+        for fold in order:
+            part = table[(table["shot"] == shot) & (table["fold"] == fold)]
+            where = f", mean over folds {', '.join(folds)}" if fold == MEAN else f", fold {fold}"
+            if len(part):
+                yield supports(shot) + (where if len(folds) > 1 else ""), part
 
 
-def _classes(table: pd.DataFrame) -> tuple[list[Head], list[dict[str, Any]]]:
-    """Build the table of classes: one row per variant and shot, one column per class."""
+def _facts(row: dict[Hashable, Any], *names: str) -> dict[str, str]:
+    return {name: str(row[name]) for name in names}
+
+
+def _scores(table: pd.DataFrame) -> list[Group]:
+    """Build the result table, in which the best mIoU of each group is marked."""
+    groups = []
+    for title, part in _grouped(table):
+        rows = []
+        for row in part.to_dict("records"):
+            cells = [_variant(row["variant"]), _number(row["miou"]), _interval(row["miou_low"], row["miou_high"])]
+            cells += [_number(row["miou_std"]), _number(row["fb_iou"]), _number(row["fb_iou_std"])]
+            cells += [_number(row["episodes"], ",d"), _number(row["seeds"], "d")]
+            cells += [Cell(f"{row['parameters'] / 1e6:.3f} M", float(row["parameters"]))]
+            kind = "best" if row["miou"] == part["miou"].max() else ""
+            rows.append({"kind": kind, "facts": _facts(row, "shot", "fold", "variant"), "cells": cells})
+        groups.append(Group(title, rows))
+    return groups
+
+
+def _gains(table: pd.DataFrame) -> list[Group]:
+    """Build the table of differences between two variants; rows whose interval holds zero are marked."""
+    groups = []
+    for title, part in _grouped(table):
+        rows = []
+        for row in part.to_dict("records"):
+            shown = verdict(row["gain_low"], row["gain_high"])
+            cells = [_variant(row["variant"]), _variant(row["reference"]), _number(row["gain"], "+.1f")]
+            cells += [_interval(row["gain_low"], row["gain_high"], "+.1f"), Cell(shown)]
+            cells += [Cell(f"{100 * row['better']:.0f} %", row["better"])]
+            kind = "undecided" if shown == NO_DIFFERENCE else shown
+            facts = {**_facts(row, "shot", "fold", "variant"), "verdict": shown}
+            rows.append({"kind": kind, "facts": facts, "cells": cells})
+        groups.append(Group(title, rows))
+    return groups
+
+
+def _classes(table: pd.DataFrame) -> tuple[list[Head], list[Group]]:
+    """Build the table of classes: one row per variant, one column per class, and a group per shot."""
     names = list(dict.fromkeys(table["class"]))
-    rows = []
-    for (variant, shot), part in table.groupby(["variant", "shot"], sort=False):
-        ious = dict(zip(part["class"], part["iou"], strict=True))
-        values = [_number(ious[name]) if name in ious else Cell("–", -1.0) for name in names]
-        rows.append({"best": False, "cells": [Cell(str(variant)), Cell(str(shot)), *values]})
-    return [Head("variant", True), Head("shot"), *map(Head, names)], rows
+    groups = []
+    for shot in sorted(int(shot) for shot in table["shot"].unique()):
+        rows = []
+        for variant, part in table[table["shot"] == shot].groupby("variant", sort=False):
+            ious = dict(zip(part["class"], part["iou"], strict=True))
+            values = [_number(ious[name]) if name in ious else Cell("–", -1.0) for name in names]
+            facts = {"shot": str(shot), "variant": str(variant)}
+            rows.append({"kind": "", "facts": facts, "cells": [_variant(str(variant)), *values]})
+        groups.append(Group(supports(shot), rows))
+    return [Head("variant", True), *map(Head, names)], groups
 
 
-def summary_fold(table: pd.DataFrame) -> str:
-    """Return the fold that summarises the table: the mean over folds, or the first fold if there is no mean."""
-    return MEAN if (table["fold"] == MEAN).any() else str(table["fold"].iloc[0])
+def _natural(text: str) -> tuple[bool, int, str]:
+    """Return a key that sorts numbers by value, before texts."""
+    return (not text.isdigit(), int(text) if text.isdigit() else 0, text)
 
 
 def render(
     *,
     protocol: str,
-    note: str,
+    note: list[tuple[str, str]],
     table: pd.DataFrame,
     classes: pd.DataFrame,
     comparisons: pd.DataFrame,
@@ -131,7 +181,7 @@ def render(
     Parameters
     ----------
     protocol, note
-        Name and description of the protocol.
+        Name of the protocol, and its facts by name.
     table, classes, comparisons
         The tables of the report.
     curves
@@ -145,25 +195,28 @@ def render(
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # preserves the order of variants and shares
     template = environment.get_template("table.html")
 
-    def render_table(name: str, heads: list[Head], rows: list[dict[str, Any]], filters: list[str]) -> Markup:
-        return Markup(template.render(name=name, heads=heads, rows=rows, filters=filters))
+    def render_table(name: str, heads: list[Head], groups: list[Group], filters: list[str]) -> Markup:
+        values = {key: list(dict.fromkeys(row["facts"][key] for g in groups for row in g.rows)) for key in filters}
+        useful = {key: sorted(found, key=_natural) for key, found in values.items() if len(found) > 1}
+        return Markup(template.render(name=name, heads=heads, groups=groups, filters=useful))
 
-    class_heads, class_rows = _classes(classes)
+    class_heads, class_groups = _classes(classes)
     nonempty = [browser for browser in browsers if browser.items]
-    sections = [("results", "Results"), ("components", "Components"), ("per-class", "Per class"), ("curves", "Curves")]
+    sections = [("answers", "In short"), ("results", "Results"), ("components", "Components")]
+    sections += [("per-class", "Per class"), ("curves", "Curves")]
     return environment.get_template("page.html").render(
         protocol=protocol,
         note=note,
-        classes=list(dict.fromkeys(classes["class"])),
+        answers=answers(table, classes, comparisons),
+        glossary=entries(list(dict.fromkeys(table["variant"]))),
         sections=[*sections, *((browser.name, browser.title) for browser in nonempty)],
         table=render_table,
         score_head=SCORE_HEADS,
-        score_rows=_scores(table),
-        caution=caution(str(table["source"].iloc[0])),
+        score_groups=_scores(table),
         gain_head=GAIN_HEADS,
-        gain_rows=_gains(comparisons),
+        gain_groups=_gains(comparisons),
         class_head=class_heads,
-        class_rows=class_rows,
+        class_groups=class_groups,
         curves=curves,
         browsers=nonempty,
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
@@ -23,6 +23,8 @@ mpl.use("agg")
 
 BACKGROUND = (40, 110, 230)
 SIDE_PX = 240
+STYLES = ("-", "--", ":", "-.")  # of lines that may coincide
+MARKS = ("o", "s", "^", "D")
 
 
 def _uri(data: bytes, kind: str) -> str:
@@ -106,42 +108,67 @@ def heat(image: RGB, values: NDArray[np.uint8]) -> str:
 
 
 def loss_curves(logs: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """Plot the total loss of every training in one figure per stage; a training's name starts with its stage."""
+    """Plot the total loss of every training, one figure per stage; a training's name is ``STAGE fold N …``.
+
+    Trainings that differ in more than their fold have panels of their own, since their curves may coincide.
+    """
     titled = []
     for stage in dict.fromkeys(name.split()[0] for name in logs):
-        figure, axes = _axes("iteration", "loss")
-        axes.set(yscale="log")
+        panels: dict[str, dict[str, pd.DataFrame]] = {}
         for name, log in logs.items():
             if name.split()[0] == stage:
-                axes.plot(log["iteration"], log["loss"], label=name.removeprefix(f"{stage} "), linewidth=1.2)
-        titled.append((f"Loss of stage {stage}", _encode(figure)))
+                _, _, fold, *kind = name.split()
+                panels.setdefault(" ".join(kind), {})[fold] = log
+        titled.append((f"Loss of stage {stage}", _uri(svg(_loss_panels(panels), transparent=True), "svg+xml")))
     return titled
 
 
-def shots_curve(table: pd.DataFrame, fold: str) -> str:
-    """Plot the mIoU of every variant against the number of supports, with intervals, as SVG."""
-    figure, axes = _axes("supports", "mIoU, %")
-    for variant, part in table[table["fold"] == fold].groupby("variant", sort=False):
-        part = part.sort_values("shot")
-        axes.plot(part["shot"], part["miou"], marker="o", label=variant)
-        axes.fill_between(part["shot"], part["miou_low"], part["miou_high"], alpha=0.12)
-    axes.set(xticks=sorted(table["shot"].unique()))
-    return _encode(figure)
+def _loss_panels(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.6, 0.8 + 2.1 * rows if rows > 1 else 3.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    folds = sorted({fold for logs in panels.values() for fold in logs}, key=int)
+    for axes, (kind, logs) in zip(grid.flat, panels.items(), strict=False):
+        for fold, log in logs.items():
+            style = STYLES[folds.index(fold) % len(STYLES)]
+            axes.plot(log["iteration"], log["loss"], label=f"fold {fold}", linewidth=1.4, linestyle=style)
+        axes.set(yscale="log", title=kind)
+        axes.title.set_fontsize(9)
+        for place in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            place(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.tick_params(labelsize=8, which="both")
+        axes.grid(alpha=0.3)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    figure.supxlabel("iteration", fontsize=9)
+    figure.supylabel("loss", fontsize=9)
+    if len(folds) > 1:
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=len(folds))
+    return figure
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    """Create a figure that is readable on a phone; two fit side by side on a wide screen."""
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+def intervals(table: pd.DataFrame) -> str:
+    """Plot the mIoU of every variant with its interval, one line per variant and one mark per number of supports."""
+    variants, shots = list(dict.fromkeys(table["variant"])), sorted(table["shot"].unique())
+    figure = Figure(figsize=(5.6, 1.2 + 0.32 * len(variants)), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlabel=x, ylabel=y)
+    for position, shot in enumerate(shots):
+        part = table[table["shot"] == shot]
+        offset = 0.3 * ((position + 0.5) / len(shots) - 0.5)
+        rows = [variants.index(variant) + offset for variant in part["variant"]]
+        errors = [part["miou"] - part["miou_low"], part["miou_high"] - part["miou"]]
+        mark = MARKS[position % len(MARKS)]
+        label = f"{shot} support{'s' if shot > 1 else ''}"
+        axes.errorbar(part["miou"], rows, xerr=errors, fmt=mark, markersize=5, linewidth=1.2, label=label)
+    axes.set_yticks(range(len(variants)), variants, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("mIoU, %", fontsize=9)
+    axes.tick_params(axis="x", labelsize=8)
     axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _encode(figure: Figure) -> str:
-    """Add the legend and encode a figure as a data URI."""
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
-    return _uri(svg(figure), "svg+xml")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=len(shots))
+    return _uri(svg(figure, transparent=True), "svg+xml")
 
 
 def svg_uri(path: Path) -> str:
@@ -149,9 +176,9 @@ def svg_uri(path: Path) -> str:
     return _uri(path.read_bytes(), "svg+xml")
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: Figure, *, transparent: bool = False) -> bytes:
     """Render a figure as SVG; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "novelseg"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=transparent, metadata={"Date": None})
     return buffer.getvalue()

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field as Limit
 from pydantic import model_validator
 
+from novelseg.core.errors import nearest
 from stages.params.schema import Section
 
 MOST_SHARDS = 300  # a job that reads the shards of several folds names them all in its command of at most 128 KiB
+
+SCENE_LISTS = ("train", "val")  # of the built-in pictures
 
 
 class Params(Section):
@@ -57,6 +60,12 @@ class Params(Section):
             raise ValueError(f"classes is {self.classes}; expected [], since the built-in pictures have fixed classes")
         if self.exclude and self.source == "scenes":
             raise ValueError(f"exclude is {self.exclude}; expected [], since the built-in pictures are all valid")
+        for key, name in (("train_list", self.train_list), ("val_list", self.val_list)):
+            if self.source == "scenes" and name not in SCENE_LISTS:
+                raise ValueError(
+                    f"{key} is '{name}', but the built-in pictures have the lists {' and '.join(SCENE_LISTS)}; "
+                    f"{nearest(name, SCENE_LISTS)}"
+                )
         for key, names in (("classes", self.classes), ("exclude", self.exclude)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{key} is {names}; expected each name once")

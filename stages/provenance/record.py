@@ -107,11 +107,12 @@ class Recorder:
         }
         self._before = files_of(self._out)
 
-    def write(self) -> None:
-        """Digest the files that the run has written, and write the record."""
+    def write(self) -> list[str]:
+        """Digest the files that the run has written, write the record, and return the files."""
         after = files_of(self._out)
         written = sorted(file for file, stat in after.items() if self._before.get(file) != stat)
         outputs = {file: self._digests.of(file) or "" for file in written}
         record = Record(**self._facts, outputs=outputs, versions=versions_of(packages(self._facts["stage"])))
         with whole_file(self._path) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf8")
+        return written

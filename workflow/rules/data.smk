@@ -6,6 +6,7 @@ rule images:
         ),
     output:
         "artifacts/images/{shard}.h5",
+    priority: 1
     params:
         # A function's value is used as it is: braces in it are no wildcards.
         root=lambda _: f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
@@ -18,7 +19,7 @@ rule images:
 
 
 rule index:
-    """Join the shards into the index, and assign the classes to folds."""
+    """Join the shards into the index, assign the classes to folds, and check that they suffice for all later jobs."""
     input:
         **TRACKING.inputs(
             "index",
@@ -26,8 +27,10 @@ rule index:
         ),
     output:
         "artifacts/index/index.h5",
+    priority: 1
     shell:
         "python -m stages index"
         " --images {input.images:q}"
         " --out {output:q}"
         " --record provenance/index/index.json"
+        " && python -m workflow ready"
