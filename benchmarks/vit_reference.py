@@ -2,8 +2,8 @@
 
 Writes ``docs/results/vit-reference.md`` with the largest differences. Install ``transformers`` 5 or later in an
 environment of its own and run ``python -m benchmarks.vit_reference --out docs/results/vit-reference.md``. With
-``--arch NAME`` and ``--size HxW``, only the rows of this architecture and image size are measured, and the others of the
-page are kept: ViT-L takes minutes for each.
+``--arch NAME`` and ``--size HxW``, only the rows of this architecture and image size are measured, and the others of
+the page are kept: ViT-L takes minutes for each.
 
 ``transformers`` interpolates the positions of DINOv2 without the offset of 0.1 cells that the published code has
 without registers; the table shows the differences with the offset off, and what it changes.
@@ -171,8 +171,8 @@ def table(archs: list[str], depth: int, page: Path, only: list[tuple[int, int]])
         "the tokens with the published offset of 0.1 cells in the interpolation of positions, which `transformers`",
         "does not have (DINOv2 without registers; no interpolation happens at 518×518).",
         "",
-        "Command: `python -m benchmarks.vit_reference --out docs/results/vit-reference.md`, of one architecture and size",
-        "at a time with `--arch` and `--size`. Designs of two blocks instead of 12 or 24 were measured with `--depth 2`.",
+        "Command: `python -m benchmarks.vit_reference --out docs/results/vit-reference.md`, of one architecture and",
+        "size at a time with `--arch` and `--size`. Two blocks instead of 12 or 24 were measured with `--depth 2`.",
         "",
         "| architecture | design | image | batch | tokens | features | with the offset |",
         "|---|---|---|---|---|---|---|",
