@@ -2,7 +2,8 @@
 
 Writes ``docs/results/vit-reference.md`` with the largest differences. Install ``transformers`` 5 or later in an
 environment of its own and run ``python -m benchmarks.vit_reference --out docs/results/vit-reference.md``. With
-``--arch NAME``, only the rows of this architecture are measured, and the others of the page are kept.
+``--arch NAME`` and ``--size HxW``, only the rows of this architecture and image size are measured, and the others of
+the page are kept: ViT-L takes minutes for each.
 
 ``transformers`` interpolates the positions of DINOv2 without the offset of 0.1 cells that the published code has
 without registers; the table shows the differences with the offset off, and what it changes.
@@ -136,12 +137,12 @@ def difference(model: Any, net: ViTBackbone, size: tuple[int, int], batch: int) 
     return tokens, (net(images) - patches).abs().max().item()
 
 
-def rows(arch: str, design: ViTDesign) -> Iterator[tuple[str, ...]]:
+def rows(arch: str, design: ViTDesign, sizes: list[tuple[int, int]]) -> Iterator[tuple[str, ...]]:
     """Yield a row of the table for each size and batch."""
     with tempfile.TemporaryDirectory() as folder:
         model, net = pair(arch, design, Path(folder))
     published = net.vit.offset
-    for size in SIZES[design.patch]:
+    for size in sizes:
         for batch in BATCHES:
             net.vit.offset = 0.0
             tokens, features = difference(model, net, size, batch)
@@ -151,18 +152,14 @@ def rows(arch: str, design: ViTDesign) -> Iterator[tuple[str, ...]]:
             yield arch, name, f"{size[0]}×{size[1]}", str(batch), f"{tokens:.1e}", f"{features:.1e}", trap
 
 
-def kept_rows(page: Path, archs: list[str]) -> dict[str, list[str]]:
-    """Return the rows of a page by architecture, without those of the given ones."""
-    kept: dict[str, list[str]] = {}
-    for line in page.read_text(encoding="utf8").splitlines() if page.exists() else []:
-        arch = line.removeprefix("| ").partition(" ")[0]
-        if arch in VITS and arch not in archs:
-            kept.setdefault(arch, []).append(line)
-    return kept
+def key_of(line: str) -> tuple[str, ...]:
+    """Return architecture, image size and batch of a row of the page."""
+    cells = [cell.strip() for cell in line.split("|")]
+    return (cells[1], *cells[3:5]) if len(cells) > 4 and cells[1] in VITS else ()
 
 
-def table(archs: list[str], depth: int, page: Path) -> str:
-    """Return the results as a Markdown page."""
+def table(archs: list[str], depth: int, page: Path, only: list[tuple[int, int]]) -> str:
+    """Return the results as a Markdown page; rows of an existing page that are not measured again are kept."""
     transformers: Any = import_module("transformers")
     lines = [
         "# Vision transformers beside an independent implementation",
@@ -174,21 +171,29 @@ def table(archs: list[str], depth: int, page: Path) -> str:
         "the tokens with the published offset of 0.1 cells in the interpolation of positions, which `transformers`",
         "does not have (DINOv2 without registers; no interpolation happens at 518×518).",
         "",
-        "Command: `python -m benchmarks.vit_reference --out docs/results/vit-reference.md`, of each architecture with",
-        "`--arch`.",
+        "Command: `python -m benchmarks.vit_reference --out docs/results/vit-reference.md`, of one architecture and",
+        "size at a time with `--arch` and `--size`. Two blocks instead of 12 or 24 were measured with `--depth 2`.",
         "",
         "| architecture | design | image | batch | tokens | features | with the offset |",
         "|---|---|---|---|---|---|---|",
     ]
-    measured = kept_rows(page, archs)
+    old = page.read_text(encoding="utf8").splitlines() if page.exists() else []
+    measured = {key: line for line in old if (key := key_of(line))}
     for arch in archs:
         design = VITS[arch]
         if depth and design.channels > SMALLEST:
             design = replace(design, depth=depth)
-        for row in rows(arch, design):
-            measured.setdefault(arch, []).append(f"| {' | '.join(row)} |")
-            print(measured[arch][-1], flush=True)
-    return "\n".join([*lines, *(line for arch in VITS for line in measured.get(arch, []))]) + "\n"
+        for row in rows(arch, design, [size for size in SIZES[design.patch] if not only or size in only]):
+            line = f"| {' | '.join(row)} |"
+            measured[key_of(line)] = line
+            print(line, flush=True)
+    return "\n".join([*lines, *(line for arch in VITS for key, line in measured.items() if key[0] == arch)]) + "\n"
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Parse a size such as 224x308."""
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 if __name__ == "__main__":
@@ -196,5 +201,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="page to write")
     parser.add_argument("--arch", action="append", choices=tuple(VITS), help="architectures; by default, all")
     parser.add_argument("--depth", type=int, default=0, help="blocks of ViT-B and -L; 0: as published")
+    parser.add_argument("--size", action="append", type=size_of, default=[], help="image sizes, as 224x308; or all")
     options = parser.parse_args()
-    options.out.write_text(table(options.arch or list(VITS), options.depth, options.out), encoding="utf8")
+    options.out.write_text(table(options.arch or list(VITS), options.depth, options.out, options.size), encoding="utf8")

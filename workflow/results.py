@@ -24,12 +24,12 @@ REPORT = Path("report")
 def table() -> str:
     """Return the result table for a terminal."""
     frame = tables.read(REPORT / "results.tsv", SCORES)
-    head = f"{'shot':>4} {'fold':>5} {'variant':<26} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"
+    head = f"{'shot':>4} {'fold':>5} {'variant':<29} {'mIoU':>6} {'±':>4}  {'95 % interval':<14} {'FB-IoU':>6}"
     lines = [frame["protocol"].iloc[0], head]
     for row in frame.sort_values("shot", kind="stable").to_dict("records"):
         interval = f"[{row['miou_low']:.1f}, {row['miou_high']:.1f}]"
         lines.append(
-            f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<26} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
+            f"{row['shot']:>4} {row['fold']:>5} {row['variant']:<29} {row['miou']:>6.1f} {row['miou_std']:>4.1f}"
             f"  {interval:<14} {row['fb_iou']:>6.1f}"
         )
     return "\n".join([*lines, *_caution(frame), "", *published(str(frame["protocol"].iloc[0]))]).rstrip()
