@@ -123,6 +123,9 @@ def slow_prediction(project: Project, case: Case, with_query: bool) -> dict[str,
         at = GRID.labels_at_cells(mask, (features.shape[1], features.shape[2])).flatten()
         cells.append(features.flatten(1).T[at != VOID])
         labels.append(at[at != VOID].long())
+    norms = [float(cell.norm()) for cell in torch.cat(cells)]
+    factor = values.feature_norm * len(norms) / sum(norms)
+    cells, query = [factor * part for part in cells], factor * query
     if with_query:
         confidence = logits.softmax(0).flatten(1)
         chosen = torch.zeros(confidence.shape[1], dtype=torch.long)
