@@ -79,44 +79,37 @@ def parse(name: str) -> Setting:
     return Setting(refinement, {key: json.loads(value) for key, _, value in (one.partition("=") for one in changes)})
 
 
-_GRAM, _GATE = {"gram_temperature": 0.03, "reduction": 2}, {"threshold": 0.2, "gate": 0.3, "boost": 0.5}
-# Candidates of each form. The first one is the default, which is the paper's where it gives a value.
+_GRAM, _GATE = {"gram_temperature": 0.07, "reduction": 2}, {"threshold": 0.35, "gate": 0.3}
+_SEED = {"boost": 0.2, "distance": 0.4}
+_OTHER: tuple[dict[str, Any], ...] = ({}, {"positions": 20}, {"prototypes": 2}, {"hard_share": 0.3})
+# Candidates of each form; what a paper gives is among them.
 VARIED: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "fssdino": (
-        {},
         {"gram_temperature": 0.0},
-        _GRAM,
-        {**_GRAM, "gram_temperature": 0.07},
+        *({**_GRAM, "gram_temperature": temperature} for temperature in (0.03, 0.07, 0.15)),
+        {**_GRAM, "object_prototypes": 2},
         {**_GRAM, "object_prototypes": 10, "background_prototypes": 10},
     ),
-    "fssdino-regions": (
-        {},
-        *({**_GRAM, "region_tau": tau} for tau in (0.2, 0.3, 0.45)),
-        {**_GRAM, "gram_temperature": 0.07, "region_tau": 0.3},
-    ),
+    "fssdino-regions": tuple({**_GRAM, "region_tau": tau} for tau in (0.2, 0.3, 0.45, 0.7)),
     "insid3": (
         {},
-        {"distance": 0.6},
-        {"distance": 0.6, "keep": 0.05},
-        {"distance": 0.6, "keep": 0.05, "positions": 20},
+        *({"distance": distance, "keep": 0.1} for distance in (0.4, 0.5, 0.6, 0.7)),
+        *({"distance": 0.6, "keep": keep} for keep in (0.05, 0.2)),
+        {"distance": 0.6, "keep": 0.1, "positions": 20},
     ),
     "insid3-regions": (
-        {},
-        *({"keep": 0.1, "region_tau": tau} for tau in (0.3, 0.45, 0.6)),
-        {"keep": 0.05, "region_tau": 0.45},
+        *({"region_tau": tau, "keep": 0.1} for tau in (0.2, 0.3, 0.45)),
+        {"region_tau": 0.3, "keep": 0.05},
     ),
     "foris": (
-        {},
-        {**_GATE, "distance": 0.7},
-        {**_GATE, "distance": 0.7, "threshold": 0.35},
-        {**_GATE, "distance": 0.7, "threshold": 0.35, "background_weight": 1.0},
+        {"threshold": 0.5, "gate": 0.1, **_SEED},
+        {"threshold": 0.35, "gate": 0.1, **_SEED},
+        {"threshold": 0.2, "gate": 0.1, **_SEED},
+        {**_GATE, **_SEED},
+        *({**_GATE, "boost": 0.5, "distance": distance} for distance in (0.6, 0.7)),
+        *({**_GATE, **_SEED, "boost": 0.0, **other} for other in _OTHER),
     ),
-    "foris-regions": (
-        {},
-        *({**_GATE, "region_tau": tau} for tau in (0.3, 0.45)),
-        {**_GATE, "region_tau": 0.45, "threshold": 0.35},
-        {**_GATE, "region_tau": 0.45, "threshold": 0.35, "background_weight": 1.0},
-    ),
+    "foris-regions": tuple({**_GATE, "boost": 0.5, "region_tau": tau} for tau in (0.3, 0.45)),
 }
 
 
@@ -347,7 +340,11 @@ def write_page(path: Path, options: argparse.Namespace) -> None:
     """Write the tables between the marks of the page; its text is written by hand."""
     choices = json.loads(options.choices.read_text(encoding="utf8"))
     train, val = read(options.train), read(options.val)
-    lines = ["## Chosen on training images", "", *train_table(train, choices), ""]
+    lines = ["", "## Chosen on training images", ""]
+    for (encoder, shots), rows in train.items():
+        count = len({(row["class"], row["episode"]) for row in rows})
+        lines.append(f"* {ENCODERS.get(encoder, encoder)}, {shots}-shot: {count} episodes.")
+    lines += ["", *train_table(train, choices), ""]
     for (encoder, shots), rows in val.items():
         lines += [f"## {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *val_table(rows), ""]
     text = path.read_text(encoding="utf8")
@@ -384,7 +381,7 @@ def main() -> None:
     chosen.add_argument("--out", type=Path, required=True)
     page = commands.add_parser("page")
     page.add_argument("--train", type=Path, nargs="+", required=True)
-    page.add_argument("--val", type=Path, nargs="+", required=True)
+    page.add_argument("--val", type=Path, nargs="*", default=[])
     page.add_argument("--choices", type=Path, required=True)
     page.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -22,9 +22,7 @@ class FssdinoParams(Section):
         float,
         Limit(ge=0, le=1000, description="Temperature of the softmax over the Gram matrix; 0: no refinement (open)."),
     ]
-    reduction: Annotated[
-        int, Limit(ge=1, le=64, description="Side of the blocks of the Gram matrix, in cells (1: single cells).")
-    ]
+    reduction: Annotated[int, Limit(ge=1, le=64, description="Side of the blocks of the Gram matrix, in cells (1).")]
     region_tau: Annotated[
         float,
         Limit(ge=0, le=1, description="Contour strength of the cut of supports, for `fssdino-regions` (ours)."),

@@ -51,10 +51,10 @@ class ForisSettings:
     temperature: float = 0.07
     background_weight: float = 0.55
     hard_share: float = 0.1
-    threshold: float = 0.5
-    gate: float = 0.1
-    boost: float = 0.2
-    distance: float = 0.4
+    threshold: float = 0.35
+    gate: float = 0.3
+    boost: float = 0.5
+    distance: float = 0.7
     region_tau: float = 0.45
     seed: int = 0
 

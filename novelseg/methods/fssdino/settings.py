@@ -28,8 +28,8 @@ class FssdinoSettings:
     object_prototypes: int = 5
     background_prototypes: int = 5
     gram_temperature: float = 0.07
-    reduction: int = 1
-    region_tau: float = 0.45
+    reduction: int = 2
+    region_tau: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:

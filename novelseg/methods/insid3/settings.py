@@ -32,7 +32,7 @@ class Insid3Settings:
     blank: str = "black"
     distance: float = 0.4
     keep: float = 0.2
-    region_tau: float = 0.45
+    region_tau: float = 0.3
 
     def __post_init__(self) -> None:
         """Check that all values are in range.
