@@ -24,25 +24,55 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks.untrained import CLASSES, Pictures, draw
+from benchmarks.tables import write_rows
+from benchmarks.untrained import CLASSES, Pictures
 from novelseg.backbones.extraction import FeatureExtractor
-from novelseg.core.labels import VOID
+from novelseg.core.files import whole_file
+from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
+from novelseg.inference.edges import snap_to_edges
 from novelseg.inference.findings import Calibration, expected_iou
-from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_closed_form
-from novelseg.inference.segmenter import PRESENT
+from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
+from novelseg.inference.segmenter import PRESENT, SIDE_PX
 from novelseg.methods.closed_form.presence import MEASURES
 
 Floats = NDArray[np.float64]
 FOLDS, DRAWS, BINS = 4, 1000, 15
 EDGES = np.linspace(-12, 12, 97)  # of the logits' counts; the outermost are open
 CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
-FACTS = ("class", "episode", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
+FACTS = ("class", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
 COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
 LEAST = float(np.log(PRESENT / (1 - PRESENT)))
 PENALTY = 0.01  # of the logistic regression, for standardised measures
+
+
+class Features:
+    """Features of pictures, each computed once and kept in a folder.
+
+    Parameters
+    ----------
+    pictures
+        The pictures.
+    extract
+        The encoder.
+    folder
+        One file per picture; files that are there already are used.
+    """
+
+    def __init__(self, pictures: Pictures, extract: FeatureExtractor, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pictures, self._extract, self._folder = pictures, extract, folder
+
+    def unit(self, number: int) -> Tensor:
+        """Return the features of a picture, (C, h, w), of unit length."""
+        path = self._folder / f"{self._pictures.ids[number]}.npy"
+        if not path.exists():
+            with whole_file(path) as scratch, scratch.open("wb") as file:
+                np.save(file, self._extract([self._pictures.image(number)])[0].numpy())
+        return F.normalize(torch.from_numpy(np.load(path)), dim=0)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -50,37 +80,31 @@ def measure(options: argparse.Namespace) -> None:
     pictures = Pictures(options.voc, options.list)
     bundle = pretrained_bundle(options.weights, options.stem)
     extract = FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu"))
-    columns = (*FACTS, *MEASURES, *COUNTS)
-    drawn = draw(pictures, options)
-    with options.out.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        for label, episode, supports, queries in track(drawn, len(drawn), "presence", "episode"):
-            masks = [binary(pictures.mask(number), label) for number in supports]
-            images = [pictures.image(number) for number in supports]
-            head, expectation = fit_closed_form(extract, images, masks, 1, bundle.refiners.closed_form)
-            for query in queries:
-                features = extract([pictures.image(query)])[0]
-                unit = F.normalize(features, dim=0)
-                logits = head.scores_of(unit)
-                truth = binary(pictures.mask(query), label)
-                large = extract.grid.upsample(logits[None], truth.shape)[0, 0].numpy()
-                known, on, marked = truth != VOID, truth == 1, large > 0
-                where = np.digitize(large, EDGES)
-                row: dict[str, Any] = {"class": label, "episode": episode, "query": pictures.ids[query]}
-                row |= {"shows_class": int(on.any()), "shots": len(supports), "area_share": f"{marked.mean():.5f}"}
-                row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
-                row |= {"expected_iou": f"{float(expected_iou(logits, 0.0, CALIBRATION_SEVERAL)[0]):.4f}"}
-                values = expectation.measures(head, unit, logits)[0].tolist()
-                row |= {name: f"{value:.6g}" for name, value in zip(MEASURES, values, strict=True)}
-                for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
-                    row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
-                writer.writerow(row)
-
-
-def binary(mask: NDArray[np.uint8], label: int) -> NDArray[np.uint8]:
-    """Return a mask of one class, with void pixels."""
-    return np.where(mask == VOID, VOID, mask == label).astype(np.uint8)
+    features = Features(pictures, extract, options.features)
+    rng, rows = np.random.default_rng(options.seed), []
+    for label in track(range(1, CLASSES + 1), CLASSES, "presence", "class"):
+        order = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
+        supports, present = order[: options.shots], order[options.shots :][: options.queries]
+        absent = rng.permutation(np.flatnonzero(pictures.pixels[:, label] == 0)).tolist()[: options.queries]
+        units = [features.unit(number) for number in supports]
+        masks = [binary(pictures.mask(number), label) for number in supports]
+        head, expectation = fit_to_features(extract, units, masks, 1, bundle.refiners.closed_form)
+        for query in (*present, *absent):
+            unit, truth = features.unit(query), binary(pictures.mask(query), label)
+            logits = head.scores_of(unit)
+            large = snap_to_edges(logits, pictures.image(query), SIDE_PX, extract.grid)[0].numpy()
+            known, on, marked = truth != VOID, truth == 1, large > 0
+            where = np.digitize(large, EDGES)
+            row: dict[str, Any] = {"class": label, "query": pictures.ids[query]}
+            row |= {"shows_class": int(on.any()), "shots": len(supports), "area_share": f"{marked.mean():.5f}"}
+            row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
+            row |= {"expected_iou": f"{float(expected_iou(logits, 0.0, CALIBRATION_SEVERAL)[0]):.4f}"}
+            values = expectation.measures(head, unit, logits)[0].tolist()
+            row |= {name: f"{value:.6g}" for name, value in zip(MEASURES, values, strict=True)}
+            for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
+                row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
+            rows.append(row)
+    write_rows(options.out, (*FACTS, *MEASURES, *COUNTS), rows)
 
 
 @dataclass(frozen=True)
@@ -254,8 +278,8 @@ def main() -> None:
     measured.add_argument("--weights", required=True)
     measured.add_argument("--stem", default="")
     measured.add_argument("--shots", type=int, default=5)
-    measured.add_argument("--episodes", type=int, default=1)
-    measured.add_argument("--queries", type=int, default=8)
+    measured.add_argument("--queries", type=int, help="with and without each class, at most; by default all")
+    measured.add_argument("--features", type=Path, required=True, help="scratch folder for the features")
     measured.add_argument("--min-pixels", type=int, default=1152)
     measured.add_argument("--seed", type=int, default=0)
     measured.add_argument("--out", type=Path, required=True)
