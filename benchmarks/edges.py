@@ -65,7 +65,11 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 )
                 milliseconds = 1e3 * (time.perf_counter() - start)
                 mask = large[0].numpy() > 0
-                counts = (mask & on).sum(), ((mask & known) | on).sum(), *boundary_counts(boundary(mask), [true])
+                counts = (
+                    (mask & on).sum(),
+                    ((mask & known) | on).sum(),
+                    *boundary_counts(boundary(mask.astype(np.uint8)), [true]),
+                )
                 row = dict(zip(COUNTS, map(int, counts), strict=True))
                 about = {"class": label, "query": pictures.ids[query], "form": form}
                 rows.append({**about, **row, "milliseconds": f"{milliseconds:.1f}"})

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from novelseg.inference.edges import snap_to_edges
 from novelseg.inference.findings import Calibration, expected_iou
 from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
 from novelseg.inference.segmenter import PRESENT, SIDE_PX
-from novelseg.methods.closed_form.presence import MEASURES
+from novelseg.methods.closed_form.presence import MEASURES, Expectation
 
 Floats = NDArray[np.float64]
 FOLDS, DRAWS, BINS = 4, 1000, 15
@@ -234,29 +234,94 @@ NAMES = (
 )
 
 
-def judge(options: argparse.Namespace) -> None:
-    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
-    rows, other = read(options.rows), read(options.fitted_on)
+def relative(rows: Rows) -> Rows:
+    """Return rows whose measures are compared with those of all pictures of their class."""
+    measures = rows.measures.copy()
+    nothing = torch.zeros(1, len(MEASURES))
+    for label in np.unique(rows.label):
+        own = torch.from_numpy(measures[rows.label == label]).float()[:, None]
+        others = Expectation(nothing, torch.zeros(1), nothing, nothing).relative_to(own)
+        measures[rows.label == label] = others.standardised(own)[:, 0].numpy()
+    return replace(rows, measures=measures)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows with what the constants that were fitted on the classes of other folds give: (N,) each."""
+
+    rows: Rows
+    presence: Floats  # logits
+    slope: Floats
+    offset: Floats
+
+
+def judged_by_others(rows: Rows, other: Rows) -> Judged:
+    """Fit constants to ``other`` on the classes of three folds, and apply them to ``rows`` of the fourth."""
     presence, slope, offset = (np.zeros(len(rows.label)) for _ in range(3))
     for fold in range(FOLDS):
         own = (rows.label - 1) * FOLDS // CLASSES == fold
         rest = (other.label - 1) * FOLDS // CLASSES != fold
         presence[own] = scores(rows, fit_presence(other, rest))[own]
         slope[own], offset[own] = fit_calibration(other, rest)
-    everything = np.arange(len(presence))
-    found = figures(rows, presence, slope, offset, everything)
+    return Judged(rows, presence, slope, offset)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
+    rows, other = read(options.rows), read(options.fitted_on)
+    if options.relative:
+        rows, other = relative(rows), relative(other)
+    judged = judged_by_others(rows, other)
+    arrays = judged.rows, judged.presence, judged.slope, judged.offset
+    found = figures(*arrays, np.arange(len(rows.label)))
     kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
     groups = [np.flatnonzero((rows.label == label) & (rows.shown == side)) for label, side in kinds]
     rng = np.random.default_rng(options.seed)
     samples = [
-        figures(rows, presence, slope, offset, np.concatenate([rng.choice(group, len(group)) for group in groups]))
-        for _ in range(DRAWS)
+        figures(*arrays, np.concatenate([rng.choice(group, len(group)) for group in groups])) for _ in range(DRAWS)
     ]
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     print("| figure | value | 95 % |\n|---|---|---|")
     for name, value, start, stop in zip(NAMES, found, low, high, strict=True):
         print(f"| {name} | {value:.3g} | {start:.3g} to {stop:.3g} |")
-    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.")
+    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.\n")
+    print_exchange(judged)
+
+
+RULES = "a least score of presence", "a least logit of pixels", "a least probability of pixels, with that of presence"
+POINTS = 0.0, 0.5, 1.0, 2.0, 3.0, 5.0  # of mIoU that a rule may cost
+
+
+def least_logits(judged: Judged, rule: str, at: float) -> Floats:
+    """Return the logit from which each row's pixels are marked; ``at`` goes from 0 (as before) to 1 (nothing)."""
+    presence = 1 / (1 + np.exp(-judged.presence))
+    if rule == RULES[0]:
+        return np.where(presence >= at, 0.0, np.inf)
+    if rule == RULES[1]:
+        return np.full(len(presence), 12.0 * at)
+    share = np.minimum(at / presence, 1 - 1e-12)  # that the pixel needs if the class is present
+    logit = np.log(np.maximum(share, 1e-12) / (1 - share))
+    return np.where(at < presence, np.maximum(0, (logit - judged.offset) / judged.slope), np.inf)
+
+
+def exchange(judged: Judged, least: Floats) -> tuple[float, float]:
+    """Return the area marked without the object and mIoU with it, both in %, if pixels are marked from a logit on."""
+    rows = judged.rows
+    marked = np.concatenate([[-np.inf], EDGES])[None] >= least[:, None]  # (N, bins): by the lower edges of the bins
+    on, off = (rows.on * marked).sum(1), (rows.off * marked).sum(1)
+    union, shown = rows.on.sum(1) + off, rows.shown
+    area = 100 * (off / rows.off.sum(1))[~shown].mean()
+    classes = [shown & (rows.label == label) for label in np.unique(rows.label)]
+    return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
+
+
+def print_exchange(judged: Judged) -> None:
+    """Print, for each rule, the smallest area marked without the object that a loss of mIoU buys."""
+    print("| rule | " + " | ".join(f"−{points:g} mIoU" for points in POINTS) + " |\n|" + "---|" * (len(POINTS) + 1))
+    for rule in RULES:
+        curve = np.array([exchange(judged, least_logits(judged, rule, at)) for at in np.linspace(0, 1, 101)[:-1]])
+        best = [curve[curve[:, 1] >= curve[0, 1] - points, 0].min() for points in POINTS]
+        print(f"| {rule} | " + " | ".join(f"{area:.1f} %" for area in best) + " |")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -264,8 +329,10 @@ def fit(options: argparse.Namespace) -> None:
     rows = read(options.rows)
     everything = np.ones(len(rows.label), bool)
     print("calibration:", *(f"{value:.3f}" for value in fit_calibration(rows, everything)))
-    for name, value in zip((*MEASURES, "summand"), fit_presence(rows, everything), strict=True):
-        print(f"{name}: {value:.4f}")
+    for kind, own in (("as measured", rows), ("relative to the other pictures", relative(rows))):
+        print(f"{kind}:")
+        for name, value in zip((*MEASURES, "summand"), fit_presence(own, everything), strict=True):
+            print(f"    {name}: {value:.4f}")
 
 
 def main() -> None:
@@ -290,6 +357,7 @@ def main() -> None:
     judged = parts.add_parser("judge")
     judged.add_argument("--rows", type=Path, nargs="+", required=True)
     judged.add_argument("--fitted-on", type=Path, nargs="+", required=True)
+    judged.add_argument("--relative", action="store_true", help="measures compared with those of the other pictures")
     judged.add_argument("--seed", type=int, default=0)
     judged.set_defaults(run=judge)
     options = parser.parse_args()

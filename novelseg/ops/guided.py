@@ -91,8 +91,9 @@ def _box(values: Tensor, radius: int) -> Tensor:
     """Average (..., h, w) over windows, which are cut off at the borders."""
     flat, side = values.flatten(0, -3)[None], 2 * radius + 1
     rows = F.avg_pool2d(flat, (side, 1), 1, (radius, 0), count_include_pad=False)
-    means: Tensor = F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
-    return means.unflatten(0, values.shape[:-2])
+    means = F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
+    shaped: Tensor = means.unflatten(0, values.shape[:-2])
+    return shaped
 
 
 def _inverse(matrices: Tensor) -> Tensor:
