@@ -54,6 +54,7 @@ from novelseg.ops.counts import object_iou
 SIDE_PX = 512
 PRESENT = 0.25  # score of presence from which a class is marked; lower than one half, to lose few masks
 LEAST_UNLABELLED = 8  # pictures or windows that adapt needs
+ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
@@ -305,7 +306,7 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        return (logits for logits, _ in self._each(iter(listed(images)), edges=False))
+        return (logits for logits, _ in self._each(iter(listed(images)), for_masks=False))
 
     def findings(self, images: Photos) -> Iterator[Finding]:
         """Yield what is found in pictures one by one: logits, masks, and scores of presence and quality."""
@@ -316,41 +317,43 @@ class Segmenter:
             raise InputError(f"presence is {self.presence}; expected 0 to 1")
         return self._findings(iter(listed(images)))
 
-    def _each(self, photos: Iterator[Photo], *, edges: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+    def _each(self, photos: Iterator[Photo], *, for_masks: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
         """Yield the logits of pictures at their size, and the predictions that they are enlarged from.
 
-        With ``edges``, the borders of the logits follow those of the pictures.
+        For masks, their borders follow those of the pictures, and windows without a class do not mark it.
         """
         number = 0
         while chunk := list(islice(photos, 1 if self.tile else self._extract.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
             if self._needs_windows(pictures[0]):
-                yield self._tiled(pictures[0], number, edges)
+                yield self._tiled(pictures[0], number, for_masks)
                 number += 1
                 continue
             predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
             for picture, one in zip(pictures, predictions, strict=True):
-                large = self._enlarged(one, picture, number, edges)
+                large = self._enlarged(one, picture, number, for_masks)
                 yield (large[0] if self.classes_ is None else large), one
                 number += 1
 
     def _enlarged(
-        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, edges: bool
+        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, for_masks: bool
     ) -> NDArray[np.float32]:
         """Return logits at the size of their picture, (K, H, W)."""
         require_finite(prediction.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
         logits, grid = prediction.logits.float(), self._extract.grid
-        if edges:
+        if for_masks and self.edges:
             large = snap_to_edges(logits, picture, self._fitted_side, grid)
         else:
             large = grid.upsample(logits[None], (picture.shape[0], picture.shape[1]))[0]
         enlarged: NDArray[np.float32] = large.cpu().numpy()
         return enlarged
 
-    def _tiled(self, picture: NDArray[np.uint8], number: int, edges: bool) -> tuple[NDArray[np.float32], Prediction]:
+    def _tiled(
+        self, picture: NDArray[np.uint8], number: int, for_masks: bool
+    ) -> tuple[NDArray[np.float32], Prediction]:
         """Predict a picture in windows of its own resolution.
 
-        A class counts as present if it does in one of them.
+        A class counts as present if it does in one of them; for masks, the others do not mark it.
         """
         height, width = picture.shape[:2]
         blend = Blend(len(self.classes_ or [""]), height, width)
@@ -358,7 +361,11 @@ class Segmenter:
         for some in batches(windows(height, width, self._fitted_side), self._extract.batch):
             parts = [picture[each.slices] for each in some]
             for window, part, one in zip(some, parts, self._predictor(parts), strict=True):
-                blend.add(window, self._enlarged(one, part, number, edges))
+                logits = self._enlarged(one, part, number, for_masks)
+                if for_masks:
+                    absent = ~self._presence(one)[1]
+                    logits[absent] = np.minimum(logits[absent], ABSENT)
+                blend.add(window, logits)
                 scores.append(one.presence)
         large = blend.mean()
         factor = -(-max(height, width) // TILED_CELLS)
@@ -366,12 +373,18 @@ class Segmenter:
         presence = None if scores[0] is None else torch.stack([one for one in scores if one is not None]).amax(0)
         return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
 
+    def _presence(self, prediction: Prediction) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+        """Return the scores of the classes' presence, if there are any, and the decisions."""
+        if prediction.presence is None:
+            return None, np.ones(len(prediction.logits), bool)
+        scores: NDArray[np.float32] = prediction.presence.float().sigmoid().cpu().numpy()
+        return scores, scores >= self.presence
+
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
         calibration = self._predictor.calibration
-        for logits, prediction in self._each(photos, edges=self.edges):
-            presence = None if prediction.presence is None else prediction.presence.float().sigmoid().cpu().numpy()
-            present = np.ones(len(prediction.logits), bool) if presence is None else presence >= self.presence
+        for logits, prediction in self._each(photos, for_masks=True):
+            presence, present = self._presence(prediction)
             mask = winners(logits, least, present)
             if self.min_area > 1 or self.largest:
                 mask = keep_regions(mask, self.min_area, self.largest)
