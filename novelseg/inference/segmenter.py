@@ -98,7 +98,7 @@ class Segmenter:
         ``auto``, ``cpu`` or ``cuda``.
     seed, episode
         Keys of the classifier's random draws, together with ``srofb.seed``. All queries share them, so that a mask does
-        not depend on the other queries; with the keys of an episode list, masks are the same as in the pipeline.
+        not depend on the other queries; with the keys of an episode list, logits are the same as in the pipeline.
 
     Attributes
     ----------
