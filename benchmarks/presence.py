@@ -269,9 +269,10 @@ def judged_by_others(rows: Rows, other: Rows) -> Judged:
 def judge(options: argparse.Namespace) -> None:
     """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
     rows, other = read(options.rows), read(options.fitted_on)
-    if options.relative:
-        rows, other = relative(rows), relative(other)
     judged = judged_by_others(rows, other)
+    if options.adapted:
+        compared = judged_by_others(relative(rows), relative(other))
+        judged = replace(judged, presence=(judged.presence + compared.presence) / 2)
     arrays = judged.rows, judged.presence, judged.slope, judged.offset
     found = figures(*arrays, np.arange(len(rows.label)))
     kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
@@ -357,7 +358,7 @@ def main() -> None:
     judged = parts.add_parser("judge")
     judged.add_argument("--rows", type=Path, nargs="+", required=True)
     judged.add_argument("--fitted-on", type=Path, nargs="+", required=True)
-    judged.add_argument("--relative", action="store_true", help="measures compared with those of the other pictures")
+    judged.add_argument("--adapted", action="store_true", help="compare the measures with those of the other pictures")
     judged.add_argument("--seed", type=int, default=0)
     judged.set_defaults(run=judge)
     options = parser.parse_args()

@@ -241,10 +241,14 @@ def test_presence_uses_what_is_expected_only_where_it_is_known() -> None:
 def test_other_pictures_replace_what_is_expected() -> None:
     measures = torch.rand(9, 2, len(MEASURES), generator=torch.Generator().manual_seed(2))
     nothing = torch.zeros(2, len(MEASURES))
-    relative = Expectation(nothing, torch.tensor([3.0, 0.0]), nothing, nothing).relative_to(measures)
+    relative = Expectation(nothing, torch.zeros(2), nothing, nothing).relative_to(measures)
     numbers = measures.numpy()
     away = (numbers[4] - np.median(numbers, 0)) / numbers.std(0)
     np.testing.assert_allclose(relative.standardised(measures[4]), away, rtol=1e-4, atol=1e-5)
-    # Neither the supports that were left out nor the units of a measure matter any more.
-    scaled = replace(relative, values=nothing + 1, left_out=torch.zeros(2)).relative_to(3 * measures + 5)
+    # The units of a measure do not matter any more.
+    scaled = relative.relative_to(3 * measures + 5)
     torch.testing.assert_close(scaled.logits(3 * measures[4] + 5), relative.logits(measures[4]), rtol=1e-3, atol=1e-3)
+    # With supports that were left out, they count as much as the other pictures.
+    compared = Expectation(nothing, torch.ones(2), nothing, nothing).logits(measures[4])
+    both = replace(relative, left_out=torch.ones(2)).logits(measures[4])
+    torch.testing.assert_close(both, (compared + relative.logits(measures[4])) / 2)

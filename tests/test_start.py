@@ -443,7 +443,8 @@ def test_threshold_smallest_region_and_largest_region(tmp_path: Path) -> None:
     png(tmp_path / "s/images/0.png", image)
     png(tmp_path / "s/masks/0.png", 255 * mask)
     png(tmp_path / "q.png", image)
-    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--largest", "--no-edges"]
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--largest"]
+    words.append("--no-edges")
     assert novelseg("segment", *words, "--min-area", 9999, "--out", tmp_path / "none") == 0
     assert novelseg("segment", *words, "--threshold", 0.9, "--out", tmp_path / "some") == 0
     assert [int(row["object_px"]) for row in rows(tmp_path / "none")] == [0]

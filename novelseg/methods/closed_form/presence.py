@@ -1,8 +1,8 @@
 """Whether a class is in a picture at all, judged from the closed-form head's mask of it.
 
 Five measures of the mask go into a logistic regression. What values they have depends on encoder and class; they are
-therefore compared with others of the same class, where there are any: with those of pictures without masks, some of
-which show the class, or else with those of supports that are left out in turn, which are known to show it.
+therefore compared with others of the same class, where there are any: with those of supports that are left out in
+turn, which are known to show it, and with those of pictures without masks, some of which show it.
 """
 
 from __future__ import annotations
@@ -66,11 +66,15 @@ class Expectation:
         return ((measures - self.median) / self.spread).clamp(-MOST_SPREADS, MOST_SPREADS)
 
     def logits(self, measures: Tensor) -> Tensor:
-        """Return the logits of the classes' presence, (K,), for :meth:`measures` (K, 5)."""
+        """Return the logits of the classes' presence, (K,), for :meth:`measures` (K, 5).
+
+        Where there are both supports that were left out and other pictures, they are the mean of two logits.
+        """
         alone = measures @ measures.new_tensor(ALONE) + ALONE_SUMMAND
         compared = measures @ measures.new_tensor(LEFT_OUT) + LEFT_OUT_SUMMAND
         relative = self.standardised(measures) @ measures.new_tensor(RELATIVE) + RELATIVE_SUMMAND
-        return torch.where(self.spread.amax(1) > 0, relative, torch.where(self.left_out > 0, compared, alone))
+        adapted = torch.where(self.left_out > 0, (compared + relative) / 2, relative)
+        return torch.where(self.spread.amax(1) > 0, adapted, torch.where(self.left_out > 0, compared, alone))
 
 
 def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
