@@ -34,7 +34,7 @@ from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
 from novelseg.inference.edges import snap_to_edges
-from novelseg.inference.findings import Calibration, expected_iou
+from novelseg.inference.findings import Calibration, expected_iou, winners
 from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
 from novelseg.inference.segmenter import PRESENT, SIDE_PX
 from novelseg.methods.closed_form.presence import MEASURES, Expectation
@@ -75,36 +75,80 @@ class Features:
         return F.normalize(torch.from_numpy(np.load(path)), dim=0)
 
 
+@dataclass(frozen=True)
+class Search:
+    """Classes that are searched for together, their supports, and the pictures that they are searched in."""
+
+    labels: list[int]
+    supports: list[int]
+    queries: list[int]
+
+
+def searches(pictures: Pictures, options: argparse.Namespace) -> list[Search]:
+    """Draw supports and queries: for each class alone, or for all classes together."""
+    rng, alone = np.random.default_rng(options.seed), []
+    for label in range(1, CLASSES + 1):
+        order = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
+        absent = rng.permutation(np.flatnonzero(pictures.pixels[:, label] == 0)).tolist()
+        queries = order[options.shots :][: options.queries] + absent[: options.queries]
+        alone.append(Search([label], order[: options.shots], queries))
+    if not options.together:
+        return alone
+    supports = sorted({number for one in alone for number in one.supports})
+    queries = sorted({number for one in alone for number in one.queries} - set(supports))
+    return [Search(list(range(1, CLASSES + 1)), supports, queries)]
+
+
+def numbered(mask: NDArray[np.uint8], labels: list[int]) -> NDArray[np.uint8]:
+    """Number the pixels of some classes from 1, in their order; others are background."""
+    numbers = np.zeros(VOID + 1, np.uint8)
+    numbers[labels], numbers[VOID] = np.arange(1, len(labels) + 1), VOID
+    return numbers[mask]
+
+
 def measure(options: argparse.Namespace) -> None:
     """Write the rows of a list."""
     pictures = Pictures(options.voc, options.list)
     bundle = pretrained_bundle(options.weights, options.stem)
     extract = FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu"))
-    features = Features(pictures, extract, options.features)
-    rng, rows = np.random.default_rng(options.seed), []
-    for label in track(range(1, CLASSES + 1), CLASSES, "presence", "class"):
-        order = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
-        supports, present = order[: options.shots], order[options.shots :][: options.queries]
-        absent = rng.permutation(np.flatnonzero(pictures.pixels[:, label] == 0)).tolist()[: options.queries]
-        units = [features.unit(number) for number in supports]
-        masks = [binary(pictures.mask(number), label) for number in supports]
-        head, expectation = fit_to_features(extract, units, masks, 1, bundle.refiners.closed_form)
-        for query in (*present, *absent):
-            unit, truth = features.unit(query), binary(pictures.mask(query), label)
-            logits = head.scores_of(unit)
-            large = snap_to_edges(logits, pictures.image(query), SIDE_PX, extract.grid)[0].numpy()
-            known, on, marked = truth != VOID, truth == 1, large > 0
-            where = np.digitize(large, EDGES)
-            row: dict[str, Any] = {"class": label, "query": pictures.ids[query]}
-            row |= {"shows_class": int(on.any()), "shots": len(supports), "area_share": f"{marked.mean():.5f}"}
-            row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
-            row |= {"expected_iou": f"{float(expected_iou(logits, 0.0, CALIBRATION_SEVERAL)[0]):.4f}"}
-            values = expectation.measures(head, unit, logits)[0].tolist()
-            row |= {name: f"{value:.6g}" for name, value in zip(MEASURES, values, strict=True)}
-            for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
-                row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
-            rows.append(row)
+    features, rows = Features(pictures, extract, options.features), []
+    drawn = searches(pictures, options)
+    total = sum(len(one.queries) for one in drawn)
+    for search, query in track(((one, query) for one in drawn for query in one.queries), total, "presence", "picture"):
+        if query == search.queries[0]:
+            units = [features.unit(number) for number in search.supports]
+            masks = [numbered(pictures.mask(number), search.labels) for number in search.supports]
+            fitted = fit_to_features(extract, units, masks, len(search.labels), bundle.refiners.closed_form)
+            del units
+        logits = fitted[0].scores_of(features.unit(query))
+        large = snap_to_edges(logits, pictures.image(query), SIDE_PX, extract.grid).numpy()
+        winner = winners(large)
+        values = fitted[1].measures(fitted[0], features.unit(query), logits).tolist()
+        quality = expected_iou(logits, 0.0, CALIBRATION_SEVERAL).tolist()
+        for position, label in enumerate(search.labels):
+            if 0 < pictures.pixels[query, label] < options.min_pixels:
+                continue
+            lost = (winner != 0) & (winner != position + 1)  # to another class: not marked
+            own = np.where(lost, np.float32(EDGES[0]), large[position])
+            rows.append(
+                {
+                    **{"class": label, "query": pictures.ids[query], "shots": options.shots},
+                    **counted(own, binary(pictures.mask(query), label)),
+                    "expected_iou": f"{quality[position]:.4f}",
+                    **{name: f"{value:.6g}" for name, value in zip(MEASURES, values[position], strict=True)},
+                }
+            )
     write_rows(options.out, (*FACTS, *MEASURES, *COUNTS), rows)
+
+
+def counted(logits: NDArray[np.float32], truth: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return areas, and numbers of pixels by logit and truth."""
+    known, on, marked, where = truth != VOID, truth == 1, logits > 0, np.digitize(logits, EDGES)
+    row: dict[str, Any] = {"shows_class": int(on.any()), "area_share": f"{marked.mean():.5f}"}
+    row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
+    for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
+        row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
+    return row
 
 
 @dataclass(frozen=True)
@@ -211,7 +255,7 @@ def figures(rows: Rows, presence: Floats, slope: Floats, offset: Floats, picks: 
         labels = label[shown]
         return float(np.mean([inter[labels == one].sum() / union[labels == one].sum() for one in np.unique(labels)]))
 
-    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label)]
+    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label[shown])]
     logit = slope[picks, None] * CENTRES + offset[picks, None]
     share = 1 / (1 + np.exp(-logit)) / (1 + np.exp(-presence[picks]))[:, None]
     quality, true = rows.quality[present], rows.intersection[present] / np.maximum(rows.union[present], 1)
@@ -312,7 +356,7 @@ def exchange(judged: Judged, least: Floats) -> tuple[float, float]:
     on, off = (rows.on * marked).sum(1), (rows.off * marked).sum(1)
     union, shown = rows.on.sum(1) + off, rows.shown
     area = 100 * (off / rows.off.sum(1))[~shown].mean()
-    classes = [shown & (rows.label == label) for label in np.unique(rows.label)]
+    classes = [shown & (rows.label == label) for label in np.unique(rows.label[shown])]
     return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
 
 
@@ -346,6 +390,7 @@ def main() -> None:
     measured.add_argument("--weights", required=True)
     measured.add_argument("--stem", default="")
     measured.add_argument("--shots", type=int, default=5)
+    measured.add_argument("--together", action="store_true", help="search for all classes at once")
     measured.add_argument("--queries", type=int, help="with and without each class, at most; by default all")
     measured.add_argument("--features", type=Path, required=True, help="scratch folder for the features")
     measured.add_argument("--min-pixels", type=int, default=1152)
