@@ -11,8 +11,6 @@ row with several classes has one support of each.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.processes import in_process, peak_mib
 from benchmarks.tables import write
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg import Segmenter
@@ -86,8 +85,8 @@ def draw(job: Job, options: argparse.Namespace) -> Task:
     return Task(images, masks, [image for image, _ in shown], truths)
 
 
-def measure(job: Job, options: argparse.Namespace, pipe: Any) -> None:
-    """Measure one row and send seconds, numbers of pictures, peak memory and IoUs."""
+def measure(job: Job, options: argparse.Namespace) -> tuple[float, int, float, list[float | None]]:
+    """Measure one row and return seconds, the number of supports, peak memory and IoUs."""
     torch.set_num_threads(1)
     task = draw(job, options)
     variant = CLOSED_FORM if job.what == FEATURES else job.what
@@ -104,21 +103,7 @@ def measure(job: Job, options: argparse.Namespace, pipe: Any) -> None:
         masks = segmenter.fit(task.images, task.masks, names).predict(task.queries)
         seconds = time.perf_counter() - start
         ious = [object_iou((mask == 1).astype(np.uint8), truth) for mask, truth in zip(masks, task.truths, strict=True)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send((seconds, len(task.images), peak, ious))
-
-
-def in_process(job: Job, options: argparse.Namespace) -> Any:
-    """Measure one row in a process of its own."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=measure, args=(job, options, sender))
-    process.start()
-    while not receiver.poll(1):
-        if not process.is_alive():
-            raise SystemExit(f"the process of {job} ended with exit code {process.exitcode}")
-    result = receiver.recv()
-    process.join()
-    return result
+    return seconds, len(task.images), peak_mib(), ious
 
 
 def main() -> None:
@@ -137,16 +122,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    alone = in_process(Job(FEATURES, 1, 0), options)
+    alone = in_process(measure, Job(FEATURES, 1, 0), options)
     rows = [_row(Job(FEATURES, 1, 0), alone, alone[0], alone[0])]
     for shots in options.shots:
         for variant in options.variants:
-            everything = in_process(Job(FEATURES, 1, shots), options)[0]
+            everything = in_process(measure, Job(FEATURES, 1, shots), options)[0]
             job = Job(variant, 1, shots)
-            rows.append(_row(job, in_process(job, options), alone[0], everything))
-    everything = in_process(Job(FEATURES, SEVERAL, 1), options)[0]
+            rows.append(_row(job, in_process(measure, job, options), alone[0], everything))
+    everything = in_process(measure, Job(FEATURES, SEVERAL, 1), options)[0]
     job = Job(CLOSED_FORM, SEVERAL, 1)
-    rows.append(_row(job, in_process(job, options), alone[0], everything))
+    rows.append(_row(job, in_process(measure, job, options), alone[0], everything))
     write(options.out, COLUMNS, rows)
 
 

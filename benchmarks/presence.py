@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,86 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks.untrained import CLASSES, Pictures, draw
+from benchmarks.tables import write_rows
+from benchmarks.untrained import CLASSES, Pictures
 from novelseg.backbones.extraction import FeatureExtractor
-from novelseg.core.labels import VOID
+from novelseg.core.files import whole_file
+from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
-from novelseg.inference.findings import Calibration, expected_iou
-from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_closed_form
-from novelseg.inference.segmenter import PRESENT
-from novelseg.methods.closed_form.presence import MEASURES
+from novelseg.inference.edges import snap_to_edges
+from novelseg.inference.findings import Calibration, expected_iou, winners
+from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
+from novelseg.inference.segmenter import PRESENT, SIDE_PX
+from novelseg.methods.closed_form.presence import MEASURES, Expectation
 
 Floats = NDArray[np.float64]
 FOLDS, DRAWS, BINS = 4, 1000, 15
 EDGES = np.linspace(-12, 12, 97)  # of the logits' counts; the outermost are open
 CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
-FACTS = ("class", "episode", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
+FACTS = ("class", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
 COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
 LEAST = float(np.log(PRESENT / (1 - PRESENT)))
 PENALTY = 0.01  # of the logistic regression, for standardised measures
+
+
+class Features:
+    """Features of pictures, each computed once and kept in a folder.
+
+    Parameters
+    ----------
+    pictures
+        The pictures.
+    extract
+        The encoder.
+    folder
+        One file per picture; files that are there already are used.
+    """
+
+    def __init__(self, pictures: Pictures, extract: FeatureExtractor, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pictures, self._extract, self._folder = pictures, extract, folder
+
+    def unit(self, number: int) -> Tensor:
+        """Return the features of a picture, (C, h, w), of unit length."""
+        path = self._folder / f"{self._pictures.ids[number]}.npy"
+        if not path.exists():
+            with whole_file(path) as scratch, scratch.open("wb") as file:
+                np.save(file, self._extract([self._pictures.image(number)])[0].numpy())
+        return F.normalize(torch.from_numpy(np.load(path)), dim=0)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Classes that are searched for together, their supports, and the pictures that they are searched in."""
+
+    labels: list[int]
+    supports: list[int]
+    queries: list[int]
+
+
+def searches(pictures: Pictures, options: argparse.Namespace) -> list[Search]:
+    """Draw supports and queries: for each class alone, or for all classes together."""
+    rng, alone = np.random.default_rng(options.seed), []
+    for label in range(1, CLASSES + 1):
+        order = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
+        absent = rng.permutation(np.flatnonzero(pictures.pixels[:, label] == 0)).tolist()
+        queries = order[options.shots :][: options.queries] + absent[: options.queries]
+        alone.append(Search([label], order[: options.shots], queries))
+    if not options.together:
+        return alone
+    supports = sorted({number for one in alone for number in one.supports})
+    queries = sorted({number for one in alone for number in one.queries} - set(supports))
+    return [Search(list(range(1, CLASSES + 1)), supports, queries)]
+
+
+def numbered(mask: NDArray[np.uint8], labels: list[int]) -> NDArray[np.uint8]:
+    """Number the pixels of some classes from 1, in their order; others are background."""
+    numbers = np.zeros(VOID + 1, np.uint8)
+    numbers[labels], numbers[VOID] = np.arange(1, len(labels) + 1), VOID
+    return numbers[mask]
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -50,37 +111,44 @@ def measure(options: argparse.Namespace) -> None:
     pictures = Pictures(options.voc, options.list)
     bundle = pretrained_bundle(options.weights, options.stem)
     extract = FeatureExtractor(bundle.encoder, "fp32", torch.device("cpu"))
-    columns = (*FACTS, *MEASURES, *COUNTS)
-    drawn = draw(pictures, options)
-    with options.out.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        for label, episode, supports, queries in track(drawn, len(drawn), "presence", "episode"):
-            masks = [binary(pictures.mask(number), label) for number in supports]
-            images = [pictures.image(number) for number in supports]
-            head, expectation = fit_closed_form(extract, images, masks, 1, bundle.refiners.closed_form)
-            for query in queries:
-                features = extract([pictures.image(query)])[0]
-                unit = F.normalize(features, dim=0)
-                logits = head.scores_of(unit)
-                truth = binary(pictures.mask(query), label)
-                large = extract.grid.upsample(logits[None], truth.shape)[0, 0].numpy()
-                known, on, marked = truth != VOID, truth == 1, large > 0
-                where = np.digitize(large, EDGES)
-                row: dict[str, Any] = {"class": label, "episode": episode, "query": pictures.ids[query]}
-                row |= {"shows_class": int(on.any()), "shots": len(supports), "area_share": f"{marked.mean():.5f}"}
-                row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
-                row |= {"expected_iou": f"{float(expected_iou(logits, 0.0, CALIBRATION_SEVERAL)[0]):.4f}"}
-                values = expectation.measures(head, unit, logits)[0].tolist()
-                row |= {name: f"{value:.6g}" for name, value in zip(MEASURES, values, strict=True)}
-                for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
-                    row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
-                writer.writerow(row)
+    features, rows = Features(pictures, extract, options.features), []
+    drawn = searches(pictures, options)
+    total = sum(len(one.queries) for one in drawn)
+    for search, query in track(((one, query) for one in drawn for query in one.queries), total, "presence", "picture"):
+        if query == search.queries[0]:
+            units = [features.unit(number) for number in search.supports]
+            masks = [numbered(pictures.mask(number), search.labels) for number in search.supports]
+            fitted = fit_to_features(extract, units, masks, len(search.labels), bundle.refiners.closed_form)
+            del units
+        logits = fitted[0].scores_of(features.unit(query))
+        large = snap_to_edges(logits, pictures.image(query), SIDE_PX, extract.grid).numpy()
+        winner = winners(large)
+        values = fitted[1].measures(fitted[0], features.unit(query), logits).tolist()
+        quality = expected_iou(logits, 0.0, CALIBRATION_SEVERAL).tolist()
+        for position, label in enumerate(search.labels):
+            if 0 < pictures.pixels[query, label] < options.min_pixels:
+                continue
+            lost = (winner != 0) & (winner != position + 1)  # to another class: not marked
+            own = np.where(lost, np.float32(EDGES[0]), large[position])
+            rows.append(
+                {
+                    **{"class": label, "query": pictures.ids[query], "shots": options.shots},
+                    **counted(own, binary(pictures.mask(query), label)),
+                    "expected_iou": f"{quality[position]:.4f}",
+                    **{name: f"{value:.6g}" for name, value in zip(MEASURES, values[position], strict=True)},
+                }
+            )
+    write_rows(options.out, (*FACTS, *MEASURES, *COUNTS), rows)
 
 
-def binary(mask: NDArray[np.uint8], label: int) -> NDArray[np.uint8]:
-    """Return a mask of one class, with void pixels."""
-    return np.where(mask == VOID, VOID, mask == label).astype(np.uint8)
+def counted(logits: NDArray[np.float32], truth: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return areas, and numbers of pixels by logit and truth."""
+    known, on, marked, where = truth != VOID, truth == 1, logits > 0, np.digitize(logits, EDGES)
+    row: dict[str, Any] = {"shows_class": int(on.any()), "area_share": f"{marked.mean():.5f}"}
+    row |= {"intersection": int((marked & on).sum()), "union": int(((marked & known) | on).sum())}
+    for name, pixels in zip(COUNTS, (known & ~on, on), strict=True):
+        row[name] = " ".join(map(str, np.bincount(where[pixels], minlength=len(CENTRES))))
+    return row
 
 
 @dataclass(frozen=True)
@@ -187,7 +255,7 @@ def figures(rows: Rows, presence: Floats, slope: Floats, offset: Floats, picks: 
         labels = label[shown]
         return float(np.mean([inter[labels == one].sum() / union[labels == one].sum() for one in np.unique(labels)]))
 
-    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label)]
+    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label[shown])]
     logit = slope[picks, None] * CENTRES + offset[picks, None]
     share = 1 / (1 + np.exp(-logit)) / (1 + np.exp(-presence[picks]))[:, None]
     quality, true = rows.quality[present], rows.intersection[present] / np.maximum(rows.union[present], 1)
@@ -210,29 +278,95 @@ NAMES = (
 )
 
 
-def judge(options: argparse.Namespace) -> None:
-    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
-    rows, other = read(options.rows), read(options.fitted_on)
+def relative(rows: Rows) -> Rows:
+    """Return rows whose measures are compared with those of all pictures of their class."""
+    measures = rows.measures.copy()
+    nothing = torch.zeros(1, len(MEASURES))
+    for label in np.unique(rows.label):
+        own = torch.from_numpy(measures[rows.label == label]).float()[:, None]
+        others = Expectation(nothing, torch.zeros(1), nothing, nothing).relative_to(own)
+        measures[rows.label == label] = others.standardised(own)[:, 0].numpy()
+    return replace(rows, measures=measures)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows with what the constants that were fitted on the classes of other folds give: (N,) each."""
+
+    rows: Rows
+    presence: Floats  # logits
+    slope: Floats
+    offset: Floats
+
+
+def judged_by_others(rows: Rows, other: Rows) -> Judged:
+    """Fit constants to ``other`` on the classes of three folds, and apply them to ``rows`` of the fourth."""
     presence, slope, offset = (np.zeros(len(rows.label)) for _ in range(3))
     for fold in range(FOLDS):
         own = (rows.label - 1) * FOLDS // CLASSES == fold
         rest = (other.label - 1) * FOLDS // CLASSES != fold
         presence[own] = scores(rows, fit_presence(other, rest))[own]
         slope[own], offset[own] = fit_calibration(other, rest)
-    everything = np.arange(len(presence))
-    found = figures(rows, presence, slope, offset, everything)
+    return Judged(rows, presence, slope, offset)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
+    rows, other = read(options.rows), read(options.fitted_on)
+    judged = judged_by_others(rows, other)
+    if options.adapted:
+        compared = judged_by_others(relative(rows), relative(other))
+        judged = replace(judged, presence=(judged.presence + compared.presence) / 2)
+    arrays = judged.rows, judged.presence, judged.slope, judged.offset
+    found = figures(*arrays, np.arange(len(rows.label)))
     kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
     groups = [np.flatnonzero((rows.label == label) & (rows.shown == side)) for label, side in kinds]
     rng = np.random.default_rng(options.seed)
     samples = [
-        figures(rows, presence, slope, offset, np.concatenate([rng.choice(group, len(group)) for group in groups]))
-        for _ in range(DRAWS)
+        figures(*arrays, np.concatenate([rng.choice(group, len(group)) for group in groups])) for _ in range(DRAWS)
     ]
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     print("| figure | value | 95 % |\n|---|---|---|")
     for name, value, start, stop in zip(NAMES, found, low, high, strict=True):
         print(f"| {name} | {value:.3g} | {start:.3g} to {stop:.3g} |")
-    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.")
+    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.\n")
+    print_exchange(judged)
+
+
+RULES = "a least score of presence", "a least logit of pixels", "a least probability of pixels, with that of presence"
+POINTS = 0.0, 0.5, 1.0, 2.0, 3.0, 5.0  # of mIoU that a rule may cost
+
+
+def least_logits(judged: Judged, rule: str, at: float) -> Floats:
+    """Return the logit from which each row's pixels are marked; ``at`` goes from 0 (as before) to 1 (nothing)."""
+    presence = 1 / (1 + np.exp(-judged.presence))
+    if rule == RULES[0]:
+        return np.where(presence >= at, 0.0, np.inf)
+    if rule == RULES[1]:
+        return np.full(len(presence), 12.0 * at)
+    share = np.minimum(at / presence, 1 - 1e-12)  # that the pixel needs if the class is present
+    logit = np.log(np.maximum(share, 1e-12) / (1 - share))
+    return np.where(at < presence, np.maximum(0, (logit - judged.offset) / judged.slope), np.inf)
+
+
+def exchange(judged: Judged, least: Floats) -> tuple[float, float]:
+    """Return the area marked without the object and mIoU with it, both in %, if pixels are marked from a logit on."""
+    rows = judged.rows
+    marked = np.concatenate([[-np.inf], EDGES])[None] >= least[:, None]  # (N, bins): by the lower edges of the bins
+    on, off = (rows.on * marked).sum(1), (rows.off * marked).sum(1)
+    union, shown = rows.on.sum(1) + off, rows.shown
+    area = 100 * (off / rows.off.sum(1))[~shown].mean()
+    classes = [shown & (rows.label == label) for label in np.unique(rows.label[shown])]
+    return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
+
+
+def print_exchange(judged: Judged) -> None:
+    """Print, for each rule, the smallest area marked without the object that a loss of mIoU buys."""
+    print("| rule | " + " | ".join(f"−{points:g} mIoU" for points in POINTS) + " |\n|" + "---|" * (len(POINTS) + 1))
+    for rule in RULES:
+        curve = np.array([exchange(judged, least_logits(judged, rule, at)) for at in np.linspace(0, 1, 101)[:-1]])
+        best = [curve[curve[:, 1] >= curve[0, 1] - points, 0].min() for points in POINTS]
+        print(f"| {rule} | " + " | ".join(f"{area:.1f} %" for area in best) + " |")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -240,8 +374,10 @@ def fit(options: argparse.Namespace) -> None:
     rows = read(options.rows)
     everything = np.ones(len(rows.label), bool)
     print("calibration:", *(f"{value:.3f}" for value in fit_calibration(rows, everything)))
-    for name, value in zip((*MEASURES, "summand"), fit_presence(rows, everything), strict=True):
-        print(f"{name}: {value:.4f}")
+    for kind, own in (("as measured", rows), ("relative to the other pictures", relative(rows))):
+        print(f"{kind}:")
+        for name, value in zip((*MEASURES, "summand"), fit_presence(own, everything), strict=True):
+            print(f"    {name}: {value:.4f}")
 
 
 def main() -> None:
@@ -254,8 +390,9 @@ def main() -> None:
     measured.add_argument("--weights", required=True)
     measured.add_argument("--stem", default="")
     measured.add_argument("--shots", type=int, default=5)
-    measured.add_argument("--episodes", type=int, default=1)
-    measured.add_argument("--queries", type=int, default=8)
+    measured.add_argument("--together", action="store_true", help="search for all classes at once")
+    measured.add_argument("--queries", type=int, help="with and without each class, at most; by default all")
+    measured.add_argument("--features", type=Path, required=True, help="scratch folder for the features")
     measured.add_argument("--min-pixels", type=int, default=1152)
     measured.add_argument("--seed", type=int, default=0)
     measured.add_argument("--out", type=Path, required=True)
@@ -266,6 +403,7 @@ def main() -> None:
     judged = parts.add_parser("judge")
     judged.add_argument("--rows", type=Path, nargs="+", required=True)
     judged.add_argument("--fitted-on", type=Path, nargs="+", required=True)
+    judged.add_argument("--adapted", action="store_true", help="compare the measures with those of the other pictures")
     judged.add_argument("--seed", type=int, default=0)
     judged.set_defaults(run=judge)
     options = parser.parse_args()

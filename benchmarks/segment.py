@@ -9,15 +9,13 @@ and with the same classifier, as a simple script would.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.processes import in_process, peak_mib
 from novelseg import Segmenter
 from novelseg.inference.folders import Support, pictures_in, read_supports
 from novelseg.inference.photos import read_mask, read_photo
@@ -42,11 +40,11 @@ def _fit(options: argparse.Namespace, count: int) -> Segmenter:
     return segmenter.fit([support.image for support in supports], [support.mask for support in supports])
 
 
-def _measure(form: str, options: argparse.Namespace, count: int, pipe: Any) -> None:
+def _measure(form: str, options: argparse.Namespace, count: int) -> tuple[float, int, float, float, Ious]:
     torch.set_num_threads(options.threads)
     queries = pictures_in(options.query, "--query")
     ious: Ious = {}
-    before = _peak()
+    before = peak_mib()
     Segmenter.load(options.bundle)  # fills the system's file cache, so that disk access is not timed
     start = time.perf_counter()
     if form == "fast":
@@ -57,24 +55,7 @@ def _measure(form: str, options: argparse.Namespace, count: int, pipe: Any) -> N
         if options.truth:
             iou = object_iou((logits > 0).astype(np.uint8), read_mask(options.truth / f"{path.stem}.png"))
             ious[path.stem] = 1.0 if iou is None else iou
-    pipe.send((time.perf_counter() - start, len(queries), _peak(), before, ious))
-
-
-def _peak() -> float:
-    """Return the peak memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _measure_in_process(form: str, options: argparse.Namespace, count: int) -> Any:
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(form, options, count, sender))
-    process.start()
-    while not receiver.poll(1):
-        if not process.is_alive():
-            raise SystemExit(f"the process of the {form} form ended with exit code {process.exitcode}")
-    result = receiver.recv()
-    process.join()
-    return result
+    return time.perf_counter() - start, len(queries), peak_mib(), before, ious
 
 
 def main() -> None:
@@ -91,7 +72,7 @@ def main() -> None:
     print(f"{options.variant}, {options.threads} thread(s), at most {options.side} px")
     print("supports  pictures  fast s/picture  slow s/picture  ratio  peak MiB fast/slow (before)  mean IoU")
     for count in sorted({1, total}):
-        fast, slow = (_measure_in_process(form, options, count) for form in ("fast", "slow"))
+        fast, slow = (in_process(_measure, form, options, count) for form in ("fast", "slow"))
         fast_s, slow_s = fast[0] / fast[1], slow[0] / slow[1]
         mean = f"{100 * np.mean(list(fast[4].values())):.1f}" if fast[4] else "–"
         print(

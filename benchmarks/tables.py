@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 
-def write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a TSV file and print them as a Markdown table."""
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a TSV file."""
     with path.open("w", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a TSV file and print them as a Markdown table."""
+    write_rows(path, columns, rows)
     print("| " + " | ".join(columns) + " |\n|" + len(columns) * "---|")
     for row in rows:
         print("| " + " | ".join(str(row[name]) for name in columns) + " |")

@@ -12,7 +12,6 @@ beside them), and the area that is marked in pictures without the object.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.tables import write_rows
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.labels import VOID
 from novelseg.core.progress import track
@@ -158,10 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = measure(Pictures(options.voc, options.list), options)
-    with options.out.open("w", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, COLUMNS, rows)
     print(summary(rows, options.seed))
 
 

@@ -187,12 +187,16 @@ def test_measures_of_a_mask_are_those_of_a_loop() -> None:
         shares = flat[label].sigmoid()
         mask = F.normalize(torch.stack([shares[n] * cells[n] for n in inside]).sum(0), dim=0)
         rest = F.normalize(torch.stack([(1 - shares[n]) * cells[n] for n in outside]).sum(0), dim=0)
-        own, background = head.means[label + 1], head.means[0]
-        first = sum(head.counts[: label + 1])
-        prototypes = head.prototypes[first : first + head.counts[label + 1]]
-        cosines = [float(mask @ own), float(rest @ background), max(float(p @ x) for p in prototypes for x in cells)]
-        confidence = float(torch.stack([shares[n] for n in inside]).mean())
-        assert found[label].tolist() == pytest.approx([*cosines, confidence], abs=1e-5)
+        first, others = sum(head.counts[: label + 1]), head.prototypes[: head.counts[0]]
+        own = head.prototypes[first : first + head.counts[label + 1]]
+        coverage = np.mean([max(float(one @ cell) for cell in cells) for one in own])
+        likeness, background = float(mask @ head.means[label + 1]), float(rest @ head.means[0])
+        discriminants = [float(head.directions[label] @ cells[n] + head.offsets[label]) for n in inside]
+        soft = PLAIN.temperature
+        sums = [[float(((part @ cells[n]) / soft).exp().sum().log()) for part in (own, others)] for n in inside]
+        margins = [soft * (mine - theirs) for mine, theirs in sums]
+        values = [coverage, likeness, background, np.mean(discriminants), np.mean(margins)]
+        assert found[label].tolist() == pytest.approx(values, abs=1e-5)
 
 
 def test_supports_are_left_out_in_turn() -> None:
@@ -226,6 +230,25 @@ def test_a_support_without_the_class_is_background_alone() -> None:
 
 def test_presence_uses_what_is_expected_only_where_it_is_known() -> None:
     measures = torch.rand(2, len(MEASURES), generator=torch.Generator().manual_seed(1))
+    nothing = torch.zeros_like(measures)
     counts = [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]
-    known, both, none = (Expectation(measures, torch.tensor(count)).logits(measures) for count in counts)
+    known, both, none = (
+        Expectation(measures, torch.tensor(count), nothing, nothing).logits(measures) for count in counts
+    )
     assert known.tolist() == [both[0].item(), none[1].item()]
+
+
+def test_other_pictures_replace_what_is_expected() -> None:
+    measures = torch.rand(9, 2, len(MEASURES), generator=torch.Generator().manual_seed(2))
+    nothing = torch.zeros(2, len(MEASURES))
+    relative = Expectation(nothing, torch.zeros(2), nothing, nothing).relative_to(measures)
+    numbers = measures.numpy()
+    away = (numbers[4] - np.median(numbers, 0)) / numbers.std(0)
+    np.testing.assert_allclose(relative.standardised(measures[4]), away, rtol=1e-4, atol=1e-5)
+    # The units of a measure do not matter any more.
+    scaled = relative.relative_to(3 * measures + 5)
+    torch.testing.assert_close(scaled.logits(3 * measures[4] + 5), relative.logits(measures[4]), rtol=1e-3, atol=1e-3)
+    # With supports that were left out, they count as much as the other pictures.
+    compared = Expectation(nothing, torch.ones(2), nothing, nothing).logits(measures[4])
+    both = replace(relative, left_out=torch.ones(2)).logits(measures[4])
+    torch.testing.assert_close(both, (compared + relative.logits(measures[4])) / 2)

@@ -218,7 +218,8 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         ("'fitted' is", lambda a, _: a.update(fitted=3)),
         ("'supports' is 0", lambda a, _: a["fitted"].update(supports=0)),
         ("'head.means' is missing", lambda _, t: t.pop("head.means")),
-        ("'head.expected' is missing", lambda _, t: t.pop("head.expected")),
+        ("'head.values' is missing", lambda _, t: t.pop("head.values")),
+        ("'head.spread' is torch", lambda _, t: t.update({"head.spread": torch.zeros(3)})),
         ("'head.offsets' contains NaN", lambda _, t: t["head.offsets"].fill_(float("nan"))),
         ("'head.weights' is torch", lambda _, t: t.update({"head.weights": torch.zeros(3)})),
         ("the tensor 'head.directions' belongs to no part", lambda a, _: a.pop("fitted")),
@@ -294,7 +295,7 @@ def test_two_classes_compete_for_each_pixel(variant: str) -> None:
     image, mask = two_discs()
     other, truth = two_discs(BLUE, RED)
     truth = np.where(truth == 0, 0, 3 - truth)
-    segmenter = Segmenter(weights=WEIGHTS, variant=variant).fit([image], [mask], classes=["red", "blue"])
+    segmenter = Segmenter(weights=WEIGHTS, variant=variant, edges=False).fit([image], [mask], classes=["red", "blue"])
     assert segmenter.classes_ == ["red", "blue"]
     (logits,), (shares,) = segmenter.decision_function([other]), segmenter.predict_proba([other])
     assert logits.shape == (2, 64, 128)
@@ -394,8 +395,8 @@ def test_a_query_folder_that_is_empty(tmp_path: Path, capfd: Any) -> None:
 def test_a_picture_without_the_object_teaches_what_it_is_not() -> None:
     image, mask = disc(colour=RED)
     other, _ = disc(colour=(230, 90, 30))
-    plain = Segmenter(weights=WEIGHTS, presence=0).fit([image], [mask])
-    taught = Segmenter(weights=WEIGHTS, presence=0).fit([image, other], [mask, 0 * mask])
+    plain = Segmenter(weights=WEIGHTS, presence=0, edges=False).fit([image], [mask])
+    taught = Segmenter(weights=WEIGHTS, presence=0, edges=False).fit([image, other], [mask, 0 * mask])
     assert taught.n_supports_ == 2
     assert taught.predict(other)[0].mean() < 0.5 * plain.predict(other)[0].mean()
     assert taught.score(image, mask) > 0.5
@@ -443,10 +444,11 @@ def test_threshold_smallest_region_and_largest_region(tmp_path: Path) -> None:
     png(tmp_path / "s/masks/0.png", 255 * mask)
     png(tmp_path / "q.png", image)
     words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "q.png", "--largest"]
+    words.append("--no-edges")
     assert novelseg("segment", *words, "--min-area", 9999, "--out", tmp_path / "none") == 0
     assert novelseg("segment", *words, "--threshold", 0.9, "--out", tmp_path / "some") == 0
     assert [int(row["object_px"]) for row in rows(tmp_path / "none")] == [0]
-    segmenter = Segmenter(weights=WEIGHTS, largest=True, threshold=0.9).fit(image, mask)
+    segmenter = Segmenter(weights=WEIGHTS, edges=False, largest=True, threshold=0.9).fit(image, mask)
     expected = keep_regions((segmenter.decision_function(image)[0] > np.log(9)).astype(np.uint8), 0, True)
     np.testing.assert_array_equal(segmenter.predict(image)[0], expected)
     assert [int(row["object_px"]) for row in rows(tmp_path / "some")] == [expected.sum()]
@@ -560,3 +562,40 @@ def test_one_picture_in_two_classes_with_overlapping_masks(tmp_path: Path, capfd
     assert novelseg("segment", *words) == 2
     assert f"the masks of both classes share {mask.sum()} px; give each pixel one class" in capfd.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+# Pictures without masks
+
+
+def test_presence_is_judged_relative_to_pictures_without_masks(tmp_path: Path, capfd: Any) -> None:
+    image, mask = disc()
+    shown = [disc(middle=(20 + 4 * number, 36))[0] for number in range(4)]
+    empty = [disc(middle=(2000, 2000 + number))[0] for number in range(5)]
+    fitted = Segmenter(weights=WEIGHTS).fit([image], [mask])
+    before = next(fitted.findings(empty[0])).presence
+    adapted = Segmenter(weights=WEIGHTS).fit([image], [mask]).adapt(iter([*shown, *empty]))
+    scores = [
+        float(finding.presence[0]) for finding in adapted.findings([*shown, *empty]) if finding.presence is not None
+    ]
+    assert min(scores[:4]) > max(scores[4:])
+    assert before is not None
+    assert scores[4] != float(before[0])
+    np.testing.assert_array_equal(adapted.decision_function(image)[0], fitted.decision_function(image)[0])
+    adapted.save(tmp_path / "adapted.safetensors")
+    again = Segmenter.load(tmp_path / "adapted.safetensors")
+    assert [float(one.presence[0]) for one in again.findings(shown) if one.presence is not None] == scores[:4]
+    with pytest.raises(InputError, match="7 pictures to adapt to; expected at least 8"):
+        fitted.adapt([*shown, *empty[:3]])
+    with pytest.raises(InputError, match="the variant matching does not judge presence; choose closed-form"):
+        Segmenter(weights=WEIGHTS, variant="matching").fit(image, mask).adapt(shown)
+    # The command: scores in the table are those of Python.
+    png(tmp_path / "s/images/0.png", image)
+    png(tmp_path / "s/masks/0.png", 255 * mask)
+    for number, picture in enumerate([*shown, *empty]):
+        png(tmp_path / f"new/{number}.png", picture)
+    words = ["--weights", WEIGHTS, "--support", tmp_path / "s", "--query", tmp_path / "new", "--out", tmp_path / "out"]
+    assert novelseg("segment", *words, "--adapt", tmp_path / "new") == 0
+    assert [float(row["presence"]) for row in rows(tmp_path / "out")] == pytest.approx(scores, abs=1e-3)
+    capfd.readouterr()
+    assert novelseg("segment", *words) == 2
+    assert "contains results of other pictures, supports or settings" in capfd.readouterr().err

@@ -22,6 +22,7 @@ Stem = Annotated[
     str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))
 ]
 Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
+Edges = Annotated[bool, Help("let the borders of masks follow those of the picture")]
 Threshold = Annotated[float, Help("sigmoid of the logit from which a pixel is marked, between 0 and 1")]
 Presence = Annotated[
     float, Help("score from which a class counts as present in a picture, else nothing is marked; 0: mark every class")

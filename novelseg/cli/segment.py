@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from novelseg.cli.options import (
     Bundle,
     Device,
+    Edges,
     Largest,
     MinArea,
     Presence,
@@ -60,6 +61,8 @@ from novelseg.inference.photos import photo_of
 from novelseg.inference.segmenter import PRESENT, SIDE_PX, class_count
 from novelseg.methods.variants import CLOSED_FORM
 
+MOST_UNLABELLED = 64  # pictures that --adapt looks at
+
 
 def run(
     *,
@@ -87,7 +90,15 @@ def run(
         ),
     ] = "",
     label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
+    adapt: Annotated[
+        Path | None,
+        Help(
+            "folder of pictures without masks, which may be --query: presence is judged in comparison to up to "
+            f"{MOST_UNLABELLED} of them; each class is in some and not in others"
+        ),
+    ] = None,
     variant: Variant = CLOSED_FORM,
+    edges: Edges = True,
     threshold: Threshold = 0.5,
     presence: Presence = PRESENT,
     min_area: MinArea = 0,
@@ -106,7 +117,8 @@ def run(
     """
     formats = check_formats([name.strip() for name in format.split(",")]) if format else []
     use_threads(threads)
-    options = {"tile": tile, "threshold": threshold, "presence": presence, "min_area": min_area, "largest": largest}
+    areas = {"min_area": min_area, "largest": largest}
+    options = {"tile": tile, "edges": edges, "threshold": threshold, "presence": presence, **areas}
     segmenter = open_segmenter(
         bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **options
     )
@@ -121,6 +133,9 @@ def run(
         raise InputError("expected --support, or a --bundle that --save has written")
     elif classes or label:
         raise InputError("--classes and --label describe the masks of --support, which a fitted --bundle replaces")
+    adapted: dict[str, str] = {}
+    if adapt:
+        segmenter.adapt(_unlabelled(adapt, adapted, refused))
     if save:
         segmenter.save(save)
     names = segmenter.classes_ or []
@@ -129,6 +144,7 @@ def run(
         "classes": names,
         "query": query.resolve().as_posix(),
         "supports": {one.path.name: _digest(one) for one in supports},
+        "adapt": adapted,
         "variant": variant,
         "side": side,
         **options,
@@ -156,9 +172,10 @@ def run(
         pictures_with_masks = labelled_results(results, queries[0].parent, names)
         export(name, out / name, names or [OBJECT], pictures_with_masks)
     if refused:
-        for reason in refused:
+        reasons = dict.fromkeys(refused)  # a picture of --query and --adapt has the same one twice
+        for reason in reasons:
             say(f"refused: {reason}")
-        raise InputError(f"{len(refused)} files could not be used, see above; the masks of the others are in {out}")
+        raise InputError(f"{len(reasons)} files could not be used, see above; the masks of the others are in {out}")
 
 
 def _supports(folder: Path, classes: str, label: int, side: int, refused: list[str]) -> tuple[list[str], list[Support]]:
@@ -179,6 +196,21 @@ def _supports(folder: Path, classes: str, label: int, side: int, refused: list[s
     names = [path.name for path in folders]
     class_count(names)
     return names, read_class_folders(folders, label, side, refused)
+
+
+def _unlabelled(folder: Path, digests: dict[str, str], refused: list[str]) -> Iterator[NDArray[np.uint8]]:
+    """Yield pictures to adapt to, spread evenly over a folder, and add their digests."""
+    paths = pictures_in(folder, "--adapt")
+    count = min(MOST_UNLABELLED, len(paths))
+    for path in [paths[number * len(paths) // count] for number in range(count)]:
+        try:
+            md5, data = read_query(path)
+            picture = photo_of(data, path)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        digests[path.name] = md5
+        yield picture
 
 
 def _report_shared_stems(pictures: list[str]) -> None:

@@ -70,7 +70,8 @@ def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> No
         if option.default is not None:
             shared["help"] += " (default: %(default)s)"
     if option.kind is bool:
-        parser.add_argument(flag, action="store_true", default=option.default, help=shared["help"])
+        action = argparse.BooleanOptionalAction if option.default else "store_true"
+        parser.add_argument(flag, action=action, default=option.default, help=shared["help"])
         return
     if option.help.choices:
         shared["choices"] = option.help.choices

@@ -98,12 +98,28 @@ def expected_iou(logits: Tensor, least: float, calibration: Calibration) -> Tens
     return intersection / union.clamp_min(1e-12)
 
 
-def winners(logits: NDArray[np.float32], least: float = 0.0) -> NDArray[np.uint8]:
-    """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 where none is above ``least``."""
-    if logits.ndim == 2:
-        return (logits > least).astype(np.uint8)
-    best = logits.argmax(0)
-    return np.where(np.take_along_axis(logits, best[None], 0)[0] > least, best + 1, 0).astype(np.uint8)
+def winners(
+    logits: NDArray[np.float32], least: float = 0.0, present: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Convert logits to the numbers of the winning classes, (H, W).
+
+    Parameters
+    ----------
+    logits : (H, W) or (K, H, W)
+        Logits of the classes; of equal ones, the first class wins.
+    least
+        Where no logit is above it, the result is 0.
+    present : (K,)
+        Classes that can win; None for all.
+    """
+    classes = logits[None] if logits.ndim == 2 else logits
+    mask = np.zeros(classes.shape[1:], np.uint8)
+    best = np.full(classes.shape[1:], least, np.float32)
+    for number, values in enumerate(classes):  # one class at a time, which needs little memory
+        if present is None or present[number]:
+            mask[values > best] = number + 1
+            np.maximum(best, values, out=best)
+    return mask
 
 
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

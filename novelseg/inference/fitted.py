@@ -65,13 +65,13 @@ class Fitted:
 
 
 TENSORS = tuple(field.name for field in fields(Head) if field.name not in ("settings", "counts"))
+EXPECTED = tuple(field.name for field in fields(Expectation))
 
 
 def to_parts(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the plain values and the tensors of a fitted head."""
     tensors = {name: getattr(fitted.head, name) for name in TENSORS}
-    expected = {"expected": fitted.expectation.values, "left_out": fitted.expectation.left_out}
-    return asdict(fitted.record), {**tensors, **expected}
+    return asdict(fitted.record), {**tensors, **{name: getattr(fitted.expectation, name) for name in EXPECTED}}
 
 
 def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormSettings, channels: int) -> Fitted:
@@ -101,7 +101,7 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         "weights": (classes,),
         "means": (classes + 1, channels),
         "prototypes": (sum(record.counts), channels),
-        "expected": (classes, len(MEASURES)),
+        **dict.fromkeys(("values", "median", "spread"), (classes, len(MEASURES))),
         "left_out": (classes,),
     }
     if differing := sorted(shapes.keys() ^ tensors.keys()):
@@ -113,4 +113,4 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         if not value.isfinite().all():
             raise ValueError(f"'head.{name}' contains NaN or infinite values")
     head = Head(settings, **{name: tensors[name] for name in TENSORS}, counts=tuple(record.counts))
-    return Fitted(head, Expectation(tensors["expected"], tensors["left_out"]), record)
+    return Fitted(head, Expectation(**{name: tensors[name] for name in EXPECTED}), record)

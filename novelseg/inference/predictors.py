@@ -56,10 +56,13 @@ class Prediction(NamedTuple):
         Logits of the classes against the background.
     presence : (K,)
         Logits of the classes' presence; None if the method gives none.
+    measures : (K, 5)
+        What presence was judged from; None if the method gives none.
     """
 
     logits: Tensor
     presence: Tensor | None = None
+    measures: Tensor | None = None
 
 
 class Predictor(Protocol):
@@ -87,9 +90,13 @@ class ClosedForm:
     """
 
     def __init__(self, extract: FeatureExtractor, head: Head, expectation: Expectation, supports: int) -> None:
-        self._extract = extract
+        self._extract, self._supports = extract, supports
         self.head, self.expectation = head, expectation
         self.calibration = CALIBRATION_ONE if supports == 1 else CALIBRATION_SEVERAL
+
+    def adapted(self, measures: Tensor) -> ClosedForm:
+        """Return a predictor that judges presence in comparison to pictures with these measures, (N, K, 5)."""
+        return ClosedForm(self._extract, self.head, self.expectation.relative_to(measures), self._supports)
 
     def __call__(self, images: Images) -> list[Prediction]:
         """See :class:`Predictor`."""
@@ -98,7 +105,8 @@ class ClosedForm:
     def _predict(self, features: Tensor) -> Prediction:
         unit = F.normalize(features, dim=0)
         logits = self.head.scores_of(unit)
-        return Prediction(logits, self.expectation.logits(self.expectation.measures(self.head, unit, logits)))
+        measures = self.expectation.measures(self.head, unit, logits)
+        return Prediction(logits, self.expectation.logits(measures), measures)
 
 
 def fit_closed_form(
@@ -122,12 +130,18 @@ def fit_closed_form(
     MissingCellsError
         If a class, or the background, is at the centre of no cell.
     """
-    supports, units = [], []
-    for features, mask in zip(features_of(extract, images), masks, strict=True):
-        on_device = torch.from_numpy(mask).to(features.device)
-        labels = extract.grid.labels_at_cells(on_device, (features.shape[1], features.shape[2]))
-        supports.append(support_cells(features, labels))
-        units.append(F.normalize(features, dim=0))
+    units = [F.normalize(features, dim=0) for features in features_of(extract, images)]
+    return fit_to_features(extract, units, masks, classes, settings)
+
+
+def fit_to_features(
+    extract: FeatureExtractor, units: Sequence[Tensor], masks: Images, classes: int, settings: ClosedFormSettings
+) -> tuple[Head, Expectation]:
+    """Fit the closed-form head to the features of supports, (C, h, w) of unit length; see :func:`fit_closed_form`."""
+    supports = []
+    for unit, mask in zip(units, masks, strict=True):
+        labels = extract.grid.labels_at_cells(torch.from_numpy(mask).to(unit.device), (unit.shape[1], unit.shape[2]))
+        supports.append(support_cells(unit, labels))
     _require_cells([one.labels for one in supports], classes)
     statistics = [statistics_of(one, classes, settings) for one in supports]
     return combine(statistics, settings), expect(statistics, units, classes, settings)

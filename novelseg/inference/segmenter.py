@@ -21,6 +21,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
 from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
+from novelseg.inference.edges import snap_to_edges
 from novelseg.inference.findings import Finding, expected_iou, winners
 from novelseg.inference.fitted import MOST_CLASSES, FitRecord, Fitted
 from novelseg.inference.inputs import (
@@ -52,6 +53,8 @@ from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
 PRESENT = 0.25  # score of presence from which a class is marked; lower than one half, to lose few masks
+LEAST_UNLABELLED = 8  # pictures or windows that adapt needs
+ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
@@ -81,6 +84,9 @@ class Segmenter:
     tile
         Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
         instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
+    edges
+        Whether the borders of masks follow those of the picture, by a guided filter of the probabilities
+        (:mod:`novelseg.inference.edges`).
     threshold
         Sigmoid of the logit from which a pixel belongs to its class.
     presence
@@ -94,7 +100,7 @@ class Segmenter:
         ``auto``, ``cpu`` or ``cuda``.
     seed, episode
         Keys of the classifier's random draws, together with ``srofb.seed``. All queries share them, so that a mask does
-        not depend on the other queries; with the keys of an episode list, masks are the same as in the pipeline.
+        not depend on the other queries; with the keys of an episode list, logits are the same as in the pipeline.
 
     Attributes
     ----------
@@ -120,6 +126,7 @@ class Segmenter:
         variant: str = CLOSED_FORM,
         side: int = SIDE_PX,
         tile: bool = False,
+        edges: bool = True,
         threshold: float = 0.5,
         presence: float = PRESENT,
         min_area: int = 0,
@@ -130,7 +137,7 @@ class Segmenter:
     ) -> None:
         self.bundle, self.weights, self.stem, self.variant = bundle, weights, stem, variant
         self.side, self.device, self.seed, self.episode = side, device, seed, episode
-        self.tile = tile
+        self.tile, self.edges = tile, edges
         self.threshold, self.presence, self.min_area, self.largest = threshold, presence, min_area, largest
 
     def __repr__(self) -> str:
@@ -189,8 +196,9 @@ class Segmenter:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
         """Return the parameters of the constructor."""
-        names = ("bundle", "weights", "stem", "variant", "side", "tile", "threshold", "presence", "min_area", "largest")
-        return {name: getattr(self, name) for name in (*names, "device", "seed", "episode")}
+        network = ("bundle", "weights", "stem", "variant", "side", "tile")
+        masks = ("edges", "threshold", "presence", "min_area", "largest")
+        return {name: getattr(self, name) for name in (*network, *masks, "device", "seed", "episode")}
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters, with effect from the next ``fit`` on; those of the masks have effect at once."""
@@ -232,6 +240,45 @@ class Segmenter:
         self._fitted_side, self._fitted_variant = self.side, self.variant
         return self
 
+    def adapt(self, images: Photos) -> Self:
+        """Compare pictures with others without masks, to judge better whether a class is present.
+
+        The measures that presence is judged from differ between encoders and classes. After ``fit`` alone they are
+        compared with those of the supports; after this method with those of ``images``, which may be the pictures to
+        segment. Logits are not changed.
+
+        Parameters
+        ----------
+        images
+            At least eight pictures like those to segment; each class is in some and not in others.
+
+        Raises
+        ------
+        InputError
+            If the segmenter is not fitted, its variant does not judge presence, or there are fewer pictures.
+        """
+        self._require_fitted()
+        if not isinstance(self._predictor, ClosedForm):
+            raise InputError(f"the variant {self._fitted_variant} does not judge presence; choose {CLOSED_FORM}")
+        measures = [one.measures for photo in listed(images) for one in self._predictions(rgb_of(photo))]
+        found = [one for one in measures if one is not None]
+        if len(found) < LEAST_UNLABELLED:
+            raise InputError(f"{len(found)} pictures to adapt to; expected at least {LEAST_UNLABELLED}")
+        self._predictor = self._predictor.adapted(torch.stack(found))
+        return self
+
+    def _predictions(self, picture: NDArray[np.uint8]) -> Iterator[Prediction]:
+        """Yield the predictions of a picture, or of its windows."""
+        if not self._needs_windows(picture):
+            yield from self._predictor([resize(picture, self._fitted_side)])
+            return
+        height, width = picture.shape[:2]
+        for window in windows(height, width, self._fitted_side):
+            yield from self._predictor([picture[window.slices]])
+
+    def _needs_windows(self, picture: NDArray[np.uint8]) -> bool:
+        return self.tile and max(picture.shape[:2]) > self._fitted_side
+
     def _new_predictor(
         self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], classes: list[str] | None
     ) -> Predictor:
@@ -261,7 +308,7 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        return (logits for logits, _ in self._each(iter(listed(images))))
+        return (logits for logits, _ in self._each(iter(listed(images)), for_masks=False))
 
     def findings(self, images: Photos) -> Iterator[Finding]:
         """Yield what is found in pictures one by one: logits, masks, and scores of presence and quality."""
@@ -272,39 +319,55 @@ class Segmenter:
             raise InputError(f"presence is {self.presence}; expected 0 to 1")
         return self._findings(iter(listed(images)))
 
-    def _each(self, photos: Iterator[Photo]) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
-        """Yield the logits of pictures at their size, and the predictions that they are enlarged from."""
+    def _each(self, photos: Iterator[Photo], *, for_masks: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+        """Yield the logits of pictures at their size, and the predictions that they are enlarged from.
+
+        For masks, their borders follow those of the pictures, and windows without a class do not mark it.
+        """
         number = 0
         while chunk := list(islice(photos, 1 if self.tile else self._extract.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
-            if self.tile and max(pictures[0].shape[:2]) > self._fitted_side:
-                yield self._tiled(pictures[0], number)
+            if self._needs_windows(pictures[0]):
+                yield self._tiled(pictures[0], number, for_masks)
                 number += 1
                 continue
             predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
             for picture, one in zip(pictures, predictions, strict=True):
-                large = self._enlarged(one, picture.shape[:2], number)
+                large = self._enlarged(one, picture, number, for_masks)
                 yield (large[0] if self.classes_ is None else large), one
                 number += 1
 
-    def _enlarged(self, prediction: Prediction, size: tuple[int, ...], number: int) -> NDArray[np.float32]:
+    def _enlarged(
+        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, for_masks: bool
+    ) -> NDArray[np.float32]:
         """Return logits at the size of their picture, (K, H, W)."""
         require_finite(prediction.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
-        large = self._extract.grid.upsample(prediction.logits[None].float(), (size[0], size[1]))
-        enlarged: NDArray[np.float32] = large[0].cpu().numpy()
+        logits, grid = prediction.logits.float(), self._extract.grid
+        if for_masks and self.edges:
+            large = snap_to_edges(logits, picture, self._fitted_side, grid)
+        else:
+            large = grid.upsample(logits[None], (picture.shape[0], picture.shape[1]))[0]
+        enlarged: NDArray[np.float32] = large.cpu().numpy()
         return enlarged
 
-    def _tiled(self, picture: NDArray[np.uint8], number: int) -> tuple[NDArray[np.float32], Prediction]:
+    def _tiled(
+        self, picture: NDArray[np.uint8], number: int, for_masks: bool
+    ) -> tuple[NDArray[np.float32], Prediction]:
         """Predict a picture in windows of its own resolution.
 
-        A class counts as present if it does in one of them.
+        A class counts as present if it does in one of them; for masks, the others do not mark it.
         """
         height, width = picture.shape[:2]
         blend = Blend(len(self.classes_ or [""]), height, width)
         scores = []
         for some in batches(windows(height, width, self._fitted_side), self._extract.batch):
-            for window, one in zip(some, self._predictor([picture[each.slices] for each in some]), strict=True):
-                blend.add(window, self._enlarged(one, (window.height, window.width), number))
+            parts = [picture[each.slices] for each in some]
+            for window, part, one in zip(some, parts, self._predictor(parts), strict=True):
+                logits = self._enlarged(one, part, number, for_masks)
+                if for_masks:
+                    absent = ~self._presence(one)[1]
+                    logits[absent] = np.minimum(logits[absent], ABSENT)
+                blend.add(window, logits)
                 scores.append(one.presence)
         large = blend.mean()
         factor = -(-max(height, width) // TILED_CELLS)
@@ -312,14 +375,19 @@ class Segmenter:
         presence = None if scores[0] is None else torch.stack([one for one in scores if one is not None]).amax(0)
         return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
 
+    def _presence(self, prediction: Prediction) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+        """Return the scores of the classes' presence, if there are any, and the decisions."""
+        if prediction.presence is None:
+            return None, np.ones(len(prediction.logits), bool)
+        scores: NDArray[np.float32] = prediction.presence.float().sigmoid().cpu().numpy()
+        return scores, scores >= self.presence
+
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
         calibration = self._predictor.calibration
-        for logits, prediction in self._each(photos):
-            presence = None if prediction.presence is None else prediction.presence.float().sigmoid().cpu().numpy()
-            present = np.ones(len(prediction.logits), bool) if presence is None else presence >= self.presence
-            shown = logits if self.classes_ is None else np.where(present[:, None, None], logits, -np.inf)
-            mask = winners(shown, least) if present.any() else np.zeros(logits.shape[-2:], np.uint8)
+        for logits, prediction in self._each(photos, for_masks=True):
+            presence, present = self._presence(prediction)
+            mask = winners(logits, least, present)
             if self.min_area > 1 or self.largest:
                 mask = keep_regions(mask, self.min_area, self.largest)
             quality = expected_iou(prediction.logits.float(), least, calibration).cpu().numpy()
@@ -328,8 +396,8 @@ class Segmenter:
     def decision_function(self, images: Photos) -> list[NDArray[np.float32]]:
         """Return the logits of the classes against the background, one float32 array per picture.
 
-        (H, W) for a single class, (K, H, W) for several. Whether the object is in the picture at all is not a part of
-        them.
+        (H, W) for a single class, (K, H, W) for several, as the variant gives them: whether the object is in the
+        picture at all is not a part of them, nor are ``edges``.
         """
         return list(self.each(images))
 

@@ -112,16 +112,20 @@ class Head:
         """Score cells whose features (C, h, w) have unit length, like :meth:`scores`."""
         settings = self.settings
         cells = unit.flatten(1)  # (C, hw)
-        discriminant = self.directions @ cells + self.offsets[:, None]  # (K, hw)
+        discriminant = self.discriminant(cells)
         logits = self.weights[:, None] * discriminant
-        logits = logits + settings.scale * self._nearest(cells)
+        logits = logits + settings.scale * self.nearest(cells)
         logits = logits + settings.scale * self._matched(cells, discriminant)
         shaped = logits.unflatten(1, unit.shape[1:])
         return (
             average_over_similar(unit, shaped, settings.affinity, settings.reduction) if settings.affinity else shaped
         )
 
-    def _nearest(self, cells: Tensor) -> Tensor:
+    def discriminant(self, cells: Tensor) -> Tensor:
+        """Return the discriminants of cells (C, hw), (K, hw)."""
+        return self.directions @ cells + self.offsets[:, None]
+
+    def nearest(self, cells: Tensor) -> Tensor:
         """Return the soft maximum of the similarities to each class's prototypes, minus the background's, (K, hw)."""
         temperature = self.settings.temperature
         similarity = (self.prototypes @ cells / temperature).split(self.counts)

@@ -1,13 +1,14 @@
 """Whether a class is in a picture at all, judged from the closed-form head's mask of it.
 
-Four measures of the mask go into a logistic regression. Where a class has two or more supports, each is left out in
-turn, and the same measures of it, which is known to show the class, tell what to expect of a picture with the class.
+Five measures of the mask go into a logistic regression. What values they have depends on encoder and class; they are
+therefore compared with others of the same class, where there are any: with those of supports that are left out in
+turn, which are known to show it, and with those of pictures without masks, some of which show it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,43 +17,64 @@ from torch import Tensor
 from novelseg.methods.closed_form.head import Head, Statistics, combine
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
-MEASURES = ("object_likeness", "background_likeness", "nearest_likeness", "confidence")
+MEASURES = ("coverage", "object_likeness", "background_likeness", "discriminant", "margin")
 MOST_LEFT_OUT = 10  # supports that are left out in turn
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
-# Coefficients of the measures and summand, without supports that were left out and with them, for pictures of which one
-# half shows the class (docs/decisions/0017-presence.md).
-WITHOUT, WITHOUT_SUMMAND = (4.14, 2.58, -2.31, 7.78), -9.17
-WITH, WITH_SUMMAND = (6.20, 13.45, 6.60, 10.27), 0.47
+MOST_SPREADS = 5.0  # that a measure is taken to be away from the median of other pictures
+# Coefficients of the measures and summand, for pictures of which one half shows the class
+# (docs/decisions/0017-presence.md): alone, compared with supports that were left out, and with other pictures.
+ALONE, ALONE_SUMMAND = (-6.67, 3.87, 5.78, 2.83, 16.57), -5.43
+LEFT_OUT, LEFT_OUT_SUMMAND = (20.47, 2.09, 12.01, 2.60, 22.54), 0.65
+RELATIVE, RELATIVE_SUMMAND = (0.78, 0.31, 0.45, 0.53, 0.46), -0.11
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What pictures with the classes are like.
+    """What the measures of pictures are compared with.
 
     Attributes
     ----------
-    values : (K, 4)
+    values : (K, 5)
         Mean of the measures over supports that were left out; 0 where none was.
     left_out : (K,)
         Number of these supports.
+    median, spread : (K, 5)
+        Median and standard deviation over pictures without masks of their measures minus ``values``; 0 without such
+        pictures.
     """
 
     values: Tensor
     left_out: Tensor
+    median: Tensor
+    spread: Tensor
 
     def to(self, device: torch.device) -> Expectation:
         """Return the expectation on a device."""
-        return Expectation(self.values.to(device), self.left_out.to(device))
+        return Expectation(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def measures(self, head: Head, unit: Tensor, logits: Tensor) -> Tensor:
-        """Return the measures of a picture minus the expected ones, (K, 4); see :func:`mask_measures`."""
+        """Return the measures of a picture minus the expected ones, (K, 5); see :func:`mask_measures`."""
         return mask_measures(head, unit, logits) - self.values
 
+    def relative_to(self, measures: Tensor) -> Expectation:
+        """Return an expectation that compares with pictures without masks, given their :meth:`measures` (N, K, 5)."""
+        middle = measures.median(0).values
+        return replace(self, median=middle, spread=measures.std(0, correction=0).clamp_min(1e-6))
+
+    def standardised(self, measures: Tensor) -> Tensor:
+        """Return how many spreads :meth:`measures` are away from the median of pictures without masks."""
+        return ((measures - self.median) / self.spread).clamp(-MOST_SPREADS, MOST_SPREADS)
+
     def logits(self, measures: Tensor) -> Tensor:
-        """Return the logits of the classes' presence, (K,), for :meth:`measures` (K, 4)."""
-        alone = measures @ measures.new_tensor(WITHOUT) + WITHOUT_SUMMAND
-        compared = measures @ measures.new_tensor(WITH) + WITH_SUMMAND
-        return torch.where(self.left_out > 0, compared, alone)
+        """Return the logits of the classes' presence, (K,), for :meth:`measures` (K, 5).
+
+        Where there are both supports that were left out and other pictures, they are the mean of two logits.
+        """
+        alone = measures @ measures.new_tensor(ALONE) + ALONE_SUMMAND
+        compared = measures @ measures.new_tensor(LEFT_OUT) + LEFT_OUT_SUMMAND
+        relative = self.standardised(measures) @ measures.new_tensor(RELATIVE) + RELATIVE_SUMMAND
+        adapted = torch.where(self.left_out > 0, (compared + relative) / 2, relative)
+        return torch.where(self.spread.amax(1) > 0, adapted, torch.where(self.left_out > 0, compared, alone))
 
 
 def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
@@ -69,9 +91,10 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
 
     Returns
     -------
-    (K, 4)
-        Cosine between mask and class; between the remaining cells and the background; the largest one between a cell
-        and a prototype of the class; and the mean sigmoid of the logits in the mask.
+    (K, 5)
+        Mean over the prototypes of the class of the largest cosine to a cell: whether all parts are found. Cosine
+        between mask and class, and between the remaining cells and the background. Means in the mask of the
+        discriminant, and of the similarity to the nearest prototypes of the class minus that of the background.
     """
     cells, flat = unit.flatten(1), logits.flatten(1)  # (C, hw), (K, hw)
     inside = (flat > 0) & (flat == flat.amax(0, keepdim=True))
@@ -81,10 +104,12 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
     shares = flat.sigmoid()
     objects = F.normalize((shares * inside) @ cells.T, dim=1)  # (K, C)
     rest = F.normalize(((1 - shares) * ~inside) @ cells.T, dim=1)
-    classes = head.means[1:]
-    nearest = torch.stack([(part @ cells).amax() for part in head.prototypes.split(head.counts)[1:]])
-    confidence = (shares * inside).sum(1) / inside.sum(1)
-    return torch.stack([(objects * classes).sum(1), rest @ head.means[0], nearest, confidence], dim=1)
+    coverage = torch.stack([part.mean() for part in (head.prototypes @ cells).amax(1).split(head.counts)[1:]])
+    likeness = (objects * head.means[1:]).sum(1)
+    count = inside.sum(1)
+    discriminant = (head.discriminant(cells) * inside).sum(1) / count
+    margin = (head.nearest(cells) * inside).sum(1) / count
+    return torch.stack([coverage, likeness, rest @ head.means[0], discriminant, margin], dim=1)
 
 
 def expect(
@@ -114,4 +139,4 @@ def expect(
         values = mask_measures(head, units[number], head.scores_of(units[number]))
         sums += torch.where(shown[:, None], values, 0)
         count += shown
-    return Expectation(sums / count.clamp_min(1)[:, None], count)
+    return Expectation(sums / count.clamp_min(1)[:, None], count, torch.zeros_like(sums), torch.zeros_like(sums))

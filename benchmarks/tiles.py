@@ -1,0 +1,173 @@
+"""Small things in large pictures: IoU on composites, and peak memory of a picture of 24 million pixels.
+
+    python -m benchmarks.tiles find --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
+    python -m benchmarks.tiles memory --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
+
+``find`` makes pictures of 4000 × 3000 px from a VOC folder, in memory: an object that is cut out by its mask, reduced
+to 0.06 % of the area, and set at a random position into the background of another picture, which is enlarged. Supports
+are ordinary pictures of the training list, objects and backgrounds are of ``--list``. A row per composite gives the IoU
+of the closed-form head on the whole picture, reduced, and with ``tile``. ``memory`` predicts an enlarged picture with
+``tile``, for one class and for several, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from benchmarks.processes import in_process, peak_mib
+from benchmarks.tables import write
+from benchmarks.untrained import Pictures
+from novelseg import Segmenter
+from novelseg.core.labels import binary
+from novelseg.core.progress import track
+from novelseg.data.classes import VOC
+from novelseg.inference.segmenter import PRESENT
+from novelseg.ops.counts import object_iou
+
+SIZE, SHARE = (4000, 3000), 0.0006  # width and height, px; share of the object
+LARGE = (6000, 4000)
+SCALES = np.arange(1.0, 0.2, -0.05)  # of the background's rectangle, from the largest that fits
+FIND = ("composite", "object", "background", "whole_iou", "tile_iou", "whole_presence", "tile_presence", "seconds")
+MEMORY = ("width", "height", "classes", "seconds", "peak_mib")
+Array = NDArray[np.uint8]
+MEADOW = ("sheep", "cow")
+
+
+def free_rectangle(mask: Array, ratio: float) -> tuple[slice, slice] | None:
+    """Return the largest rectangle of pure background with a ratio of width to height, among a few sizes."""
+    sums = np.pad((mask != 0).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height = min(mask.shape[0], mask.shape[1] / ratio)
+    for scale in SCALES:
+        h, w = int(scale * height), int(scale * height * ratio)
+        inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+        if (places := np.argwhere(inside == 0)).size:
+            top, left = places[len(places) // 2].tolist()
+            return slice(top, top + h), slice(left, left + w)
+    return None
+
+
+def cut_out(image: Array, mask: Array, label: int) -> tuple[Array, Array]:
+    """Return the largest connected region of a class: its rectangle of the picture, and its mask."""
+    regions, _ = ndimage.label(mask == label)
+    largest = 1 + int(np.bincount(regions[regions > 0]).argmax() - 1)
+    box = ndimage.find_objects(regions == largest)[0]
+    return image[box], (regions == largest)[box].astype(np.uint8)
+
+
+def compose(background: Array, thing: tuple[Array, Array], rng: np.random.Generator) -> tuple[Array, Array]:
+    """Set a reduced object into an enlarged background; return the picture and its mask."""
+    picture = np.array(Image.fromarray(background).resize(SIZE, Image.Resampling.BICUBIC))
+    colours, mask = thing
+    scale = np.sqrt(SHARE * SIZE[0] * SIZE[1] / mask.sum())
+    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
+    small = np.array(Image.fromarray(colours).resize(size, Image.Resampling.LANCZOS)).astype(np.float32)
+    alpha = np.array(Image.fromarray(255 * mask).resize(size, Image.Resampling.BILINEAR)).astype(np.float32) / 255
+    top, left = (int(rng.integers(0, free)) for free in (SIZE[1] - size[1], SIZE[0] - size[0]))
+    place = slice(top, top + size[1]), slice(left, left + size[0])
+    picture[place] = np.rint(alpha[..., None] * small + (1 - alpha[..., None]) * picture[place]).astype(np.uint8)
+    truth = np.zeros(picture.shape[:2], np.uint8)
+    truth[place] = alpha > 0.5
+    return picture, truth
+
+
+def composites(options: argparse.Namespace) -> list[tuple[str, str, Array, Array]]:
+    """Return names of object and background, picture and mask of all composites."""
+    pictures, label = Pictures(options.voc, options.list), VOC.index(options.label) + 1
+    rng = np.random.default_rng(options.seed)
+    things = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
+    meadows = pictures.pixels[:, [VOC.index(name) + 1 for name in MEADOW]].any(1)
+    free = {n: free_rectangle(pictures.mask(n), SIZE[0] / SIZE[1]) for n in np.flatnonzero(meadows).tolist()}
+    boxes = sorted(((n, box) for n, box in free.items() if box), key=lambda one: one[1][0].start - one[1][0].stop)
+    found = []
+    for number in range(options.composites):
+        thing, (place, box) = things[number % len(things)], boxes[number % len(boxes)]
+        parts = cut_out(pictures.image(thing), pictures.mask(thing), label)
+        found.append((pictures.ids[thing], pictures.ids[place], *compose(pictures.image(place)[box], parts, rng)))
+    return found
+
+
+def supports(options: argparse.Namespace, labels: list[int], shots: int) -> tuple[list[Array], list[Array]]:
+    """Return supports of the training list with masks of some classes, which are numbered from 1."""
+    pictures, rng = Pictures(options.voc, "train"), np.random.default_rng(options.seed)
+    images, masks = [], []
+    for position, label in enumerate(labels, 1):
+        large = np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)
+        for number in rng.permutation(large)[:shots].tolist():
+            images.append(pictures.image(number))
+            masks.append(np.where(binary(pictures.mask(number), label) == 1, position, 0).astype(np.uint8))
+    return images, masks
+
+
+def find(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row per composite."""
+    taught = supports(options, [VOC.index(options.label) + 1], options.shots)
+    forms = [
+        Segmenter(weights=options.weights, stem=options.stem, tile=tile, presence=options.presence).fit(*taught)
+        for tile in (False, True)
+    ]
+    rows = []
+    drawn = composites(options)
+    for number, (thing, place, picture, truth) in enumerate(track(drawn, len(drawn), "tiles", "composite")):
+        start = time.perf_counter()
+        findings = [next(segmenter.findings(picture)) for segmenter in forms]
+        row: dict[str, Any] = {"composite": number, "object": thing, "background": place}
+        for name, finding in zip(("whole", "tile"), findings, strict=True):
+            row[f"{name}_iou"] = f"{object_iou(finding.mask, truth):.3f}"
+            row[f"{name}_presence"] = "" if finding.presence is None else f"{finding.presence[0]:.2f}"
+        rows.append({**row, "seconds": f"{time.perf_counter() - start:.0f}"})
+    return rows
+
+
+def measure_memory(options: argparse.Namespace, classes: int) -> dict[str, Any]:
+    """Predict one large picture in windows and return the row."""
+    torch.set_num_threads(1)
+    names = None if classes == 1 else list(VOC[:classes])
+    segmenter = Segmenter(weights=options.weights, stem=options.stem, tile=True)
+    segmenter.fit(*supports(options, list(range(1, classes + 1)), 1), names)
+    pictures = Pictures(options.voc, options.list)
+    picture = np.array(Image.fromarray(pictures.image(0)).resize(LARGE, Image.Resampling.BICUBIC))
+    start = time.perf_counter()
+    segmenter.predict(picture)
+    seconds = time.perf_counter() - start
+    row = {"width": LARGE[0], "height": LARGE[1], "classes": classes}
+    return {**row, "seconds": f"{seconds:.0f}", "peak_mib": f"{peak_mib():.0f}"}
+
+
+def main() -> None:
+    """Run one of both parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("find", "memory"))
+    parser.add_argument("--voc", type=Path, required=True)
+    parser.add_argument("--list", default="val")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--stem", default="")
+    parser.add_argument("--label", choices=VOC, default="sheep")
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--composites", type=int, default=10)
+    parser.add_argument("--presence", type=float, default=PRESENT)
+    parser.add_argument("--classes", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--min-pixels", type=int, default=1152)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.part == "memory":
+        write(options.out, MEMORY, [in_process(measure_memory, options, classes) for classes in options.classes])
+        return
+    rows = find(options)
+    write(options.out, FIND, rows)
+    for name in ("whole", "tile"):
+        print(f"mean IoU, {name}: {np.mean([float(row[f'{name}_iou']) for row in rows]):.3f}")
+
+
+if __name__ == "__main__":
+    main()
