@@ -14,8 +14,8 @@ class SrofbSettings:
     """Settings of the online classifier (A, Sec. 3.4).
 
     The paper has neither ``class_balance`` nor ``feature_norm``, ``query_weight``, ``support_steps`` and
-    ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0. The defaults deviate in the first two, which
-    were chosen on pseudo-novel classes, and in the last.
+    ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0. The defaults deviate in the first two,
+    which were chosen on pseudo-novel classes, and in the last.
 
     Attributes
     ----------
