@@ -81,7 +81,8 @@ class Segmenter:
         size.
     tile
         Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
-        instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
+        instead of reduced, for small things in large pictures. Supports are seen reduced, as without. Presence is
+        judged for each window, in comparison to the others.
     edges
         Whether the borders of masks follow those of the picture, by a guided filter of the probabilities
         (:mod:`novelseg.inference.edges`).
