@@ -58,9 +58,9 @@ def free_rectangle(mask: Array, ratio: float) -> tuple[slice, slice] | None:
 def cut_out(image: Array, mask: Array, label: int) -> tuple[Array, Array]:
     """Return the largest connected region of a class: its rectangle of the picture, and its mask."""
     regions, _ = ndimage.label(mask == label)
-    largest = 1 + int(np.bincount(regions[regions > 0]).argmax() - 1)
-    box = ndimage.find_objects(regions == largest)[0]
-    return image[box], (regions == largest)[box].astype(np.uint8)
+    largest = (regions == np.bincount(regions[regions > 0]).argmax()).astype(np.uint8)
+    (box,) = ndimage.find_objects(largest)
+    return image[box], largest[box]
 
 
 def compose(background: Array, thing: tuple[Array, Array], rng: np.random.Generator) -> tuple[Array, Array]:

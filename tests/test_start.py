@@ -287,6 +287,19 @@ def test_windows_find_what_is_too_small_in_the_whole(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.array(picture), 255 * tiled.predict(large)[0])
 
 
+def test_windows_are_compared_with_each_other_if_there_are_eight() -> None:
+    image, mask = disc()
+    pictures = [disc(middle=(20 + 4 * number, 36))[0] for number in range(9)]
+    predictor = Segmenter(weights=WEIGHTS).fit(image, mask)._predictor
+    predictions = predictor(pictures)
+    assert predictor.compare(predictions[:7]) == predictions[:7]
+    compared = torch.stack([one.presence for one in predictor.compare(predictions) if one.presence is not None])
+    adapted = Segmenter(weights=WEIGHTS).fit(image, mask).adapt(pictures)._predictor
+    expected = torch.stack([one.presence for one in adapted(pictures) if one.presence is not None])
+    torch.testing.assert_close(compared, expected, rtol=1e-3, atol=1e-3)
+    assert adapted.compare(predictions) == predictions
+
+
 # Several classes
 
 

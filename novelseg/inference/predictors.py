@@ -24,6 +24,8 @@ Images = list[NDArray[np.uint8]]
 # Of the closed-form head's logits with one support and with several.
 CALIBRATION_ONE, CALIBRATION_SEVERAL = Calibration(0.65, -0.85), Calibration(0.65, -0.65)
 
+LEAST_COMPARED = 8  # pictures or windows whose measures can be compared with each other
+
 
 class MissingCellsError(ValueError):
     """Error about a label that is at the centre of no feature cell of the supports, where some methods learn.
@@ -73,6 +75,9 @@ class Predictor(Protocol):
     def __call__(self, images: Images) -> list[Prediction]:
         """Predict each picture."""
 
+    def compare(self, predictions: list[Prediction]) -> list[Prediction]:
+        """Judge presence in the windows of a picture in comparison to each other."""
+
 
 class ClosedForm:
     """The closed-form head, fitted to the supports of all classes; it keeps nothing of them.
@@ -101,6 +106,14 @@ class ClosedForm:
     def __call__(self, images: Images) -> list[Prediction]:
         """See :class:`Predictor`."""
         return [self._predict(features) for features in features_of(self._extract, images)]
+
+    def compare(self, predictions: list[Prediction]) -> list[Prediction]:
+        """See :class:`Predictor`; few windows, or an adapted predictor, leave presence as it is."""
+        measures = [one.measures for one in predictions if one.measures is not None]
+        if len(measures) < LEAST_COMPARED or bool(self.expectation.spread.any()):
+            return predictions
+        expectation = self.expectation.relative_to(torch.stack(measures))
+        return [one._replace(presence=expectation.logits(own)) for one, own in zip(predictions, measures, strict=True)]
 
     def _predict(self, features: Tensor) -> Prediction:
         unit = F.normalize(features, dim=0)
@@ -223,6 +236,10 @@ class PerClass:
             self._bank.forget(set(queries))
             for number in queries:
                 del self._images[number]
+
+    def compare(self, predictions: list[Prediction]) -> list[Prediction]:
+        """See :class:`Predictor`; presence is not judged."""
+        return predictions
 
     def _predict(self, queries: list[int], label: int) -> dict[int, Tensor]:
         """Return the logits (h, w) of one class in each query; of several predictions, the last is the refined one."""

@@ -38,6 +38,7 @@ from novelseg.inference.inputs import (
     rgb_of,
 )
 from novelseg.inference.predictors import (
+    LEAST_COMPARED,
     ClosedForm,
     MissingCellsError,
     PerClass,
@@ -53,7 +54,6 @@ from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
 PRESENT = 0.25  # score of presence from which a class is marked; lower than one half, to lose few masks
-LEAST_UNLABELLED = 8  # pictures or windows that adapt needs
 ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
@@ -83,7 +83,8 @@ class Segmenter:
         size. A vision transformer in a bundle reduces them further, to the side that it was exported with.
     tile
         Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
-        instead of reduced, for small things in large pictures. Supports are seen reduced, as without.
+        instead of reduced, for small things in large pictures. Supports are seen reduced, as without. Presence is
+        judged for each window, in comparison to the others.
     edges
         Whether the borders of masks follow those of the picture, by a guided filter of the probabilities
         (:mod:`novelseg.inference.edges`).
@@ -262,8 +263,8 @@ class Segmenter:
             raise InputError(f"the variant {self._fitted_variant} does not judge presence; choose {CLOSED_FORM}")
         measures = [one.measures for photo in listed(images) for one in self._predictions(rgb_of(photo))]
         found = [one for one in measures if one is not None]
-        if len(found) < LEAST_UNLABELLED:
-            raise InputError(f"{len(found)} pictures to adapt to; expected at least {LEAST_UNLABELLED}")
+        if len(found) < LEAST_COMPARED:
+            raise InputError(f"{len(found)} pictures to adapt to; expected at least {LEAST_COMPARED}")
         self._predictor = self._predictor.adapted(torch.stack(found))
         return self
 
@@ -358,21 +359,25 @@ class Segmenter:
         A class counts as present if it does in one of them; for masks, the others do not mark it.
         """
         height, width = picture.shape[:2]
+        places = windows(height, width, self._fitted_side)
+        predictions = [
+            one
+            for some in batches(places, self._extract.batch)
+            for one in self._predictor([picture[each.slices] for each in some])
+        ]
+        predictions = self._predictor.compare(predictions)
         blend = Blend(len(self.classes_ or [""]), height, width)
-        scores = []
-        for some in batches(windows(height, width, self._fitted_side), self._extract.batch):
-            parts = [picture[each.slices] for each in some]
-            for window, part, one in zip(some, parts, self._predictor(parts), strict=True):
-                logits = self._enlarged(one, part, number, for_masks)
-                if for_masks:
-                    absent = ~self._presence(one)[1]
-                    logits[absent] = np.minimum(logits[absent], ABSENT)
-                blend.add(window, logits)
-                scores.append(one.presence)
+        for window, one in zip(places, predictions, strict=True):
+            logits = self._enlarged(one, picture[window.slices], number, for_masks)
+            if for_masks:
+                absent = ~self._presence(one)[1]
+                logits[absent] = np.minimum(logits[absent], ABSENT)
+            blend.add(window, logits)
+        scores = [one.presence for one in predictions if one.presence is not None]
         large = blend.mean()
         factor = -(-max(height, width) // TILED_CELLS)
         cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
-        presence = None if scores[0] is None else torch.stack([one for one in scores if one is not None]).amax(0)
+        presence = torch.stack(scores).amax(0) if scores else None
         return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
 
     def _presence(self, prediction: Prediction) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
