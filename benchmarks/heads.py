@@ -307,8 +307,8 @@ def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Mapping[str, S
     return lines
 
 
-def val_table(rows: Rows) -> list[str]:
-    """Return the table of one encoder and number of supports on validation images; a row per refinement."""
+def score_table(rows: Rows) -> list[str]:
+    """Return the table of one encoder and number of supports; a row per refinement."""
     own: dict[str, Rows] = {}
     for name, part in by_setting(rows).items():
         own.setdefault(name.split()[0], []).extend(part)
@@ -331,22 +331,32 @@ def val_table(rows: Rows) -> list[str]:
             f"| `{name}` | {scores.miou(name)[0]:.1f} | {scores.fb_iou(name):.1f} | {gain} | {other} | {spent} |"
         )
     queries = len({(row["class"], row["query"]) for row in every[MATCHING]})
+    aside = f"; * {len(keyed)} episodes" if keyed else "; SROFB was not measured"
     lines.append("")
-    lines.append(f"{len(every[MATCHING])} episodes with {queries} queries of a class; * {len(keyed)} episodes.")
+    lines.append(f"{len(every[MATCHING])} episodes with {queries} queries of a class{aside}.")
     return lines
 
 
+def held_out(rows: Rows, chosen: Mapping[str, Sequence[str]]) -> Rows:
+    """Return the rows of the settings that were chosen without the classes of the row, and of the other refinements."""
+    kept = []
+    for row in rows:
+        form = row["setting"].split()[0]
+        if form not in chosen or row["setting"] == chosen[form][fold_of(int(row["class"]))]:
+            kept.append(row)
+    return kept
+
+
 def write_page(path: Path, options: argparse.Namespace) -> None:
-    """Write the tables between the marks of the page; its text is written by hand."""
+    """Write the tables below the mark of the page; its text is written by hand."""
     choices = json.loads(options.choices.read_text(encoding="utf8"))
     train, val = read(options.train), read(options.val)
-    lines = ["", "## Chosen on training images", ""]
+    lines = ["", "## Candidates on training images", "", *train_table(train, choices), ""]
     for (encoder, shots), rows in train.items():
-        count = len({(row["class"], row["episode"]) for row in rows})
-        lines.append(f"* {ENCODERS.get(encoder, encoder)}, {shots}-shot: {count} episodes.")
-    lines += ["", *train_table(train, choices), ""]
+        title = f"## Training images, settings chosen without the class: {ENCODERS.get(encoder, encoder)}, {shots}-shot"
+        lines += [title, "", *score_table(held_out(rows, choices[encoder])), ""]
     for (encoder, shots), rows in val.items():
-        lines += [f"## {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *val_table(rows), ""]
+        lines += [f"## Validation images: {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *score_table(rows), ""]
     text = path.read_text(encoding="utf8")
     head, mark, _ = text.partition(MARK)
     if not mark:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from novelseg.core.random import numpy_generator
 from novelseg.methods.contract import Case, SideInputs, SupportFeatures, by_query
 from novelseg.methods.matching.prototypes import support_prototypes
 from novelseg.methods.positions import position_basis
-from novelseg.regions.hierarchy import Hierarchy, cut
+from novelseg.regions.hierarchy import Hierarchy, cut, regions_at
 
 BLOCK = 64  # maximum number of episodes per block, whose predictions are in memory at the same time
 
@@ -197,12 +198,13 @@ class SupportBank(FeatureBank):
         if image not in self._hierarchies:
             with needs_extras("a refinement with regions"):
                 from novelseg.regions.learned import build_hierarchy
-            self._hierarchies[image] = build_hierarchy(self._image(image))
-        features = self[image]
-        labels = cut(self._hierarchies[image], tau, self._size(image)).astype(np.int64)
-        return self.grid.labels_at_cells(torch.from_numpy(labels), (features.shape[1], features.shape[2])).to(
-            features.device
-        )
+            tree = build_hierarchy(self._image(image))
+            basins = torch.from_numpy(cut(tree, 0, self._size(image)).astype(np.int64))
+            # Only the basins at the cells are remembered, a hundredth of the picture.
+            cells = self.grid.labels_at_cells(basins, (self[image].shape[1], self[image].shape[2]))
+            self._hierarchies[image] = replace(tree, basins=cells.numpy().astype(np.uint16))
+        tree = self._hierarchies[image]
+        return torch.from_numpy(regions_at(tree, tau)[tree.basins].astype(np.int64)).to(self[image].device)
 
     def positions(self, image: int, content: str, count: int) -> Tensor:
         """Return the main directions of the features of a picture without content, (C, P).
