@@ -3,6 +3,7 @@ rule baseline:
     input:
         **TRACKING.inputs(
             "baseline",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
         ),
@@ -13,11 +14,12 @@ rule baseline:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
@@ -101,6 +103,7 @@ rule train:
     input:
         **TRACKING.inputs(
             "train",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
             pseudolabels=TARGETS.sharded(
@@ -114,11 +117,12 @@ rule train:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages train"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --pseudolabels {input.pseudolabels:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
@@ -135,6 +139,7 @@ rule cam:
     input:
         **TRACKING.inputs(
             "cam",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
         ),
@@ -145,11 +150,12 @@ rule cam:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages cam"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"

@@ -25,6 +25,7 @@ rule evaluate:
     input:
         **TRACKING.inputs(
             "evaluate",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
             episodes=lambda wildcards: TARGETS.episodes(
@@ -53,13 +54,14 @@ rule evaluate:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
         single_level="--single-level" if SINGLE_LEVEL else "",
         cam="--cam" if TARGETS.plan.cam else "",
     shell:
         "python -m stages evaluate"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --episodes {input.episodes:q}"
         " --weights {params.weights:q}"
         " --baseline {input.baseline:q}"
@@ -89,6 +91,12 @@ rule report:
     input:
         **TRACKING.inputs(
             "report",
+            implied={
+                "images": "index",
+                "regions": "prototypes",
+                "features": "prototypes",
+                "pseudolabels": "trainings",
+            },
             index="artifacts/index/index.h5",
             images=IMAGES,
             regions=TARGETS.of("regions"),
@@ -101,6 +109,10 @@ rule report:
     output:
         [report_output(path) for path in TARGETS.of("report")],
     params:
+        images=IMAGES,
+        regions=TARGETS.of("regions"),
+        features=TARGETS.of("features"),
+        pseudolabels=TARGETS.of("pseudolabels"),
         trainings=TARGETS.trainings(),
         evaluations=TARGETS.evaluations(),
         studies=lambda _: (
@@ -109,11 +121,11 @@ rule report:
     shell:
         "python -m stages report"
         " --index {input.index:q}"
-        " --images {input.images:q}"
-        " --regions {input.regions:q}"
-        " --features {input.features:q}"
+        " --images {params.images:q}"
+        " --regions {params.regions:q}"
+        " --features {params.features:q}"
         " --prototypes {input.prototypes:q}"
-        " --pseudolabels {input.pseudolabels:q}"
+        " --pseudolabels {params.pseudolabels:q}"
         " --trainings {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
         " {params.studies}"
