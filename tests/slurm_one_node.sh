@@ -1,7 +1,7 @@
 #!/bin/sh
 # The demo through a real Slurm of one node, started here and stopped by pid: as root, `sh tests/slurm_one_node.sh`.
-# Needs Debian's slurm-wlm and munge, `make setup` done, and Snakemake's Slurm plugin. PRESET=… runs another preset. CI does
-# not run it.
+# Needs Debian's slurm-wlm and munge, `make setup` done, and Snakemake's Slurm plugin. PRESET=… runs another preset,
+# VALUES=FILE the parameters in a file. CI does not run it.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 export PATH="$root/.venv/bin:$PATH"
@@ -13,7 +13,11 @@ python -c "import snakemake_executor_plugin_slurm" 2>/dev/null ||
 base=$(mktemp -d /tmp/novelseg-slurm.XXXXXX)
 chmod 755 "$base"
 pids=""
+# The plugin takes SLURM_CONF out of its jobs' environment, so that srun looks in the usual place.
+usual=/etc/slurm/slurm.conf
+if [ -e "$usual" ]; then echo "error: $usual exists: this machine has a Slurm of its own" >&2; exit 2; fi
 stop() {
+  rm -f "$usual"
   for pid in $pids; do kill "$pid" 2>/dev/null || true; done
   wait
   echo "Slurm's own logs and the project: $base"
@@ -54,6 +58,8 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=$
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF="$base/slurm.conf"
+mkdir -p "$(dirname "$usual")"
+ln -s "$base/slurm.conf" "$usual"
 mkdir "$base/state" "$base/spool"
 slurmctld -D & pids="$pids $!"
 slurmd -D & pids="$pids $!"
@@ -67,6 +73,7 @@ git clone -q "$root" "$base/project"
 cd "$base/project"
 export PYTHONPATH="$base/project${PYTHONPATH:+:$PYTHONPATH}"
 python -m workflow use "${PRESET:-demo}" --force
+if [ -n "${VALUES:-}" ]; then cp "$VALUES" params.yaml; fi
 # One node of few cores and no GPU: ask for what it has.
 cores=$(getconf _NPROCESSORS_ONLN)
 # There is no accounting: no account, and squeue tells how jobs end.

@@ -12,7 +12,7 @@ import yaml
 
 from novelseg.core.files import digest
 from novelseg.fetch.catalogue import CATALOGUE
-from tests.engines import dvc, new_project, planned, set_values, snakemake, workflow
+from tests.engines import dvc, jobs, new_project, planned, set_values, snakemake, workflow
 from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.miniatures import coco_folder, sbd_folder, voc_folder
@@ -134,6 +134,17 @@ def test_the_cam_prior_can_be_left_out(by_snakemake: Path, tmp_path: Path) -> No
     assert not [path for path in (folder / "artifacts/cam").rglob("*") if path.is_file()]
     set_values(folder, plan={"cam": True})
     assert planned(folder) == {"cam": 1, "evaluate": 1, "report": 1}
+
+
+def test_a_current_job_has_no_inputs_unless_jobs_are_forced(by_snakemake: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(by_snakemake, tmp_path / "copy", symlinks=True)
+    assert set(re.findall(r"selected job (\w+)", snakemake(folder, "-n", "--debug-dag"))) == {"report", "all"}
+    assert jobs(snakemake(folder, "-n", "--forceall")).keys() == set(READS)
+    # Of the shards that only the report's pictures and the training read, one is made again, with what follows.
+    (folder / "artifacts/pseudolabels/fold0/1.h5").unlink()
+    assert planned(folder) == {"pseudolabels": 1, "train": 1, "evaluate": 1, "report": 1}
+    (folder / "artifacts/images/0.h5").unlink()
+    assert set(READS) - planned(folder).keys() == set()
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])

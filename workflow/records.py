@@ -156,9 +156,11 @@ def record() -> str:
     judge = Judge(config, digests)
     absent = _absent(judge)
     remove_dead_scratch(config)
-    faults = [*stale(judge), *_unrecordable(absent)]
-    faults += [f"{path}: {_why_left(path)}" for path in leftovers(config)]
-    if not faults and (planned := would_run()):
+    planned = would_run()
+    # Snakemake has compared every record, except those of stages that are not on this machine.
+    faults = [*stale(judge)] if planned or absent else []
+    faults += [*_unrecordable(absent), *(f"{path}: {_why_left(path)}" for path in leftovers(config))]
+    if planned and not faults:
         faults = ["Snakemake would run jobs:", *planned.splitlines()[-MOST_FAULTS:]]
     if faults:
         UNRECORDED.unlink(missing_ok=True)

@@ -78,15 +78,18 @@ def pass_digests(paths: Iterable[Path], digests: Digests) -> None:
 
 
 def commit(digests: Digests) -> None:
-    """Record the present outputs of all stages in ``dvc.lock`` and keep them in the cache.
+    """Record the present outputs of all stages that have changed in ``dvc.lock``, and keep them in the cache.
 
     Outputs that are not on this machine, as in a clone that fetched only some stages, keep their entries in
     ``dvc.lock``.
     """
     with _repository() as repo:
         _pass_digests(repo, _outputs(), digests)
+        changed = repo.status()
+        stages = [stage for stage in repo.index.stages if stage.addressing in changed]
+        if not stages:
+            return
         with repo.lock:
-            stages = list(repo.index.stages)
             for stage in stages:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)
@@ -97,7 +100,7 @@ def commit(digests: Digests) -> None:
 
 
 def _write_lock(stages: list[Any]) -> None:
-    """Write all stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage.
+    """Write stages to ``dvc.lock`` at once, as DVC's own function does in place and for each stage.
 
     DVC reads the file in a way that keeps comments, which is slow, and which a file that programs write does not need.
     """

@@ -14,13 +14,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import snakemake
 from snakemake.io import _IOFile
+from snakemake.iocontainers import Wildcards
 
 from novelseg.backbones.designs import refuse_missing
 from novelseg.core.errors import InputError
@@ -30,7 +32,7 @@ from novelseg.fetch.catalogue import lacking
 from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
-from workflow.plan import unset_variable
+from workflow.plan import READS, stage_of, unset_variable
 from workflow.ready import require_ready
 from workflow.records import UNRECORDED
 
@@ -50,18 +52,19 @@ REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
-def _expanded(values: Iterable[Any], wildcards: Any) -> tuple[str, ...]:
+def _expanded(values: Iterable[Any], wildcards: Any) -> list[str]:
     """Expand the inputs of a rule, which are patterns, lists of patterns or functions of the wildcards, to paths."""
     paths: list[str] = []
     for value in values:
         patterns = value(wildcards) if callable(value) else value
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        paths += [pattern.format(**dict(wildcards.items())) for pattern in patterns]
-    return tuple(paths)
+        paths += [pattern.format(**dict(wildcards.items())) if "{" in pattern else pattern for pattern in patterns]
+    return paths
 
 
+@cache
 def _mark(reason: Reason) -> str:
-    """Write the file that makes a job stale; its content is new each time, since Snakemake may compare contents."""
+    """Write the file that makes jobs stale, once; its content is new, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
     with whole_file(path) as scratch:  # also where the file of before is a colleague's
         scratch.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
@@ -81,7 +84,13 @@ class Tracking:
 
     def __init__(self, workflow: Any, config: Config) -> None:
         self._workflow, self._held = workflow, ExitStack()
-        self._judge, self._holds = None, False
+        self._judge: Judge | None = None
+        self._holds = False
+        self._patterns: dict[str, tuple[Any, ...]] = {}  # stage → inputs of its rule
+        self._jobs: dict[tuple[Any, ...], tuple[tuple[str, ...], tuple[str, ...], Reason | None]] = {}
+        self._found: dict[tuple[Any, ...], bool] = {}  # job → whether it and all before it are current
+        self._files: dict[str, bool] = {}  # the same by artifact
+        self._present: dict[str, bool] = {}  # file → whether it existed when the graph was built
         with disk_full_as_input_error(STALE):
             STALE.mkdir(parents=True, exist_ok=True)
         digests = Digests()
@@ -124,35 +133,105 @@ class Tracking:
             print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
         self._judge.now(path)
 
-    def inputs(self, stage: str, **inputs: Any) -> dict[str, Any]:
+    def inputs(self, stage: str, implied: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
         """Return the inputs of a stage's rule: the artifacts ``inputs`` and, for a stale job, the file that marks it.
 
-        Files from outside the pipeline are not among them, since Snakemake would require them even if no job has to
-        run.
+        Snakemake looks at every input of every job, so that it is given as few as possible. A job that is current, with
+        all that it was made from, has no inputs. An input that is ``implied`` by another one, which is made from it
+        (name → name of the other), is left out while Snakemake would make it for the other; the rule's command names it
+        by a parameter. Files from outside the pipeline are not among the inputs, since Snakemake would require them
+        even if no job has to run.
         """
+        self._patterns[stage] = tuple(inputs.values())
 
-        def stale(wildcards: Any) -> list[str]:
-            try:
-                return self._stale(stage, dict(wildcards.items()), _expanded(inputs.values(), wildcards))
-            except InputError as error:
-                raise SystemExit(f"error: {error}") from None
-            except Exception as error:
-                # Snakemake treats a failing input function like one without inputs, so that the run must end here.
-                raise SystemExit(f"error: {type(error).__name__}: {error}") from error
+        def artifacts(name: str) -> Callable[[Any], list[str]]:
+            def files(wildcards: Any) -> list[str]:
+                if self._settled(stage, wildcards):
+                    return []
+                paths = _expanded([inputs[name]], wildcards)
+                other = (implied or {}).get(name)
+                return [] if other and self._is_implied(paths, _expanded([inputs[other]], wildcards)) else paths
 
-        return {**inputs, "stale": stale}
+            return _ending(files)
 
-    def _stale(self, stage: str, wildcards: dict[str, str], inputs: tuple[str, ...]) -> list[str]:
+        return {
+            **{name: artifacts(name) for name in inputs},
+            "stale": _ending(lambda wildcards: self._stale(stage, wildcards)),
+        }
+
+    def _is_implied(self, paths: list[str], others: list[str]) -> bool:
+        """Return whether files are there, or will be made since nothing that is made from them is there."""
+        if self._judge is None or not self._may_hide():
+            return False
+        return all(map(self._exists, paths)) or not any(map(self._exists, others))
+
+    def _exists(self, path: str) -> bool:
+        if path not in self._present:
+            self._present[path] = Path(path).exists()
+        return self._present[path]
+
+    def _judged(self, stage: str, wildcards: Any) -> tuple[tuple[str, ...], tuple[str, ...], Reason | None]:
+        """Return the outputs of a job, the artifacts that it reads, and why it is stale."""
+        key = stage, *sorted(wildcards.items())
+        if key not in self._jobs:
+            assert self._judge is not None
+            for path in self._judge.external(stage).values():
+                self._digest_first(path)
+            options = dict(wildcards.items())
+            outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(options)[0])
+            inputs = tuple(_expanded(self._patterns[stage], wildcards))
+            self._jobs[key] = outputs, inputs, self._judge.why(outputs, Job(options, inputs))
+        return self._jobs[key]
+
+    def _settled(self, stage: str, wildcards: Any) -> bool:
+        """Return whether a job cannot run: its outputs exist, and they and all that they were made from are current."""
+        if self._judge is None or not self._may_hide():
+            return False
+        outputs, *_ = self._judged(stage, wildcards)
+        return all(map(self._exists, outputs)) and self._current(stage, wildcards)
+
+    def _may_hide(self) -> bool:
+        """Return whether jobs run because they are stale, rather than because the command line names them."""
+        settings = self._workflow.dag_settings
+        forced = settings.forceall or settings.forcetargets or settings.forcerun or settings.until or settings.omit_from
+        return self._workflow.executor_plugin is not None and not forced
+
+    def _current(self, stage: str, wildcards: Any) -> bool:
+        key = stage, *sorted(wildcards.items())
+        if key not in self._found:
+            _, inputs, reason = self._judged(stage, wildcards)
+            self._found[key] = reason is None and all(map(self._current_file, inputs))
+        return self._found[key]
+
+    def _current_file(self, path: str) -> bool:
+        if path not in self._files:
+            stage = stage_of(path)
+            wildcards = Wildcards(fromdict=self._workflow.get_rule(stage).get_wildcards(path))
+            self._files[path] = self._current(stage, wildcards)
+        return self._files[path]
+
+    def _stale(self, stage: str, wildcards: Any) -> list[str]:
         if self._judge is None:
             return []
-        outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(wildcards)[0])
-        for path in self._judge.external(stage).values():
-            self._digest_first(path)
-        reason = self._judge.why(outputs, Job(wildcards, inputs))
+        outputs, _, reason = self._judged(stage, wildcards)
         _refuse_missing(self._judge, stage, reason, outputs[0])
         for path in outputs:
             _fix_time(Path(path), self._judge.digests)
         return [_mark(reason)] if reason else []
+
+
+def _ending(function: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """Let a failing input function end the run, since Snakemake would treat it like one without inputs."""
+
+    def files(wildcards: Any) -> list[str]:
+        try:
+            return function(wildcards)
+        except InputError as error:
+            raise SystemExit(f"error: {error}") from None
+        except Exception as error:
+            raise SystemExit(f"error: {type(error).__name__}: {error}") from error
+
+    return files
 
 
 def refuse_config(settings: Any) -> None:
@@ -215,16 +294,26 @@ def _refuse_missing(judge: Judge, stage: str, reason: Reason | None, output: str
     SystemExit
         If it is any other file or folder.
     """
+    own = _lack(judge, stage)
+    if own and (reason or judge.chain(output)):
+        if weights := judge.config.external(stage).get("encoder.weights"):
+            refuse_missing(judge.config.values("encoder")["arch"], weights)
+        # Of several, the one that the pipeline reads first is named.
+        firsts = {name: judge.config.targets.of(name)[:1] for name in list(READS)[: list(READS).index(stage)]}
+        earlier = (_lack(judge, name) for name, outputs in firsts.items() if any(map(judge.chain, outputs)))
+        raise SystemExit(f"error: {next(filter(None, earlier), own)}")
+
+
+def _lack(judge: Judge, stage: str) -> str:
+    """Return a sentence about the first outside file of a stage that is missing; empty if none is."""
     images = judge.config.values("images")
     for key, path in judge.config.external(stage).items():
         lack = lacking(path, (images["train_list"], images["val_list"]))
-        if (lack or not Path(path).exists()) and (reason or judge.chain(output)):
-            if key == "encoder.weights":
-                refuse_missing(judge.config.values("encoder")["arch"], path)
+        if lack or not Path(path).exists():
             unset = unset_variable(path)
             remedy = f"the environment variable {unset} is not set" if unset else REMEDIES.get(key, PUT_THERE)
-            details = f": {lack}" if lack else f", which does not exist; {remedy}"
-            raise SystemExit(f"error: {key} points to {path}{details}")
+            return f"{key} points to {path}" + (f": {lack}" if lack else f", which does not exist; {remedy}")
+    return ""
 
 
 def _fix_time(path: Path, digests: Digests) -> None:

@@ -6,6 +6,7 @@ rule baseline:
     input:
         **TRACKING.inputs(
             "baseline",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
         ),
@@ -16,11 +17,12 @@ rule baseline:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --shot {wildcards.shot}"
@@ -109,6 +111,7 @@ rule train:
     input:
         **TRACKING.inputs(
             "train",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
             pseudolabels=TARGETS.sharded(
@@ -122,11 +125,12 @@ rule train:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages train"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --pseudolabels {input.pseudolabels:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
@@ -143,6 +147,7 @@ rule cam:
     input:
         **TRACKING.inputs(
             "cam",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
         ),
@@ -153,11 +158,12 @@ rule cam:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
     shell:
         "python -m stages cam"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --weights {params.weights:q}"
         " --fold {wildcards.fold}"
         " --threads {threads}"

@@ -25,6 +25,7 @@ rule evaluate:
     input:
         **TRACKING.inputs(
             "evaluate",
+            implied={"images": "index"},
             index="artifacts/index/index.h5",
             images=IMAGES,
             episodes=lambda wildcards: TARGETS.episodes(
@@ -63,6 +64,7 @@ rule evaluate:
     resources:
         gpu=GPU,
     params:
+        images=IMAGES,
         weights=lambda _: CONFIG.weights,
         baseline="--baseline" if TARGETS.trained else "",
         spfl="--spfl" if TARGETS.trained else "",
@@ -71,7 +73,7 @@ rule evaluate:
     shell:
         "python -m stages evaluate"
         " --index {input.index:q}"
-        " --images {input.images:q}"
+        " --images {params.images:q}"
         " --episodes {input.episodes:q}"
         " --weights {params.weights:q}"
         " {params.baseline} {input.baseline:q}"
@@ -101,6 +103,12 @@ rule report:
     input:
         **TRACKING.inputs(
             "report",
+            implied={
+                "images": "index",
+                "regions": "prototypes",
+                "features": "prototypes",
+                "pseudolabels": "trainings",
+            },
             index="artifacts/index/index.h5",
             images=IMAGES,
             regions=TARGETS.of("regions"),
@@ -113,8 +121,13 @@ rule report:
     output:
         [report_output(path) for path in TARGETS.of("report")],
     params:
-        pseudolabels="--pseudolabels" if TARGETS.trained else "",
-        trainings=(["--trainings"] if TARGETS.trainings() else []) + TARGETS.trainings(),
+        images=IMAGES,
+        regions=TARGETS.of("regions"),
+        features=TARGETS.of("features"),
+        pseudolabels=(
+            ["--pseudolabels", *TARGETS.of("pseudolabels")] if TARGETS.trained else []
+        ),
+        trainings=["--trainings", *TARGETS.trainings()] if TARGETS.trainings() else [],
         evaluations=TARGETS.evaluations(),
         studies=lambda _: (
             f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else ""
@@ -122,11 +135,11 @@ rule report:
     shell:
         "python -m stages report"
         " --index {input.index:q}"
-        " --images {input.images:q}"
-        " --regions {input.regions:q}"
-        " --features {input.features:q}"
+        " --images {params.images:q}"
+        " --regions {params.regions:q}"
+        " --features {params.features:q}"
         " --prototypes {input.prototypes:q}"
-        " {params.pseudolabels} {input.pseudolabels:q}"
+        " {params.pseudolabels:q}"
         " {params.trainings:q}"
         " --evaluations {params.evaluations:q}"
         " {params.studies}"
