@@ -49,9 +49,14 @@ class Finding:
     expected_iou: NDArray[np.float32]
 
     @property
+    def calibrated(self) -> NDArray[np.float32]:
+        """Probabilities where the classes are present: (H, W), or (K + 1, H, W) with the background's first."""
+        return probability(self.calibration.slope * self.logits + np.float32(self.calibration.offset))
+
+    @property
     def probability(self) -> NDArray[np.float32]:
         """Probabilities, which include that of presence: (H, W), or (K + 1, H, W) with the background's first."""
-        shares = probability(self.calibration.slope * self.logits + np.float32(self.calibration.offset))
+        shares = self.calibrated
         if self.presence is None:
             return shares
         if self.logits.ndim == 2:
@@ -102,8 +107,12 @@ def winners(logits: NDArray[np.float32], least: float = 0.0) -> NDArray[np.uint8
     """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 where none is above ``least``."""
     if logits.ndim == 2:
         return (logits > least).astype(np.uint8)
-    best = logits.argmax(0)
-    return np.where(np.take_along_axis(logits, best[None], 0)[0] > least, best + 1, 0).astype(np.uint8)
+    best, labels = logits[0].copy(), np.ones(logits.shape[1:], np.uint8)
+    for label, values in enumerate(logits[1:], 2):
+        better = values > best  # of equal ones, the first wins
+        best[better], labels[better] = values[better], label
+    labels[best <= least] = 0
+    return labels
 
 
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

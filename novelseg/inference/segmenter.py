@@ -316,7 +316,7 @@ class Segmenter:
         for logits, prediction in self._each(photos):
             presence = None if prediction.presence is None else prediction.presence.float().sigmoid().cpu().numpy()
             present = np.ones(len(prediction.logits), bool) if presence is None else presence >= self.presence
-            shown = logits if self.classes_ is None else np.where(present[:, None, None], logits, -np.inf)
+            shown = logits if present.all() or logits.ndim == 2 else np.where(present[:, None, None], logits, -np.inf)
             mask = winners(shown, least) if present.any() else np.zeros(logits.shape[-2:], np.uint8)
             if self.min_area > 1 or self.largest:
                 mask = keep_regions(mask, self.min_area, self.largest)
