@@ -1,9 +1,10 @@
-"""Serve a local page: paint a mask on a picture, drop other pictures, download their masks.
+"""Serve a local page: paint objects on a few pictures, find them in others, correct the masks, and export them.
 
 Reads
     a bundle of ``novelseg export``, or pretrained weights.
 Writes
-    nothing: pictures and masks stay in memory until the command ends. The page needs Flask, which the extra ``[app]``
+    nothing but temporary files of an export: the server has pictures in memory only while it works on them, and the
+    browser keeps them in its own storage. The page needs Flask and the region hierarchy, which the extra ``[app]``
     installs. It can be reached from this machine alone, unless ``--host`` is another address.
 """
 
@@ -50,7 +51,7 @@ def run(
             f"{host}:{port} cannot be opened; --host must be an address of this machine, and --port 0 finds a free port"
         ) from None
     if not is_bound_to_loopback(host):
-        say(f"warning: anyone who can connect to {host or 'this machine'} can use the page and download its masks")
+        say(f"warning: anyone who can connect to {host or 'this machine'} can use the page")
         say(f"the page opens under an address of this machine, or as {', '.join(sorted(names_of(host) - {''}))}")
     address = f"[{host}]" if ":" in host else host
     say(f"http://{address}:{server.server_port}/  (press Ctrl-C to stop)")

@@ -56,6 +56,7 @@ from novelseg.inference.folders import (
     read_supports,
     result_names,
 )
+from novelseg.inference.instances import require_regions
 from novelseg.inference.opening import open_segmenter
 from novelseg.inference.photos import photo_of
 from novelseg.inference.segmenter import PRESENT, SIDE_PX, class_count
@@ -109,6 +110,13 @@ def run(
     format: Annotated[  # noqa: A002
         str, Help(f"formats in which the results are written too, separated by commas: {', '.join(FORMATS)}")
     ] = "",
+    instances: Annotated[
+        bool,
+        Help(
+            "keep separate objects too, in instances/ and all formats: connected parts, split along contours where two "
+            "touch; needs the extra [regions]"
+        ),
+    ] = False,
     threads: Threads = 0,
 ) -> None:
     """Segment every picture of ``query``; masks have the size of their picture.
@@ -116,6 +124,8 @@ def run(
     Where ``label`` is given, the value 255 of a support's mask is void.
     """
     formats = check_formats([name.strip() for name in format.split(",")]) if format else []
+    if instances:
+        require_regions()
     use_threads(threads)
     areas = {"min_area": min_area, "largest": largest}
     options = {"tile": tile, "edges": edges, "threshold": threshold, "presence": presence, **areas}
@@ -148,8 +158,9 @@ def run(
         "variant": variant,
         "side": side,
         **options,
+        **({"instances": True} if instances else {}),
     }
-    results = Results(out, settings, [path.name for path in queries], names)
+    results = Results(out, settings, [path.name for path in queries], names, instances=instances)
     _report_shared_stems([path.name for path in queries])
     pending: deque[Query] = deque()
     missing = [path for path in queries if not _is_done(path, results)]

@@ -14,6 +14,7 @@ from novelseg.exchange.record import LabelledPicture, class_instances, index_mas
 from novelseg.exchange.registry import read_labels
 from novelseg.inference.folders import Results, Support
 from novelseg.inference.inputs import resize_pair
+from novelseg.inference.instances import read_objects
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
 
 OBJECT = "object"  # name of a single object without one
@@ -73,10 +74,11 @@ def read_labelled(path: Path, side: int, chosen: Sequence[str] = ()) -> tuple[li
 
 
 def labelled_results(results: Results, folder: Path, classes: Sequence[str]) -> Iterator[LabelledPicture]:
-    """Yield the results of each picture for a format, with one instance per class that is present.
+    """Yield the results of a folder in the order of the pictures' names: separate objects, or one instance per class.
 
-    The score of an instance is the mean probability of its pixels, times the presence of the class where that is known.
-    The score of a picture is the certainty of its least certain class.
+    The score of a class is the mean probability of its pixels, times the presence of the class where that is known;
+    that of an object is :func:`novelseg.inference.instances.object_scores`. The score of a picture is the certainty of
+    its least certain class.
 
     Parameters
     ----------
@@ -88,11 +90,15 @@ def labelled_results(results: Results, folder: Path, classes: Sequence[str]) -> 
         Names of the classes; empty for a single object.
     """
     for name, rows in results.rows.items():
-        path = results.mask_path(name)
-        data = bytes_of(path)
-        mask = class_mask_of(data, path, len(classes)) if classes else mask_of(data, path)[0]
-        height, width = mask.shape
-        instances = class_instances(mask, [_score(row) for row in rows])
+        width, height = (int(rows[0][key]) for key in ("width_px", "height_px"))
+        if results.instances:
+            instances, _ = read_objects(results.objects_path(name), max(1, len(classes)))
+        else:
+            path = results.mask_path(name)
+            data = bytes_of(path)
+            mask = class_mask_of(data, path, len(classes)) if classes else mask_of(data, path)[0]
+            height, width = mask.shape
+            instances = class_instances(mask, [_score(row) for row in rows])
         certainty = min(float(row["certainty"]) for row in rows)
         yield LabelledPicture(name, width, height, instances, certainty, folder / name)
 

@@ -49,9 +49,14 @@ class Finding:
     expected_iou: NDArray[np.float32]
 
     @property
+    def calibrated(self) -> NDArray[np.float32]:
+        """Probabilities where the classes are present: (H, W), or (K + 1, H, W) with the background's first."""
+        return probability(self.calibration.slope * self.logits + np.float32(self.calibration.offset))
+
+    @property
     def probability(self) -> NDArray[np.float32]:
         """Probabilities, which include that of presence: (H, W), or (K + 1, H, W) with the background's first."""
-        shares = probability(self.calibration.slope * self.logits + np.float32(self.calibration.offset))
+        shares = self.calibrated
         if self.presence is None:
             return shares
         if self.logits.ndim == 2:

@@ -22,6 +22,7 @@ from novelseg.core.files import disk_full_as_input_error, whole_file
 from novelseg.core.labels import VOID
 from novelseg.core.progress import say
 from novelseg.data.pictures import ENDINGS, SIGNATURE_BYTES, has_picture_signature
+from novelseg.inference import instances as instances_files
 from novelseg.inference.findings import Finding
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
@@ -247,11 +248,22 @@ def read_query(path: Path) -> tuple[str, bytes]:
     InputError
         If the file cannot be read, or its name is not UTF-8 (for the table) or too long (for its mask).
     """
+    check_query_name(path)
+    data = bytes_of(path)
+    return hashlib.md5(data).hexdigest(), data
+
+
+def check_query_name(path: Path) -> None:
+    """Check that the name of a picture can stand in a table, and that its mask can be named after it.
+
+    Raises
+    ------
+    InputError
+        If it is not UTF-8, has a line separator, or is too long.
+    """
     _check_name(path)
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise InputError(f"{path}: its name has more than {LONGEST_NAME} bytes; shorten it")
-    data = bytes_of(path)
-    return hashlib.md5(data).hexdigest(), data
 
 
 def _shown(path: Path | str) -> str:
@@ -282,6 +294,8 @@ class Results:
         Names of the pictures' files. A mask has the stem of its picture; pictures that share one keep their ending.
     classes
         Names of the classes; empty for a single object.
+    instances
+        Whether separate objects are kept too.
 
     Raises
     ------
@@ -290,9 +304,16 @@ class Results:
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], pictures: Sequence[str], classes: Sequence[str] = ()
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        pictures: Sequence[str],
+        classes: Sequence[str] = (),
+        *,
+        instances: bool = False,
     ) -> None:
         self._folder, self._table, self._classes = folder, folder / TABLE, list(classes)
+        self.instances = instances
         settings_file = folder / SETTINGS
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
@@ -305,7 +326,7 @@ class Results:
                     f"{folder}: contains results of other pictures, supports or settings (see {settings_file.name}), "
                     "perhaps of a run that has just begun; give another folder for --out"
                 )
-            for name in (MASKS, OVERLAYS):
+            for name in (MASKS, OVERLAYS, *([instances_files.FOLDER] if instances else [])):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be created ({error.strerror}); give another folder for --out") from None
@@ -344,8 +365,13 @@ class Results:
         if outdated.name != mask.name and outdated.suffix == ".png" and outdated.name == rows[0]["mask"]:
             (self._folder / MASKS / outdated).unlink(missing_ok=True)
             (self._folder / OVERLAYS / f"{outdated.stem}.jpg").unlink(missing_ok=True)
+            for suffix in (".png", ".json"):
+                (self._folder / instances_files.FOLDER / f"{outdated.stem}{suffix}").unlink(missing_ok=True)
             return False
-        return len(rows) == max(1, len(self._classes)) and mask.exists() and overlay.exists()
+        files = [mask, overlay]
+        if self.instances:
+            files += [self.objects_path(name), self.objects_path(name).with_suffix(".json")]
+        return len(rows) == max(1, len(self._classes)) and all(path.exists() for path in files)
 
     def knows(self, path: Path) -> bool:
         """Return whether there are results of a picture of this name, even of another content."""
@@ -359,6 +385,10 @@ class Results:
     def mask_path(self, name: str) -> Path:
         """Return the path of a picture's mask."""
         return self._paths(name)[0]
+
+    def objects_path(self, name: str) -> Path:
+        """Return the path of the numbers of a picture's objects."""
+        return self._folder / instances_files.FOLDER / f"{self._names[name]}.png"
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         """Return the paths of mask and overlay."""
@@ -383,9 +413,12 @@ class Results:
         """
         mask, (mask_path, overlay_path) = finding.mask, self._paths(query.path.name)
         with whole_file(mask_path) as scratch:
-            _mask_picture(mask, bool(self._classes)).save(scratch, "PNG")
+            mask_picture(mask, bool(self._classes)).save(scratch, "PNG")
         with whole_file(overlay_path) as scratch:
             small_overlay(query.image, mask, OVERLAY_PX).save(scratch, "JPEG", quality=90)
+        if self.instances:
+            objects = instances_files.separate_objects(query.image, mask)
+            instances_files.write_objects(self.objects_path(query.path.name), objects, finding)
         shares = finding.probability
         confidence = np.maximum(shares, 1 - shares) if shares.ndim == 2 else shares.max(0)  # of the winner
         height, width = mask.shape
@@ -414,6 +447,11 @@ class Results:
             writer = csv.DictWriter(file, REVIEW_COLUMNS, delimiter="\t", lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(sorted(rows, key=_certainty))
+        if self.instances:
+            pictures = [(name, self.objects_path(name)) for name in self._rows]
+            small = instances_files.write_table(self._folder / instances_files.TABLE, pictures, self._classes)
+            if small:
+                say(f"note: {small} parts are too small for an object (see {instances_files.FOLDER})")
 
     def _write(self) -> None:
         with whole_file(self._table) as scratch, scratch.open("w", encoding="utf8", newline="") as file:
@@ -438,7 +476,7 @@ def result_names(pictures: Iterable[str]) -> dict[str, str]:
         names |= {name: name for name in sharing}
 
 
-def _mask_picture(mask: NDArray[np.uint8], several: bool) -> Image.Image:
+def mask_picture(mask: NDArray[np.uint8], several: bool) -> Image.Image:
     """Return a mask as a picture: 255 on a single object, or numbers of classes, in the colours of the overlays."""
     if not several:
         return Image.fromarray(255 * mask)

@@ -49,11 +49,8 @@ def resize_pair(
         If the sizes differ, the background is missing, or object or background vanish; the message starts with
         ``name``. A mask without an object shows what the object is not.
     """
+    check_sizes(image, mask, name)
     height, width = mask.shape
-    if (height, width) != image.shape[:2]:
-        raise InputError(
-            f"{name}: the mask is {width}×{height} px, its picture {image.shape[1]}×{image.shape[0]}; make them equal"
-        )
     size = _size(height, width, side)
     small_mask = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
     objects = set(np.unique(mask).tolist()) - {0, VOID}
@@ -64,6 +61,21 @@ def resize_pair(
         what = "background" if 0 in vanished else "object"
         raise InputError(f"{name}: at {side} px no pixel of the {what} is left; raise side")
     return resize(image, side), small_mask
+
+
+def check_sizes(image: NDArray[np.uint8], mask: NDArray[np.uint8], name: str) -> None:
+    """Check that a picture and its mask have the same size.
+
+    Raises
+    ------
+    InputError
+        If they have not; the message starts with ``name``.
+    """
+    height, width = mask.shape
+    if (height, width) != image.shape[:2]:
+        raise InputError(
+            f"{name}: the mask is {width}×{height} px, its picture {image.shape[1]}×{image.shape[0]}; make them equal"
+        )
 
 
 def _size(height: int, width: int, side: int) -> tuple[int, int]:

@@ -1,38 +1,31 @@
-"""Server of the local page, which receives pictures and sends masks; it writes nothing to the disk.
+"""Server of the local page: its routes, and the limits and rules of requests.
 
 Memory is bounded: uploads by number, bytes and time, and pictures by their pixels before one at a time is decoded.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import socket
 import threading
 import time
-import unicodedata
-import zipfile
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
-from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-import numpy as np
 from flask import Flask, Request, Response, abort, jsonify, render_template, request
-from numpy.typing import NDArray
-from PIL import Image
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import get_content_length
 
 from novelseg.core.errors import InputError
-from novelseg.inference.inputs import resize_pair
-from novelseg.inference.photos import mask_of, photo_of
+from novelseg.exchange.registry import FORMATS
+from novelseg.inference.fitted import MOST_CLASSES
 from novelseg.inference.segmenter import Segmenter
-from novelseg.ops.drawing import small_overlay
+from novelseg.inference.session import MASKS, Session, export_request
+from novelseg.ops.drawing import class_colour
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,10 +34,11 @@ MOST_BYTES = 128 << 20  # per request
 MOST_PENDING_BYTES = 256 << 20  # of all requests at once
 MOST_UPLOADS = 4  # at once; the page sends one after the other, and waits while the server is busy
 MOST_CONNECTIONS = 64
+POLICY = (  # the page loads nothing from elsewhere
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'"
+)
 UPLOAD_S, SILENCE_S = 120, 30  # longest time of an upload, and longest wait for its next bytes
-MOST_PIXELS = 51_000_000  # of a picture: the largest full-frame cameras have 50 million
-MOST_MASKS = 500  # kept for the archive
-OVERLAY_PX = 900  # longest side of an overlay
 
 
 def is_loopback(name: str | None) -> bool:
@@ -162,113 +156,6 @@ def _refuse(status: int, text: str, environ: WSGIEnvironment, start_response: St
     return response(environ, start_response)
 
 
-class Session:
-    """State behind the page: one segmenter, the number of its present fit, and the masks of that fit.
-
-    All pictures are decoded and segmented by one thread, so that only one is in memory, and memory that the allocator
-    keeps for a thread is kept once.
-    """
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter, self._worker = segmenter, ThreadPoolExecutor(1, "pictures")
-        self.round = 0
-        self.masks: dict[str, bytes] = {}
-
-    def fit(self, images: list[FileStorage], masks: list[FileStorage]) -> int:
-        """Fit the segmenter and return the number of this round, which requests to segment must carry."""
-        return self._worker.submit(self._fit, images, masks).result()
-
-    def read_mask(self, mask: FileStorage) -> dict[str, str]:
-        """Read a mask file as the command does, and return it as a picture of two values, with a note about it.
-
-        Raises
-        ------
-        InputError
-            If the mask cannot be used.
-        """
-        return self._worker.submit(self._read_mask, mask).result()
-
-    def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
-        """Segment a picture and return mask, overlay, area, expected IoU and presence.
-
-        Raises
-        ------
-        InputError
-            If the picture cannot be used, the segmenter was fitted anew meanwhile, or too many masks are kept.
-        """
-        return self._worker.submit(self._segment, picture, number).result()
-
-    def archive(self) -> bytes:
-        """Return all masks as a ZIP archive."""
-        return self._worker.submit(self._archive).result()
-
-    def _fit(self, images: list[FileStorage], masks: list[FileStorage]) -> int:
-        pairs = []
-        for image, mask in zip(images, masks, strict=True):
-            name = Path(image.filename or "picture")
-            photo = photo_of(image.read(), name, MOST_PIXELS)
-            labels, _ = mask_of(mask.read(), name, most_pixels=MOST_PIXELS)  # of two values, from the page
-            pairs.append(resize_pair(photo, labels, self._segmenter.side, str(name)))  # an error names the picture
-        self._segmenter.fit([image for image, _ in pairs], [mask for _, mask in pairs])
-        self.masks.clear()
-        self.round += 1
-        return self.round
-
-    def _read_mask(self, file: FileStorage) -> dict[str, str]:
-        mask, note = mask_of(file.read(), Path(file.filename or "mask"), most_pixels=MOST_PIXELS)
-        return {"mask": f"data:image/png;base64,{base64.b64encode(_png(255 * mask)).decode()}", "note": note}
-
-    def _segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
-        name = Path(picture.filename or "picture")
-        image = photo_of(picture.read(), name, MOST_PIXELS)
-        if not self.round or number != self.round:
-            raise InputError(f"{name}: the server no longer has its supports; press Segment again")
-        if len(self.masks) >= MOST_MASKS:
-            raise InputError(
-                f"{name}: the server keeps at most {MOST_MASKS} masks; download them, choose the remaining "
-                "pictures and press Segment again, or use the command `novelseg segment`"
-            )
-        finding = next(self._segmenter.findings([image]))
-        mask = finding.mask
-        quality = float(finding.expected_iou[0]) if mask.any() else None
-        presence = None if finding.presence is None else float(finding.presence[0])
-        del finding  # it holds the largest array
-        key = self._new_name(name.stem)
-        self.masks[key] = _png(255 * mask)
-        return {
-            **{"mask": f"masks/{quote(key)}", "name": key, "share": float(mask.mean())},
-            **{"expected_iou": quality, "presence": presence},
-            "overlay": f"data:image/jpeg;base64,{_jpeg(small_overlay(image, mask, OVERLAY_PX))}",
-        }
-
-    def _new_name(self, stem: str) -> str:
-        """Return the first name for a mask that is not in use."""
-        stem, number = "".join(char if char.isprintable() else "_" for char in stem), 1
-        while (name := f"{stem}.png" if number == 1 else f"{stem} {number}.png") in self.masks:
-            number += 1
-        return name
-
-    def _archive(self) -> bytes:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as file:
-            for name, data in self.masks.items():
-                file.writestr(name, data)
-        return buffer.getvalue()
-
-
-def _png(values: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _jpeg(picture: Image.Image) -> str:
-    """Return a picture as JPEG in base64."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def names_of(host: str) -> set[str]:
     """Return the names under which a browser may open a server that listens on ``host``, beside addresses."""
     own = {socket.gethostname().lower(), socket.getfqdn().lower()}
@@ -312,7 +199,7 @@ def _guard(app: Flask, host: str) -> None:
     @app.after_request
     def _forbid_embedding(response: Response) -> Response:
         response.headers["X-Frame-Options"] = "DENY"
-        response.headers["Content-Security-Policy"] = "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+        response.headers["Content-Security-Policy"] = POLICY
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -332,7 +219,6 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
     app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     session = Session(segmenter)
-    classes = segmenter.bundle_.about["classes"]
 
     _guard(app, host)
 
@@ -350,45 +236,66 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
 
     @app.get("/")
     def _page() -> str:
-        return render_template("app.html", classes=classes, variant=segmenter.variant)
+        settings = {
+            "known": segmenter.bundle_.about["classes"],
+            "variant": segmenter.variant,
+            "formats": [*FORMATS, MASKS],
+            "colours": [class_colour(label) for label in range(1, MOST_CLASSES + 1)],
+            "threshold": segmenter.threshold,
+            "presence": segmenter.presence,
+        }
+        return render_template("app.html", settings=settings)
+
+    @app.post("/open")
+    def _open() -> Response:
+        view, regions = (name in request.form for name in ("view", "regions"))
+        return jsonify(session.open(_picture(), view=view, regions=regions))
 
     @app.post("/fit")
     def _fit() -> Response:
         images, masks = request.files.getlist("image"), request.files.getlist("mask")
         if not images or len(images) != len(masks):
             raise InputError(f"received {len(images)} pictures and {len(masks)} masks; expected as many of both")
-        return jsonify(supports=len(images), round=session.fit(images, masks))
+        classes = request.form.getlist("class")
+        return jsonify(supports=len(images), round=session.fit(images, masks, classes))
 
     @app.post("/mask")
     def _read_mask() -> Response:
         mask = request.files.get("mask")
         if mask is None:
             raise InputError("received no mask; choose one")
-        return jsonify(session.read_mask(mask))
+        return jsonify(session.read_mask(mask, request.form.get("classes", 0, int)))
 
     @app.post("/segment")
     def _segment() -> Response:
-        picture = request.files.get("image")
-        if picture is None:
-            raise InputError("received no picture; choose one")
-        return jsonify(session.segment(picture, request.form.get("round", 0, int)))
+        return jsonify(session.segment(_picture(), request.form.get("round", 0, int)))
 
-    @app.get("/masks/<name>")
-    def _mask(name: str) -> Response:
-        data = session.masks.get(name)
-        return _file(data, name, "image/png") if data else abort(404)
+    @app.post("/objects")
+    def _objects() -> Response:
+        mask = request.files.get("mask")
+        if mask is None:
+            raise InputError("received no mask; choose one")
+        return jsonify(session.objects(_picture(), mask, request.form.get("classes", 1, int)))
 
-    @app.get("/masks.zip")
-    def _archive() -> Response:
-        return _file(session.archive(), "masks.zip", "application/zip")
+    @app.post("/export")
+    def _export() -> Response:
+        wanted = export_request(request.form.get("request", ""))
+        name, data = session.export(wanted, request.files.getlist("mask"))
+        return _file(data, name)
 
     return app
 
 
-def _file(data: bytes, name: str, kind: str) -> Response:
-    response, name = Response(data, mimetype=kind), PurePath(name).name
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
-    # A header is Latin-1; any other name is sent as RFC 5987 says, after one for old browsers.
-    exact = {"filename*": f"UTF-8''{quote(name, safe='', errors='replace')}"} if plain != name else {}
-    response.headers.set("Content-Disposition", "attachment", filename=plain, **exact)
+def _picture() -> FileStorage:
+    """Return the picture of the present request."""
+    picture = request.files.get("image")
+    if picture is None:
+        raise InputError("received no picture; choose one")
+    return picture
+
+
+def _file(data: bytes, name: str) -> Response:
+    """Return a file to download; its name is plain ASCII."""
+    response = Response(data, mimetype="application/octet-stream")
+    response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
