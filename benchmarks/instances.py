@@ -37,7 +37,7 @@ from novelseg.inference.findings import Finding
 from novelseg.inference.instances import object_scores
 from novelseg.inference.photos import read_photo
 from novelseg.inference.segmenter import Segmenter
-from novelseg.regions.builders import build_hierarchy
+from novelseg.regions.learned import build_hierarchy
 from novelseg.regions.hierarchy import Hierarchy
 from novelseg.regions.objects import Objects, ObjectSettings, separate
 

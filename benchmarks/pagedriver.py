@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from novelseg.exchange.outline import outlines, simplify
-from novelseg.regions.builders import build_hierarchy
+from novelseg.regions.learned import build_hierarchy
 from novelseg.regions.hierarchy import Hierarchy
 
 MARGIN = 16  # px of the canvas that the whole picture leaves free (view.js)

@@ -34,7 +34,7 @@ from novelseg.inference import session, web
 from novelseg.inference.inputs import resize_pair
 from novelseg.inference.photos import read_class_mask, read_photo
 from novelseg.inference.web import PageServer, is_bound_to_loopback, is_loopback, new_app
-from novelseg.regions.builders import build_hierarchy
+from novelseg.regions.learned import build_hierarchy
 from tests.conftest import WEIGHTS
 from tests.makers import disc
 

@@ -60,7 +60,7 @@ def separate_objects(
         If the packages of the region hierarchy are not installed, or there are more objects than can be numbered.
     """
     with needs_extras("the separation of objects"):
-        from novelseg.regions.builders import build_hierarchy
+        from novelseg.regions.learned import build_hierarchy
         from novelseg.regions.objects import ObjectSettings, separate
     objects = separate(mask, build_hierarchy(image) if mask.any() else None, settings or ObjectSettings())
     if len(objects.labels) > MOST_OBJECTS:

@@ -171,7 +171,7 @@ class Session:
             answer["view"] = _jpeg(resize(image, VIEW_PX))
         if regions:
             with needs_extras("the region brush"):
-                from novelseg.regions.builders import build_hierarchy
+                from novelseg.regions.learned import build_hierarchy
             tree = build_hierarchy(image)
             rows, columns = tree.basins.shape
             arrays: dict[str, NDArray[Any]] = {"basins": tree.basins, "parents": tree.parents, "heights": tree.heights}
