@@ -27,7 +27,7 @@ from tests.makers import disc
 ALL = ObjectSettings(least=0.0)
 
 
-def two_touching(side: int = 80) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def two_touching(side: int = 80) -> Any:
     """Two discs that overlap a little."""
     rows, columns = np.ogrid[:side, :side]
     masks = [(rows - 40) ** 2 + (columns - middle) ** 2 < 18**2 for middle in (23, 56)]
@@ -117,9 +117,8 @@ def test_merge_heights_are_those_of_common_ancestors() -> None:
 def test_a_score_is_the_mean_probability_times_presence() -> None:
     logits = np.full((2, 4, 4), -50, np.float32)
     logits[0, :, :2], logits[1, :, 2:] = 0, 0  # one half where nothing else is likely
-    finding = Finding(
-        logits, np.zeros((4, 4), np.uint8), UNCALIBRATED, np.array([0.5, 1], np.float32), np.ones(2, bool), np.ones(2)
-    )
+    presence, mask = np.array([0.5, 1], np.float32), np.zeros((4, 4), np.uint8)
+    finding = Finding(logits, mask, UNCALIBRATED, presence, np.ones(2, bool), presence)
     found = Objects(np.array([[1, 1, 2, 2]] * 4, np.int32), [1, 2], 0)
     assert object_scores(found, finding) == pytest.approx([0.25, 0.5])
 

@@ -136,7 +136,7 @@ def read_objects(path: Path, classes: int) -> tuple[list[Instance], int]:
             numbers = np.array(image)
         if numbers.ndim != 2 or numbers.max() > len(labels) or not all(1 <= label <= classes for label in labels):
             raise ValueError("the numbers are not those of the objects")
-    except (ValueError, TypeError, LookupError, OSError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, OSError, OverflowError, RecursionError) as error:
         remedy = "remove it and run the command again"
         raise InputError(f"{about}: does not describe the objects of {path.name} ({error}); {remedy}") from None
     return list(instances_of(numbers, labels, scores)), dropped

@@ -259,7 +259,7 @@ def export_request(text: str) -> ExportRequest:
             )
             for one in content["pictures"]
         ]
-    except (AttributeError, ValueError, TypeError, LookupError, RecursionError):
+    except (AttributeError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         expected = "an object with formats, classes, and pictures with name, scores and certainty"
         raise InputError(f"the request is not readable; expected {expected}") from None
     names = [one.name for one in pictures]

@@ -13,6 +13,8 @@ from PIL import Image
 
 from novelseg.exchange.record import LabelledPicture, class_instances, index_mask
 from novelseg.exchange.registry import export, read_labels
+from novelseg.inference.instances import read_objects
+from novelseg.inference.session import export_request
 from tests.fuzzing.mutate import Changed, mutated, odd_json
 from tests.fuzzing.target import Mutation, Target
 
@@ -67,6 +69,44 @@ def _drawn(name: str) -> Callable[[np.random.Generator], Mutation]:
     return drawn
 
 
+REQUEST = {
+    "formats": ["coco", "masks"],
+    "classes": ["cat", "dog"],
+    "pictures": [
+        {"name": "a.png", "scores": [0.5, None], "certainty": 0.25},
+        {"name": "b.png", "scores": [0.5], "certainty": None, "labels": [2]},
+    ],
+}
+OBJECTS = {"dropped": 1, "objects": [{"class": 1, "score": 0.5}, {"class": 2, "score": 0.25}]}
+
+
+def _drawn_json(valid: object) -> Callable[[np.random.Generator], Mutation]:
+    data = json.dumps(valid).encode()
+
+    def drawn(rng: np.random.Generator) -> Mutation:
+        try:
+            change, content = odd_json(json.loads(data), rng)
+            return Mutation(change, json.dumps(content).encode(), data)
+        except (ValueError, RecursionError):  # a value was put into itself
+            return Mutation(*mutated(data, data, rng), data)
+
+    return drawn
+
+
+def _read_request(path: Path) -> str:
+    return str(export_request(path.read_text(encoding="utf8", errors="replace")))
+
+
+def _read_objects(path: Path) -> str:
+    Image.fromarray(np.arange(3, dtype=np.uint16).repeat(4).reshape(3, 4)).save(path.with_suffix(".png"))
+    instances, dropped = read_objects(path.with_suffix(".png"), 2)
+    return f"{dropped} {[(one.label, one.box, one.score) for one in instances]}"
+
+
 def targets() -> list[Target]:
-    """Return the readers of the files of annotation tools."""
-    return [Target(f"exchange, {name}", read, _drawn(name), _read) for name, (_, read) in FILES.items()]
+    """Return the readers of the files of annotation tools, of the page's request for them, and of objects."""
+    return [
+        *(Target(f"exchange, {name}", read, _drawn(name), _read) for name, (_, read) in FILES.items()),
+        Target("exchange, request of the page", "x.txt", _drawn_json(REQUEST), _read_request),
+        Target("objects of a picture", "x.json", _drawn_json(OBJECTS), _read_objects),
+    ]

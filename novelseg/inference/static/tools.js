@@ -75,8 +75,9 @@ export class Tools {
     const regions = this.host.regions(), share = this.share();
     if (this.name !== "region" || !regions || !share) { this.region = null; return; }
     const node = regions.node(...share, this.strength);
-    if (this.region?.node === node && this.region.regions === regions) return;
-    this.region = { node, regions, ...regions.field(node), tint: null };
+    const label = this.host.label();
+    if (this.region?.node === node && this.region.regions === regions && this.region.label === label) return;
+    this.region = { node, regions, label, ...regions.field(node), tint: null };
   }
 
   value(event) { return this.name === "eraser" || event?.button === 2 || event?.altKey ? 0 : this.host.label(); }
@@ -280,13 +281,14 @@ export class Tools {
     const { regions, field, box } = this.region, labels = this.host.labels();
     if (!this.region.tint) {
       const tint = new OffscreenCanvas(box[2] - box[0], box[3] - box[1]), content = new ImageData(tint.width, tint.height);
-      const pixels = new Uint32Array(content.data.buffer), { width } = regions;
+      const pixels = new Uint32Array(content.data.buffer), { width } = regions, [red, green, blue] = this.view.colour(this.host.label());
+      const inner = (0x70 << 24 | blue << 16 | green << 8 | red) >>> 0;
       for (let y = box[1], place = 0; y < box[3]; y++)
         for (let x = box[0], at = y * width + x; x < box[2]; x++, at++, place++) {
           if (field[at] <= 0) continue;
           // Outside the picture, values are undefined, and no border is drawn.
           const border = field[at - 1] < 0 || field[at + 1] < 0 || field[at - width] < 0 || field[at + width] < 0;
-          pixels[place] = border ? 0xf0ffffff : 0x40ffffff;
+          pixels[place] = border ? 0xffffffff : inner;
         }
       tint.getContext("2d").putImageData(content, 0, 0);
       this.region.tint = tint;
