@@ -37,8 +37,8 @@ from novelseg.inference.findings import Finding
 from novelseg.inference.instances import object_scores
 from novelseg.inference.photos import read_photo
 from novelseg.inference.segmenter import Segmenter
-from novelseg.regions.learned import build_hierarchy
 from novelseg.regions.hierarchy import Hierarchy
+from novelseg.regions.learned import build_hierarchy
 from novelseg.regions.objects import Objects, ObjectSettings, separate
 
 Mask = NDArray[np.bool_]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from novelseg.exchange.outline import outlines, simplify
-from novelseg.regions.learned import build_hierarchy
 from novelseg.regions.hierarchy import Hierarchy
+from novelseg.regions.learned import build_hierarchy
 
 MARGIN = 16  # px of the canvas that the whole picture leaves free (view.js)
 PURE = 0.9  # share of a region inside an object from which a person takes it

@@ -31,7 +31,8 @@ def two_touching(side: int = 80) -> Any:
     """Two discs that overlap a little."""
     rows, columns = np.ogrid[:side, :side]
     masks = [(rows - 40) ** 2 + (columns - middle) ** 2 < 18**2 for middle in (23, 56)]
-    return (masks[0] | masks[1]).astype(np.uint8)
+    either: np.ndarray[Any, np.dtype[np.bool_]] = masks[0] | masks[1]
+    return either.astype(np.uint8)
 
 
 def stripes(height: int, width: int, every: int) -> Hierarchy:
