@@ -34,7 +34,7 @@ from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
 from novelseg.inference.edges import snap_to_edges
-from novelseg.inference.findings import Calibration, expected_iou, winners
+from novelseg.inference.findings import Calibration, expected_iou, least_logits, winners
 from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
 from novelseg.inference.segmenter import PRESENT, SIDE_PX
 from novelseg.methods.closed_form.presence import MEASURES, Expectation
@@ -45,7 +45,6 @@ EDGES = np.linspace(-12, 12, 97)  # of the logits' counts; the outermost are ope
 CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
 FACTS = ("class", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
 COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
-LEAST = float(np.log(PRESENT / (1 - PRESENT)))
 PENALTY = 0.01  # of the logistic regression, for standardised measures
 
 
@@ -122,9 +121,9 @@ def measure(options: argparse.Namespace) -> None:
             del units
         logits = fitted[0].scores_of(features.unit(query))
         large = snap_to_edges(logits, pictures.image(query), SIDE_PX, extract.grid).numpy()
-        winner = winners(large)
+        winner = winners(large, [0.0] * len(large))
         values = fitted[1].measures(fitted[0], features.unit(query), logits).tolist()
-        quality = expected_iou(logits, 0.0, CALIBRATION_SEVERAL).tolist()
+        quality = expected_iou(logits, [0.0] * len(logits), CALIBRATION_SEVERAL).tolist()
         for position, label in enumerate(search.labels):
             if 0 < pictures.pixels[query, label] < options.min_pixels:
                 continue
@@ -243,27 +242,56 @@ def calibration_error(share: Floats, off: Floats, on: Floats) -> float:
     return float(np.abs(gap).sum() / total.sum())
 
 
-def figures(rows: Rows, presence: Floats, slope: Floats, offset: Floats, picks: NDArray[np.int64]) -> list[float]:
-    """Return all figures of a sample of pictures."""
-    shown, label, kept = rows.shown[picks], rows.label[picks], presence[picks] >= LEAST
-    present, absent = picks[shown], picks[~shown]
+@dataclass(frozen=True)
+class Judged:
+    """Rows with what the constants that were fitted on the classes of other folds give: (N,) each."""
 
-    def miou(counted: NDArray[np.bool_]) -> float:
-        inter, union = rows.intersection[present] * counted, rows.union[present]
-        # Where nothing is marked, the union is the object, of which the counts tell the size.
-        union = np.where(counted, union, rows.on[present].sum(1))
-        labels = label[shown]
-        return float(np.mean([inter[labels == one].sum() / union[labels == one].sum() for one in np.unique(labels)]))
+    rows: Rows
+    presence: Floats  # logits
+    slope: Floats
+    offset: Floats
 
-    each = [auroc(shown[label == one], presence[picks][label == one]) for one in np.unique(label[shown])]
-    logit = slope[picks, None] * CENTRES + offset[picks, None]
-    share = 1 / (1 + np.exp(-logit)) / (1 + np.exp(-presence[picks]))[:, None]
+
+RULES = "a least score of presence", "a least logit of pixels", "a least probability of pixels, with that of presence"
+POINTS = 0.0, 0.5, 1.0, 2.0, 3.0, 5.0  # of mIoU that a rule may cost
+
+
+def lowest_logits(judged: Judged, rule: str, at: float) -> Floats:
+    """Return the logit from which each row's pixels are marked; ``at`` goes from 0 (as before) to 1 (nothing)."""
+    presence = (1 / (1 + np.exp(-judged.presence))).astype(np.float32)
+    lowest = np.zeros(len(presence))
+    if rule == RULES[1]:
+        return lowest + 12 * at
+    if rule == RULES[2]:
+        for slope, offset in {*zip(judged.slope.tolist(), judged.offset.tolist(), strict=True)}:
+            own = (judged.slope == slope) & (judged.offset == offset)
+            lowest[own] = least_logits(0.0, at, presence[own], Calibration(slope, offset))
+    return np.where(presence >= at, lowest, np.inf)
+
+
+def exchange(rows: Rows, lowest: Floats, picks: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the area marked without the object and mIoU with it, both in %, if pixels are marked from a logit on."""
+    marked = np.concatenate([[-np.inf], EDGES])[None] >= lowest[picks, None]  # (N, bins): by the bins' lower edges
+    on, off = (rows.on[picks] * marked).sum(1), (rows.off[picks] * marked).sum(1)
+    union, shown, label = rows.on[picks].sum(1) + off, rows.shown[picks], rows.label[picks]
+    area = 100 * (off / rows.off[picks].sum(1))[~shown].mean()
+    classes = [shown & (label == one) for one in np.unique(label[shown])]
+    return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
+
+
+def figures(judged: Judged, lowest: Floats, picks: NDArray[np.int64]) -> list[float]:
+    """Return all figures of a sample of pictures, whose pixels are marked from a logit on."""
+    rows, presence = judged.rows, judged.presence[picks]
+    shown, label = rows.shown[picks], rows.label[picks]
+    present = picks[shown]
+    each = [auroc(shown[label == one], presence[label == one]) for one in np.unique(label[shown])]
+    logit = judged.slope[picks, None] * CENTRES + judged.offset[picks, None]
+    share = 1 / (1 + np.exp(-logit)) / (1 + np.exp(-presence))[:, None]
     quality, true = rows.quality[present], rows.intersection[present] / np.maximum(rows.union[present], 1)
+    before, after = exchange(rows, np.zeros(len(rows.label)), picks), exchange(rows, lowest, picks)
     return [
-        *(auroc(shown, presence[picks]), float(np.mean(each))),
-        *(100 * rows.area[absent].mean(), 100 * (rows.area[absent] * kept[~shown]).mean()),
-        *(100 * miou(np.ones(len(present), bool)), 100 * miou(kept[shown])),
-        100 * kept[shown].mean(),
+        *(auroc(shown, presence), float(np.mean(each)), before[0], after[0], before[1], after[1]),
+        100 * float(np.isfinite(lowest[present]).mean()),
         calibration_error(share, rows.off[picks], rows.on[picks]),
         float(np.corrcoef(ranks(quality), ranks(true))[0, 1]),
     ]
@@ -271,8 +299,8 @@ def figures(rows: Rows, presence: Floats, slope: Floats, offset: Floats, picks: 
 
 NAMES = (
     *("presence: AUROC, all pictures", "presence: AUROC, mean over classes"),
-    *("area marked without the object, %, as before", "area marked without the object, %, with the decision"),
-    *("mIoU with the object, %, as before", "mIoU with the object, %, with the decision"),
+    *("area marked without the object, %, without a decision", "area marked without the object, %, with the decision"),
+    *("mIoU with the object, %, without a decision", "mIoU with the object, %, with the decision"),
     *("pictures with the object called present, %", "expected calibration error of pixels"),
     "rank correlation of expected and true IoU",
 )
@@ -287,16 +315,6 @@ def relative(rows: Rows) -> Rows:
         others = Expectation(nothing, torch.zeros(1), nothing, nothing).relative_to(own)
         measures[rows.label == label] = others.standardised(own)[:, 0].numpy()
     return replace(rows, measures=measures)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Rows with what the constants that were fitted on the classes of other folds give: (N,) each."""
-
-    rows: Rows
-    presence: Floats  # logits
-    slope: Floats
-    offset: Floats
 
 
 def judged_by_others(rows: Rows, other: Rows) -> Judged:
@@ -317,13 +335,14 @@ def judge(options: argparse.Namespace) -> None:
     if options.adapted:
         compared = judged_by_others(relative(rows), relative(other))
         judged = replace(judged, presence=(judged.presence + compared.presence) / 2)
-    arrays = judged.rows, judged.presence, judged.slope, judged.offset
-    found = figures(*arrays, np.arange(len(rows.label)))
+    lowest = lowest_logits(judged, RULES[2], PRESENT)
+    found = figures(judged, lowest, np.arange(len(rows.label)))
     kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
     groups = [np.flatnonzero((rows.label == label) & (rows.shown == side)) for label, side in kinds]
     rng = np.random.default_rng(options.seed)
     samples = [
-        figures(*arrays, np.concatenate([rng.choice(group, len(group)) for group in groups])) for _ in range(DRAWS)
+        figures(judged, lowest, np.concatenate([rng.choice(group, len(group)) for group in groups]))
+        for _ in range(DRAWS)
     ]
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     print("| figure | value | 95 % |\n|---|---|---|")
@@ -333,38 +352,13 @@ def judge(options: argparse.Namespace) -> None:
     print_exchange(judged)
 
 
-RULES = "a least score of presence", "a least logit of pixels", "a least probability of pixels, with that of presence"
-POINTS = 0.0, 0.5, 1.0, 2.0, 3.0, 5.0  # of mIoU that a rule may cost
-
-
-def least_logits(judged: Judged, rule: str, at: float) -> Floats:
-    """Return the logit from which each row's pixels are marked; ``at`` goes from 0 (as before) to 1 (nothing)."""
-    presence = 1 / (1 + np.exp(-judged.presence))
-    if rule == RULES[0]:
-        return np.where(presence >= at, 0.0, np.inf)
-    if rule == RULES[1]:
-        return np.full(len(presence), 12.0 * at)
-    share = np.minimum(at / presence, 1 - 1e-12)  # that the pixel needs if the class is present
-    logit = np.log(np.maximum(share, 1e-12) / (1 - share))
-    return np.where(at < presence, np.maximum(0, (logit - judged.offset) / judged.slope), np.inf)
-
-
-def exchange(judged: Judged, least: Floats) -> tuple[float, float]:
-    """Return the area marked without the object and mIoU with it, both in %, if pixels are marked from a logit on."""
-    rows = judged.rows
-    marked = np.concatenate([[-np.inf], EDGES])[None] >= least[:, None]  # (N, bins): by the lower edges of the bins
-    on, off = (rows.on * marked).sum(1), (rows.off * marked).sum(1)
-    union, shown = rows.on.sum(1) + off, rows.shown
-    area = 100 * (off / rows.off.sum(1))[~shown].mean()
-    classes = [shown & (rows.label == label) for label in np.unique(rows.label[shown])]
-    return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
-
-
 def print_exchange(judged: Judged) -> None:
     """Print, for each rule, the smallest area marked without the object that a loss of mIoU buys."""
     print("| rule | " + " | ".join(f"−{points:g} mIoU" for points in POINTS) + " |\n|" + "---|" * (len(POINTS) + 1))
+    everything = np.arange(len(judged.presence))
     for rule in RULES:
-        curve = np.array([exchange(judged, least_logits(judged, rule, at)) for at in np.linspace(0, 1, 101)[:-1]])
+        steps = np.linspace(0, 1, 101)[:-1]
+        curve = np.array([exchange(judged.rows, lowest_logits(judged, rule, at), everything) for at in steps])
         best = [curve[curve[:, 1] >= curve[0, 1] - points, 0].min() for points in POINTS]
         print(f"| {rule} | " + " | ".join(f"{area:.1f} %" for area in best) + " |")
 

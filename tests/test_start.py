@@ -24,7 +24,7 @@ from novelseg.fetch.cache import cache_folder
 from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.network import read_tensors, save_tensors
 from novelseg.inference.bundle import BUNDLE, load_bundle
-from novelseg.inference.findings import Calibration, Finding, expected_iou, probability, winners
+from novelseg.inference.findings import Calibration, Finding, expected_iou, least_logits, probability, winners
 from novelseg.inference.tiles import Blend, windows
 from novelseg.ops.components import keep_regions
 from tests.commands import novelseg
@@ -316,7 +316,7 @@ def test_two_classes_compete_for_each_pixel(variant: str) -> None:
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
     predicted = segmenter.predict([other])[0]
     assert set(np.unique(predicted)) == {0, 1, 2}
-    np.testing.assert_array_equal(predicted, winners(logits))
+    np.testing.assert_array_equal(predicted, winners(logits, [0, 0]))
     assert segmenter.score([other], [truth]) > 0.5
 
 
@@ -329,7 +329,9 @@ def test_one_class_with_a_name_is_the_class_without() -> None:
 
 def test_winners_and_probabilities_of_logits() -> None:
     logits = np.array([[[1.0, -1.0, 2.0]], [[0.5, -2.0, 3.0]]], np.float32)
-    np.testing.assert_array_equal(winners(logits), [[1, 0, 2]])
+    np.testing.assert_array_equal(winners(logits, [0, 0]), [[1, 0, 2]])
+    np.testing.assert_array_equal(winners(logits, [1, 0]), [[2, 0, 2]])
+    np.testing.assert_array_equal(winners(logits, [0, float("inf")]), [[1, 0, 1]])
     shares = probability(logits)
     np.testing.assert_allclose(shares[:, 0, 0], np.exp([0, 1, 0.5]) / np.exp([0, 1, 0.5]).sum(), rtol=1e-6)
 
@@ -477,15 +479,22 @@ def test_expected_iou_is_that_of_the_probabilities() -> None:
     # The first class is marked in the first cell, the second one in the third.
     first = shares[0, 0] / (1 + shares[0, 1:].sum())
     second = shares[1, 2] / (1 + shares[1, [0, 1, 3]].sum())
-    torch.testing.assert_close(expected_iou(logits, 0.0, calibration), torch.stack([first, second]))
-    assert expected_iou(logits - 9, 0.0, calibration).tolist() == [0, 0]
+    torch.testing.assert_close(expected_iou(logits, [0, 0], calibration), torch.stack([first, second]))
+    assert expected_iou(logits - 9, [0, 0], calibration).tolist() == [0, 0]
+
+
+def test_a_pixel_needs_the_least_probability_with_that_of_presence() -> None:
+    presence, calibration = np.array([0.9, 0.3], np.float32), Calibration(0.5, -1.0)
+    for logit, score in zip(least_logits(-9.0, 0.2, presence, calibration), presence, strict=True):
+        assert score / (1 + np.exp(1 - 0.5 * logit)) == pytest.approx(0.2, rel=1e-5)
+    assert least_logits(0.5, 0.0, presence, calibration) == [0.5, 0.5]
 
 
 def test_probability_includes_presence_and_certainty_the_decision() -> None:
     logits = np.array([[[1.0, -1.0]], [[-2.0, 3.0]]], np.float32)
     presence, present = np.array([0.8, 0.25], np.float32), np.array([True, False])
     quality = np.array([0.5, 0.9], np.float32)
-    finding = Finding(logits, winners(logits), Calibration(0.5, -1.0), presence, present, quality)
+    finding = Finding(logits, winners(logits, [0, 0]), Calibration(0.5, -1.0), presence, present, quality)
     shares = probability(0.5 * logits - 1)
     np.testing.assert_allclose(finding.probability[1:], shares[1:] * presence[:, None, None], rtol=1e-6)
     np.testing.assert_allclose(finding.probability.sum(0), 1, rtol=1e-6)

@@ -25,7 +25,11 @@ Variant = Annotated[str, Help("prediction by matching alone, or with a refinemen
 Edges = Annotated[bool, Help("let the borders of masks follow those of the picture")]
 Threshold = Annotated[float, Help("sigmoid of the logit from which a pixel is marked, between 0 and 1")]
 Presence = Annotated[
-    float, Help("score from which a class counts as present in a picture, else nothing is marked; 0: mark every class")
+    float,
+    Help(
+        "smallest probability of a marked pixel, that of the class's presence included; a class whose score of "
+        "presence is smaller is not marked at all; 0: mark every class"
+    ),
 ]
 MinArea = Annotated[int, Help("smallest number of pixels of a connected region that is kept")]
 Largest = Annotated[bool, Help("keep only the largest region of each class")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ class Finding:
         return np.where(self.present, presence * self.expected_iou, 1 - presence).astype(np.float32)
 
 
-def expected_iou(logits: Tensor, least: float, calibration: Calibration) -> Tensor:
+def expected_iou(logits: Tensor, least: Sequence[float], calibration: Calibration) -> Tensor:
     """Return the IoU that calibrated probabilities let expect of the mask of each class.
 
     The expected intersection of mask and object is the sum of the probabilities inside the mask; the expected union is
@@ -83,8 +84,8 @@ def expected_iou(logits: Tensor, least: float, calibration: Calibration) -> Tens
     ----------
     logits : (K, h, w)
         Logits of the classes against the background.
-    least
-        Logit from which a cell is marked.
+    least : (K,)
+        Logit of each class from which a cell is marked.
     calibration
         Of the logits.
 
@@ -97,34 +98,50 @@ def expected_iou(logits: Tensor, least: float, calibration: Calibration) -> Tens
     calibrated = calibration.slope * flat + calibration.offset
     shares = torch.cat([torch.zeros_like(calibrated[:1]), calibrated]).softmax(0)[1:]
     best = flat.max(0, keepdim=True).values
-    inside = (flat == best) & (flat > least)
+    inside = (flat == best) & (flat > flat.new_tensor(least)[:, None])
     intersection = (shares * inside).sum(1)
     union = inside.sum(1) + (shares * ~inside).sum(1)
     return intersection / union.clamp_min(1e-12)
 
 
-def winners(
-    logits: NDArray[np.float32], least: float = 0.0, present: NDArray[np.bool_] | None = None
-) -> NDArray[np.uint8]:
+def winners(logits: NDArray[np.float32], least: Sequence[float]) -> NDArray[np.uint8]:
     """Convert logits to the numbers of the winning classes, (H, W).
 
     Parameters
     ----------
     logits : (H, W) or (K, H, W)
         Logits of the classes; of equal ones, the first class wins.
-    least
-        Where no logit is above it, the result is 0.
-    present : (K,)
-        Classes that can win; None for all.
+    least : (K,)
+        Logit that each class has to exceed; where none does, the result is 0.
     """
     classes = logits[None] if logits.ndim == 2 else logits
     mask = np.zeros(classes.shape[1:], np.uint8)
-    best = np.full(classes.shape[1:], least, np.float32)
-    for number, values in enumerate(classes):  # one class at a time, which needs little memory
-        if present is None or present[number]:
-            mask[values > best] = number + 1
-            np.maximum(best, values, out=best)
+    best = np.full(classes.shape[1:], -np.inf, np.float32)
+    for number, (values, lowest) in enumerate(zip(classes, least, strict=True), 1):  # one by one, to save memory
+        better = (values > lowest) & (values > best)
+        mask[better] = number
+        best[better] = values[better]
     return mask
+
+
+def least_logits(least: float, share: float, presence: NDArray[np.float32], calibration: Calibration) -> list[float]:
+    """Return the logits from which pixels of each class are marked, (K,).
+
+    Parameters
+    ----------
+    least
+        Smallest logit.
+    share
+        Smallest probability, that of presence included.
+    presence : (K,)
+        Scores of the classes' presence.
+    calibration
+        Of the logits.
+    """
+    needed = np.clip(share / np.maximum(presence.astype(np.float64), 1e-12), 1e-12, 1 - 1e-12)  # if it is present
+    logits = (np.log(needed / (1 - needed)) - calibration.offset) / calibration.slope
+    lowest: list[float] = np.maximum(least, logits).tolist()
+    return lowest
 
 
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

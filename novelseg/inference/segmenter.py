@@ -22,7 +22,7 @@ from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
 from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
 from novelseg.inference.edges import snap_to_edges
-from novelseg.inference.findings import Finding, expected_iou, winners
+from novelseg.inference.findings import Finding, expected_iou, least_logits, winners
 from novelseg.inference.fitted import MOST_CLASSES, FitRecord, Fitted
 from novelseg.inference.inputs import (
     Mask,
@@ -53,7 +53,7 @@ from novelseg.ops.components import keep_regions
 from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
-PRESENT = 0.25  # score of presence from which a class is marked; lower than one half, to lose few masks
+PRESENT = 0.15  # probability, with that of presence, from which a pixel is marked; low, to lose few masks
 ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
@@ -91,8 +91,8 @@ class Segmenter:
     threshold
         Sigmoid of the logit from which a pixel belongs to its class.
     presence
-        Score from which a class counts as present in a picture; other classes are not marked. 0 marks every class. Only
-        the closed-form head gives such scores.
+        Smallest probability of a marked pixel, that of the class's presence included; a class whose score of presence
+        is smaller is not marked at all. 0 marks every class. Only the closed-form head gives such scores.
     min_area
         Smallest number of pixels of a connected region that is kept, at the size of the picture.
     largest
@@ -392,10 +392,14 @@ class Segmenter:
         calibration = self._predictor.calibration
         for logits, prediction in self._each(photos, for_masks=True):
             presence, present = self._presence(prediction)
-            mask = winners(logits, least, present)
+            lowest = [least] * len(present)
+            if presence is not None:
+                own = least_logits(least, self.presence, presence, calibration)
+                lowest = np.where(present, own, least).tolist()
+            mask = winners(logits, np.where(present, lowest, np.inf).tolist())
             if self.min_area > 1 or self.largest:
                 mask = keep_regions(mask, self.min_area, self.largest)
-            quality = expected_iou(prediction.logits.float(), least, calibration).cpu().numpy()
+            quality = expected_iou(prediction.logits.float(), lowest, calibration).cpu().numpy()
             yield Finding(logits, mask, calibration, presence, present, quality)
 
     def decision_function(self, images: Photos) -> list[NDArray[np.float32]]:
