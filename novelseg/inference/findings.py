@@ -105,8 +105,8 @@ def expected_iou(logits: Tensor, least: float, calibration: Calibration) -> Tens
 
 def winners(logits: NDArray[np.float32], least: float = 0.0) -> NDArray[np.uint8]:
     """Convert logits, (H, W) or (K, H, W), to the numbers of the winning classes; 0 where none is above ``least``."""
-    if logits.ndim == 2:
-        return (logits > least).astype(np.uint8)
+    if logits.ndim == 2 or len(logits) == 1:
+        return (logits.reshape(logits.shape[-2:]) > least).astype(np.uint8)
     best, labels = logits[0].copy(), np.ones(logits.shape[1:], np.uint8)
     for label, values in enumerate(logits[1:], 2):
         better = values > best  # of equal ones, the first wins
