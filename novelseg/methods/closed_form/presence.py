@@ -18,7 +18,7 @@ from novelseg.methods.closed_form.head import Head, Statistics, combine
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
 MEASURES = ("coverage", "object_likeness", "background_likeness", "discriminant", "margin")
-MOST_LEFT_OUT = 10  # supports that are left out in turn
+MOST_LEFT_OUT = 10  # supports that are left out in turn, shared by the classes
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
 MOST_SPREADS = 5.0  # that a measure is taken to be away from the median of other pictures
 # Coefficients of the measures and summand, for pictures of which one half shows the class
@@ -130,10 +130,13 @@ def expect(
     """
     sums = torch.zeros(classes, len(MEASURES), device=units[0].device)
     count = torch.zeros(classes, device=units[0].device)
-    for number in range(min(len(statistics), MOST_LEFT_OUT)):
+    limit = max(2, MOST_LEFT_OUT // classes)  # of each class
+    for number in range(len(statistics)):
         others = [one for position, one in enumerate(statistics) if position != number]
         shown = statistics[number].counts[1:] > 0
-        if not others or not (torch.stack([one.counts for one in others]).sum(0) > 0).all() or not shown.any():
+        if not others or not (shown & (count < limit)).any():
+            continue
+        if not (torch.stack([one.counts for one in others]).sum(0) > 0).all():
             continue
         head = combine(others, settings)
         values = mask_measures(head, units[number], head.scores_of(units[number]))
