@@ -49,7 +49,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     segmenter = Segmenter.load(weights=options.weights, stem=options.stem, presence=0)
     grid, side, rows = segmenter._extract.grid, segmenter.side, []
     drawn = draw(pictures, options)
-    for label, _, supports, queries in track(drawn, len(drawn), "edges", "class"):
+    for label, _, supports, queries in track(drawn, len(drawn), "edges", "episode"):
         masks = [binary(pictures.mask(number), label) for number in supports]
         segmenter.fit([pictures.image(number) for number in supports], masks)
         for query in queries[: len(queries) - options.queries]:  # those with the class

@@ -252,3 +252,11 @@ def test_other_pictures_replace_what_is_expected() -> None:
     compared = Expectation(nothing, torch.ones(2), nothing, nothing).logits(measures[4])
     both = replace(relative, left_out=torch.ones(2)).logits(measures[4])
     torch.testing.assert_close(both, (compared + relative.logits(measures[4])) / 2)
+
+
+def test_every_class_has_supports_that_are_left_out() -> None:
+    made = pictures(7, 33, classes=11)
+    cells = [support_cells(*one) for one in made]
+    statistics = [statistics_of(one, 11, PLAIN) for one in cells]
+    found = expect(statistics, [F.normalize(features, dim=0) for features, _ in made], 11, PLAIN)
+    assert found.left_out.tolist() == [2] * 11

@@ -18,14 +18,14 @@ from novelseg.methods.closed_form.head import Head, Statistics, combine
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
 MEASURES = ("coverage", "object_likeness", "background_likeness", "discriminant", "margin")
-MOST_LEFT_OUT = 10  # supports that are left out in turn
+MOST_LEFT_OUT = 10  # supports that are left out in turn, shared by the classes
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
 MOST_SPREADS = 5.0  # that a measure is taken to be away from the median of other pictures
-# Coefficients of the measures and summand, for pictures of which one half shows the class
-# (docs/decisions/0017-presence.md): alone, compared with supports that were left out, and with other pictures.
-ALONE, ALONE_SUMMAND = (-6.67, 3.87, 5.78, 2.83, 16.57), -5.43
-LEFT_OUT, LEFT_OUT_SUMMAND = (20.47, 2.09, 12.01, 2.60, 22.54), 0.65
-RELATIVE, RELATIVE_SUMMAND = (0.78, 0.31, 0.45, 0.53, 0.46), -0.11
+# Coefficients of the measures and summand, for pictures of which one half shows the class (docs/results/presence.md):
+# alone, compared with supports that were left out, and with other pictures.
+ALONE, ALONE_SUMMAND = (-3.14, 7.31, 9.40, -1.10, 13.68), -12.05
+LEFT_OUT, LEFT_OUT_SUMMAND = (6.70, 6.59, 12.97, 1.58, 15.31), 0.70
+RELATIVE, RELATIVE_SUMMAND = (0.47, 0.66, 0.61, 0.51, 0.55), -0.05
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,13 @@ def expect(
     """
     sums = torch.zeros(classes, len(MEASURES), device=units[0].device)
     count = torch.zeros(classes, device=units[0].device)
-    for number in range(min(len(statistics), MOST_LEFT_OUT)):
+    limit = max(2, MOST_LEFT_OUT // classes)  # of each class
+    for number in range(len(statistics)):
         others = [one for position, one in enumerate(statistics) if position != number]
         shown = statistics[number].counts[1:] > 0
-        if not others or not (torch.stack([one.counts for one in others]).sum(0) > 0).all() or not shown.any():
+        if not others or not (shown & (count < limit)).any():
+            continue
+        if not (torch.stack([one.counts for one in others]).sum(0) > 0).all():
             continue
         head = combine(others, settings)
         values = mask_measures(head, units[number], head.scores_of(units[number]))
