@@ -172,11 +172,11 @@ export class Labels {
     return painted;
   }
 
-  /* Number of pixels of each class. */
-  counts() {
-    const counts = new Uint32Array(256);
-    for (const label of this.data) counts[label]++;
-    return counts;
+  /* Whether any pixel has a class. */
+  get painted() {
+    const { data } = this;
+    for (let place = 0; place < data.length; place++) if (data[place] > 0 && data[place] < 255) return true;
+    return false;
   }
 
   /* The class of the pixel in the middle of each cell of a smaller grid. */
@@ -189,6 +189,3 @@ export class Labels {
     return small;
   }
 }
-
-/* Whether a list of labels from counts() has anything of a class in it. */
-export const painted = counts => counts.some((count, label) => label > 0 && label < 255 && count > 0);
