@@ -5,11 +5,14 @@
 const BAND = 8;  // rows that the history keeps together
 const MOST_STEPS = 100, MOST_BYTES = 256 << 20;  // of the history
 
+/* Whether two rows of pixels, which begin at a whole word, are equal; words are compared first, for they are faster. */
 const same = (one, other) => {
-  for (let place = 0; place < one.length; place++) if (one[place] !== other[place]) return false;
+  const words = one.length >> 2;
+  const [left, right] = [one, other].map(bytes => new Uint32Array(bytes.buffer, bytes.byteOffset, words));
+  for (let place = 0; place < words; place++) if (left[place] !== right[place]) return false;
+  for (let place = 4 * words; place < one.length; place++) if (one[place] !== other[place]) return false;
   return true;
 };
-
 export class Labels {
   constructor(width, height, data = new Uint8Array(width * height)) {
     Object.assign(this, { width, height, data });
