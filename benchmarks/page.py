@@ -219,11 +219,13 @@ def measure_times(page: Any, photo: Path, scratch: Path) -> dict[str, float]:
     while not page.evaluate("performance.getEntriesByName('regions').length"):
         page.wait_for_timeout(20)
     ready = page.evaluate("performance.getEntriesByName('regions').at(-1).startTime") - begun
+    page.locator("#add-class").click()
     page.evaluate(TOLD)
     rng = np.random.default_rng(0)
     for level in (0.2, 0.45, 0.8, 1.0):
         page.locator("#level").fill(str(level))
-        for x, y in rng.uniform((100, 100), (LARGE[0] - 100, LARGE[1] - 100), (10, 2)):
+        for number, (x, y) in enumerate(rng.uniform((100, 100), (LARGE[0] - 100, LARGE[1] - 100), (10, 2))):
+            driver.choose_class(1 + number % 2)  # so that each click changes pixels
             page.mouse.move(*driver.place(x, y, LARGE))
             page.wait_for_timeout(40)
             page.mouse.down()

@@ -37,7 +37,7 @@ class ObjectSettings:
         Smallest area of an object, as a share of the picture; smaller parts are dropped.
     """
 
-    neck: float = 0.35
+    neck: float = 0.3
     relief: float = 0.5
     share: float = 0.05
     least: float = 0.0005

@@ -7,7 +7,7 @@ import { forget, keep, keepSettings, maskOf, newPicture, say, state, thumbSize }
 
 const SMALL = 2048;  // longest side of the copy that is drawn while the whole picture is on the stage
 const KEPT_REGIONS = 8;
-const SAVE_MS = 150;
+const SAVE_MS = 150, SAVE_LARGE_MS = 800, LARGE = 4e6;  // px from which saving is felt
 
 let view = null, refresh = () => {};
 export const setUp = (stage, redraw) => { view = stage; refresh = redraw; };
@@ -99,7 +99,8 @@ export const save = () => {
 export const changed = () => {
   Object.assign(state.current, { own: true, dirty: true });
   clearTimeout(timer);
-  timer = setTimeout(save, SAVE_MS);
+  const { data } = state.current.labels;
+  timer = setTimeout(save, data.length < LARGE ? SAVE_MS : SAVE_LARGE_MS);
 };
 
 /* Bring a picture onto the stage; its regions follow. */

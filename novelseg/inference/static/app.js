@@ -43,7 +43,7 @@ const drawBar = () => {
   by("redo").disabled = !mask?.future.length;
   if (!picture) return;
   by("name").textContent = picture.name;
-  by("take").textContent = picture.example ? "No longer an example" : "Use as example";
+  by("take").textContent = picture.example ? "Not an example" : "Use as example";
   by("take").className = !picture.example && picture.own ? "primary" : "";
   by("take").hidden = !(picture.example || picture.own || picture.result);
   by("reset").hidden = !(picture.own && picture.result);

@@ -5,11 +5,14 @@
 const BAND = 8;  // rows that the history keeps together
 const MOST_STEPS = 100, MOST_BYTES = 256 << 20;  // of the history
 
+/* Whether two rows of pixels, which begin at a whole word, are equal; words are compared first, for they are faster. */
 const same = (one, other) => {
-  for (let place = 0; place < one.length; place++) if (one[place] !== other[place]) return false;
+  const words = one.length >> 2;
+  const [left, right] = [one, other].map(bytes => new Uint32Array(bytes.buffer, bytes.byteOffset, words));
+  for (let place = 0; place < words; place++) if (left[place] !== right[place]) return false;
+  for (let place = 4 * words; place < one.length; place++) if (one[place] !== other[place]) return false;
   return true;
 };
-
 export class Labels {
   constructor(width, height, data = new Uint8Array(width * height)) {
     Object.assign(this, { width, height, data });
@@ -172,11 +175,11 @@ export class Labels {
     return painted;
   }
 
-  /* Number of pixels of each class. */
-  counts() {
-    const counts = new Uint32Array(256);
-    for (const label of this.data) counts[label]++;
-    return counts;
+  /* Whether any pixel has a class. */
+  get painted() {
+    const { data } = this;
+    for (let place = 0; place < data.length; place++) if (data[place] > 0 && data[place] < 255) return true;
+    return false;
   }
 
   /* The class of the pixel in the middle of each cell of a smaller grid. */
@@ -189,6 +192,3 @@ export class Labels {
     return small;
   }
 }
-
-/* Whether a list of labels from counts() has anything of a class in it. */
-export const painted = counts => counts.some((count, label) => label > 0 && label < 255 && count > 0);

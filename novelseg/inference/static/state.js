@@ -1,7 +1,7 @@
 /* What the page knows, and how it is kept. */
 
 import { deflate, inflate } from "./pack.js";
-import { Labels, painted } from "./labels.js";
+import { Labels } from "./labels.js";
 import { fullMask, maskAt } from "./results.js";
 import * as store from "./store.js";
 
@@ -69,7 +69,7 @@ export const keep = async picture => {
   if (picture.labels && picture.own) {
     const { labels } = picture, packed = await deflate(labels.data);
     picture.packed = packed;
-    picture.painted = painted(labels.counts());
+    picture.painted = labels.painted;
     picture.thumbLabels = labels.reduced(...thumbSize(picture));
   }
   try { await store.putPicture(record(picture)); } catch (error) { warn(error); }
