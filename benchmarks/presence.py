@@ -154,6 +154,7 @@ def counted(logits: NDArray[np.float32], truth: NDArray[np.uint8]) -> dict[str, 
 class Rows:
     """Rows of ``measure`` as arrays."""
 
+    source: NDArray[np.int64]  # number of the file
     label: NDArray[np.int64]
     shown: NDArray[np.bool_]
     measures: Floats
@@ -168,9 +169,11 @@ class Rows:
 def read(paths: list[Path]) -> Rows:
     """Read the rows of ``measure``."""
     rows: list[dict[str, str]] = []
-    for path in paths:
+    sources: list[int] = []
+    for number, path in enumerate(paths):
         with path.open(encoding="utf8", newline="") as file:
             rows += csv.DictReader(file, delimiter="\t")
+        sources += [number] * (len(rows) - len(sources))
 
     def floats(name: str) -> Floats:
         return np.array([float(row[name]) for row in rows])
@@ -179,7 +182,7 @@ def read(paths: list[Path]) -> Rows:
     measures = np.stack([floats(name) for name in MEASURES], axis=1)
     label, shown = floats("class").astype(np.int64), floats("shows_class") > 0
     inter, union, area, quality = map(floats, ("intersection", "union", "area_share", "expected_iou"))
-    return Rows(label, shown, measures, inter, union, area, quality, off, on)
+    return Rows(np.array(sources), label, shown, measures, inter, union, area, quality, off, on)
 
 
 def logistic(values: Floats, truth: NDArray[np.bool_], weight: Floats, penalty: float) -> Floats:
@@ -307,13 +310,14 @@ NAMES = (
 
 
 def relative(rows: Rows) -> Rows:
-    """Return rows whose measures are compared with those of all pictures of their class."""
+    """Return rows whose measures are compared with those of all pictures of their class in the same file."""
     measures = rows.measures.copy()
     nothing = torch.zeros(1, len(MEASURES))
-    for label in np.unique(rows.label):
-        own = torch.from_numpy(measures[rows.label == label]).float()[:, None]
+    for source, label in {*zip(rows.source.tolist(), rows.label.tolist(), strict=True)}:
+        chosen = (rows.source == source) & (rows.label == label)
+        own = torch.from_numpy(measures[chosen]).float()[:, None]
         others = Expectation(nothing, torch.zeros(1), nothing, nothing).relative_to(own)
-        measures[rows.label == label] = others.standardised(own)[:, 0].numpy()
+        measures[chosen] = others.standardised(own)[:, 0].numpy()
     return replace(rows, measures=measures)
 
 
