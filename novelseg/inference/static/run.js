@@ -14,13 +14,13 @@ const maskFile = async picture => {
 
 /* Do work that can be cancelled, one picture after the other; returns whether it came to its end. */
 const running = async (refresh, work) => {
-  await save();
   state.running = new AbortController();
   const progress = by("progress");
   by("cancel").hidden = progress.hidden = false;
   progress.removeAttribute("value");
   refresh();
   try {
+    await save();
     await work(state.running.signal, (done, all) => { progress.max = all; progress.value = done; });
   } catch (error) {
     if (state.running.signal.aborted) say("cancelled; what was done is kept");
