@@ -273,7 +273,7 @@ def segmenters(weights: str, stem: str, supports: dict[int, list[Picture]]) -> d
     base: Any = Segmenter.load(weights=weights, stem=stem)
     base._extract = Remembering(base._extract)
     fitted = {}
-    for label, shown in track(supports.items(), len(supports), "fit", "class"):
+    for label, shown in track(supports.items(), len(supports), "fit", "label"):
         fitted[label] = copy.copy(base).fit([one.image for one in shown], [one.semantic(label) for one in shown])
     return fitted
 

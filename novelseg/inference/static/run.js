@@ -77,6 +77,7 @@ export const exportMasks = refresh => running(refresh, async (signal, report) =>
     let file = await maskFile(picture);
     if (by("separate").checked) {
       const fields = [["image", picture.file, picture.name], ["mask", file, "mask.png"], ["classes", state.classes.length]];
+      if (picture.own) fields.push(["exact", "1"]);  // painted by hand: small parts are meant
       const { numbers: packed, labels } = await ask("objects", fields, signal);
       const numbers = new Uint16Array((await unpack(packed)).buffer);
       file = await png(numbers, picture.width, picture.height);
