@@ -349,8 +349,9 @@ Ten pictures are few: the table shows that the loop works, not how good the meth
 * After a reload, the exported masks are {same} to those before.
 * Messages in the console, and requests to other addresses: {len(complaints)}.
 
-Times on a picture of {LARGE[0]} × {LARGE[1]} px, in ms, from the event to the end of the next frame; the last column is
-the longest that a click or a stroke kept the page's script busy ({times["clicks"]} clicks, {times["strokes"]} strokes):
+Times on a picture of {LARGE[0]} × {LARGE[1]} px, in ms, from the event to the end of the next frame, in Chromium
+without a window or a GPU, on two cores. Clicks are at four levels, up to one that takes the whole picture. The last
+column is the longest that one kept the page's script busy ({times["clicks"]} clicks, {times["strokes"]} strokes):
 
 | regions ready after the choice of a file | click to region, median | 95 % | stroke to paint, median | 95 % | script |
 |---|---|---|---|---|---|

@@ -166,8 +166,8 @@ def test_plain_masks_are_those_of_the_command(client: FlaskClient) -> None:
 
 def test_separate_objects_are_exported(client: FlaskClient, tmp_path: Path) -> None:
     image, mask = disc()
-    mask[2:10, 50:60] = 2
-    data = {"image": (png(image), "a.png"), "mask": (png(mask), "m.png"), "classes": "2"}
+    mask[2:4, 50:52] = 2  # a small part
+    data = {"image": (png(image), "a.png"), "mask": (png(mask), "m.png"), "classes": "2", "exact": "1"}
     found: Any = client.post("/objects", data=data, content_type="multipart/form-data").json
     numbers = unpacked(found["numbers"], np.uint16, 64, 64)
     assert (found["labels"], found["dropped"]) == ([1, 2], 0)

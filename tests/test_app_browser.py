@@ -42,6 +42,11 @@ def complaints(page: Any, address: str) -> list[str]:
     return [note for note in page.noted if not note.startswith((address, "data:", "blob:"))]
 
 
+def share(page: Any) -> float:
+    """Share of the picture on the stage that is painted, %."""
+    return float(page.locator("#painted").inner_text().split()[0])
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 def test_the_whole_loop(served: str, tmp_path: Path) -> None:
     """Paint two classes, segment, correct, take as an example, segment again, move the threshold, reload, export."""
@@ -61,12 +66,14 @@ def test_the_whole_loop(served: str, tmp_path: Path) -> None:
         mask = truth[names[0]]
         driver.choose_class(1)
         assert driver.regions(np.array(Image.open(paths[0])), mask == 1, 4) >= 1
+        assert share(page) == pytest.approx(100 * (mask == 1).mean(), rel=0.1)
         driver.choose_class(1)
         driver.brush(mask == 1, 5)
+        assert share(page) == pytest.approx(100 * (mask == 1).mean(), rel=0.1)
         driver.choose_class(2)
         assert driver.polygon(mask == 2) > 5
+        assert share(page) == pytest.approx(100 * (mask > 0).mean(), rel=0.1)
         painted = page.locator("#painted").inner_text()
-        assert float(painted.split()[0]) == pytest.approx(100 * (mask > 0).mean(), rel=0.1)
         page.locator("#clear").click()
         assert page.locator("#painted").inner_text() == "0.0 % painted"
         page.keyboard.press("Control+z")
@@ -133,7 +140,7 @@ def test_tools_by_keys_and_what_is_refused(served: str, tmp_path: Path) -> None:
         page.keyboard.press("Enter")
         scale = driver.place(1, 0, (100, 100))[0] - driver.place(0, 0, (100, 100))[0]
         expected = 100 * (120 / scale / 100) ** 2
-        assert float(page.locator("#painted").inner_text().split()[0]) == pytest.approx(expected, abs=1)
+        assert share(page) == pytest.approx(expected, abs=1)
         page.keyboard.press("p")
         for key in ("ArrowLeft", "ArrowUp", "ArrowRight"):
             for _ in range(20):
@@ -142,7 +149,7 @@ def test_tools_by_keys_and_what_is_refused(served: str, tmp_path: Path) -> None:
         page.keyboard.press("Backspace")
         page.keyboard.press("Enter")
         page.keyboard.press("Shift+Enter")
-        assert float(page.locator("#painted").inner_text().split()[0]) > 1.5 * expected
+        assert share(page) > 1.5 * expected
         page.keyboard.press("?")
         page.locator("#help").wait_for()
         page.keyboard.press("Escape")
@@ -172,15 +179,15 @@ def test_touch_phone_and_cancel(served: str, tmp_path: Path, monkeypatch: pytest
         touch("touchStart", left)
         touch("touchMove", right)
         touch("touchEnd")
-        share = float(page.locator("#painted").inner_text().split()[0])
-        assert share > 2
+        painted = share(page)
+        assert painted > 2
         before = page.screenshot()
         touch("touchStart", left)
         touch("touchStart", left, right)
         touch("touchMove", (left[0] - 40, left[1]), (right[0] + 40, right[1]))
         touch("touchEnd")
         assert page.screenshot() != before  # zoomed
-        assert float(page.locator("#painted").inner_text().split()[0]) == share  # and not painted
+        assert share(page) == painted  # and not painted
         driver.add("queries", paths[1:])
         real = session.Session.segment
 

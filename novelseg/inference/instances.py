@@ -20,7 +20,7 @@ from novelseg.inference.findings import Finding
 from novelseg.inference.photos import bytes_of
 
 if TYPE_CHECKING:
-    from novelseg.regions.objects import Objects, ObjectSettings
+    from novelseg.regions.objects import Objects
 
 FOLDER, TABLE = "instances", "instances.tsv"
 COLUMNS = ("file", "number", "class", "area_px", "left_px", "top_px", "width_px", "height_px", "score")
@@ -40,9 +40,7 @@ def require_regions() -> None:
         import novelseg.regions.objects  # noqa: F401
 
 
-def separate_objects(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], settings: ObjectSettings | None = None
-) -> Objects:
+def separate_objects(image: NDArray[np.uint8], mask: NDArray[np.uint8], *, exact: bool = False) -> Objects:
     """Separate the objects of a mask: connected parts, split along the picture's contours where two touch.
 
     Parameters
@@ -51,8 +49,8 @@ def separate_objects(
         RGB.
     mask : (H, W)
         0 background, 1 … K classes, 255 void.
-    settings
-        See :class:`novelseg.regions.objects.ObjectSettings`.
+    exact
+        Whether the mask was drawn by hand, so that its small parts are kept.
 
     Raises
     ------
@@ -62,7 +60,8 @@ def separate_objects(
     with needs_extras("the separation of objects"):
         from novelseg.regions.learned import build_hierarchy
         from novelseg.regions.objects import ObjectSettings, separate
-    objects = separate(mask, build_hierarchy(image) if mask.any() else None, settings or ObjectSettings())
+    settings = ObjectSettings(least=0.0) if exact else ObjectSettings()
+    objects = separate(mask, build_hierarchy(image) if mask.any() else None, settings)
     if len(objects.labels) > MOST_OBJECTS:
         raise InputError(f"the mask has {len(objects.labels)} objects; expected at most {MOST_OBJECTS}")
     return objects

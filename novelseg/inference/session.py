@@ -139,15 +139,15 @@ class Session:
         """
         return self._run(lambda: self._segment(picture, number))
 
-    def objects(self, picture: FileStorage, mask: FileStorage, classes: int) -> dict[str, Any]:
-        """Separate the objects of a picture's mask, which has the numbers of classes.
+    def objects(self, picture: FileStorage, mask: FileStorage, classes: int, *, exact: bool) -> dict[str, Any]:
+        """Separate the objects of a picture's mask, which has the numbers of classes; of an exact one, keep all parts.
 
         Raises
         ------
         InputError
             If picture or mask cannot be used.
         """
-        return self._run(lambda: self._objects(picture, mask, classes))
+        return self._run(lambda: self._objects(picture, mask, classes, exact))
 
     def export(self, request: ExportRequest, masks: Sequence[FileStorage]) -> tuple[str, bytes]:
         """Return the name and the content of a file with masks in the formats of annotation tools.
@@ -198,12 +198,12 @@ class Session:
             mask, note = mask_of(data, name, most_pixels=MOST_PIXELS)
         return {"width": mask.shape[1], "height": mask.shape[0], "labels": _packed(mask), "note": note}
 
-    def _objects(self, picture: FileStorage, file: FileStorage, classes: int) -> dict[str, Any]:
+    def _objects(self, picture: FileStorage, file: FileStorage, classes: int, exact: bool) -> dict[str, Any]:
         name = Path(picture.filename or "picture")
         mask = class_mask_of(file.read(), name, classes, MOST_PIXELS)
         image = photo_of(picture.read(), name, MOST_PIXELS)
         check_sizes(image, mask, str(name))
-        found = separate_objects(image, mask)
+        found = separate_objects(image, mask, exact=exact)
         return {"numbers": _packed(found.numbers.astype(np.uint16)), "labels": found.labels, "dropped": found.dropped}
 
     def _segment(self, picture: FileStorage, number: int) -> dict[str, Any]:

@@ -275,7 +275,9 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
         mask = request.files.get("mask")
         if mask is None:
             raise InputError("received no mask; choose one")
-        return jsonify(session.objects(_picture(), mask, request.form.get("classes", 1, int)))
+        return jsonify(
+            session.objects(_picture(), mask, request.form.get("classes", 1, int), exact="exact" in request.form)
+        )
 
     @app.post("/export")
     def _export() -> Response:

@@ -40,7 +40,7 @@ class ObjectSettings:
     neck: float = 0.3
     relief: float = 0.5
     share: float = 0.05
-    least: float = 0.0005
+    least: float = 0.002
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -35,7 +35,7 @@ const drawTools = () => {
 
 const drawBar = () => {
   const picture = state.current, mask = labels();
-  by("bar").hidden = !picture;
+  by("bar").classList.toggle("empty", !picture);
   by("empty").hidden = Boolean(picture);
   by("zoom").hidden = !picture;
   view.stage.classList.toggle("empty", !picture);

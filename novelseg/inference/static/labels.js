@@ -3,20 +3,40 @@
    Coordinates are in pixels of the picture; pixel (0, 0) covers 0 to 1. Boxes are [left, top, right, bottom]. */
 
 const BAND = 8;  // rows that the history keeps together
-const MOST_STEPS = 100, MOST_BYTES = 256 << 20;  // of the history
+const MOST_STEPS = 200, MOST_RUNS = 1 << 23;  // of the history
 
-/* Whether two rows of pixels, which begin at a whole word, are equal; words are compared first, for they are faster. */
-const same = (one, other) => {
-  const words = one.length >> 2;
-  const [left, right] = [one, other].map(bytes => new Uint32Array(bytes.buffer, bytes.byteOffset, words));
-  for (let place = 0; place < words; place++) if (left[place] !== right[place]) return false;
-  for (let place = 4 * words; place < one.length; place++) if (one[place] !== other[place]) return false;
-  return true;
+/* Runs of equal bytes, as [end, value, end, value, …]. Masks have long runs, in which whole words are compared. */
+const encode = bytes => {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2), runs = [];
+  for (let start = 0; start < bytes.length;) {
+    const value = bytes[start], word = Math.imul(value, 0x01010101) >>> 0;
+    let end = start + 1;
+    while (end & 3 && end < bytes.length && bytes[end] === value) end++;
+    if (!(end & 3)) {
+      let place = end >> 2;
+      while (place < words.length && words[place] === word) place++;
+      end = place << 2;
+      while (end < bytes.length && bytes[end] === value) end++;
+    }
+    runs.push(end, value);
+    start = end;
+  }
+  return runs;
 };
+
+const decode = (runs, bytes) => {
+  for (let place = 0, start = 0; place < runs.length; place += 2) {
+    bytes.fill(runs[place + 1], start, runs[place]);
+    start = runs[place];
+  }
+};
+
+const same = (one, other) => one.length === other.length && one.every((value, place) => value === other[place]);
+
 export class Labels {
   constructor(width, height, data = new Uint8Array(width * height)) {
     Object.assign(this, { width, height, data });
-    this.step = null;   // bands of rows as they were before the present step
+    this.step = null;   // runs of bands of rows, as they were before the present step
     this.past = [];
     this.future = [];
   }
@@ -33,7 +53,7 @@ export class Labels {
   touch([left, top, right, bottom]) {
     if (!this.step || left >= right || top >= bottom) return;
     for (let band = Math.floor(top / BAND); band * BAND < bottom; band++)
-      if (!this.step.has(band)) this.step.set(band, this.rows(band).slice());
+      if (!this.step.has(band)) this.step.set(band, encode(this.rows(band)));
   }
 
   rows(band) {
@@ -46,14 +66,15 @@ export class Labels {
     const step = this.step;
     this.step = null;
     for (const [band, before] of step ?? []) {
-      if (!same(before, this.rows(band))) break;
+      if (!same(before, encode(this.rows(band)))) break;
       step.delete(band);
     }
     if (!step?.size) return false;
     this.past.push(step);
     this.future = [];
-    const bytes = () => this.past.reduce((sum, one) => sum + one.size * BAND * this.width, 0);
-    while (this.past.length > MOST_STEPS || (this.past.length > 1 && bytes() > MOST_BYTES)) this.past.shift();
+    this.past.at(-1).runs = [...step.values()].reduce((sum, runs) => sum + runs.length, 0);
+    const runs = () => this.past.reduce((sum, one) => sum + one.runs, 0);
+    while (this.past.length > MOST_STEPS || (this.past.length > 1 && runs() > MOST_RUNS)) this.past.shift();
     return true;
   }
 
@@ -65,9 +86,10 @@ export class Labels {
   }
 
   swap(step) {
-    for (const [band, values] of step) {
-      step.set(band, this.rows(band).slice());
-      this.data.set(values, band * BAND * this.width);
+    for (const [band, before] of step) {
+      const rows = this.rows(band);
+      step.set(band, encode(rows));
+      decode(before, rows);
     }
   }
 
@@ -154,20 +176,31 @@ export class Labels {
 
      field: Float32Array of columns × rows; box: its columns and rows that contain all values above 0. */
   field(field, columns, rows, box, value) {
-    const { width, height } = this, line = new Float32Array(columns);
+    const { width, height } = this;
     const first = Math.max(0, box[0] - 1), last = Math.min(columns, box[2] + 1);
     const painted = this.clip([(box[0] - 1) * width / columns, (box[1] - 1) * height / rows,
       (box[2] + 1) * width / columns, (box[3] + 1) * height / rows]);
     this.touch(painted);
     const column = u => Math.min(width, Math.max(0, Math.ceil((u + .5) * width / columns - .5)));
+    let pair = -1, upper = 0, lower = 0, steps = [];
     for (let y = painted[1]; y < painted[3]; y++) {
       const v = Math.min(rows - 1, Math.max(0, (y + .5) * rows / height - .5)), above = Math.floor(v), share = v - above;
-      const upper = above * columns, lower = Math.min(rows - 1, above + 1) * columns;
-      for (let u = first; u < last; u++) line[u] = field[upper + u] * (1 - share) + field[lower + u] * share;
-      let start = line[first] > 0 ? (first ? column(first) : 0) : -1;
-      for (let u = first; u + 1 < last; u++) {
-        if ((line[u] > 0) === (line[u + 1] > 0)) continue;
-        const crossing = column(u + line[u] / (line[u] - line[u + 1]));
+      if (above !== pair) {  // columns between which the sign can change in the pixels between two rows of the field
+        pair = above;
+        upper = above * columns;
+        lower = Math.min(rows - 1, above + 1) * columns;
+        steps = [];
+        for (let u = first; u + 1 < last; u++) {
+          const sign = field[upper + u] > 0;
+          if (field[lower + u] > 0 !== sign || field[upper + u + 1] > 0 !== sign || field[lower + u + 1] > 0 !== sign) steps.push(u);
+        }
+      }
+      const at = u => field[upper + u] * (1 - share) + field[lower + u] * share;
+      let start = at(first) > 0 ? (first ? column(first) : 0) : -1;
+      for (const u of steps) {
+        const here = at(u), next = at(u + 1);
+        if ((here > 0) === (next > 0)) continue;
+        const crossing = column(u + here / (here - next));
         if (start >= 0) { this.span(y, start, crossing, value); start = -1; } else start = crossing;
       }
       if (start >= 0) this.span(y, start, last === columns ? width : column(last - 1), value);

@@ -14,13 +14,13 @@ const maskFile = async picture => {
 
 /* Do work that can be cancelled, one picture after the other; returns whether it came to its end. */
 const running = async (refresh, work) => {
-  await save();
   state.running = new AbortController();
   const progress = by("progress");
   by("cancel").hidden = progress.hidden = false;
   progress.removeAttribute("value");
   refresh();
   try {
+    await save();
     await work(state.running.signal, (done, all) => { progress.max = all; progress.value = done; });
   } catch (error) {
     if (state.running.signal.aborted) say("cancelled; what was done is kept");
@@ -77,6 +77,7 @@ export const exportMasks = refresh => running(refresh, async (signal, report) =>
     let file = await maskFile(picture);
     if (by("separate").checked) {
       const fields = [["image", picture.file, picture.name], ["mask", file, "mask.png"], ["classes", state.classes.length]];
+      if (picture.own) fields.push(["exact", "1"]);  // painted by hand: small parts are meant
       const { numbers: packed, labels } = await ask("objects", fields, signal);
       const numbers = new Uint16Array((await unpack(packed)).buffer);
       file = await png(numbers, picture.width, picture.height);
