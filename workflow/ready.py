@@ -133,7 +133,7 @@ def _check_index(config: Config, judge: Judge) -> None:
     (path,) = config.targets.of("index")
     if not Path(path).exists():
         return
-    facts = [config.values(section) for section in ("plan", "prototypes", "episodes", "cam")]
+    facts = [config.trained, *(config.values(section) for section in ("plan", "prototypes", "episodes", "cam"))]
     try:
         _once(lambda: _count(config, Path(path)), "index", judge.now(path), *facts)
     except InputError:
@@ -155,7 +155,8 @@ def _count(config: Config, path: Path) -> None:
     shot = max(F_P_SHOT, *plan.shots)
     for fold in plan.folds:
         pool = data.training_images(fold)
-        EpisodeSampler(data, pool, data.base(fold), shot, "training")
+        if config.trained:
+            EpisodeSampler(data, pool, data.base(fold), shot, "training")
         EpisodeSampler(
             data, data.validation_images(), scored_classes(data, fold, excluded), max(plan.shots), "validation"
         )
