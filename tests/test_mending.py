@@ -23,7 +23,7 @@ from novelseg.core.errors import InputError
 from novelseg.core.files import system_refused, whole_file, writing_refused
 from novelseg.core.lock import exclusive
 from novelseg.training import loop
-from tests.engines import call, environment, git, set_values
+from tests.engines import call, environment, git, set_values, snakemake
 from tests.inprocess import changed_for_dvc, command, inside, resting, stale_jobs
 from tests.makers import Project
 from workflow import engine, lockfile, records
@@ -143,6 +143,19 @@ def test_the_next_command_mends_a_torn_lock(mate: Path, monkeypatch: pytest.Monk
         (mate / ".dvc/tmp/rwlock").write_text("")
         assert "recorded in dvc.lock" in command(mate, "record")
         assert (mate / "dvc.lock").read_text() == whole
+    assert resting(mate)
+
+
+@pytest.mark.engines
+def test_outputs_that_a_failed_job_has_removed_are_made_again(mate: Path, tmp_path: Path) -> None:
+    made = mate / "artifacts/evaluate/fold0/1shot"
+    names = sorted(path.name for path in made.iterdir() if path.name != ".gitignore")
+    (made / "about.json").unlink()
+    (tmp_path / "first.py").write_text("import sys\nif sys.argv[1:2] == ['evaluate']:\n    sys.exit(1)\n")
+    snakemake(mate, rc=1, RUN_FIRST=str(tmp_path / "first.py"))
+    assert not (made / "rows.parquet").exists()
+    assert "recorded in dvc.lock" in snakemake(mate)
+    assert sorted(path.name for path in made.iterdir() if path.name != ".gitignore") == names
     assert resting(mate)
 
 

@@ -32,7 +32,7 @@ from novelseg.fetch.catalogue import lacking
 from stages.provenance.digests import Digests
 from workflow.config import Config
 from workflow.judge import Job, Judge, Reason
-from workflow.plan import READS, stage_of, unset_variable
+from workflow.plan import READS, record_of, stage_of, unset_variable
 from workflow.ready import require_ready
 from workflow.records import UNRECORDED
 
@@ -111,6 +111,11 @@ class Tracking:
         except InputError as error:
             raise SystemExit(f"error: {error}") from None
         UNRECORDED.touch()
+        # Snakemake removes the outputs of a job that starts or fails. If their record stayed and is current, a killed
+        # job would look like one whose outputs are not on this machine.
+        for outputs, _, reason in self._jobs.values():
+            if reason and reason.kind in ("missing", "content"):
+                Path(record_of(outputs[0])).unlink(missing_ok=True)
 
     def record(self) -> None:
         """Record a finished run, unless `dvc repro` or `python -m workflow run` does that by itself."""
