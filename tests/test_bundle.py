@@ -100,6 +100,8 @@ def _damaged(bundle: Path, path: Path, change: str) -> None:
         about.pop("classes")
     elif change == "arch":
         about["encoder"]["arch"] = "resnet7"
+    elif change == "earlier":
+        del about["srofb"]["feature_norm"]
     else:
         about["srofb"]["hidden"] = -1
     version = about.pop("version")
@@ -122,6 +124,12 @@ def test_a_bundle_that_is_not_whole_is_refused(bundle: Path, tmp_path: Path, cha
     _damaged(bundle, tmp_path / "bad.safetensors", change)
     with pytest.raises(InputError, match=told):
         Segmenter.load(tmp_path / "bad.safetensors")
+
+
+def test_a_bundle_from_before_the_norm_of_features_keeps_them_raw(bundle: Path, tmp_path: Path) -> None:
+    assert load_bundle(bundle).refiners.srofb.feature_norm > 0
+    _damaged(bundle, tmp_path / "earlier.safetensors", "earlier")
+    assert load_bundle(tmp_path / "earlier.safetensors").refiners.srofb.feature_norm == 0
 
 
 def test_other_files_are_no_bundles(bundle: Path, project: Project, tmp_path: Path) -> None:

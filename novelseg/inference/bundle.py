@@ -40,6 +40,8 @@ HEADER = {
 }
 OPTIONAL = (SETTINGS.keys() - {"srofb"}) | {"source", "fitted"}  # entries that bundles of earlier code do not have
 DRAWN = "scenes"  # source of images that novelseg.data.scenes draws
+# Settings that bundles from before these settings lack, with the values of then.
+EARLIER: dict[str, dict[str, Any]] = {"srofb": {"feature_norm": 0.0}}
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def load_bundle(path: Path) -> Bundle:
         if absent:
             raise KeyError(absent[0])
         record = from_json(EncoderRecord, about["encoder"])
-        refiners = settings_from(about)
+        refiners = settings_from({name: {**EARLIER.get(name, {}), **about[name]} for name in SETTINGS if name in about})
         _check_header(about)
         if prototypes or about["prototypes"]:
             _check_prototypes(prototypes, about["prototypes"])
