@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from benchmarks.tables import write_rows
-from benchmarks.untrained import Pictures, draw
+from benchmarks.untrained import Pictures, draw, episode_parser
 from novelseg import Segmenter
 from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
@@ -106,15 +106,7 @@ def summary(rows: list[dict[str, Any]], seed: int) -> str:
 
 def main() -> None:
     """Measure, write the rows and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--voc", type=Path, required=True)
-    parser.add_argument("--list", default="val")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--stem", default="")
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--episodes", type=int, default=1)
-    parser.add_argument("--queries", type=int, default=5)
-    parser.add_argument("--min-pixels", type=int, default=1152)
+    parser = episode_parser(__doc__.splitlines()[0], shots=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

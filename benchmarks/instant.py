@@ -25,6 +25,7 @@ from benchmarks.processes import in_process, peak_mib
 from benchmarks.tables import write
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg import Segmenter
+from novelseg.core.errors import InputError
 from novelseg.data.classes import VOC
 from novelseg.inference.predictors import features_of
 from novelseg.methods.variants import CLOSED_FORM, SEGMENTER_VARIANTS
@@ -74,6 +75,13 @@ def draw(job: Job, options: argparse.Namespace) -> Task:
         label: rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)) for label in labels
     }
     queries = large[first][-options.queries :].tolist()
+    for label in labels:
+        left = len(set(large[label].tolist()) - set(queries))
+        if left < job.supports:
+            raise InputError(
+                f"{left} pictures of the class {VOC[label - 1]} are left for supports in the list {options.list}, but "
+                f"--shots asks for {job.supports}; use --list train, fewer --queries or another --label"
+            )
     images, masks = [], []
     for position, label in enumerate(labels, 1):
         for number in [one for one in large[label].tolist() if one not in queries][: job.supports]:

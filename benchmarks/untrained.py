@@ -141,17 +141,23 @@ def summary(rows: list[dict[str, Any]], seed: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure, write the rows and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def episode_parser(description: str, shots: int) -> argparse.ArgumentParser:
+    """Return a parser of the options that say which pictures, weights and episodes are measured."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--voc", type=Path, required=True)
     parser.add_argument("--list", default="val")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--stem", default="")
-    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=shots)
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--queries", type=int, default=5)
     parser.add_argument("--min-pixels", type=int, default=1152)
+    return parser
+
+
+def main() -> None:
+    """Measure, write the rows and print the table."""
+    parser = episode_parser(__doc__.splitlines()[0], shots=1)
     parser.add_argument("--variants", nargs="+", choices=SEGMENTER_VARIANTS, default=list(SEGMENTER_VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
