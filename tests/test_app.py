@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import tempfile
+import threading
 import time
 import urllib.request
 import zipfile
@@ -384,16 +385,28 @@ def begun(host: str, size: int) -> socket.socket:
     return opened
 
 
+class CountedInput(web._TimedInput):
+    """Body of an upload that tells when the server has counted the upload."""
+
+    def __init__(self, counted: threading.Semaphore, stream: Any) -> None:
+        super().__init__(stream)
+        counted.release()
+
+
 def test_uploads_are_limited_by_number_bytes_and_time(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     host = served.removeprefix("http://").rstrip("/")
     picture = [("image", "a.png", png(disc()[0]))]
     for limits in ({"MOST_UPLOADS": 2}, {"MOST_PENDING_BYTES": 3000}):
         with monkeypatch.context() as limited, contextlib.ExitStack() as connections:
-            for name, value in limits.items():
-                limited.setattr(web, name, value)
+            counted = threading.Semaphore(0)
+            limited.setattr(web, "_TimedInput", partial(CountedInput, counted))
             for _ in range(2):
                 connections.enter_context(begun(host, 1400))
-            wait(lambda: upload(host, "/segment", picture) == (503, BUSY))
+            for _ in range(2):  # an upload before that could take the place of one of the two
+                assert counted.acquire(timeout=90)
+            for name, value in limits.items():
+                limited.setattr(web, name, value)
+            assert upload(host, "/segment", picture) == (503, BUSY)
         wait(lambda: upload(host, "/segment", picture)[0] == 422)  # the others have gone: there is room again
     monkeypatch.setattr(web, "UPLOAD_S", -1)
     with begun(host, 1000) as slow:
