@@ -36,7 +36,8 @@ from novelseg.inference.bundle import pretrained_bundle
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case, RefinementTask, Refiner
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.variants import HEADS, REFINERS, RefinerSettings
+from novelseg.methods.refiners import REFINERS, RefinerSettings
+from novelseg.methods.variants import HEADS
 
 COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 COLUMNS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "setting", *COUNTS, "cpu_ms")

@@ -28,7 +28,8 @@ from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.data.classes import VOC
 from novelseg.inference.predictors import features_of
-from novelseg.methods.variants import CLOSED_FORM, SEGMENTER_VARIANTS
+from novelseg.methods.refiners import SEGMENTER_VARIANTS
+from novelseg.methods.variants import CLOSED_FORM
 from novelseg.ops.counts import object_iou
 
 COLUMNS = ("what", "classes", "supports", "seconds", "over_queries", "over_all", "peak_mib", "mean_iou")

@@ -23,7 +23,7 @@ from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
 from novelseg.data.scenes import CLASSES, SceneSettings, scene
-from novelseg.methods.variants import SEGMENTER_VARIANTS
+from novelseg.methods.refiners import SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
 from novelseg.ops.drawing import overlay
 

@@ -35,9 +35,9 @@ from novelseg.methods.chain import Chain
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import Case, RefinementTask, Refiner
 from novelseg.methods.matching.prototypes import match_many
+from novelseg.methods.refiners import REFINERS, RefinerSettings
 from novelseg.methods.srofb.refiner import SrofbRefiner
 from novelseg.methods.srofb.settings import SrofbSettings
-from novelseg.methods.variants import REFINERS, RefinerSettings
 
 COLUMNS = (
     *("encoder", "list", "shots", "seed", "class", "episode", "query", "setting", "intersection", "union", "cpu_ms"),

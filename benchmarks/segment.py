@@ -20,7 +20,7 @@ from novelseg import Segmenter
 from novelseg.inference.folders import Support, pictures_in, read_supports
 from novelseg.inference.photos import read_mask, read_photo
 from novelseg.inference.segmenter import SIDE_PX
-from novelseg.methods.variants import SEGMENTER_VARIANTS
+from novelseg.methods.refiners import SEGMENTER_VARIANTS
 from novelseg.ops.counts import object_iou
 
 Ious = dict[str, float]

@@ -29,7 +29,8 @@ from novelseg.inference.photos import read_class_mask, read_photo
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case, RefinementTask
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.variants import MATCHING, REFINERS, SEGMENTER_VARIANTS
+from novelseg.methods.refiners import REFINERS, SEGMENTER_VARIANTS
+from novelseg.methods.variants import MATCHING
 
 COLUMNS = ("class", "episode", "query", "shows_class", "variant", "intersection", "union", "area_share", "milliseconds")
 CLASSES, DRAWS = 20, 2000

@@ -36,9 +36,10 @@ from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.foris.settings import ForisSettings
 from novelseg.methods.fssdino.settings import FssdinoSettings
 from novelseg.methods.insid3.settings import Insid3Settings
+from novelseg.methods.refiners import RefinerSettings
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
-from novelseg.methods.variants import CAM, PRETRAINED, SPFL, RefinerSettings
+from novelseg.methods.variants import CAM, PRETRAINED, SPFL
 from stages.options import Batch, Device, Fold, ImageShards, IndexFile, MemoryMb, Out, Pretrained, Shot, Threads
 from stages.params.closed_form import ClosedFormParams
 from stages.params.encoder import EncoderParams

@@ -24,8 +24,9 @@ from novelseg.core.random import new_layers
 from novelseg.data.bank import Bank
 from novelseg.data.batches import EpisodeBatches, ViewGeometry
 from novelseg.data.index import read_index
+from novelseg.data.labelstore import PseudoLabelStore
 from novelseg.data.sampling import EpisodeSampler
-from novelseg.data.store import ImageStore, PseudoLabelStore
+from novelseg.data.store import ImageStore
 from novelseg.formats.record import EncoderRecord
 from novelseg.methods.spfl.augment import Augmentation
 from novelseg.methods.spfl.batches import JointBatches, PseudoLabelBatches

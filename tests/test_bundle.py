@@ -19,7 +19,7 @@ from novelseg.data.index import Index, read_index
 from novelseg.formats.network import save_tensors
 from novelseg.formats.record import to_json
 from novelseg.inference.bundle import BUNDLE, load_bundle
-from novelseg.methods.variants import RefinerSettings
+from novelseg.methods.refiners import RefinerSettings
 from tests.commands import export, novelseg
 from tests.makers import SPFL, Project
 

@@ -31,7 +31,7 @@ from novelseg.methods.fssdino.settings import FssdinoSettings
 from novelseg.methods.insid3.settings import Insid3Settings
 from novelseg.methods.matching.prototypes import match
 from novelseg.methods.positions import position_basis, remove_positions
-from novelseg.methods.variants import REFINERS, RefinerSettings
+from novelseg.methods.refiners import REFINERS, RefinerSettings
 from novelseg.regions import build_hierarchy, cut
 from novelseg.regions.learned import WEIGHTS
 from novelseg.regions.weights import BSDS500

@@ -24,7 +24,8 @@ from novelseg.inference.predictors import PerClass
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.contract import Case
 from novelseg.methods.matching.predictor import MatchingPredictor
-from novelseg.methods.variants import MATCHING, SEGMENTER_VARIANTS, SPFL, refiners_of
+from novelseg.methods.refiners import SEGMENTER_VARIANTS, refiners_of
+from novelseg.methods.variants import MATCHING, SPFL
 from novelseg.ops.counts import object_iou
 from tests.makers import Project, disc
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
 from novelseg.methods.matching.prototypes import match
+from novelseg.methods.refiners import REFINERS, RefinerSettings, refiners_of
 from novelseg.methods.self_support.refiner import SelfSupportRefiner
 from novelseg.methods.self_support.settings import SelfSupportSettings
-from novelseg.methods.variants import NAMES, REFINERS, VARIANTS, RefinerSettings, refined_names, refiners_of
+from novelseg.methods.variants import NAMES, VARIANTS, refined_names
 
 SCALE = 10.0
 

@@ -17,6 +17,7 @@ from novelseg.methods.chain import Chain
 from novelseg.methods.confident import confident_cells
 from novelseg.methods.contract import Case, RefinementTask, SupportFeatures
 from novelseg.methods.matching.prototypes import match_many
+from novelseg.methods.refiners import REFINERS, RefinerSettings
 from novelseg.methods.srofb import classifier as srofb
 from novelseg.methods.srofb.classifier import (
     Cells,
@@ -29,7 +30,6 @@ from novelseg.methods.srofb.classifier import (
 )
 from novelseg.methods.srofb.refiner import SrofbRefiner
 from novelseg.methods.srofb.settings import SrofbSettings
-from novelseg.methods.variants import REFINERS, RefinerSettings
 from novelseg.ops import draws
 from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values

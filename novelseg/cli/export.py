@@ -26,7 +26,7 @@ from novelseg.core.options import Help
 from novelseg.core.progress import say
 from novelseg.formats.provenance import Record, read_record
 from novelseg.inference.bundle import Bundle, pretrained_bundle, save_bundle
-from novelseg.methods.variants import read_settings
+from novelseg.methods.refiners import read_settings
 
 
 def lineage_of(folder: Path, files: list[str]) -> list[Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from novelseg.core.options import Help
-from novelseg.methods.variants import SEGMENTER_VARIANTS
+from novelseg.methods.refiners import SEGMENTER_VARIANTS
 
 Device = Annotated[str, Help("device to compute on", ("auto", "cpu", "cuda"))]
 Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses")]

@@ -20,8 +20,9 @@ from novelseg.methods.bank import SupportBank
 from novelseg.methods.cam.network import CamNetwork, CamRecord
 from novelseg.methods.cam.predictor import CamPredictor
 from novelseg.methods.matching.predictor import MatchingPredictor
+from novelseg.methods.refiners import RefinerSettings, refiners_of
 from novelseg.methods.srofb.classifier import parameter_count
-from novelseg.methods.variants import CAM, MAP, NAMES, VARIANTS, RefinerSettings, refiners_of
+from novelseg.methods.variants import CAM, MAP, NAMES, VARIANTS
 
 
 @dataclass(frozen=True)

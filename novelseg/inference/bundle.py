@@ -22,7 +22,7 @@ from novelseg.formats.levels import DTYPES, LEVELS, SIDES, TYPES, levels_fault
 from novelseg.formats.network import Kind, read_tensors, save_tensors, stated_source
 from novelseg.formats.record import EncoderRecord, fits, from_json, to_json
 from novelseg.inference.fitted import Fitted, from_parts, to_parts
-from novelseg.methods.variants import SETTINGS, RefinerSettings, settings_from, settings_to_json
+from novelseg.methods.refiners import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
 BUNDLE = Kind("novelseg-bundle", 2, "make it with `novelseg export`", 1)
 ENCODER, PROTOTYPES, HEAD = "encoder.", "prototypes.", "head."

@@ -48,7 +48,8 @@ from novelseg.inference.predictors import (
 )
 from novelseg.inference.tiles import Blend, batches, windows
 from novelseg.methods.contract import require_finite
-from novelseg.methods.variants import CLOSED_FORM, MATCHING, REFINERS, SEGMENTER_VARIANTS
+from novelseg.methods.refiners import REFINERS, SEGMENTER_VARIANTS
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from novelseg.ops.components import keep_regions
 from novelseg.ops.counts import object_iou
 

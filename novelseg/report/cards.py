@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from novelseg.core.errors import InputError
 from novelseg.core.labels import binary
 from novelseg.data.index import Index
-from novelseg.data.store import ImageStore, PseudoLabelStore
+from novelseg.data.labelstore import PseudoLabelStore
+from novelseg.data.store import ImageStore
 from novelseg.evaluation.comparisons import Evaluation
 from novelseg.formats import hdf5
 from novelseg.formats.examples import EXAMPLES

@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save
 from novelseg.backbones.encoder import load_encoder, pretrained_backbone
 from novelseg.core.errors import InputError
 from novelseg.data.index import read_index
-from novelseg.data.store import PseudoLabelStore, read_mask, read_rgb
+from novelseg.data.labelstore import PseudoLabelStore
+from novelseg.data.store import read_mask, read_rgb
 from novelseg.evaluation.comparisons import read_evaluation
 from novelseg.evaluation.lists import read_cases
 from novelseg.formats import hdf5, tables
