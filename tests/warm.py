@@ -30,11 +30,18 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "faiss", "h5py", "lightning_fabric", "matplotlib.figure", "PIL.Image", "pandas", "pydantic", "scipy.ndimage",
-    "skimage.measure", "torch.nn.functional", "yaml",
-    "snakemake.cli", "snakemake.workflow", "snakemake.dag", "snakemake.scheduling.job_scheduler",
-    "dvc.cli", "dvc.commands.repro", "dvc.commands.status", "dvc.fs", "dvc.repo", "dvc_data.index",
+    "faiss", "h5py", "jinja2", "lightning_fabric", "matplotlib.figure", "PIL.Image", "pandas", "pydantic",
+    "ruamel.yaml", "safetensors.torch", "scipy.ndimage", "skimage.measure", "torch.nn.functional", "yaml",
+    "snakemake.cli", "snakemake.workflow", "snakemake.dag", "snakemake.scheduling.job_scheduler", "snakemake.storage",
+    "smart_open", "configobj", "dulwich.ignore", "dulwich.index", "fsspec.implementations.memory", "scmrepo.git",
+    "dvc.cachemgr", "dvc.cli", "dvc.data_cloud", "dvc.dvcfile", "dvc.fs", "dvc.lock", "dvc.rwlock", "dvc.scm",
+    "dvc.commands.repro", "dvc.commands.status", "dvc.stage.run", "dvc_data.index", "dvc_data.hashfile.status",
+    "dvc.repo", "dvc.repo.artifacts", "dvc.repo.commit", "dvc.repo.datasets", "dvc.repo.index", "dvc.repo.metrics",
+    "dvc.repo.open_repo", "dvc.repo.params", "dvc.repo.plots", "dvc.repo.reproduce", "dvc.repo.stage",
+    "dvc.repo.status",
 )  # fmt: skip
+
+PARSERS = {"snakemake.cli": "get_argument_parser", "dvc.cli.parser": "get_main_parser"}
 
 # The caller's side, in a Python that starts without its site packages: pass everything on, wait, end as the fork ended.
 CALLER = """#!{python} -IS
@@ -206,6 +213,8 @@ def main() -> None:
     del sys.path[0]  # the folder of the tests
     for package in PACKAGES:
         importlib.import_module(package)
+    for module, name in PARSERS.items():  # which imports every command and plugin
+        getattr(importlib.import_module(module), name)()
     gc.freeze()
     status = _run(_Server(sys.argv[1]).serve())
     # The end of Python, but for taking all modules apart, which costs a fork a second.
