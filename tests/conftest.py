@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import engines
+from tests import warm
 from tests.commands import export
 from tests.engines import new_team
 from tests.makers import SPFL, Project, tiny_values, write_values
@@ -23,7 +23,7 @@ DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")
 
 def pytest_sessionfinish() -> None:
     """End what the tests of this process have started to start commands from."""
-    engines.end_warm()
+    warm.end()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -15,23 +14,11 @@ import yaml
 from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.test_house import copy_house
-from tests.warm import Warm
+from tests.warm import started
 
 PYTHON = Path(sys.executable)
 NOTHING = "Nothing to be done"
 CLEAN = "Data and pipelines are up to date."
-
-
-@functools.cache
-def _warm() -> Warm:
-    return Warm()
-
-
-def end_warm() -> None:
-    """End the process that starts the commands, if any has been started."""
-    if _warm.cache_info().currsize:
-        _warm().end()
-        _warm.cache_clear()
 
 
 def environment(folder: Path, *, warm: bool = False, **more: str) -> dict[str, str]:
@@ -39,7 +26,7 @@ def environment(folder: Path, *, warm: bool = False, **more: str) -> dict[str, s
 
     Its Python starts ``warm`` (`tests.warm`), or as everywhere.
     """
-    path = os.pathsep.join([*([str(_warm().folder)] if warm else []), str(PYTHON.parent), os.environ["PATH"]])
+    path = os.pathsep.join([*([str(started().folder)] if warm else []), str(PYTHON.parent), os.environ["PATH"]])
     who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     # One core count for all: threads may change the last digit of a training.
     given = {name: value for name, value in os.environ.items() if name != "NOVELSEG_DATA"}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from stages.provenance import code
 from stages.provenance.digests import Digests
+from tests.warm import started
 from workflow import config, recipe
 from workflow.judge import Judge
 from workflow.plan import READS, record_of
@@ -68,7 +71,8 @@ def command(folder: Path, *words: str, rc: int = 0) -> str:
     from workflow.__main__ import main
 
     printed = io.StringIO()
-    with inside(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    starting = mock.patch.object(sys, "executable", str(started().folder / "python"))  # of Snakemake
+    with inside(folder), starting, contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         assert main(list(words)) == rc, printed.getvalue()
     return printed.getvalue()
 

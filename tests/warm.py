@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import functools
 import gc
 import importlib
 import marshal
@@ -94,6 +95,19 @@ class Warm:
         """End the process."""
         self._process.communicate()
         self._scratch.cleanup()
+
+
+@functools.cache
+def started() -> Warm:
+    """Give the process of these tests; it starts when it is first needed."""
+    return Warm()
+
+
+def end() -> None:
+    """End the process of these tests, if it has been started."""
+    if started.cache_info().currsize:
+        started().end()
+        started.cache_clear()
 
 
 class _Server:

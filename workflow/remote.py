@@ -102,11 +102,10 @@ def commit(digests: Digests) -> None:
     """
     with _repository() as repo:
         _pass_digests(repo, _outputs(), digests)
-        changed = repo.status()
-        stages = [stage for stage in repo.index.stages if stage.addressing in changed]
-        if not stages:
-            return
         with repo.lock:
+            stages = [stage for stage in repo.index.stages if stage.status()]
+            if not stages:
+                return
             for stage in stages:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)

@@ -99,6 +99,24 @@ def _parse(content: bytes, path: Path) -> Source:
 
 
 @cache
+def _needs(path: Path) -> tuple[Path, ...]:
+    """Return the first-party files that a file needs itself: modules, and ``__init__.py`` above it."""
+    wanted = [parent / "__init__.py" for parent in path.parents if parent != Path()]
+    for dotted in source(path).imports.values():
+        if dotted.split(".")[0] in ROOTS:
+            # The last part is a module or a name in a module.
+            module = Path(*dotted.split("."))
+            wanted += [module / "__init__.py"]
+            wanted += [part.with_suffix(".py") for part in (module, module.parent) if len(part.parts) > 1]
+    return tuple(file for file in dict.fromkeys(wanted) if locate(file).exists())
+
+
+@cache
+def _templates(folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / "templates" / path.name for path in locate(folder).glob("templates/*"))
+
+
+@cache
 def closure(stage: str) -> tuple[Path, ...]:
     """Return, sorted, the first-party files that a stage runs.
 
@@ -110,28 +128,17 @@ def closure(stage: str) -> tuple[Path, ...]:
     InputError
         If the stage has no module, since the digest of no code would match anything.
     """
-    seen: set[Path] = set()
     module, tool = Path("stages", f"{stage}.py"), Path("stages", "tools", f"{stage}.py")
-    if not (locate(module).exists() or locate(tool).exists()):
+    todo = [path for path in (module, tool) if locate(path).exists()]
+    if not todo:
         raise InputError(f"{locate(module)}: no such file; check the name of the stage '{stage}'")
-    todo = [module, tool]  # one of them exists
+    seen: set[Path] = set()
     while todo:
         path = todo.pop()
-        if path in seen or not locate(path).exists():
-            continue
-        seen.add(path)
-        todo += [parent / "__init__.py" for parent in path.parents if parent != Path()]
-        for dotted in source(path).imports.values():
-            if dotted.split(".")[0] in ROOTS:
-                # The last part is a module or a name in a module.
-                module = Path(*dotted.split("."))
-                todo += [module / "__init__.py"]
-                todo += [part.with_suffix(".py") for part in (module, module.parent) if len(part.parts) > 1]
-    templates = {
-        folder / "templates" / path.name
-        for folder in {path.parent for path in seen}
-        for path in locate(folder).glob("templates/*")
-    }
+        if path not in seen:
+            seen.add(path)
+            todo += _needs(path)
+    templates = {template for folder in {path.parent for path in seen} for template in _templates(folder)}
     _memory().save()
     return tuple(sorted(seen | templates))
 
@@ -150,5 +157,5 @@ def packages(stage: str) -> set[str]:
 
 def forget() -> None:
     """Clear the caches, for a process that keeps running while code is edited."""
-    for function in (source, closure, code_digest, _memory):
+    for function in (source, _needs, _templates, closure, code_digest, _memory):
         function.cache_clear()
