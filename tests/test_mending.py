@@ -244,7 +244,7 @@ def test_what_is_damaged_in_the_remote_is_refused_and_named(pulled: Path, team: 
     """Must show 5: an object emptied, one altered, a list of files damaged in two ways; then what is missing."""
     remote, other = shutil.copytree(team / "shared", tmp_path / "remote"), tmp_path / "other"
     git(tmp_path, "clone", "-q", str(team / "origin.git"), "other")
-    call(other, sys.executable, "-m", "dvc", "remote", "add", "-q", "-f", "--local", "-d", "shared", str(remote))
+    call(other, "python", "-m", "dvc", "remote", "add", "-q", "-f", "--local", "-d", "shared", str(remote))
 
     def damage(path: str, change: Callable[[bytes], bytes]) -> None:
         md5 = md5_of(pulled, path)
@@ -355,9 +355,9 @@ def test_moved_weights_make_nothing_stale_and_other_ones_everything_after(mate: 
 @pytest.mark.engines
 def test_braces_in_a_path_are_no_wildcards(mate: Path, tmp_path: Path) -> None:
     raw = tmp_path / "a {b} c"
-    call(mate, sys.executable, "-m", "stages", "scenes", "--out", str(raw))
+    call(mate, "python", "-m", "stages", "scenes", "--out", str(raw))
     set_values(mate, images={"source": "voc", "root": str(raw)}, plan={"seeds": [0]})
-    call(mate, sys.executable, "-m", "snakemake", "images_all")
+    call(mate, "python", "-m", "snakemake", "images_all")
     assert "images" not in stale_jobs(mate)
 
 
@@ -377,7 +377,7 @@ def test_run_refuses_it_before_anything_else(words: tuple[str, ...], tmp_path: P
 
 @pytest.mark.engines
 def test_both_words_are_refused_by_snakemake(mate: Path) -> None:
-    printed = call(mate, sys.executable, "-m", "snakemake", "-n", "--config", "tau=3", rc=1)
+    printed = call(mate, "python", "-m", "snakemake", "-n", "--config", "tau=3", rc=1)
     assert "values stand in params.yaml alone" in printed
 
 

@@ -32,7 +32,7 @@ from tests.engines import (
     set_values,
     snakemake,
 )
-from tests.inprocess import changed_for_dvc, command, resting
+from tests.inprocess import believed_by_dvc, changed_for_dvc, command, resting
 from tests.test_house import edit
 
 pytestmark = pytest.mark.engines
@@ -94,7 +94,7 @@ def test_s9_poison_is_refused_and_named(mate: Path, poison: object) -> None:
     assert "nothing was recorded, and dvc.lock is unchanged:" in command(mate, "record", rc=2)
     assert (mate / "dvc.lock").read_text() == locked
     # Behind the project's back: DVC believes it, the audit does not.
-    dvc(mate, "commit", "-f", "-q")
+    believed_by_dvc(mate)
     assert changed_for_dvc(mate) == {}
     printed = command(mate, "push", rc=2)
     assert "error: dvc.lock and the provenance records disagree" in printed
@@ -161,7 +161,7 @@ def test_the_audit_needs_the_records_alone(origin: Path, mate: Path, tmp_path: P
 
     assert "agree" in audit("sound", 0)
     flip_a_byte(mate)
-    dvc(mate, "commit", "-f", "-q")
+    believed_by_dvc(mate)
     dvc(mate, "remote", "add", "-d", "-f", "shared", str(tmp_path / "poisoned"))
     dvc(mate, "push", "-q")
     commit(mate, "poison")
