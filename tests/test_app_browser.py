@@ -214,6 +214,7 @@ def test_touch_phone_and_cancel(served: str, tmp_path: Path, monkeypatch: pytest
         assert complaints(page, served) == []
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 def test_annotations_become_examples(served: str, tmp_path: Path) -> None:
     """Pictures and annotations, chosen together; classes join those of the page, and masks can be painted on."""
     truth, pictures = {}, []
@@ -269,26 +270,6 @@ def relabelled(picture: LabelledPicture, table: dict[int, int] | None = None) ->
     )
 
 
-def test_masks_at_any_threshold_are_those_of_the_segmenter(served: str) -> None:
-    rng, calibration = np.random.default_rng(0), Calibration(0.9, -0.27)
-    script = """
-    async ([logits, presence, threshold, least, slope, offset]) => {
-      const { maskAt } = await import("/static/results.js");
-      const map = { width: 20, height: 20, step: 1, slope, offset, logits: Float32Array.from(logits) };
-      const result = { expected_iou: [0, 0, 0], presence, map };
-      return [...maskAt(result, { threshold, presence: least }, 20, 20).data];
-    }
-    """
-    with browsed(served) as page:
-        for threshold, least in ((0.5, 0.15), (0.7, 0.15), (0.2, 0.0), (0.6, 0.4), (0.3, 1.0)):
-            logits = rng.normal(0, 2, (3, 20, 20)).astype(np.float32)
-            presence = rng.uniform(0.1, 1, 3).astype(np.float32)
-            lowest = np.array(least_logits(float(np.log(threshold / (1 - threshold))), least, presence, calibration))
-            expected = winners(logits, np.where(presence >= least, lowest, np.inf).tolist())
-            values = [logits.ravel().tolist(), presence.tolist(), threshold, least, *calibration]
-            assert page.evaluate(script, values) == expected.ravel().tolist()
-
-
 SLOW_REFERENCE = """
 async () => {
   const { Labels } = await import("/static/labels.js");
@@ -339,6 +320,24 @@ async () => {
 """
 
 
-def test_painting_agrees_with_a_slow_reference(served: str) -> None:
+MASK_AT = """
+async ([logits, presence, threshold, least, slope, offset]) => {
+  const { maskAt } = await import("/static/results.js");
+  const map = { width: 20, height: 20, step: 1, slope, offset, logits: Float32Array.from(logits) };
+  const result = { expected_iou: [0, 0, 0], presence, map };
+  return [...maskAt(result, { threshold, presence: least }, 20, 20).data];
+}
+"""
+
+
+def test_painting_and_thresholds_agree_with_slow_references(served: str) -> None:
+    rng, calibration = np.random.default_rng(0), Calibration(0.9, -0.27)
     with browsed(served) as page:
         assert page.evaluate(SLOW_REFERENCE) == {"wrong": 0, "back": True, "steps": 1}
+        for threshold, least in ((0.5, 0.15), (0.7, 0.15), (0.2, 0.0), (0.6, 0.4), (0.3, 1.0)):
+            logits = rng.normal(0, 2, (3, 20, 20)).astype(np.float32)
+            presence = rng.uniform(0.1, 1, 3).astype(np.float32)
+            lowest = np.array(least_logits(float(np.log(threshold / (1 - threshold))), least, presence, calibration))
+            expected = winners(logits, np.where(presence >= least, lowest, np.inf).tolist())
+            values = [logits.ravel().tolist(), presence.tolist(), threshold, least, *calibration]
+            assert page.evaluate(MASK_AT, values) == expected.ravel().tolist()
