@@ -260,58 +260,68 @@ MANY = [{"id": number, "name": f"c{number}"} for number in range(300)]
 DOUBLED = [{"id": 5, "name": "cat"}, {"id": 6, "name": "cat"}]
 CORNERS = [0, 0, 4, 0, 4, 3, 0, 3]
 RUNS = {"size": [3, 4], "counts": [12]}
+# fmt: off
+NO_ANNOTATIONS: list[Any] = ["", "{", "{}", "3", "[" * 100000, b"\xff\xfe", {"annotations": [], "images": []}]
+FAULTY_COCO: list[dict[str, Any]] = [
+    {"category_id": 6}, {"category_id": "cat"}, {"image_id": 2}, {"iscrowd": 2}, {"iscrowd": 1}, {"file_name": "b.png"},
+    {"file_name": "../a\n.png"}, {"file_name": ""}, {"width": "4"}, {"width": 0}, {"width": 5},
+    {"width": 10**6, "height": 10**6}, {"categories": MANY}, {"categories": DOUBLED}, {"categories": []},
+    {"segmentation": []}, {"segmentation": [[1, 1, 3, 1]]}, {"segmentation": [[1, 1, 3]]},
+    {"segmentation": [[1, 1, 3, 1, 3, 1e9]]}, {"segmentation": [CORNERS]}, {"segmentation": RUNS},
+    {"segmentation": {"size": [9, 9], "counts": "0"}}, {"segmentation": {"size": [3, 4], "counts": [5]}},
+    {"segmentation": {"size": [3, 4], "counts": "~~"}}, {"segmentation": [[0, 0, 0.1, 0, 0.1, 0.1]]},
+]
+FAULTY_LABELME: list[dict[str, Any]] = [
+    {"shape_type": "circle"}, {"label": ""}, {"points": [[1, 1]]}, {"points": 3}, {"imagePath": "b.png"},
+    {"imagePath": ""}, {"imageWidth": None}, {"imageWidth": 9}, {"shape_type": "mask", "mask": "%"},
+    {"shape_type": "mask", "mask": 3}, {"shape_type": "mask", "mask": ""},
+]
+FAULTY_TASKS: list[dict[str, Any]] = [
+    {"type": "rectanglelabels"}, {"original_width": 5}, {"original_width": None}, {"image_rotation": 90},
+    {"value": {"points": [[1, 1]], "polygonlabels": ["cat"]}}, {"value": {"polygonlabels": ["cat", "dog"]}},
+    {"type": "brushlabels", "value": {"format": "rle", "rle": [0, 0, 1], "brushlabels": ["cat"]}},
+    {"type": "brushlabels", "value": {"format": "rle", "rle": [999], "brushlabels": ["cat"]}},
+    {"type": "brushlabels", "value": {"format": "png", "rle": [1], "brushlabels": ["cat"]}},
+]
+NO_TASKS: list[Any] = [[3], [{"annotations": 3}], [{"annotations": [{"result": 3}]}], []]
+FAULTY_XML = [
+    "<annotations", "<!DOCTYPE a><annotations/>", "<annotations/>", "<other/>", cvat(mask_element(), "<name></name>"),
+    cvat(mask_element(label="dog")), cvat("<box/>"), cvat(mask_element(), name="b.png"),
+    cvat(mask_element(), size='width="4"'), cvat(mask_element(rle="0, 9")), cvat(mask_element(rle="x")),
+    cvat(mask_element(left="4")), cvat('<polygon label="cat" points="1"/>'),
+    cvat(mask_element(), size='width="9" height="9"'),
+]
+FAULTY_ZIPS = [
+    b"no zip", b"", zipped()[:90], zipped(labelmap=None), zipped(labelmap=b"\xff"), zipped(labelmap=b"cat:1,2::"),
+    zipped(labelmap=b"dog:0,128,0::"), zipped(labelmap=b"cat:128,0,0::\ndog:128,0,0::"),
+    zipped(SegmentationClass__a=b"no"), zipped(SegmentationClass__b=encoded(np.zeros((3, 4), np.uint8))),
+    zipped(SegmentationObject__a=encoded(np.zeros((4, 4), np.uint8))),
+    zipped(SegmentationClass__a=encoded(np.zeros((9, 9), np.uint8))),
+]
+FAULTY_LABELS: list[Any] = [
+    "1 0 0 1 0 1 1", "x 0 0 1 0 1 1", "0 0 0 1 0", "0 0 0 1 0 1 x", "0 0 0 1 0 1 99", "0 0 0 1 0 1 1 1",
+    "0 0 0 1 0 1 1 0 1", "", b"\xff",
+]
+# fmt: on
 ANNOTATIONS: list[dict[str, Any]] = [
-    *({"a.json": one} for one in ("", "{", "{}", "3", "[" * 100000, b"\xff\xfe", {"annotations": [], "images": []})),
-    *({"a.json": coco(**change)} for change in (
-        {"category_id": 6}, {"category_id": "cat"}, {"image_id": 2}, {"iscrowd": 2}, {"iscrowd": 1},
-        {"file_name": "b.png"}, {"file_name": "../a\n.png"}, {"file_name": ""}, {"width": "4"}, {"width": 0},
-        {"width": 5}, {"width": 10**6, "height": 10**6}, {"categories": MANY}, {"categories": DOUBLED},
-        {"categories": []}, {"segmentation": []}, {"segmentation": [[1, 1, 3, 1]]}, {"segmentation": [[1, 1, 3]]},
-        {"segmentation": [[1, 1, 3, 1, 3, 1e9]]}, {"segmentation": [CORNERS]}, {"segmentation": RUNS},
-        {"segmentation": {"size": [9, 9], "counts": "0"}}, {"segmentation": {"size": [3, 4], "counts": [5]}},
-        {"segmentation": {"size": [3, 4], "counts": "~~"}}, {"segmentation": [[0, 0, 0.1, 0, 0.1, 0.1]]},
-    )),
-    *({"a.json": labelme(**change)} for change in (
-        {"shape_type": "circle"}, {"label": ""}, {"points": [[1, 1]]}, {"points": 3}, {"imagePath": "b.png"},
-        {"imagePath": ""}, {"imageWidth": None}, {"imageWidth": 9}, {"shape_type": "mask", "mask": "%"},
-        {"shape_type": "mask", "mask": 3}, {"shape_type": "mask", "mask": ""},
-    )),
+    *({"a.json": content} for content in NO_ANNOTATIONS),
+    *({"a.json": coco(**changes)} for changes in FAULTY_COCO),
+    *({"a.json": labelme(**changes)} for changes in FAULTY_LABELME),
     {"a.json": labelme(), "b.json": labelme(imagePath="b.png")},
     {"a.json": labelme(), "b.json": "{"},
     {"a.json": {"shapes": [], "imagePath": "a.png"}},
-    *({"a.json": task(**change)} for change in (
-        {"type": "rectanglelabels"}, {"original_width": 5}, {"original_width": None}, {"image_rotation": 90},
-        {"value": {"points": [[1, 1]], "polygonlabels": ["cat"]}}, {"value": {"polygonlabels": ["cat", "dog"]}},
-        {"type": "brushlabels", "value": {"format": "rle", "rle": [0, 0, 1], "brushlabels": ["cat"]}},
-        {"type": "brushlabels", "value": {"format": "rle", "rle": [999], "brushlabels": ["cat"]}},
-        {"type": "brushlabels", "value": {"format": "png", "rle": [1], "brushlabels": ["cat"]}},
-    )),
-    *({"a.json": one} for one in ([3], [{"annotations": 3}], [{"annotations": [{"result": 3}]}], [])),
-    *({"a.xml": one} for one in (
-        "<annotations", "<!DOCTYPE a><annotations/>", "<annotations/>", "<other/>",
-        cvat(mask_element(), "<name></name>"), cvat(mask_element(label="dog")), cvat("<box/>"),
-        cvat(mask_element(), name="b.png"), cvat(mask_element(), size='width="4"'), cvat(mask_element(rle="0, 9")),
-        cvat(mask_element(rle="x")), cvat(mask_element(left="4")), cvat('<polygon label="cat" points="1"/>'),
-        cvat(mask_element(), size='width="9" height="9"'),
-    )),
-    *({"a.zip": one} for one in (
-        b"no zip", b"", zipped()[:90], zipped(labelmap=None), zipped(labelmap=b"\xff"), zipped(labelmap=b"cat:1,2::"),
-        zipped(labelmap=b"dog:0,128,0::"), zipped(labelmap=b"cat:128,0,0::\ndog:128,0,0::"),
-        zipped(SegmentationClass__a=b"no"), zipped(SegmentationClass__b=encoded(np.zeros((3, 4), np.uint8))),
-        zipped(SegmentationObject__a=encoded(np.zeros((4, 4), np.uint8))),
-        zipped(SegmentationClass__a=encoded(np.zeros((9, 9), np.uint8))),
-    )),
-    *({"data.yaml": YOLO, "labels/a.txt": one} for one in (
-        "1 0 0 1 0 1 1", "x 0 0 1 0 1 1", "0 0 0 1 0", "0 0 0 1 0 1 x", "0 0 0 1 0 1 99", "0 0 0 1 0 1 1 1",
-        "0 0 0 1 0 1 1 0 1", "", b"\xff",
-    )),
+    *({"a.json": task(**changes)} for changes in FAULTY_TASKS),
+    *({"a.json": content} for content in NO_TASKS),
+    *({"a.xml": content} for content in FAULTY_XML),
+    *({"a.zip": content} for content in FAULTY_ZIPS),
+    *({"data.yaml": YOLO, "labels/a.txt": content} for content in FAULTY_LABELS),
     {"data.yaml": YOLO, "labels/b.txt": "0 0 0 1 0 1 1"},
     {"data.yaml": YOLO},
     {"data.yaml": "train: x", "labels/a.txt": ""},
     {"data.yaml": "names:\n  0: ''\n", "labels/a.txt": ""},
     {"data.yaml": b"\xff", "labels/a.txt": ""},
     {"a.csv": ""},
-]  # fmt: skip
+]
 
 
 def bytes_of(content: Any) -> bytes:
