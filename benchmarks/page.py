@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.browser import opened
-from benchmarks.pagedriver import PageDriver, mean_iou
+from benchmarks.pagedriver import PageDriver, class_ious, mean_iou
 from novelseg.data.classes import VOC
 from novelseg.inference.photos import read_class_mask, read_photo
 from novelseg.inference.segmenter import Segmenter
@@ -167,6 +167,9 @@ def run_loop(driver: PageDriver, pair: Pair, pictures: Path | None) -> dict[str,
     again = driver.masks()
     row["after"] = mean_iou(again, pair.truth, others)
     row["after, all"] = mean_iou(again, pair.truth, names)
+    row["shown"] = [pair.names[label - 1] for label in (1, 2) if (mask == label).any()]
+    ious = [class_ious(masks, pair.truth, others) for masks in (found, again)]
+    row["of classes"] = [[one[label] for one in ious] for label in (1, 2)]
     return row
 
 
@@ -334,6 +337,12 @@ def report(
         + " |"
         for row in rows
     )
+    kinds = "\n".join(
+        f"| {row['classes']} | {' and '.join(row['shown'])} | "
+        + " | ".join(f"{100 * value:.1f}" for pair in row["of classes"] for value in pair)
+        + " |"
+        for row in rows[:-1]
+    )
     same = "equal" if all(one["kept"] for one in checks) else "NOT equal"
     least, mean = min(one["least agreement"] for one in checks), np.mean([one["mean agreement"] for one in checks])
     sliders = ", ".join(f"{name} {value}" for name, value in SLIDERS)
@@ -351,7 +360,12 @@ Mean IoU, %, of two classes; ResNet-50, ImageNet weights, nothing trained:
 |---|---|---|---|---|---|---|
 {table}
 
-Ten pictures are few: the table shows that the loop works, not how good the method is.
+Ten pictures are few: the table shows that the loop works, not how good the method is. IoU of each class in the other
+nine pictures, and what the corrected picture shows:
+
+| classes | corrected picture | first class, before | after | second class, before | after |
+|---|---|---|---|---|---|
+{kinds}
 
 * The sliders ({sliders}, one after the other), without a request to the server: IoU with the
   masks of the segmenter at these settings, of each result, {mean:.4f} in the mean and {least:.4f} at least.
