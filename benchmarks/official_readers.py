@@ -1,8 +1,9 @@
 """Read annotations with the tools' own readers: run by the interpreter of an environment that has one of them.
 
 ``python benchmarks/official_readers.py READER FILE NAMES OUT`` writes OUT, an ``.npz`` with the index mask and the
-number of objects of each picture, by the picture's number. NAMES is a JSON file with the names, sizes and files of the
-pictures and the names of the classes. This file imports nothing of novelseg, since the environments do not have it.
+numbers of the objects of each picture's pixels, by the picture's number. NAMES is a JSON file with the names, sizes and
+files of the pictures and the names of the classes. This file imports nothing of novelseg, since the environments do not
+have it.
 """
 
 from __future__ import annotations
@@ -154,12 +155,13 @@ def main(reader: str, file: str, names: str, out: str) -> None:
     for number, objects in READERS[reader](Path(file), facts):
         picture, count = facts["pictures"][number], 0
         canvas = np.zeros((picture["height"], picture["width"]), np.uint8)
+        numbers = np.zeros(canvas.shape, np.uint16)
         for name, mask in objects:
             label = facts["classes"].index(name) + 1 if name in facts["classes"] else 0
             if label and np.any(mask):
-                canvas[np.asarray(mask) > 0] = label
                 count += 1
-        arrays[f"mask{number}"], arrays[f"objects{number}"] = canvas, count
+                canvas[np.asarray(mask) > 0], numbers[np.asarray(mask) > 0] = label, count
+        arrays[f"mask{number}"], arrays[f"objects{number}"] = canvas, numbers
     np.savez_compressed(out, **arrays)
 
 

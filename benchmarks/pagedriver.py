@@ -192,16 +192,23 @@ def region_clicks(tree: Hierarchy, mask: Mask, most: int) -> list[tuple[float, f
     return clicks
 
 
-def mean_iou(found: dict[str, NDArray[np.uint8]], truth: dict[str, NDArray[np.uint8]], names: Iterable[str]) -> float:
-    """Return the IoU, summed over pictures, averaged over classes; void pixels (255) do not count."""
+def class_ious(
+    found: dict[str, NDArray[np.uint8]], truth: dict[str, NDArray[np.uint8]], names: Iterable[str]
+) -> dict[int, float]:
+    """Return the IoU of each class, summed over pictures; void pixels (255) do not count."""
     names = list(names)
     labels = sorted({int(label) for name in names for label in np.unique(truth[name])} - {0, 255})
-    values = []
+    values = {}
     for label in labels:
         pairs = [((found[name] == label) & (truth[name] != 255), truth[name] == label) for name in names]
         union = sum(int((one | other).sum()) for one, other in pairs)
-        values.append(sum(int((one & other).sum()) for one, other in pairs) / union)
-    return float(np.mean(values))
+        values[label] = sum(int((one & other).sum()) for one, other in pairs) / union
+    return values
+
+
+def mean_iou(found: dict[str, NDArray[np.uint8]], truth: dict[str, NDArray[np.uint8]], names: Iterable[str]) -> float:
+    """Return the mean of :func:`class_ious`."""
+    return float(np.mean(list(class_ious(found, truth, names).values())))
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> Path:

@@ -28,12 +28,9 @@ from PIL import Image
 from benchmarks.page import serving
 from novelseg import Segmenter
 from novelseg.cli.main import main
-from novelseg.core.errors import InputError
 from novelseg.exchange.record import index_mask
 from novelseg.exchange.registry import FORMATS, read_labels
 from novelseg.inference import session, web
-from novelseg.inference.inputs import resize_pair
-from novelseg.inference.photos import read_class_mask, read_photo
 from novelseg.inference.web import PageServer, is_bound_to_loopback, is_loopback, new_app
 from novelseg.regions.learned import build_hierarchy
 from tests.conftest import WEIGHTS
@@ -157,6 +154,61 @@ def test_masks_are_exported_in_every_format(client: FlaskClient, form: str, tmp_
         assert (found[picture] == mask).mean() > (0.98 if form == "labelme-polygons" else 0.9999), picture
 
 
+@pytest.mark.parametrize("form", [name for name in FORMATS if name != "voc"])
+def test_annotations_of_every_tool_are_read(client: FlaskClient, form: str) -> None:
+    """What the page has exported, and chosen again: one file, or several without their folder."""
+    masks = {"a.png": 2 * disc()[1], "b ü.png": disc(middle=(20, 30))[1], "c.png": 3 * disc()[1]}
+    masks["a.png"][:5, :9] = 3
+    sent = exported(client, form, masks, ["cat", "a dog", "猫", "none"])
+    name = sent.headers["Content-Disposition"].partition("filename=")[2]
+    files = {name: sent.data}
+    if name == f"{form}.zip":
+        with zipfile.ZipFile(io.BytesIO(sent.data)) as archive:
+            files = {Path(one).name: archive.read(one) for one in archive.namelist() if "config" not in one}
+    sizes = [{"name": one, "width": 64, "height": 64} for one in [*masks, "other.png"]]
+    data = {"pictures": json.dumps(sizes), "labels": [(io.BytesIO(one), name) for name, one in files.items()]}
+    answer: Any = client.post("/labels", data=data, content_type="multipart/form-data").json
+    assert sorted(answer["classes"]) == ["a dog", "cat", "猫"]
+    table = np.zeros(256, np.uint8)
+    table[answer["numbers"]] = [["cat", "a dog", "猫"].index(one) + 1 for one in answer["classes"]]
+    found = {one["name"]: table[unpacked(one["labels"], np.uint8, 64, 64)] for one in answer["pictures"]}
+    assert set(found) == set(masks)
+    for picture, mask in masks.items():
+        assert (found[picture] == mask).mean() > (0.97 if form == "labelme-polygons" else 0.9999), picture
+
+
+@pytest.mark.parametrize(
+    ("pictures", "names", "told"),
+    [
+        ("", ["a.json"], "the request is not readable; expected a list of pictures with name, width and height"),
+        ("{}", [], "received no annotations; choose a file"),
+        ('[{"name": "../a.png", "width": 1, "height": 1}]', ["a.json"], "'../a.png': not the name of a file"),
+        ('[{"name": "a.png", "width": 0, "height": 1}]', ["a.json"], "a.png: its size is 0×1; expected whole numbers"),
+        ("[]", ["a.json", "a.json"], "a.json: two files have this name; rename one"),
+        ("[]", ["a.xml", "a.json"], "a.xml, a.json: expected one file of annotations, or several of labelme"),
+        ("[]", ["a.txt"], "a.txt: YOLO's labels without their data.yaml; choose it too"),
+        ("[]", ["a.txt", "a.json"], "a.txt: YOLO's labels without their data.yaml; choose it too"),
+    ],
+)
+def test_files_of_annotations_that_do_not_belong_together_are_told(
+    client: FlaskClient, pictures: str, names: list[str], told: str
+) -> None:
+    data = {"pictures": pictures, "labels": [(io.BytesIO(b"{}"), name) for name in names]}
+    answer: Any = client.post("/labels", data=data, content_type="multipart/form-data")
+    assert (answer.status_code, told in answer.json["error"]) == (422, True), answer.json
+
+
+def test_annotations_cannot_look_at_files_of_the_server(client: FlaskClient, tmp_path: Path) -> None:
+    Image.fromarray(disc()[0]).save(tmp_path / "a.png")
+    content = {"imagePath": str(tmp_path / "a.png"), "imageWidth": 64, "imageHeight": 64, "shapes": []}
+    shape = {"label": "cat", "points": [[1, 1], [9, 1], [9, 9]]}
+    for path in (content["imagePath"], f"../../../../../../../../..{content['imagePath']}"):
+        text = json.dumps({**content, "imagePath": path, "shapes": [shape]}).encode()
+        answer: Any = client.post("/labels", data={"pictures": "[]", "labels": (io.BytesIO(text), "a.json")}).json
+        told = "a.json: no picture a.png in the chosen files; put it there, or remove its annotations"
+        assert answer["error"] == told
+
+
 def test_plain_masks_are_those_of_the_command(client: FlaskClient) -> None:
     sent = exported(client, "masks", {"a.jpg": disc()[1], "a.png": disc()[1]}, ["cat"])
     with zipfile.ZipFile(io.BytesIO(sent.data)) as archive:
@@ -207,50 +259,6 @@ def test_what_cannot_be_exported_is_told(
 def test_an_export_that_cannot_be_read_is_told(client: FlaskClient, text: str) -> None:
     answer: Any = client.post("/export", data={"request": text})
     assert (answer.status_code, "the request is not readable" in answer.json["error"]) == (422, True)
-
-
-def refusal(run: Callable[[], object]) -> str:
-    with pytest.raises(InputError) as caught:
-        run()
-    return str(caught.value)
-
-
-def test_what_the_command_refuses_is_refused_in_its_words(client: FlaskClient, tmp_path: Path) -> None:
-    """Pictures of every kind that cannot be used, by the page and by the functions of `novelseg segment`."""
-    for name, data in unusable_pictures().items():
-        path = tmp_path / name
-        path.write_bytes(data)
-        told = refusal(partial(read_photo, path)).replace(f"{tmp_path}/", "")
-        for route in ("/open", "/segment", "/fit"):
-            fields = [("image", data, name), ("mask", disc()[1], "m.png")]
-            answer = post(client, route, fields if route == "/fit" else fields[:1])
-            assert (answer.status_code, answer.json["error"]) == (422, told), (route, name)
-    image = disc()[0]
-    for mask in (disc(40)[1], 1 + 0 * disc()[1], 255 + 0 * disc()[1], 9 * disc()[1]):
-        path = tmp_path / "b.png"
-        Image.fromarray(mask).save(path)
-        told = refusal(partial(supports, image, path))
-        answer = post(client, "/fit", [("image", image, "b.png"), ("mask", mask, "m.png")])
-        assert answer.json["error"] == told.replace(f"{tmp_path}/", "")
-
-
-def supports(image: Any, mask: Path) -> object:
-    return resize_pair(image, read_class_mask(mask, 1), 512, str(mask))
-
-
-def unusable_pictures() -> dict[str, bytes]:
-    wide = io.BytesIO()
-    Image.fromarray(np.full((4, 4), 900, np.uint16)).save(wide, "PNG")
-    moving = io.BytesIO()
-    frames = [Image.fromarray(np.full((8, 8, 3), 99 * number, np.uint8)) for number in range(2)]
-    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
-    return {
-        "text.jpg": b"no picture",
-        "empty.png": b"",
-        "cut.png": png(disc()[0]).getvalue()[:400],
-        "dark.png": wide.getvalue(),
-        "moving.gif": moving.getvalue(),
-    }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from PIL import Image
 from benchmarks.page import serving
 from benchmarks.pagedriver import PageDriver, mean_iou, save_picture
 from novelseg import Segmenter
+from novelseg.exchange.record import LabelledPicture, class_instances
+from novelseg.exchange.registry import export
 from novelseg.inference import session
+from novelseg.inference.findings import Calibration, least_logits, winners
 from tests.browser import browsed
 from tests.conftest import WEIGHTS
 from tests.makers import disc
@@ -210,6 +214,62 @@ def test_touch_phone_and_cancel(served: str, tmp_path: Path, monkeypatch: pytest
         assert complaints(page, served) == []
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_annotations_become_examples(served: str, tmp_path: Path) -> None:
+    """Pictures and annotations, chosen together; classes join those of the page, and masks can be painted on."""
+    truth, pictures = {}, []
+    for number, name in enumerate(["a.png", "b.png", "c.png"]):
+        image, truth[name] = two_discs((40 + 8 * number, 36), (70, 88 - 6 * number))
+        path = save_picture(tmp_path / name, image)
+        pictures.append(LabelledPicture(name, 120, 120, class_instances(truth[name]), path=path))
+    export("coco", tmp_path / "both", ["red", "unused", "blue"], [relabelled(one) for one in pictures[:2]])
+    export("cvat-xml", tmp_path / "blue", ["blue"], [relabelled(pictures[2], {2: 1})])
+    paths = [one.path for one in pictures if one.path]
+    with browsed(served) as page:
+        driver = PageDriver(page)
+        page.locator("#supports").set_input_files([*paths[:1], tmp_path / "both/annotations.json"])
+        told = "annotations.json: image b.png: no picture b.png in the chosen files; put it there"
+        page.locator("#errors", has_text=told).wait_for()
+        assert page.get_by_label("name of class 1").input_value() == "object"
+        page.locator("#errors button").click()
+        driver.open("a.png")
+        driver.choose_class(1)
+        driver.tool("box")
+        page.mouse.move(*driver.place(5, 5, (120, 120)))
+        page.mouse.down()
+        page.mouse.move(*driver.place(90, 60, (120, 120)), steps=3)
+        page.mouse.up()
+        driver.name_class(1, "mine")
+        painted = page.locator("#painted").inner_text()
+        page.locator("#queries").set_input_files([paths[1], tmp_path / "both/annotations.json"])
+        page.locator("#state", has_text="2 examples of red, blue from annotations.json").wait_for()
+        assert share(page) == pytest.approx(100 * (truth["a.png"] > 0).mean(), abs=0.06)
+        page.keyboard.press("Control+z")
+        assert page.locator("#painted").inner_text() == painted
+        page.keyboard.press("Control+Shift+z")
+        page.locator("#queries").set_input_files(paths[2])
+        page.locator("#results figure", has_text="c.png").wait_for()
+        page.locator("#supports").set_input_files(tmp_path / "blue/annotations.xml")
+        page.locator("#state", has_text="1 example of blue from annotations.xml").wait_for()
+        assert page.locator("#examples figure").count() == 3
+        page.reload()
+        page.locator("#examples figure").nth(2).wait_for()
+        assert [page.get_by_label(f"name of class {n}").input_value() for n in (1, 2, 3)] == ["mine", "red", "blue"]
+        found = driver.masks()
+        for name in ("a.png", "b.png"):
+            np.testing.assert_array_equal(found[name], np.array([0, 2, 3])[truth[name]])
+        np.testing.assert_array_equal(found["c.png"], 3 * (truth["c.png"] == 2))
+        assert [note for note in complaints(page, served) if "422" not in note] == []
+
+
+def relabelled(picture: LabelledPicture, table: dict[int, int] | None = None) -> LabelledPicture:
+    """A picture whose classes have other numbers; those without one are left out."""
+    table = {1: 1, 2: 3} if table is None else table
+    return replace(
+        picture, instances=[replace(one, label=table[one.label]) for one in picture.instances if one.label in table]
+    )
+
+
 SLOW_REFERENCE = """
 async () => {
   const { Labels } = await import("/static/labels.js");
@@ -260,6 +320,24 @@ async () => {
 """
 
 
-def test_painting_agrees_with_a_slow_reference(served: str) -> None:
+MASK_AT = """
+async ([logits, presence, threshold, least, slope, offset]) => {
+  const { maskAt } = await import("/static/results.js");
+  const map = { width: 20, height: 20, step: 1, slope, offset, logits: Float32Array.from(logits) };
+  const result = { expected_iou: [0, 0, 0], presence, map };
+  return [...maskAt(result, { threshold, presence: least }, 20, 20).data];
+}
+"""
+
+
+def test_painting_and_thresholds_agree_with_slow_references(served: str) -> None:
+    rng, calibration = np.random.default_rng(0), Calibration(0.9, -0.27)
     with browsed(served) as page:
         assert page.evaluate(SLOW_REFERENCE) == {"wrong": 0, "back": True, "steps": 1}
+        for threshold, least in ((0.5, 0.15), (0.7, 0.15), (0.2, 0.0), (0.6, 0.4), (0.3, 1.0)):
+            logits = rng.normal(0, 2, (3, 20, 20)).astype(np.float32)
+            presence = rng.uniform(0.1, 1, 3).astype(np.float32)
+            lowest = np.array(least_logits(float(np.log(threshold / (1 - threshold))), least, presence, calibration))
+            expected = winners(logits, np.where(presence >= least, lowest, np.inf).tolist())
+            values = [logits.ravel().tolist(), presence.tolist(), threshold, least, *calibration]
+            assert page.evaluate(MASK_AT, values) == expected.ravel().tolist()

@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from benchmarks.formats import OFFICIAL, cases, mean_iou, own_trip, write_pictures
+from benchmarks.formats import OFFICIAL, TOUCHING, cases, mean_iou, object_iou, own_trip, write_pictures
 from novelseg.core.errors import InputError
 from novelseg.data.voc import Voc
 from novelseg.exchange.outline import fill, outlines, simplify
@@ -211,10 +211,11 @@ def test_every_format_reads_back_what_it_wrote(name: str, tmp_path: Path) -> Non
     export(name, tmp_path / "out", classes, pictures)
     export(name, tmp_path / "again", classes, iter(pictures))
     source = tmp_path / "out" / OFFICIAL[name][0]
-    ious = [
-        mean_iou(case.labels, labels)
-        for case, (labels, _) in zip(chosen, own_trip(source, tmp_path / "images", pictures), strict=True)
-    ]
+    pairs = list(zip(chosen, own_trip(source, tmp_path / "images", pictures), strict=True))
+    ious = [mean_iou(case.labels, trip.labels) for case, trip in pairs]
+    (touching,) = ((case, trip) for case, trip in pairs if case.title == TOUCHING)
+    assert (len(touching[0].instances), int(touching[1].numbers.max())) == (2, 2)
+    ious.append(object_iou(touching[0].instances, touching[1]))
     assert min(ious) > (0.85 if name == "labelme-polygons" else 0.99999)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from novelseg.core.errors import InputError, nearest
 from novelseg.core.labels import VOID
-from novelseg.exchange import voc
+from novelseg.exchange import voc, yolo
 from novelseg.exchange.record import LabelledPicture, class_instances, index_mask
 from novelseg.exchange.registry import read_labels
 from novelseg.inference.folders import Results, Support
-from novelseg.inference.inputs import resize_pair
+from novelseg.inference.inputs import check_sizes, require_background, resize_pair
 from novelseg.inference.instances import read_objects
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
 
 OBJECT = "object"  # name of a single object without one
+CHOSEN = "the chosen files"  # in messages, in the place of a folder that only the server knows
 
 
 def is_exchanged(path: Path) -> bool:
@@ -68,9 +73,91 @@ def read_labelled(path: Path, side: int, chosen: Sequence[str] = ()) -> tuple[li
             raise InputError(f"{path}: {picture.name} has no file")
         image, mask = read_photo(picture.path), table[index_mask(picture)]
         supports.append(Support(picture.path, *resize_pair(image, mask, side, f"{path}: {picture.name}")))
-    if not any((one.mask == 0).any() and np.isin(one.mask, (0, VOID), invert=True).any() for one in supports):
-        raise InputError(f"{path}: no picture has annotations of {', '.join(names)}; expected one or more")
+    _require_objects([_shows_an_object(one.mask) for one in supports], path, names)
     return names, supports
+
+
+def _shows_an_object(mask: NDArray[np.uint8]) -> bool:
+    return bool((mask == 0).any() and np.isin(mask, (0, VOID), invert=True).any())
+
+
+def _require_objects(shown: Iterable[bool], path: Path, names: Sequence[str]) -> None:
+    if not any(shown):
+        raise InputError(f"{path}: no picture has annotations of {', '.join(names)}; expected one or more")
+
+
+def read_chosen(
+    files: Mapping[str, bytes], sizes: Mapping[str, tuple[int, int]]
+) -> Iterator[tuple[list[str], str, NDArray[np.uint8]]]:
+    """Read annotations that were chosen without their folder, for pictures of known name and size.
+
+    Parameters
+    ----------
+    files
+        Content of the files by their names: one file, several of labelme, or YOLO's ``data.yaml`` with ``.txt`` files.
+    sizes
+        Width and height of the upright pictures, px, by their names.
+
+    Yields
+    ------
+    classes
+        Names of all classes 1 … K of the annotations.
+    name
+        Name of a picture.
+    mask : (H, W)
+        Its mask: 1 … K, 0 the rest, 255 void.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_labelled` would, in its words.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, pictures = Path(scratch) / "files", Path(scratch) / "pictures"
+        (folder / yolo.LABELS).mkdir(parents=True)
+        pictures.mkdir()
+        for name, data in files.items():
+            (folder / yolo.LABELS / name if _is_text(name) else folder / name).write_bytes(data)
+        for name, size in sizes.items():  # readers look for files, and that of YOLO for their size
+            Image.new("1", size).save(pictures / name, "PNG", compress_level=1)
+        try:
+            yield from _read_chosen(folder / _source_of(list(files)), pictures, sizes)
+        except InputError as error:
+            text = str(error)
+            for place in (folder, pictures):
+                text = text.replace(f"{place}{os.sep}", "").replace(str(place), CHOSEN)
+            raise InputError(text) from None
+
+
+def _is_text(name: str) -> bool:
+    return Path(name).suffix.lower() == ".txt"
+
+
+def _source_of(names: Sequence[str]) -> str:
+    """Return the name of the file to read, or that of the folder for several files."""
+    texts, others = ([name for name in names if _is_text(name) is text] for text in (True, False))
+    endings = {Path(name).suffix.lower() for name in others}
+    if texts and not endings & {".yaml", ".yml"}:
+        raise InputError(f"{texts[0]}: YOLO's labels without their {yolo.DATA}; choose it too")
+    if len(others) > 1 and endings != {".json"}:
+        raise InputError(f"{', '.join(others)}: expected one file of annotations, or several of labelme")
+    return others[0] if len(others) == 1 else ""
+
+
+def _read_chosen(
+    source: Path, folder: Path, sizes: Mapping[str, tuple[int, int]]
+) -> Iterator[tuple[list[str], str, NDArray[np.uint8]]]:
+    classes, pictures = read_labels(source, folder)
+    shown = []
+    for picture in pictures:
+        assert picture.path is not None
+        mask, (width, height) = index_mask(picture), sizes[picture.path.name]
+        where = f"{source}: {picture.name}"
+        check_sizes(np.broadcast_to(np.uint8(0), (height, width)), mask, where)
+        require_background(mask, where)
+        shown.append(_shows_an_object(mask))
+        yield classes, picture.path.name, mask
+    _require_objects(shown, source, classes)
 
 
 def labelled_results(results: Results, folder: Path, classes: Sequence[str]) -> Iterator[LabelledPicture]:

@@ -53,10 +53,8 @@ def resize_pair(
     height, width = mask.shape
     size = _size(height, width, side)
     small_mask = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    require_background(mask, name)
     objects = set(np.unique(mask).tolist()) - {0, VOID}
-    if not (mask == 0).any():
-        what = "no background" if objects else "neither object nor background, since all of it is void"
-        raise InputError(f"{name}: the mask has {what}; expected object and background, or background alone")
     if vanished := (objects | {0}) - set(np.unique(small_mask).tolist()):
         what = "background" if 0 in vanished else "object"
         raise InputError(f"{name}: at {side} px no pixel of the {what} is left; raise side")
@@ -76,6 +74,19 @@ def check_sizes(image: NDArray[np.uint8], mask: NDArray[np.uint8], name: str) ->
         raise InputError(
             f"{name}: the mask is {width}×{height} px, its picture {image.shape[1]}×{image.shape[0]}; make them equal"
         )
+
+
+def require_background(mask: NDArray[np.uint8], name: str) -> None:
+    """Check that a support's mask has background, 0.
+
+    Raises
+    ------
+    InputError
+        If it has none; the message starts with ``name``.
+    """
+    if not (mask == 0).any():
+        what = "no background" if (mask != VOID).any() else "neither object nor background, since all of it is void"
+        raise InputError(f"{name}: the mask has {what}; expected object and background, or background alone")
 
 
 def _size(height: int, width: int, side: int) -> tuple[int, int]:

@@ -207,7 +207,7 @@ def _of_palette(numbers: NDArray[np.uint8], colours: NDArray[np.uint8], name: st
 
 def _numbers(picture: Picture) -> NDArray[Any]:
     """Return the numbers of a mask of several objects, upright, from one channel or three equal ones."""
-    if picture.exact and picture.image.mode in ("RGB", "LA", "RGBA"):
+    if picture.exact and picture.depth <= 8 and picture.image.mode in ("RGB", "LA", "RGBA"):
         with damage_as_input_error(picture.name, picture.remedy):
             return _grey(picture.upright(), picture.name)
     check_palette(picture, has_background=False)

@@ -1,7 +1,7 @@
 """What the local page asks of the server: regions, fits, findings and files in the formats of annotation tools.
 
-The masks are kept by the page, so that the server may start anew between two requests. Pictures stay in memory; an
-export passes through a temporary folder, which contains masks alone.
+The masks are kept by the page, so that the server may start anew between two requests. Pictures stay in memory; exports
+and annotations pass through a temporary folder, which contains masks alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from werkzeug.datastructures import FileStorage
 
 from novelseg.core.errors import InputError
 from novelseg.core.extras import needs_extras
+from novelseg.core.labels import VOID
 from novelseg.data.pictures import decode
-from novelseg.exchange.record import LabelledPicture, class_instances, index_mask
+from novelseg.exchange.record import LabelledPicture, check_size, class_instances, index_mask
 from novelseg.exchange.registry import check_formats, check_names, export
 from novelseg.exchange.voc import DATE
+from novelseg.inference.exchanged import read_chosen
 from novelseg.inference.findings import Finding
 from novelseg.inference.folders import check_query_name, mask_picture, result_names
 from novelseg.inference.inputs import check_sizes, resize, resize_pair
@@ -128,6 +130,23 @@ class Session:
             If the mask cannot be used.
         """
         return self._run(lambda: self._read_mask(mask, classes))
+
+    def read_labels(self, files: Sequence[FileStorage], sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
+        """Read the annotations of a tool as the command does, and return the masks of its pictures.
+
+        Parameters
+        ----------
+        files
+            The files, as :func:`novelseg.inference.exchanged.read_chosen` takes them.
+        sizes
+            Width and height of the pictures that the page has, by their names.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be used, or names a picture that the page does not have.
+        """
+        return self._run(lambda: _read_labels(files, sizes))
 
     def segment(self, picture: FileStorage, number: int) -> dict[str, Any]:
         """Segment a picture and return its mask, its logits at a bounded size, presence and expected IoU.
@@ -264,12 +283,36 @@ def export_request(text: str) -> ExportRequest:
         raise InputError(f"the request is not readable; expected {expected}") from None
     names = [one.name for one in pictures]
     for name in names:
-        check_query_name(Path(name))
-        if name in ("", ".", "..") or "/" in name or "\\" in name:
-            raise InputError(f"{name!a}: not the name of a file; rename the picture")
+        _check_file_name(name)
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{doubled}: two pictures have this name; rename one")
     return ExportRequest(formats, classes, pictures)
+
+
+def _check_file_name(name: str) -> None:
+    """Refuse a name that cannot be that of a file in a folder."""
+    check_query_name(Path(name))
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise InputError(f"{name!a}: not the name of a file; rename the picture")
+
+
+def picture_sizes(text: str) -> dict[str, tuple[int, int]]:
+    """Read the names and sizes of the pictures that the page has.
+
+    Raises
+    ------
+    InputError
+        If it is not a list of objects with name, width and height; or a name or size cannot be that of a picture.
+    """
+    try:
+        entries = [(str(one["name"]), one["width"], one["height"]) for one in json.loads(text)]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise InputError(
+            "the request is not readable; expected a list of pictures with name, width and height"
+        ) from None
+    for name, _, _ in entries:
+        _check_file_name(name)
+    return {name: check_size(width, height, name) for name, width, height in entries}
 
 
 def _score(value: Any) -> float | None:
@@ -279,6 +322,26 @@ def _score(value: Any) -> float | None:
     if not 0 <= score <= 1:
         raise ValueError(f"{score} is no score")
     return score
+
+
+def _read_labels(files: Sequence[FileStorage], sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    contents: dict[str, bytes] = {}
+    for file in files:
+        name = file.filename or ""
+        _check_file_name(name)
+        if name in contents:
+            raise InputError(f"{name}: two files have this name; rename one")
+        contents[name] = file.read()
+    if not contents:
+        raise InputError("received no annotations; choose a file")
+    classes: list[str] = []
+    shown: set[int] = set()
+    pictures = []
+    for names, name, mask in read_chosen(contents, sizes):
+        classes, shown = names, shown | set(np.unique(mask).tolist())
+        pictures.append({"name": name, "labels": _packed(mask)})
+    numbers = sorted(shown - {0, VOID})
+    return {"classes": [classes[number - 1] for number in numbers], "numbers": numbers, "pictures": pictures}
 
 
 def _exported(request: ExportRequest, masks: Sequence[FileStorage]) -> tuple[str, bytes]:

@@ -24,7 +24,7 @@ from novelseg.core.errors import InputError
 from novelseg.exchange.registry import FORMATS
 from novelseg.inference.fitted import MOST_CLASSES
 from novelseg.inference.segmenter import Segmenter
-from novelseg.inference.session import MASKS, Session, export_request
+from novelseg.inference.session import MASKS, Session, export_request, picture_sizes
 from novelseg.ops.drawing import class_colour
 
 if TYPE_CHECKING:
@@ -265,6 +265,11 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
         if mask is None:
             raise InputError("received no mask; choose one")
         return jsonify(session.read_mask(mask, request.form.get("classes", 0, int)))
+
+    @app.post("/labels")
+    def _read_labels() -> Response:
+        sizes = picture_sizes(request.form.get("pictures", ""))
+        return jsonify(session.read_labels(request.files.getlist("labels"), sizes))
 
     @app.post("/segment")
     def _segment() -> Response:

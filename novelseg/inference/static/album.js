@@ -103,6 +103,25 @@ export const changed = () => {
   timer = setTimeout(save, data.length < LARGE ? SAVE_MS : SAVE_LARGE_MS);
 };
 
+/* Give a picture a mask of its own, perhaps as an example; on the stage, this can be undone. */
+export const setMask = async (picture, values, example = false) => {
+  const shown = picture === state.current;
+  if (shown) {
+    const { labels } = picture;
+    labels.begin();
+    labels.touch([0, 0, labels.width, labels.height]);
+    labels.data.set(values);
+    labels.commit();
+    view.redraw();
+  } else picture.labels = new Labels(picture.width, picture.height, values);
+  picture.own = true;
+  if (example) Object.assign(picture, { example, error: "" });
+  await keep(picture);
+  if (example) { picture.blank = !picture.painted; await keep(picture); }
+  if (!shown && picture !== state.current) picture.labels = null;
+  refresh();
+};
+
 /* Bring a picture onto the stage; its regions follow. */
 export const open = async picture => {
   const mine = ++turn;

@@ -1,6 +1,7 @@
 /* The page: what its buttons and keys do. */
 
 import * as album from "./album.js";
+import { annotate, isAnnotation } from "./annotations.js";
 import { unpack } from "./pack.js";
 import { drawClasses, drawPictures, examples, results } from "./panel.js";
 import { exportMasks, segment } from "./run.js";
@@ -118,14 +119,9 @@ const loadMask = async file => {
   try {
     const sent = await ask("mask", [["mask", file, file.name], ["classes", classes]]);
     if (sent.width !== mask.width || sent.height !== mask.height) throw new Error(`${file.name}: the mask is ${sent.width}×${sent.height} px, its picture ${mask.width}×${mask.height}; make them equal`);
-    const values = await unpack(sent.labels);
-    if (picture !== state.current) return;
-    mask.begin();
-    mask.touch([0, 0, mask.width, mask.height]);
-    for (let place = 0; place < values.length; place++) mask.data[place] = !classes && values[place] === 1 ? Math.min(state.active, state.classes.length) : values[place];
-    if (mask.commit()) album.changed();
-    view.redraw();
-    drawBar();
+    if (!state.pictures.includes(picture)) return;
+    const values = await unpack(sent.labels), active = Math.min(state.active, state.classes.length);
+    await album.setMask(picture, classes ? values : values.map(value => value === 1 ? active : value));
     say(`${file.name} is the mask of ${picture.name}${sent.note ? `: ${sent.note}` : ""}`);
   } catch (error) { say(error.message, true); }
 };
@@ -136,9 +132,15 @@ const files = (id, work) => on(id, "change", event => {
   event.target.value = "";  // so that the same file can be chosen again
   if (chosen.length) work(chosen);
 });
-files("first", chosen => album.add(chosen, true));
-files("supports", chosen => album.add(chosen, true));
-files("queries", chosen => album.add(chosen, false));
+/* Pictures, and annotations of pictures that are there or come with them. */
+const receive = async (chosen, example) => {
+  const pictures = chosen.filter(file => !isAnnotation(file)), labels = chosen.filter(isAnnotation);
+  if (pictures.length) await album.add(pictures, example);
+  if (labels.length && await annotate(labels)) { drawClasses(actions); keepSettings(); refresh(); }
+};
+files("first", chosen => receive(chosen, true));
+files("supports", chosen => receive(chosen, true));
+files("queries", chosen => receive(chosen, false));
 files("mask", ([file]) => loadMask(file));
 on("undo", "click", () => history("undo"));
 on("redo", "click", () => history("redo"));
@@ -184,7 +186,7 @@ for (const area of document.querySelectorAll("[data-drop]")) {
   area.addEventListener("drop", event => {
     event.preventDefault();
     area.classList.remove("over");
-    album.add([...event.dataTransfer.files], area.dataset.drop === "supports");
+    receive([...event.dataTransfer.files], area.dataset.drop === "supports");
   });
 }
 for (const kind of ["dragover", "drop"]) addEventListener(kind, event => event.preventDefault());  // outside the areas too

@@ -22,17 +22,27 @@ export const certainty = (result, settings) => Math.min(...classes(result).map(l
   return isPresent(result, label, settings) ? presence * result.expected_iou[label - 1] : 1 - presence;
 }));
 
-/* For each present class, the field that is above 0 where the class wins. */
+/* The logits from which pixels of a class are marked, as the server computes them (`least_logits` in findings.py): at the
+   threshold, and where the probability, that of presence included, is large enough. */
+const lowest = (result, label, settings) => {
+  const least = Math.log(settings.threshold / (1 - settings.threshold)), { slope, offset } = result.map;
+  if (!result.presence) return least;
+  const needed = Math.min(1 - 1e-12, Math.max(1e-12, settings.presence / Math.max(result.presence[label - 1], 1e-12)));
+  return Math.max(least, (Math.log(needed / (1 - needed)) - offset) / slope);
+};
+
+/* For each present class, the field that is above 0 where the class wins: above its lowest logit, and above all others that
+   are above theirs. */
 const fields = (result, settings) => {
   const { logits, step } = result.map, size = result.map.width * result.map.height;
-  const least = step * Math.log(settings.threshold / (1 - settings.threshold));
-  const present = classes(result).filter(label => isPresent(result, label, settings));
-  return present.map(label => {
-    const field = new Float32Array(size), others = present.filter(other => other !== label);
+  const present = classes(result).filter(label => isPresent(result, label, settings)).map(label =>
+    ({ label, values: logits.subarray((label - 1) * size, label * size), least: step * lowest(result, label, settings) }));
+  return present.map(({ label, values, least }) => {
+    const field = new Float32Array(size), others = present.filter(other => other.label !== label);
     for (let place = 0; place < size; place++) {
       let best = least;
-      for (const other of others) best = Math.max(best, logits[(other - 1) * size + place]);
-      field[place] = logits[(label - 1) * size + place] - best;
+      for (const other of others) if (other.values[place] > other.least) best = Math.max(best, other.values[place]);
+      field[place] = values[place] - best;
     }
     return { label, field };
   });

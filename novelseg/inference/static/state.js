@@ -8,11 +8,12 @@ import * as store from "./store.js";
 export const by = id => document.getElementById(id);
 export const served = JSON.parse(by("settings").textContent);
 export const UNSURE = 255;
+export const FIRST = "object";  // name of the class that the page begins with
 const GREY = [128, 128, 128];
 const THUMB = 320;  // longest side of a small copy, px
 
 export const state = {
-  classes: ["object"],
+  classes: [FIRST],
   active: 1,             // number of the class that is painted
   threshold: served.threshold,
   presence: served.presence,
