@@ -22,14 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
+from benchmarks.features import Features
 from benchmarks.tables import write_rows
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg.backbones.extraction import FeatureExtractor
-from novelseg.core.files import whole_file
 from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
@@ -46,32 +44,6 @@ CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]]
 FACTS = ("class", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
 COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
 PENALTY = 0.01  # of the logistic regression, for standardised measures
-
-
-class Features:
-    """Features of pictures, each computed once and kept in a folder.
-
-    Parameters
-    ----------
-    pictures
-        The pictures.
-    extract
-        The encoder.
-    folder
-        One file per picture; files that are there already are used.
-    """
-
-    def __init__(self, pictures: Pictures, extract: FeatureExtractor, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._pictures, self._extract, self._folder = pictures, extract, folder
-
-    def unit(self, number: int) -> Tensor:
-        """Return the features of a picture, (C, h, w), of unit length."""
-        path = self._folder / f"{self._pictures.ids[number]}.npy"
-        if not path.exists():
-            with whole_file(path) as scratch, scratch.open("wb") as file:
-                np.save(file, self._extract([self._pictures.image(number)])[0].numpy())
-        return F.normalize(torch.from_numpy(np.load(path)), dim=0)
 
 
 @dataclass(frozen=True)
