@@ -293,11 +293,11 @@ class Scores:
         sums = np.stack([self._sums[name][part, 0].sum(0) for part in folds if part])
         return float(100 * (sums[:, [0, 2]] / sums[:, [1, 3]]).mean())
 
-    def gain(self, name: str, other: str) -> str:
+    def gain(self, name: str, other: str, digits: int = 1) -> str:
         """Return the difference of mIoU with its 95 % interval."""
         gains = self.miou(name) - self.miou(other)
         low, high = np.percentile(gains[1:], [2.5, 97.5])
-        return f"{gains[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return f"{gains[0]:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def class_scores(rows: Rows) -> NDArray[np.float64]:

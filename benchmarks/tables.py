@@ -16,6 +16,14 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
         writer.writerows(rows)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a TSV file; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
 def write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows to a TSV file and print them as a Markdown table."""
     write_rows(path, columns, rows)
