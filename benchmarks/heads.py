@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.features import FolderBank
-from benchmarks.tables import write_rows
+from benchmarks.tables import write_below, write_rows
 from benchmarks.untrained import CLASSES, Pictures, draw
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.grid import Grid
@@ -415,11 +415,7 @@ def write_page(path: Path, options: argparse.Namespace) -> None:
         lines += [title, "", *score_table(held_out(rows, choices[encoder])), ""]
     for (encoder, shots), rows in val.items():
         lines += [f"## Validation images: {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *score_table(rows), ""]
-    text = path.read_text(encoding="utf8")
-    head, mark, _ = text.partition(MARK)
-    if not mark:
-        raise SystemExit(f"{path}: expected the line {MARK!r}, below which the tables are written")
-    path.write_text(head + mark + "\n" + "\n".join(lines), encoding="utf8")
+    write_below(path, MARK, lines)
     for sums, groups in ((options.train_sums, train), (options.val_sums, val)):
         if sums:
             write_rows(sums, SUMS, sums_of(groups))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.features import FolderBank
 from benchmarks.heads import MATCHING, RememberingClosedForm, Rows, Scores, count_pixels, episodes
-from benchmarks.tables import write
+from benchmarks.tables import markdown, write, write_below
 from benchmarks.untrained import Pictures
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.resnet import FrozenBatchNorm, ResNetBackbone
@@ -35,6 +35,7 @@ from novelseg.methods.matching.prototypes import match_many
 from novelseg.methods.variants import CLOSED_FORM
 
 COLUMNS = ("form", "features_ms", "error", "shots", "head", "episodes", "miou", "minus_fp32")
+MARK = "<!-- written by `python -m benchmarks.precision --page` -->"
 FORMS = FP32, BF16, INT8 = "fp32", "bf16", "int8"
 CPU = torch.device("cpu")
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", type=Path, required=True, help="scratch folder: a folder of features per form")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="page that gets the table too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     bundle = pretrained_bundle(options.weights, options.stem)
@@ -170,6 +172,8 @@ def main() -> None:
                 }
             )
     write(options.out, COLUMNS, rows)
+    if options.page:
+        write_below(options.page, MARK, markdown(COLUMNS, rows))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.features import Features
-from benchmarks.tables import write_rows
+from benchmarks.tables import write_below, write_rows
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.core.labels import VOID, binary
@@ -432,12 +432,7 @@ def write_page(options: argparse.Namespace) -> None:
             name = f"{path.stem}, constants of the code"
             judgements |= {path.stem: alone, name: judged(rows, None, adapted=False)}
             intervals |= {path.stem: found[0], name: with_intervals(judgements[name], options.seed)}
-    text = options.out.read_text(encoding="utf8")
-    head, mark, _ = text.partition(MARK)
-    if not mark:
-        raise SystemExit(f"{options.out}: expected the line {MARK!r}, below which the tables are written")
-    lines = ["", "", *bars(judgements, intervals), *sections, ""]
-    options.out.write_text(head + mark + "\n".join(lines), encoding="utf8")
+    write_below(options.out, MARK, [*bars(judgements, intervals), *sections])
 
 
 def fit(options: argparse.Namespace) -> None:

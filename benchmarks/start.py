@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmarks.tables import write_below
 from benchmarks.untrained import Pictures
 from novelseg.backbones.recognise import recognise
 from novelseg.core.labels import binary
@@ -204,12 +205,7 @@ def tables(runs: list[dict[str, Any]], pictures: Pictures, seed: int) -> list[st
 def write_page(options: argparse.Namespace) -> None:
     """Write tables and sheet."""
     runs, pictures = read(options.work), Pictures(options.voc, options.list)
-    text = options.out.read_text(encoding="utf8")
-    head, mark, _ = text.partition(MARK)
-    if not mark:
-        raise SystemExit(f"{options.out}: expected the line {MARK!r}, below which the tables are written")
-    lines = tables(runs, pictures, options.seed)
-    options.out.write_text(head + mark + "\n\n" + "\n".join(lines) + "\n", encoding="utf8")
+    write_below(options.out, MARK, tables(runs, pictures, options.seed))
     sheet(runs, pictures, options.work / "sheet.png")
 
 
