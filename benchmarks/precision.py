@@ -26,6 +26,7 @@ from benchmarks.features import FolderBank
 from benchmarks.heads import MATCHING, RememberingClosedForm, Rows, Scores, count_pixels, episodes
 from benchmarks.tables import markdown, write, write_below
 from benchmarks.untrained import Pictures
+from novelseg.backbones.contract import Backbone
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.resnet import FrozenBatchNorm, ResNetBackbone
 from novelseg.core.progress import track
@@ -49,10 +50,8 @@ def fold_norms(module: nn.Module) -> None:
         elif isinstance(child, FrozenBatchNorm) and before is not None:
             owner, place, conv = before
             factor = child.weight / (child.running_var + child.eps).sqrt()
-            folded = nn.Conv2d(
-                conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation
-            )
-            folded.weight.data = conv.weight.data * factor[:, None, None, None]
+            folded = copy.deepcopy(conv)
+            folded.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
             folded.bias = nn.Parameter(child.bias - child.running_mean * factor)
             setattr(owner, place, folded)
             setattr(module, name, nn.Identity())
@@ -60,12 +59,12 @@ def fold_norms(module: nn.Module) -> None:
             fold_norms(child)
 
 
-def quantised(encoder: ResNetBackbone, images: list[Any]) -> ResNetBackbone:
+def quantised(encoder: ResNetBackbone, images: list[Any]) -> Backbone:
     """Return an int8 copy of a ResNet, whose ranges are those of its activations on some images."""
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-    net = copy.deepcopy(encoder).eval()
+    net: Any = copy.deepcopy(encoder).eval()
     fold_norms(net.resnet)
     example = (torch.zeros(1, 3, 64, 64),)
     with warnings.catch_warnings():
@@ -76,7 +75,8 @@ def quantised(encoder: ResNetBackbone, images: list[Any]) -> ResNetBackbone:
         for image in images:
             extract([image])
         net.resnet = convert_fx(prepared)
-    return net
+    quick: Backbone = net
+    return quick
 
 
 def extractor(form: str, bundle: Bundle, images: list[Any]) -> FeatureExtractor:

@@ -76,7 +76,9 @@ def lay(options: argparse.Namespace, pictures: Pictures, name: str, shots: int) 
 def timed(command: list[str], tree: Path) -> tuple[float, float]:
     """Run a command with the package of a tree and return its seconds and its peak memory, MiB."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tree.resolve())})
+    process = subprocess.Popen(
+        command, cwd=tree, env={**os.environ, "PYTHONPATH": ""}
+    )  # the working folder comes first
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)}: exit status {status}")
@@ -126,7 +128,8 @@ def read(work: Path) -> list[dict[str, Any]]:
 def mask_of(run: dict[str, Any], image: str) -> Mask:
     """Return the mask that a run has written of a picture: 0 and 1."""
     (path,) = (run["out"] / "masks").glob(f"{image}*.png")
-    return (np.array(Image.open(path)) == 255).astype(np.uint8)
+    mask: Mask = (np.array(Image.open(path)) == 255).astype(np.uint8)
+    return mask
 
 
 def scores(run: dict[str, Any], pictures: Pictures) -> list[float]:
@@ -225,6 +228,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="the page")
     options = parser.parse_args()
+    options.work = options.work.resolve()
+    if options.weights:
+        options.weights = str(Path(options.weights).resolve())
     if options.command == "measure":
         measure(options)
     else:

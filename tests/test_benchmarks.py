@@ -46,7 +46,7 @@ def voc_folder(root: Path) -> Path:
         (root / folder).mkdir(parents=True)
     for name in IDS:
         Image.fromarray(rng.integers(0, 256, (40, 32, 3), np.uint8)).save(root / f"JPEGImages/{name}.jpg")
-        mask = Image.fromarray(np.pad(np.ones((16, 16), np.uint8), ((8, 16), (8, 8))), "P")
+        mask = Image.frombytes("P", (32, 40), np.pad(np.ones((16, 16), np.uint8), ((8, 16), (8, 8))).tobytes())
         mask.putpalette([0, 0, 0, 128, 0, 0])
         mask.save(root / f"SegmentationClass/{name}.png")
     (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"{name}\n" for name in IDS))
