@@ -62,10 +62,10 @@ def test_the_folders_bank_is_a_bank_that_computes_once(tmp_path: Path) -> None:
         bank = FolderBank(pictures, extract, tmp_path / "features")
         bank.load({0, 1})
         for number in (0, 1):
-            assert torch.equal(bank[number], plain[number]), expected
+            assert torch.allclose(bank[number], plain[number], atol=1e-5), expected  # of another batch: rounding
             own, other = bank.support(number, 1), plain.support(number, 1)
             assert torch.equal(own.labels, other.labels)
-            assert torch.equal(own.prototypes, other.prototypes)
+            assert torch.allclose(own.prototypes, other.prototypes, atol=1e-5)
         extract = FeatureExtractor(new_backbone(BackboneSpec("resnet50", "msra", width=4)), "fp32", torch.device("cpu"))
 
 
