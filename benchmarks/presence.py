@@ -403,7 +403,7 @@ def bars(judgements: dict[str, Judged], intervals: dict[str, list[tuple[float, f
     for name, asked, at in BARS:
         cells = ["{:.3g} [{:.3g} to {:.3g}]".format(*intervals[key][at]) for key in judgements]
         lines.append(f"| {name} | {asked} | {' | '.join(cells)} |")
-    costs = [f"{intervals[key][4][0] - intervals[key][5][0]:.1f}" for key in judgements]
+    costs = [f"{round(intervals[key][4][0] - intervals[key][5][0], 1) + 0.0:.1f}" for key in judgements]
     areas = [f"{best_areas(one, RULES[2])[POINTS.index(1.0)]:.1f} %" for one in judgements.values()]
     lines.insert(4, f"| mIoU that this costs, points | ≤ 1 | {' | '.join(costs)} |")
     lines.insert(5, f"| area if the cost is one point | ≤ 3 % | {' | '.join(areas)} |")
