@@ -7,7 +7,9 @@
 
 Nothing is trained, so that the classes of a fold are novel only by agreement: the settings of a fold's classes are
 chosen by ``choose`` on training images with the classes of the other three folds. ``measure`` writes a row per episode
-and setting; the same episodes are drawn for every encoder and setting. Differences are paired, and 95 % intervals are
+and setting; the same episodes are drawn for every encoder and setting. A slow refinement may be measured in the first
+episodes of each class only (``--most NAME=N``); what it is compared with is then taken from the same episodes. With
+``--features`` the features of each picture are computed once and kept. Differences are paired, and 95 % intervals are
 of query images, resampled within each class.
 """
 
@@ -27,20 +29,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.features import FolderBank
+from benchmarks.tables import write_below, write_rows
 from benchmarks.untrained import CLASSES, Pictures, draw
 from novelseg.backbones.extraction import FeatureExtractor
+from novelseg.backbones.grid import Grid
 from novelseg.core.compute import pick_device
 from novelseg.core.labels import VOID
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
 from novelseg.methods.bank import SupportBank
-from novelseg.methods.contract import Case, RefinementTask, Refiner
+from novelseg.methods.closed_form.head import Statistics, combine, statistics_of, support_cells
+from novelseg.methods.closed_form.settings import ClosedFormSettings
+from novelseg.methods.contract import Case, RefinedResult, RefinementTask, Refiner
 from novelseg.methods.matching.prototypes import match_many
 from novelseg.methods.refiners import REFINERS, RefinerSettings
-from novelseg.methods.variants import HEADS
+from novelseg.methods.variants import CLOSED_FORM, HEADS
 
 COUNTS = ("fg_intersection", "fg_union", "bg_intersection", "bg_union")
 COLUMNS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "setting", *COUNTS, "cpu_ms")
+SUMS = ("encoder", "list", "shots", "fold", "class", "setting", "episodes", *COUNTS)
 MATCHING, SROFB = "matching", "srofb"
 MARK = "<!-- written by `python -m benchmarks.heads page` -->"
 FOLDS, DRAWS = 4, 2000
@@ -138,15 +146,46 @@ def settings_of(options: argparse.Namespace, encoder: str, label: int) -> list[S
     return [parse(chosen[form][fold_of(label)]) for form in options.forms]
 
 
+class RememberingClosedForm:
+    """The closed-form head, which computes what it needs of a support once: the same results, for many episodes."""
+
+    def __init__(self, settings: ClosedFormSettings) -> None:
+        self._settings = settings
+        self._known: dict[tuple[int, int], Statistics] = {}
+
+    def refine(self, task: RefinementTask) -> RefinedResult:
+        """Return what the refiner returns."""
+        parts = []
+        for image, support in zip(task.case.supports, task.supports, strict=True):
+            key = image, task.case.label
+            if key not in self._known:
+                cells = support_cells(support.features, support.labels)
+                self._known[key] = statistics_of(cells, 1, self._settings)
+            parts.append(self._known[key])
+        if not all(any(label in one.products for one in parts) for label in (0, 1)):
+            return RefinedResult(task.rough[1] - task.rough[0])
+        return RefinedResult(combine(parts, self._settings).scores(task.query)[0])
+
+
+def measured_in(options: argparse.Namespace, encoder: str, label: int, number: int) -> list[Setting]:
+    """Return the settings that are measured in an episode of a class, given its number."""
+    most = {name: int(count) for name, _, count in (one.partition("=") for one in options.most)}
+    settings = [*settings_of(options, encoder, label), *map(Setting, options.others)]
+    return [one for one in settings if number < most.get(one.refinement, number + 1)]
+
+
 def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each episode, except for the known ones: number of supports, class, and its own number."""
     pictures = Pictures(options.voc, options.list, options.images)
     bundle = pretrained_bundle(options.weights, options.stem)
-    bank = SupportBank(
-        FeatureExtractor(bundle.encoder, "fp32", pick_device(options.device)),
-        *(pictures.size, pictures.image, pictures.mask),
-        budget_mb=options.memory_mb,
+    extract = FeatureExtractor(bundle.encoder, "fp32", pick_device(options.device))
+    sources = pictures.size, pictures.image, pictures.mask
+    bank = (
+        FolderBank(pictures, extract, options.features)
+        if options.features
+        else SupportBank(extract, *sources, budget_mb=options.memory_mb)
     )
+    remembering = RememberingClosedForm(bundle.refiners.closed_form)
     drawn = [one for one in episodes(pictures, options) if (len(one[3]), one[1], one[0]) not in known]
     for number, label, query, supports in track(drawn, len(drawn), "heads", "episode"):
         bank.load({query, *supports})
@@ -157,14 +196,13 @@ def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> It
         spent = {MATCHING: time.process_time() - start}
         case = Case(options.seed, number * 100 + label, query, label, tuple(supports))
         task = RefinementTask(case, shown, bank[query], rough, bundle.record.scale, bank.side_inputs)
-        truth = pictures.mask(query)
         facts = {"encoder": bundle.record.arch, "list": options.list, "shots": len(supports), "class": label}
         facts |= {"fold": fold_of(label), "episode": number, "query": pictures.ids[query]}
-        logits = {MATCHING: rough[1] - rough[0]}
-        settings = [*settings_of(options, bundle.record.arch, label), *map(Setting, options.others)]
-        if number < options.srofb_episodes[options.shots.index(len(supports))]:
-            settings.append(Setting(SROFB))
-        for setting in settings:
+        logits, timed = {MATCHING: rough[1] - rough[0]}, number < options.timed
+        for setting in measured_in(options, bundle.record.arch, label, number):
+            if not timed and setting.name == CLOSED_FORM:
+                logits[setting.name] = remembering.refine(task).logits
+                continue
             refiner = setting.refiner()
             if setting.refinement.endswith("-regions"):
                 for image in (query, *supports):
@@ -172,19 +210,24 @@ def measure(options: argparse.Namespace, known: set[tuple[int, int, int]]) -> It
             start = time.process_time()
             logits[setting.name] = refiner.refine([task])[0].logits
             spent[setting.name] = time.process_time() - start
+        counts = count_pixels(bank.grid, torch.stack(list(logits.values())), pictures.mask(query), label)
         yield [
-            {**facts, "setting": name, **_counts(bank, one, truth, label), "cpu_ms": f"{1e3 * spent[name]:.1f}"}
-            for name, one in logits.items()
+            {**facts, "setting": name, **own, "cpu_ms": f"{1e3 * spent[name]:.1f}" if timed else ""}
+            for name, own in zip(logits, counts, strict=True)
         ]
 
 
-def _counts(bank: SupportBank, logits: Tensor, truth: NDArray[np.uint8], label: int) -> dict[str, int]:
-    """Count the pixels of intersections and unions of object and background."""
-    found = bank.grid.upsample(logits[None, None].float(), truth.shape)[0, 0].cpu().numpy() > 0
-    known, inside = truth != VOID, truth == label
-    sides = [(found & known, inside), (~found & known, ~inside & known)]
-    pairs = [[int((mask & right).sum()), int((mask | right).sum())] for mask, right in sides]
-    return dict(zip(COUNTS, pairs[0] + pairs[1], strict=True))
+def count_pixels(grid: Grid, logits: Tensor, truth: NDArray[np.uint8], label: int) -> list[dict[str, int]]:
+    """Count the pixels of intersections and unions of object and background, for each of several logits (N, h, w)."""
+    known = torch.from_numpy(truth != VOID).to(logits.device)
+    inside = torch.from_numpy(truth == label).to(logits.device)[known]
+    marked = (grid.upsample(logits[None].float(), truth.shape)[0] > 0)[:, known]  # (N, pixels)
+    pixels, objects = len(inside), int(inside.sum())
+    rows = []
+    for both, found in zip((marked & inside).sum(1).tolist(), marked.sum(1).tolist(), strict=True):
+        neither = pixels - objects - found + both
+        rows.append(dict(zip(COUNTS, (both, objects + found - both, neither, pixels - both), strict=True)))
+    return rows
 
 
 Rows = list[dict[str, str]]
@@ -251,11 +294,11 @@ class Scores:
         sums = np.stack([self._sums[name][part, 0].sum(0) for part in folds if part])
         return float(100 * (sums[:, [0, 2]] / sums[:, [1, 3]]).mean())
 
-    def gain(self, name: str, other: str) -> str:
+    def gain(self, name: str, other: str, digits: int = 1) -> str:
         """Return the difference of mIoU with its 95 % interval."""
         gains = self.miou(name) - self.miou(other)
         low, high = np.percentile(gains[1:], [2.5, 97.5])
-        return f"{gains[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return f"{gains[0]:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def class_scores(rows: Rows) -> NDArray[np.float64]:
@@ -309,33 +352,48 @@ def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Mapping[str, S
 
 
 def score_table(rows: Rows) -> list[str]:
-    """Return the table of one encoder and number of supports; a row per refinement."""
-    own: dict[str, Rows] = {}
-    for name, part in by_setting(rows).items():
-        own.setdefault(name.split()[0], []).extend(part)
-    keyed = {(row["class"], row["episode"]) for row in own.get(SROFB, [])}
-    few = {name: [row for row in part if (row["class"], row["episode"]) in keyed] for name, part in own.items()}
-    every = {name: part for name, part in own.items() if name != SROFB}
-    scores, beside = Scores(every), Scores(few) if keyed else None
-    lines = ["| refinement | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |"]
-    lines += ["|---|---|---|---|---|---|"]
+    """Return the table of one encoder and number of supports; a row per refinement.
+
+    Scores are of all episodes of a refinement, differences of those that the other one has too.
+    """
+    own: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    for row in rows:
+        own.setdefault(row["setting"].split()[0], {})[row["class"], row["episode"]] = row
+
+    def beside(name: str, other: str) -> str:
+        shared = own[name].keys() & own.get(other, {}).keys()
+        if name == other or not shared:
+            return ""
+        both = {one: [row for key, row in own[one].items() if key in shared] for one in (name, other)}
+        return Scores(both).gain(name, other)
+
+    lines = [
+        "| refinement | episodes | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, part in own.items():
-        spent = f"{np.median([float(row['cpu_ms']) for row in part]):.0f}"
-        if name == SROFB:
-            if beside:
-                score = f"{beside.miou(name)[0]:.1f}* | {beside.fb_iou(name):.1f}*"
-                lines.append(f"| `{name}`* | {score} | {beside.gain(name, MATCHING)}* | | {spent} |")
-            continue
-        gain = "" if name == MATCHING else scores.gain(name, MATCHING)
-        other = beside.gain(name, SROFB) + "*" if beside else ""
-        lines.append(
-            f"| `{name}` | {scores.miou(name)[0]:.1f} | {scores.fb_iou(name):.1f} | {gain} | {other} | {spent} |"
-        )
-    queries = len({(row["class"], row["query"]) for row in every[MATCHING]})
-    aside = f"; * {len(keyed)} episodes" if keyed else "; SROFB was not measured"
-    lines.append("")
-    lines.append(f"{len(every[MATCHING])} episodes with {queries} queries of a class{aside}.")
+        times = [float(row["cpu_ms"]) for row in part.values() if row["cpu_ms"]]
+        spent = f"{np.median(times):.0f}" if times else ""
+        scores = Scores({name: list(part.values())}, draws=1)
+        cells = [f"`{name}`", f"{len(part)}", f"{scores.miou(name)[0]:.1f}", f"{scores.fb_iou(name):.1f}"]
+        lines.append(f"| {' | '.join([*cells, beside(name, MATCHING), beside(name, SROFB), spent])} |")
+    queries = len({(row["class"], row["query"]) for row in own[MATCHING].values()})
+    per_fold = np.bincount([int(row["fold"]) for row in own[MATCHING].values()], minlength=FOLDS)
+    missing = "" if SROFB in own else "; SROFB was not measured"
+    lines += ["", f"{queries} queries of a class; {per_fold.min()} to {per_fold.max()} episodes per fold{missing}."]
     return lines
+
+
+def sums_of(groups: Mapping[Key, Rows]) -> list[dict[str, Any]]:
+    """Return the rows summed over the episodes of each class and setting."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in (row for rows in groups.values() for row in rows):
+        facts = {name: row[name] for name in ("encoder", "list", "shots", "fold", "class", "setting")}
+        total = found.setdefault(tuple(facts.values()), {**facts, "episodes": 0, **dict.fromkeys(COUNTS, 0)})
+        total["episodes"] += 1
+        for name in COUNTS:
+            total[name] += int(row[name])
+    return list(found.values())
 
 
 def held_out(rows: Rows, chosen: Mapping[str, Sequence[str]]) -> Rows:
@@ -358,11 +416,10 @@ def write_page(path: Path, options: argparse.Namespace) -> None:
         lines += [title, "", *score_table(held_out(rows, choices[encoder])), ""]
     for (encoder, shots), rows in val.items():
         lines += [f"## Validation images: {ENCODERS.get(encoder, encoder)}, {shots}-shot", "", *score_table(rows), ""]
-    text = path.read_text(encoding="utf8")
-    head, mark, _ = text.partition(MARK)
-    if not mark:
-        raise SystemExit(f"{path}: expected the line {MARK!r}, below which the tables are written")
-    path.write_text(head + mark + "\n" + "\n".join(lines), encoding="utf8")
+    write_below(path, MARK, lines)
+    for sums, groups in ((options.train_sums, train), (options.val_sums, val)):
+        if sums:
+            write_rows(sums, SUMS, sums_of(groups))
 
 
 def main() -> None:
@@ -377,13 +434,15 @@ def main() -> None:
     own.add_argument("--stem", default="")
     own.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     own.add_argument("--episodes", type=int, default=8, help="episodes per class")
-    own.add_argument("--srofb-episodes", type=int, nargs="+", default=[0, 0], help="of them, per class, with SROFB")
+    own.add_argument("--most", nargs="*", default=[], metavar="NAME=N", help="a refinement in the first N of them only")
+    own.add_argument("--timed", type=int, default=10**6, help="time the first N; later ones share work")
     own.add_argument("--seconds", type=float, default=np.inf, help="stop after this CPU time; run again to go on")
     own.add_argument("--min-pixels", type=int, default=1152)
     own.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     own.add_argument("--others", nargs="*", choices=list(REFINERS), default=["self-support", "closed-form"])
     own.add_argument("--choices", type=Path, help="measure the chosen settings instead of all candidates")
     own.add_argument("--memory-mb", type=int, default=2000, help="memory for features")
+    own.add_argument("--features", type=Path, help="scratch folder for the features of this encoder; keeps all of them")
     own.add_argument("--device", default="cpu", help="cpu, cuda or auto; CPU times mean nothing on a GPU")
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--out", type=Path, required=True)
@@ -394,6 +453,8 @@ def main() -> None:
     page.add_argument("--train", type=Path, nargs="+", required=True)
     page.add_argument("--val", type=Path, nargs="*", default=[])
     page.add_argument("--choices", type=Path, required=True)
+    page.add_argument("--train-sums", type=Path, help="table of the sums over episodes that is written too")
+    page.add_argument("--val-sums", type=Path, help="the same of validation images")
     page.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "choose":

@@ -4,15 +4,17 @@
 
 Supports and queries of one class are drawn from a list, and enlarged to ``--px``, the size of VOC's own pictures. Each
 row of the table is measured in a process of its own, with one thread and pictures in memory: the features of the
-queries alone, those of supports and queries, and fit and prediction of each variant with each number of supports. The
-row with several classes has one support of each.
+queries alone, those of supports and queries, and fit and prediction of each variant with each number of supports.
+``srofb-raw`` is SROFB with raw features, which was the segmenter's only way before the closed-form head. The row with
+ten classes has one support of each; the one above it has as many supports of one class. *gain* is the mean IoU minus
+that of the last variant, with its 95 % interval over pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,10 @@ from novelseg.methods.refiners import SEGMENTER_VARIANTS
 from novelseg.methods.variants import CLOSED_FORM
 from novelseg.ops.counts import object_iou
 
-COLUMNS = ("what", "classes", "supports", "seconds", "over_queries", "over_all", "peak_mib", "mean_iou")
-FEATURES = "features"
+COLUMNS = ("what", "classes", "supports", "seconds", "over_queries", "over_all", "peak_mib", "mean_iou", "gain")
+FEATURES, SROFB, RAW = "features", "srofb", "srofb-raw"
 SEVERAL = 10
+DRAWS = 2000
 Array = NDArray[np.uint8]
 
 
@@ -98,8 +101,12 @@ def measure(job: Job, options: argparse.Namespace) -> tuple[float, int, float, l
     """Measure one row and return seconds, the number of supports, peak memory and IoUs."""
     torch.set_num_threads(1)
     task = draw(job, options)
-    variant = CLOSED_FORM if job.what == FEATURES else job.what
+    variant = {FEATURES: CLOSED_FORM, RAW: SROFB}.get(job.what, job.what)
     segmenter = Segmenter.load(weights=options.weights, stem=options.stem, variant=variant, presence=0, side=options.px)
+    if job.what == RAW:
+        refiners = segmenter.bundle_.refiners
+        raw = replace(refiners, srofb=replace(refiners.srofb, feature_norm=0))
+        segmenter.bundle_ = replace(segmenter.bundle_, refiners=raw)
     segmenter._extract([np.zeros((64, 64, 3), np.uint8)])  # the first call of a network is slower
     start = time.perf_counter()
     if job.what == FEATURES:
@@ -124,32 +131,44 @@ def main() -> None:
     parser.add_argument("--stem", default="")
     parser.add_argument("--label", choices=VOC, default="cat")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--several", action="store_true", help="also ten classes with one support each")
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--px", type=int, default=500)
     parser.add_argument("--min-pixels", type=int, default=1152)
-    parser.add_argument("--variants", nargs="+", choices=SEGMENTER_VARIANTS, default=[CLOSED_FORM])
+    parser.add_argument("--variants", nargs="+", choices=(*SEGMENTER_VARIANTS, RAW), default=[CLOSED_FORM])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     alone = in_process(measure, Job(FEATURES, 1, 0), options)
-    rows = [_row(Job(FEATURES, 1, 0), alone, alone[0], alone[0])]
-    for shots in options.shots:
-        for variant in options.variants:
-            everything = in_process(measure, Job(FEATURES, 1, shots), options)[0]
-            job = Job(variant, 1, shots)
-            rows.append(_row(job, in_process(measure, job, options), alone[0], everything))
-    everything = in_process(measure, Job(FEATURES, SEVERAL, 1), options)[0]
-    job = Job(CLOSED_FORM, SEVERAL, 1)
-    rows.append(_row(job, in_process(measure, job, options), alone[0], everything))
+    rows = [_row(Job(FEATURES, 1, 0), alone, alone[0], alone[0], None)]
+    jobs = [[Job(variant, 1, shots) for variant in options.variants] for shots in options.shots]
+    if options.several:
+        jobs += [[Job(CLOSED_FORM, 1, SEVERAL)], [Job(CLOSED_FORM, SEVERAL, 1)]]
+    for group in jobs:
+        first = group[0]
+        everything = in_process(measure, Job(FEATURES, first.classes, first.supports), options)[0]
+        found = [in_process(measure, job, options) for job in group]
+        for job, result in zip(group, found, strict=True):
+            other = None if job == group[-1] else found[-1][3]
+            rows.append(_row(job, result, alone[0], everything, other))
     write(options.out, COLUMNS, rows)
 
 
-def _row(job: Job, result: Any, alone: float, everything: float) -> dict[str, Any]:
+def gain(ious: list[float | None], other: list[float | None]) -> str:
+    """Return the difference of mean IoUs in points, with its 95 % interval over pictures."""
+    difference = 100 * (np.array(ious, float) - np.array(other, float))
+    picks = np.random.default_rng(0).integers(0, len(difference), (DRAWS, len(difference)))
+    low, high = np.percentile(difference[picks].mean(1), [2.5, 97.5])
+    return f"{difference.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _row(job: Job, result: Any, alone: float, everything: float, other: list[float | None] | None) -> dict[str, Any]:
     seconds, supports, peak, ious = result
     return {
         **{"what": job.what, "classes": job.classes, "supports": supports, "seconds": f"{seconds:.2f}"},
         **{"over_queries": f"{seconds / alone:.2f}", "over_all": f"{seconds / everything:.2f}"},
         **{"peak_mib": f"{peak:.0f}", "mean_iou": f"{100 * np.mean(ious):.1f}" if ious else ""},
+        "gain": "" if other is None else gain(ious, other),
     }
 
 

@@ -2,14 +2,16 @@
 
     python -m benchmarks.presence measure --voc DIR --list train --weights PATH --out train.tsv
     python -m benchmarks.presence fit --rows train.tsv
-    python -m benchmarks.presence judge --rows val.tsv --fitted-on train.tsv
+    python -m benchmarks.presence judge --rows val.tsv [--fitted-on train.tsv …]
+    python -m benchmarks.presence page --val val.tsv … --train train.tsv … --out docs/results/presence.md
 
 ``measure`` fits the closed-form head to supports of each class, and applies it to pictures with and without the class.
 A row is a picture: the measures from which presence is estimated, areas, and counts of pixels by logit and truth.
 ``fit`` prints the constants of :mod:`novelseg.methods.closed_form.presence` and of the calibration. ``judge`` fits them
-for each fold on the classes of the other folds, and prints, with 95 % intervals over pictures: the area under the ROC
-curve, the area marked where the class is not, mIoU without and with the decision, the calibration error of the pixels,
-and the rank correlation of expected and true IoU. Several files of rows are taken together.
+for each fold on the classes of the other folds, or takes those of the code, and prints, with 95 % intervals over
+pictures: the area under the ROC curve, the area marked where the class is not, mIoU without and with the decision, the
+calibration error of the pixels, and the rank correlation of expected and true IoU. Several files of rows are taken
+together. ``page`` writes all of this below the mark of a page, with constants that are fitted to all of ``--train``.
 """
 
 from __future__ import annotations
@@ -22,56 +24,38 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from benchmarks.tables import write_rows
+from benchmarks.features import Features
+from benchmarks.tables import write_below, write_rows
 from benchmarks.untrained import CLASSES, Pictures
 from novelseg.backbones.extraction import FeatureExtractor
-from novelseg.core.files import whole_file
 from novelseg.core.labels import VOID, binary
 from novelseg.core.progress import track
 from novelseg.inference.bundle import pretrained_bundle
 from novelseg.inference.edges import snap_to_edges
 from novelseg.inference.findings import Calibration, expected_iou, least_logits, winners
-from novelseg.inference.predictors import CALIBRATION_SEVERAL, fit_to_features
+from novelseg.inference.predictors import CALIBRATION_ONE, CALIBRATION_SEVERAL, fit_to_features
 from novelseg.inference.segmenter import PRESENT, SIDE_PX
-from novelseg.methods.closed_form.presence import MEASURES, Expectation
+from novelseg.methods.closed_form.presence import (
+    ALONE,
+    ALONE_SUMMAND,
+    LEFT_OUT,
+    LEFT_OUT_SUMMAND,
+    MEASURES,
+    RELATIVE,
+    RELATIVE_SUMMAND,
+    Expectation,
+)
 
 Floats = NDArray[np.float64]
+MARK = "<!-- written by `python -m benchmarks.presence page` -->"
 FOLDS, DRAWS, BINS = 4, 1000, 15
 EDGES = np.linspace(-12, 12, 97)  # of the logits' counts; the outermost are open
 CENTRES = np.concatenate([[EDGES[0]], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
 FACTS = ("class", "query", "shows_class", "shots", "intersection", "union", "area_share", "expected_iou")
 COUNTS = ("pixels_off", "pixels_on")  # by logit, of pixels that are not and that are of the class
 PENALTY = 0.01  # of the logistic regression, for standardised measures
-
-
-class Features:
-    """Features of pictures, each computed once and kept in a folder.
-
-    Parameters
-    ----------
-    pictures
-        The pictures.
-    extract
-        The encoder.
-    folder
-        One file per picture; files that are there already are used.
-    """
-
-    def __init__(self, pictures: Pictures, extract: FeatureExtractor, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._pictures, self._extract, self._folder = pictures, extract, folder
-
-    def unit(self, number: int) -> Tensor:
-        """Return the features of a picture, (C, h, w), of unit length."""
-        path = self._folder / f"{self._pictures.ids[number]}.npy"
-        if not path.exists():
-            with whole_file(path) as scratch, scratch.open("wb") as file:
-                np.save(file, self._extract([self._pictures.image(number)])[0].numpy())
-        return F.normalize(torch.from_numpy(np.load(path)), dim=0)
 
 
 @dataclass(frozen=True)
@@ -155,6 +139,7 @@ class Rows:
     """Rows of ``measure`` as arrays."""
 
     source: NDArray[np.int64]  # number of the file
+    shots: NDArray[np.int64]
     label: NDArray[np.int64]
     shown: NDArray[np.bool_]
     measures: Floats
@@ -182,7 +167,8 @@ def read(paths: list[Path]) -> Rows:
     measures = np.stack([floats(name) for name in MEASURES], axis=1)
     label, shown = floats("class").astype(np.int64), floats("shows_class") > 0
     inter, union, area, quality = map(floats, ("intersection", "union", "area_share", "expected_iou"))
-    return Rows(np.array(sources), label, shown, measures, inter, union, area, quality, off, on)
+    shots = floats("shots").astype(np.int64)
+    return Rows(np.array(sources), shots, label, shown, measures, inter, union, area, quality, off, on)
 
 
 def logistic(values: Floats, truth: NDArray[np.bool_], weight: Floats, penalty: float) -> Floats:
@@ -332,39 +318,121 @@ def judged_by_others(rows: Rows, other: Rows) -> Judged:
     return Judged(rows, presence, slope, offset)
 
 
-def judge(options: argparse.Namespace) -> None:
-    """Print the figures of rows, with constants that are fitted on the classes of the other folds."""
-    rows, other = read(options.rows), read(options.fitted_on)
-    judged = judged_by_others(rows, other)
-    if options.adapted:
-        compared = judged_by_others(relative(rows), relative(other))
-        judged = replace(judged, presence=(judged.presence + compared.presence) / 2)
-    lowest = lowest_logits(judged, RULES[2], PRESENT)
+def judged_by_code(rows: Rows, *, compared: bool) -> Judged:
+    """Apply the constants of the code, those for comparison with other pictures if ``compared``."""
+    several = (rows.shots > 1)[:, None]
+    coefficients = np.where(several, np.append(LEFT_OUT, LEFT_OUT_SUMMAND), np.append(ALONE, ALONE_SUMMAND))
+    if compared:
+        coefficients = np.broadcast_to(np.append(RELATIVE, RELATIVE_SUMMAND), coefficients.shape)
+    presence = (rows.measures * coefficients[:, :-1]).sum(1) + coefficients[:, -1]
+    slope, offset = (np.where(several[:, 0], *pair) for pair in zip(CALIBRATION_SEVERAL, CALIBRATION_ONE, strict=True))
+    return Judged(rows, presence, slope, offset)
+
+
+def judged(rows: Rows, other: Rows | None, *, adapted: bool) -> Judged:
+    """Judge rows by constants that are fitted to others, or by those of the code."""
+    alone = judged_by_others(rows, other) if other else judged_by_code(rows, compared=False)
+    if not adapted:
+        return alone
+    own = relative(rows)
+    compared = judged_by_others(own, relative(other)) if other else judged_by_code(own, compared=True)
+    return replace(alone, presence=(alone.presence + compared.presence) / 2)
+
+
+def with_intervals(judged: Judged, seed: int) -> list[tuple[float, float, float]]:
+    """Return all figures, each with its 95 % interval over pictures."""
+    rows, lowest = judged.rows, lowest_logits(judged, RULES[2], PRESENT)
     found = figures(judged, lowest, np.arange(len(rows.label)))
     kinds = [(label, side) for label in np.unique(rows.label) for side in (False, True)]
     groups = [np.flatnonzero((rows.label == label) & (rows.shown == side)) for label, side in kinds]
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(seed)
     samples = [
         figures(judged, lowest, np.concatenate([rng.choice(group, len(group)) for group in groups]))
         for _ in range(DRAWS)
     ]
-    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0).tolist()
+    return list(zip(found, low, high, strict=True))
+
+
+def counted_pictures(rows: Rows) -> str:
+    """Return how many pictures the rows are of."""
+    return f"{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without."
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print the figures of rows."""
+    rows, other = read(options.rows), read(options.fitted_on) if options.fitted_on else None
+    found = judged(rows, other, adapted=options.adapted)
     print("| figure | value | 95 % |\n|---|---|---|")
-    for name, value, start, stop in zip(NAMES, found, low, high, strict=True):
-        print(f"| {name} | {value:.3g} | {start:.3g} to {stop:.3g} |")
-    print(f"\n{int(rows.shown.sum())} pictures with the object, {int((~rows.shown).sum())} without.\n")
-    print_exchange(judged)
+    for name, (value, low, high) in zip(NAMES, with_intervals(found, options.seed), strict=True):
+        print(f"| {name} | {value:.3g} | {low:.3g} to {high:.3g} |")
+    print(f"\n{counted_pictures(rows)}\n")
+    print("\n".join(exchange_table(found)))
 
 
-def print_exchange(judged: Judged) -> None:
-    """Print, for each rule, the smallest area marked without the object that a loss of mIoU buys."""
-    print("| rule | " + " | ".join(f"−{points:g} mIoU" for points in POINTS) + " |\n|" + "---|" * (len(POINTS) + 1))
+def best_areas(judged: Judged, rule: str) -> list[float]:
+    """Return the smallest area marked without the object, %, that each loss of mIoU in ``POINTS`` buys by a rule."""
     everything = np.arange(len(judged.presence))
-    for rule in RULES:
-        steps = np.linspace(0, 1, 101)[:-1]
-        curve = np.array([exchange(judged.rows, lowest_logits(judged, rule, at), everything) for at in steps])
-        best = [curve[curve[:, 1] >= curve[0, 1] - points, 0].min() for points in POINTS]
-        print(f"| {rule} | " + " | ".join(f"{area:.1f} %" for area in best) + " |")
+    steps = np.linspace(0, 1, 101)[:-1]
+    curve = np.array([exchange(judged.rows, lowest_logits(judged, rule, at), everything) for at in steps])
+    return [float(curve[curve[:, 1] >= curve[0, 1] - points, 0].min()) for points in POINTS]
+
+
+def exchange_table(judged: Judged) -> list[str]:
+    """Return the table of the smallest areas by rule."""
+    lines = [
+        "| rule | " + " | ".join(f"−{points:g} mIoU" for points in POINTS) + " |",
+        "|" + "---|" * (len(POINTS) + 1),
+    ]
+    return lines + [
+        f"| {rule} | " + " | ".join(f"{area:.1f} %" for area in best_areas(judged, rule)) + " |" for rule in RULES
+    ]
+
+
+BARS = (  # name, what is asked, number among the figures
+    ("AUROC of presence", "≥ 0.95", 0),
+    ("area marked without the object, %", "≤ 3", 3),
+    ("calibration error of pixels", "≤ 0.05", 7),
+    ("rank correlation of expected and true IoU", "≥ 0.6", 8),
+)
+
+
+def bars(judgements: dict[str, Judged], intervals: dict[str, list[tuple[float, float, float]]]) -> list[str]:
+    """Return the table of what is asked and what is reached; a column per judgement."""
+    lines = [f"| bar | asked | {' | '.join(judgements)} |", "|---|---|" + "---|" * len(judgements)]
+    for name, asked, at in BARS:
+        cells = ["{:.3g} [{:.3g} to {:.3g}]".format(*intervals[key][at]) for key in judgements]
+        lines.append(f"| {name} | {asked} | {' | '.join(cells)} |")
+    costs = [f"{round(intervals[key][4][0] - intervals[key][5][0], 1) + 0.0:.1f}" for key in judgements]
+    areas = [f"{best_areas(one, RULES[2])[POINTS.index(1.0)]:.1f} %" for one in judgements.values()]
+    lines.insert(4, f"| mIoU that this costs, points | ≤ 1 | {' | '.join(costs)} |")
+    lines.insert(5, f"| area if the cost is one point | ≤ 3 % | {' | '.join(areas)} |")
+    return lines
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """Write the tables below the mark of the page; its text is written by hand."""
+    other = read(options.train)
+    judgements: dict[str, Judged] = {}
+    intervals: dict[str, list[tuple[float, float, float]]] = {}
+    sections: list[str] = []
+    for path in [*options.val, *options.train]:
+        rows = read([path])
+        alone, adapted = (judged(rows, other, adapted=one) for one in (False, True))
+        found = [with_intervals(one, options.seed) for one in (alone, adapted)]
+        sections += ["", f"## {path.stem}", "", "| figure | supports alone [95 %] | adapted to the pictures [95 %] |"]
+        sections.append("|---|---|---|")
+        for name, *values in zip(NAMES, *found, strict=True):
+            cells = ["{:.3g} [{:.3g} to {:.3g}]".format(*value) for value in values]
+            sections.append(f"| {name} | {' | '.join(cells)} |")
+        sections += ["", counted_pictures(rows), "", "Area marked without the object, by what a rule may cost in mIoU;"]
+        sections += ["supports alone:", "", *exchange_table(alone), "", "Adapted to the pictures:", ""]
+        sections += exchange_table(adapted)
+        if path in options.val:
+            name = f"{path.stem}, constants of the code"
+            judgements |= {path.stem: alone, name: judged(rows, None, adapted=False)}
+            intervals |= {path.stem: found[0], name: with_intervals(judgements[name], options.seed)}
+    write_below(options.out, MARK, [*bars(judgements, intervals), *sections])
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -398,12 +466,20 @@ def main() -> None:
     fitted = parts.add_parser("fit")
     fitted.add_argument("--rows", type=Path, nargs="+", required=True)
     fitted.set_defaults(run=fit)
-    judged = parts.add_parser("judge")
-    judged.add_argument("--rows", type=Path, nargs="+", required=True)
-    judged.add_argument("--fitted-on", type=Path, nargs="+", required=True)
-    judged.add_argument("--adapted", action="store_true", help="compare the measures with those of the other pictures")
-    judged.add_argument("--seed", type=int, default=0)
-    judged.set_defaults(run=judge)
+    judge_part = parts.add_parser("judge")
+    judge_part.add_argument("--rows", type=Path, nargs="+", required=True)
+    judge_part.add_argument(
+        "--fitted-on", type=Path, nargs="+", help="rows of training images; or the code's constants"
+    )
+    judge_part.add_argument("--adapted", action="store_true", help="compare measures with those of the other pictures")
+    judge_part.add_argument("--seed", type=int, default=0)
+    judge_part.set_defaults(run=judge)
+    page = parts.add_parser("page")
+    page.add_argument("--val", type=Path, nargs="+", required=True)
+    page.add_argument("--train", type=Path, nargs="+", required=True)
+    page.add_argument("--seed", type=int, default=0)
+    page.add_argument("--out", type=Path, required=True)
+    page.set_defaults(run=write_page)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.run(options)

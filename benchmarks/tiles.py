@@ -6,7 +6,8 @@
 ``find`` makes pictures of 4000 × 3000 px from a VOC folder, in memory: an object that is cut out by its mask, reduced
 to 0.06 % of the area, and set at a random position into the background of another picture, which is enlarged. Supports
 are ordinary pictures of the training list, objects and backgrounds are of ``--list``. A row per composite gives the IoU
-of the closed-form head on the whole picture, reduced, and with ``tile``. ``memory`` predicts an enlarged picture with
+of the closed-form head on the whole picture, reduced, and with ``tile``; composites that ``--out`` has already are not
+measured again, and ``--seconds`` ends a run early. ``memory`` predicts an enlarged picture with
 ``tile``, for one class and for several, in processes of their own.
 """
 
@@ -24,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.processes import in_process, peak_mib
-from benchmarks.tables import write
+from benchmarks.tables import read_rows, write, write_rows
 from benchmarks.untrained import Pictures
 from novelseg import Segmenter
 from novelseg.core.labels import binary
@@ -114,9 +115,11 @@ def find(options: argparse.Namespace) -> list[dict[str, Any]]:
         Segmenter(weights=options.weights, stem=options.stem, tile=tile, presence=options.presence).fit(*taught)
         for tile in (False, True)
     ]
-    rows = []
-    drawn = composites(options)
-    for number, (thing, place, picture, truth) in enumerate(track(drawn, len(drawn), "tiles", "composite")):
+    rows = read_rows(options.out)
+    drawn = list(enumerate(composites(options)))[len(rows) :]
+    for number, (thing, place, picture, truth) in track(drawn, len(drawn), "tiles", "composite"):
+        if time.process_time() > options.seconds:
+            break
         start = time.perf_counter()
         findings = [next(segmenter.findings(picture)) for segmenter in forms]
         row: dict[str, Any] = {"composite": number, "object": thing, "background": place}
@@ -124,6 +127,7 @@ def find(options: argparse.Namespace) -> list[dict[str, Any]]:
             row[f"{name}_iou"] = f"{object_iou(finding.mask, truth):.3f}"
             row[f"{name}_presence"] = "" if finding.presence is None else f"{finding.presence[0]:.2f}"
         rows.append({**row, "seconds": f"{time.perf_counter() - start:.0f}"})
+        write_rows(options.out, FIND, rows)
     return rows
 
 
@@ -153,6 +157,7 @@ def main() -> None:
     parser.add_argument("--label", choices=VOC, default="sheep")
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--composites", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this CPU time; run again to go on")
     parser.add_argument("--presence", type=float, default=PRESENT)
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--min-pixels", type=int, default=1152)

@@ -5,7 +5,8 @@
 The network has patches of 14 px, registers, and random weights in a file of DINOv2's layout. One copy of the project is
 run by Snakemake and one by DVC, on a few images of the VOC subset: first with the last blocks trained, then with
 ``encoder.train: none``. The page lists the jobs, and says whether the artifacts are the same bytes and both engines are
-at rest afterwards. Both use one core. An interrupted run continues.
+at rest afterwards. Both use one core. An interrupted run continues. ``--arch dinov2-vits14 --train none`` does the same
+at a published network's true shapes, with random weights and its preset's own layers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +28,32 @@ import torch
 import yaml
 from PIL import Image
 
-from novelseg.backbones.designs import ViTDesign
+from novelseg.backbones.designs import VITS, ViTDesign
 from novelseg.backbones.vit import ViT
 from novelseg.core.files import digest
 from workflow.plan import READS
 from workflow.presets import resolve_preset
 
 ROOT = Path(__file__).parent.parent
-ARCH, DESIGN = "vit-tiny14-reg", ViTDesign(14, 48, 3, 4, registers=4)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with random weights: its name and design, and what differs from the preset's section ``encoder``."""
+
+    arch: str
+    design: ViTDesign
+    changes: dict[str, Any]
+
+
+SMALL = Network("vit-tiny14-reg", ViTDesign(14, 48, 3, 4, registers=4), {"layers": [2, 3]})
 SIDE = 350  # px; smaller than the images of 375 px, so that they are reduced
 PER_CLASS = {"train": 4, "val": 3}  # images of each class
 CLASSES, LEAST = 20, 1152
 CHANGES: dict[str, dict[str, Any]] = {
     "plan": {"folds": [0], "shots": [1], "seeds": [0, 1]},
     "images": {"shards": 2},
-    "encoder": {"arch": ARCH, "precision": "fp32", "layers": [2, 3], "side": SIDE, "train": 2},
+    "encoder": {"precision": "fp32", "side": SIDE},
     "matching": {"geometry": "resize", "size": 127, "episodes": 2},
     "baseline": {"iterations": 60, "decay_every": 40},
     "prototypes": {"clusters": [8, 5, 3], "restarts": 2},
@@ -60,7 +73,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "protocol": "random ViT",
     },
 }
-MODES: tuple[tuple[str, int | str], ...] = (("last two parts", 2), ("none", "none"))
+MODES: dict[str, int | str] = {"2": 2, "4": 4, "none": "none"}
 ENGINES = ("snakemake", "dvc")
 SAME = ("regions", "baseline", "features", "prototypes", "pseudolabels", "train", "cam", "episodes", "evaluate")
 
@@ -85,20 +98,21 @@ def select(data: Path, target: Path) -> None:
         (target / f"ImageSets/Segmentation/{name}.txt").write_text("".join(f"{image}\n" for image in chosen))
 
 
-def write_weights(path: Path) -> None:
+def write_weights(path: Path, design: ViTDesign) -> None:
     """Write random weights in DINOv2's layout."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(14)
-        torch.save(ViT(DESIGN).state_dict(), path)
+        torch.save(ViT(design).state_dict(), path)
 
 
-def values(work: Path, train: int | str) -> dict[str, Any]:
+def values(work: Path, network: Network, train: int | str) -> dict[str, Any]:
     """Return the parameters of a run."""
     sections = resolve_preset("voc-subset-dinov2")
     for section, entries in CHANGES.items():
         sections[section].update(entries)
     sections["images"]["root"] = str((work / "voc").resolve())
-    sections["encoder"].update(weights=str((work / "random.pth").resolve()), train=train)
+    sections["encoder"].update(network.changes, arch=network.arch, train=train)
+    sections["encoder"]["weights"] = str((work / "random.pth").resolve())
     return sections
 
 
@@ -118,8 +132,8 @@ def call(project: Path, *words: str) -> str:
     return process.stdout + process.stderr
 
 
-def new_project(project: Path) -> None:
-    """Copy the project, add the small network to its designs, and make it a git repository."""
+def new_project(project: Path, network: Network) -> None:
+    """Copy the project, add the network to its designs if it is none of them, and make it a git repository."""
     if (project / ".git").exists():
         return
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -129,8 +143,9 @@ def new_project(project: Path) -> None:
     (project / "dvc.lock").unlink(missing_ok=True)
     profile = project / "profiles/default/config.yaml"  # of both engines; threads can change the last digit
     profile.write_text(profile.read_text(encoding="utf8").replace("cores: all", "cores: 1"), encoding="utf8")
-    with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
-        file.write(f"\nVITS[{ARCH!r}] = {DESIGN!r}\n")
+    if network.arch not in VITS:
+        with (project / "novelseg/backbones/designs.py").open("a", encoding="utf8") as file:
+            file.write(f"\nVITS[{network.arch!r}] = {network.design!r}\n")
     git(project, "init", "-q")
     git(project, "add", "-A")
     git(project, "commit", "-q", "-m", "copy")  # DVCLive requires a commit
@@ -196,19 +211,20 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *who, *words], cwd=folder, check=True)
 
 
-def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
+def run(work: Path, network: Network, mode: str) -> Iterator[str]:
     """Run both engines in one mode and yield lines of the page."""
     results = {}
+    sections = values(work, network, MODES[mode])
     for engine in ENGINES:
-        path = work / f"{engine}-{train}.json"
+        path = work / f"{engine}-{mode}.json"
         if not path.exists():  # a finished run is not started again
-            new_project(work / engine)
-            path.write_text(json.dumps(finished(work / engine, engine, values(work, train))), encoding="utf8")
+            new_project(work / engine, network)
+            path.write_text(json.dumps(finished(work / engine, engine, sections)), encoding="utf8")
         results[engine] = json.loads(path.read_text(encoding="utf8"))
         print(mode, engine, results[engine]["jobs"], flush=True)
     first, second = (results[engine]["files"] for engine in ENGINES)
     differing = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
-    yield from ("", f"## `encoder.train`: {mode}", "", "| stage | jobs, Snakemake | jobs, DVC |", "|---|---|---|")
+    yield from ("", f"## `encoder.train: {mode}`", "", "| stage | jobs, Snakemake | jobs, DVC |", "|---|---|---|")
     for stage in READS:
         yield f"| `{stage}` | {' | '.join(str(results[engine]['jobs'].get(stage, 0)) for engine in ENGINES)} |"
     yield ""
@@ -221,29 +237,35 @@ def run(work: Path, mode: str, train: int | str) -> Iterator[str]:
     yield from ("", "```", *results["snakemake"]["table"].splitlines(), "```")
 
 
-def page(work: Path, data: Path) -> str:
+def page(work: Path, data: Path, network: Network, modes: list[str]) -> str:
     """Run everything and return the page."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "voc").exists():
         select(data, work / "voc.part")
         (work / "voc.part").rename(work / "voc")
-        write_weights(work / "random.pth")
+        write_weights(work / "random.pth", network.design)
     counts = [len((work / f"voc/ImageSets/Segmentation/{name}.txt").read_text().split()) for name in PER_CLASS]
+    design, layers = network.design, network.changes.get("layers")
+    of = "the last two blocks" if layers else "the last block"
+    title = "a small random vision transformer" if network is SMALL else f"{network.arch} with random weights"
+    command = "python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR"
+    chosen = "" if network is SMALL else f" --arch {network.arch} --train {' '.join(modes)}"
     lines = [
-        "# The pipeline on a small random vision transformer",
+        f"# The pipeline on {title}",
         "",
-        f"A ViT with patches of {DESIGN.patch} px, {DESIGN.channels} channels, {DESIGN.depth} blocks and "
-        f"{DESIGN.registers} registers; features of the last two blocks, images reduced",
+        f"A ViT with patches of {design.patch} px, {design.channels} channels, {design.depth} blocks and "
+        f"{design.registers} registers; features of {of}, images reduced",
         f"to {SIDE} px; {counts[0]} training and {counts[1]} validation images of the VOC subset, fold 0, 1-shot. The "
         "weights are random: **the",
         "scores say nothing about vision transformers**. The page shows that every stage runs under both engines and",
         "gives the same bytes.",
         "",
-        "Command: `python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR --out",
-        "docs/results/vit-pipeline.md`.",
+        "```",
+        f"{command}{chosen} --out FILE.md",
+        "```",
     ]
-    for mode, train in MODES:
-        lines += run(work, mode, train)
+    for mode in modes:
+        lines += run(work, network, mode)
     return "\n".join(lines) + "\n"
 
 
@@ -251,7 +273,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="VOC folder")
     parser.add_argument("--work", type=Path, required=True, help="folder for the projects, which are kept")
+    parser.add_argument("--arch", choices=[name for name in VITS if name.startswith("dinov2")], help="or a small one")
+    parser.add_argument("--train", nargs="+", choices=MODES, default=["2", "none"], help="trained parts of the encoder")
     parser.add_argument("--out", type=Path, required=True, help="page to write")
     options = parser.parse_args()
-    text = page(options.work, options.data)
+    chosen = Network(options.arch, VITS[options.arch], {}) if options.arch else SMALL
+    text = page(options.work, options.data, chosen, options.train)
     options.out.write_text(text, encoding="utf8")

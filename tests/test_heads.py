@@ -16,7 +16,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.heads import COUNTS, FORMS, Scores, candidates, choose, parse
+from benchmarks.heads import (
+    COUNTS,
+    FORMS,
+    RememberingClosedForm,
+    Scores,
+    candidates,
+    choose,
+    count_pixels,
+    fold_of,
+    parse,
+    score_table,
+    sums_of,
+)
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.registry import new_backbone
 from novelseg.core.extras import MissingPackageError
@@ -419,6 +431,7 @@ def rows_of(setting: str, scores: dict[int, tuple[int, int]]) -> list[dict[str, 
     return [
         {
             **{"setting": setting, "class": str(label), "episode": "0", "query": f"q{label}", "cpu_ms": "1.0"},
+            **{"encoder": "resnet18", "list": "val", "shots": "1", "fold": str(fold_of(label))},
             **dict(zip(COUNTS, map(str, (*counts, 50, 100)), strict=True)),
         }
         for label, counts in scores.items()
@@ -438,6 +451,44 @@ def test_scores_and_intervals_are_over_queries() -> None:
     spread = Scores({"a": first + other}, draws=400).miou("a")
     assert spread[1:].min() == pytest.approx(100 * (4 / 8 + 3 / 4) / 2)
     assert spread[1:].max() == pytest.approx(100 * (4 / 4 + 3 / 4) / 2)
+
+
+def test_differences_are_of_the_episodes_that_both_have() -> None:
+    rows = rows_of("matching", {1: (1, 4), 6: (3, 4)}) + rows_of("closed-form", {1: (2, 4), 6: (3, 4)})
+    rows += rows_of("srofb", {1: (4, 4)})
+    lines = score_table(rows)
+    assert [line.split("|")[2:7] for line in lines[2:5]] == [
+        [" 2 ", " 50.0 ", " 50.0 ", "  ", " -75.0 [-75.0, -75.0] "],
+        [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] "],
+        [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  "],
+    ]
+    first = sums_of({("resnet18", 1): rows + rows})[0]
+    assert (first["setting"], first["episodes"], first["fg_union"]) == ("matching", 2, 8)
+
+
+def test_pixels_are_counted_as_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(3)
+    grid = small_bank(*([one] for one in disc())).grid
+    truth = torch.randint(0, 3, (40, 56), generator=generator).numpy().astype(np.uint8)
+    truth[:4] = 255
+    logits = torch.randn(3, *grid.cells((40, 56)), generator=generator)
+    for one, counts in zip(logits, count_pixels(grid, logits, truth, 2), strict=True):
+        found = grid.upsample(one[None, None], (40, 56))[0, 0].numpy() > 0
+        known, inside = truth != 255, truth == 2
+        sides = [(found & known, inside), (~found & known, ~inside & known)]
+        assert [counts[name] for name in COUNTS] == [
+            int(count) for mask, side in sides for count in ((mask & side).sum(), (mask | side).sum())
+        ]
+
+
+@pytest.mark.parametrize("cells", ["both", "object", "none"])
+def test_a_head_that_remembers_supports_gives_the_same_results(cells: str) -> None:
+    remembering = RememberingClosedForm(RefinerSettings().closed_form)
+    for number in (1, 1, 2):
+        task = episode(1, cells=cells)
+        task = replace(task, case=replace(task.case, label=number), query=episode(number).query)
+        expected = REFINERS["closed-form"](RefinerSettings()).refine([task])[0].logits
+        assert torch.equal(remembering.refine(task).logits, expected)
 
 
 def test_a_folds_setting_is_chosen_without_its_classes() -> None:

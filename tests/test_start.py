@@ -132,6 +132,7 @@ def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: p
         ({"bundle": "b", "weights": "w"}, "expected either a bundle or weights"),
         ({"weights": "resnet5"}, "resnet5: no such file; expected a weight file, or one of the names resnet18"),
         ({"weights": WEIGHTS, "stem": "wide"}, "stem is 'wide'; expected one of torchvision, msra, deep"),
+        ({"weights": WEIGHTS, "precision": "int8"}, "precision is 'int8'; expected fp32 or bf16"),
     ],
 )
 def test_what_is_no_network_is_refused(params: dict[str, Any], told: str) -> None:
@@ -168,6 +169,22 @@ def test_a_stem_with_fewer_cells_than_the_grid_says(variant: str) -> None:
     features = segmenter._extract([image])
     assert features.shape[2:] != segmenter._extract.grid.cells((57, 57))
     assert segmenter.predict([image])[0].shape == (57, 57)
+
+
+def test_the_encoder_computes_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    image, mask = disc()
+    exact = Segmenter(weights=WEIGHTS).fit(image, mask)
+    half = Segmenter(weights=WEIGHTS, precision="bf16").fit(image, mask)
+    expected, found = exact.decision_function(image)[0], half.decision_function(image)[0]
+    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    assert np.array_equal(
+        Segmenter(weights=WEIGHTS, precision="fp32").fit(image, mask).decision_function(image)[0], expected
+    )
+    half.save(tmp_path / "half.safetensors")
+    again = Segmenter.load(tmp_path / "half.safetensors")
+    assert again.bundle_.record.precision == "bf16"
+    assert np.array_equal(again.decision_function(image)[0], found)
 
 
 # Fitted segmenters

@@ -37,4 +37,12 @@ Tile = Annotated[
     bool,
     Help("see pictures larger than --side in overlapping windows of this side, to find small things"),
 ]
+Precision = Annotated[
+    str,
+    Help(
+        "precision of the encoder; by default that of the bundle, and fp32 with --weights. bf16 is faster on a GPU and "
+        "on a CPU with bf16 units, and slower on others",
+        ("", "fp32", "bf16"),
+    ),
+]
 Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]

@@ -27,6 +27,7 @@ from novelseg.cli.options import (
     Edges,
     Largest,
     MinArea,
+    Precision,
     Presence,
     Side,
     Stem,
@@ -106,6 +107,7 @@ def run(
     largest: Largest = False,
     side: Side = SIDE_PX,
     tile: Tile = False,
+    precision: Precision = "",
     device: Device = "auto",
     format: Annotated[  # noqa: A002
         str, Help(f"formats in which the results are written too, separated by commas: {', '.join(FORMATS)}")
@@ -129,9 +131,8 @@ def run(
     use_threads(threads)
     areas = {"min_area": min_area, "largest": largest}
     options = {"tile": tile, "edges": edges, "threshold": threshold, "presence": presence, **areas}
-    segmenter = open_segmenter(
-        bundle=bundle, weights=weights or None, stem=stem, variant=variant, side=side, device=device, **options
-    )
+    network = {"bundle": bundle, "weights": weights or None, "stem": stem, "precision": precision}
+    segmenter = open_segmenter(**network, variant=variant, side=side, device=device, **options)
     refused: list[str] = []
     names, supports = _supports(support, classes, label, side, refused) if support else ([], [])
     queries = [query] if query.is_file() else pictures_in(query, "--query")
@@ -158,6 +159,7 @@ def run(
         "variant": variant,
         "side": side,
         **options,
+        **({"precision": precision} if precision else {}),
         **({"instances": True} if instances else {}),
     }
     results = Results(out, settings, [path.name for path in queries], names, instances=instances)
