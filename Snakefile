@@ -57,6 +57,11 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/stages.smk"
 
 
+# `python -m workflow plan` needs the jobs, and not Snakemake's own graph of them.
+if "NOVELSEG_JOBS" in os.environ:
+    TRACKING.write_jobs(Path(os.environ["NOVELSEG_JOBS"]))
+
+
 onstart:
     TRACKING.hold()
 
