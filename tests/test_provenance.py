@@ -143,9 +143,9 @@ def test_a_fault_while_judging_stops_snakemake(here: Path, monkeypatch: pytest.M
     """Snakemake goes on after an exception of an input function, as if nothing were stale."""
     monkeypatch.setattr("workflow.tracking._override", lambda digests: None)
     tracking = Tracking(SimpleNamespace(is_main_process=True), load())
-    inputs = tracking.inputs("index", images=[]).callable
+    stale = tracking.inputs("index", images=[])["stale"]
     with pytest.raises(SystemExit, match=r"error: AttributeError: .*get_rule"):
-        inputs(SimpleNamespace(items=lambda: []))
+        stale(SimpleNamespace(items=lambda: []))
 
 
 def test_leftovers_spare_checkpoints_of_planned_trainings(here: Path) -> None:

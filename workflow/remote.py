@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DownloadError, DvcException
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.scm import SCMError
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml
@@ -85,11 +85,11 @@ def commit(digests: Digests) -> None:
     """
     with _repository() as repo:
         _pass_digests(repo, _outputs(), digests)
-        changed = repo.status()
-        stages = [stage for stage in repo.index.stages if stage.addressing in changed]
-        if not stages:
-            return
-        with repo.lock:
+        with lock_repo(repo):  # held throughout, since DVC forgets what it has read of dvc.yaml with each release
+            changed = repo.status()
+            stages = [stage for stage in repo.index.stages if stage.addressing in changed]
+            if not stages:
+                return
             for stage in stages:
                 # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
                 stage.save(allow_missing=True, run_cache=False)

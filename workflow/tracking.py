@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import snakemake
-from snakemake.io import _IOFile, unpack
+from snakemake.io import _IOFile
 
 from novelseg.backbones.designs import refuse_missing
 from novelseg.core.errors import InputError
@@ -77,6 +77,13 @@ class JudgedJob:
 
 
 @cache
+def _later(stage: str) -> frozenset[str]:
+    """Return the stages that read what a stage makes, directly or through others."""
+    readers = [name for name, reads in READS.items() if stage in reads]
+    return frozenset(readers).union(*map(_later, readers))
+
+
+@cache
 def _mark(reason: Reason) -> str:
     """Write the file that makes jobs stale, once; its content is new, since Snakemake may compare contents."""
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
@@ -103,6 +110,9 @@ class Tracking:
         self._patterns: dict[str, dict[str, Any]] = {}  # stage → inputs of its rule
         self._implied: dict[str, dict[str, str]] = {}  # stage → inputs that another input implies
         self._jobs: dict[tuple[Any, ...], JudgedJob] = {}
+        self._given: dict[
+            tuple[Any, ...], dict[str, list[str]]
+        ] = {}  # job → what Snakemake has to know of its inputs
         self._found: dict[tuple[Any, ...], bool] = {}  # job → whether it and all before it are current
         self._files: dict[str, bool] = {}  # the same by artifact
         self._present: dict[str, bool] = {}  # file → whether it existed when the graph was built
@@ -147,51 +157,67 @@ class Tracking:
         if executes and not self._holds and not len(workflow.dag):
             self.record()
 
-    def _digest_first(self, path: str) -> None:
-        """Digest an outside file or folder once here, rather than in every job that reads it."""
-        if self._judge is None or path in self._judge.seen:
-            return
-        if Path(path).is_dir() and self._judge.digests.known(path) is None:
-            print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
-        self._judge.now(path)
+    def _digest_outside(self, stage: str) -> None:
+        """Digest the outside files and folders of a stage once here, rather than in every job that reads them."""
+        assert self._judge is not None
+        for path in self._judge.external(stage).values():
+            if path not in self._judge.seen:
+                if Path(path).is_dir() and self._judge.digests.known(path) is None:
+                    print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
+                self._judge.now(path)
 
-    def inputs(self, stage: str, implied: dict[str, str] | None = None, **inputs: Any) -> Any:
+    def inputs(self, stage: str, implied: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
         """Return the inputs of a stage's rule: the artifacts ``inputs`` and, for a stale job, the file that marks it.
 
-        Snakemake looks at every input of every job, so that it is given as few as possible, by one function per job. A
-        job that is current, with all that it was made from, has no inputs. An input that is ``implied`` by another one,
-        which is made from it (name → name of the other), is left out while Snakemake would make it for the other; the
-        rule's command names it by a parameter. Files from outside the pipeline are not among the inputs, since
-        Snakemake would require them even if no job has to run.
+        Snakemake looks at every input of every job, so that it is given as few as possible, and calls functions slowly,
+        so that it is given patterns where nothing of a stage and of those after it is there yet. A job that is current,
+        with all that it was made from, has no inputs. An input that is ``implied`` by another one, which is made from
+        it (name → name of the other), is left out while Snakemake would make it for the other; the rule's command names
+        it by a parameter. Files from outside the pipeline are not among the inputs, since Snakemake would require them
+        even if no job has to run.
         """
         self._patterns[stage], self._implied[stage] = inputs, implied or {}
+        if self._judge is None:
+            return inputs
 
-        def files(wildcards: Any) -> dict[str, list[str]]:
-            options = dict(wildcards.items())
-            if self._judge is None:
-                return {**_all_inputs(inputs, options), "stale": []}
-            return self._planned(stage, options)
+        def named(name: str) -> Callable[[Any], list[str]]:
+            return _ending(lambda wildcards: self._planned(stage, dict(wildcards.items()))[name])
 
-        return unpack(_ending(files))
+        if self._judge.fetched.isdisjoint({stage, *_later(stage)}) and not self._lacking(stage):
+            self._digest_outside(stage)
+            return {name: named(name) if name in self._implied[stage] else paths for name, paths in inputs.items()}
+        return {name: named(name) for name in (*inputs, "stale")}
 
     def _planned(self, stage: str, options: dict[str, str]) -> dict[str, list[str]]:
-        job = self._judged(stage, options)
-        self._refuse_missing(stage, job)
-        for path in job.outputs:
-            if self._exists(path):
+        """Return the inputs of a job that Snakemake has to know, by name."""
+        key = stage, *sorted(options.items())
+        if key not in self._given:
+            job = self._judged(stage, options)
+            self._refuse_missing(stage, job)
+            for path in filter(self._exists, job.outputs):
                 _fix_time(Path(path), self._digests)
-        if self._hides and self._settled(stage, options, job):
-            return {name: [] for name in (*job.inputs, "stale")}
-        return {**self._named(stage, job), "stale": [_mark(job.reason)] if job.reason else []}
+            if self._hides and self._settled(stage, options, job):
+                self._given[key] = {name: [] for name in (*job.inputs, "stale")}
+            else:
+                stale = [_mark(job.reason)] if job.reason and self._needs_mark(stage, job) else []
+                self._given[key] = {**self._not_implied(stage, job), "stale": stale}
+        return self._given[key]
 
-    def _named(self, stage: str, job: JudgedJob) -> dict[str, list[str]]:
-        """Return the inputs of a job that Snakemake has to know."""
+    def _not_implied(self, stage: str, job: JudgedJob) -> dict[str, list[str]]:
         named = dict(job.inputs)
         for name, other in self._implied[stage].items() if self._hides else ():
             # They are there, or will be made since nothing that is made from them is there.
             if all(map(self._exists, named[name])) or not any(map(self._exists, job.inputs[other])):
                 named[name] = []
         return named
+
+    def _needs_mark(self, stage: str, job: JudgedJob) -> bool:
+        """Return whether Snakemake would not run a stale job by itself, as it runs jobs whose outputs are missing.
+
+        It leaves those missing that no job to be run reads. Where nothing of the later stages exists, all of these run.
+        """
+        assert self._judge is not None
+        return any(map(self._exists, job.outputs)) or not self._judge.fetched.isdisjoint(_later(stage))
 
     def _exists(self, path: str) -> bool:
         if path not in self._present:
@@ -202,8 +228,7 @@ class Tracking:
         key = stage, *sorted(options.items())
         if key not in self._jobs:
             assert self._judge is not None
-            for path in self._judge.external(stage).values():
-                self._digest_first(path)
+            self._digest_outside(stage)
             if stage not in self._outputs:
                 patterns = map(str, self._workflow.get_rule(stage).output)
                 self._outputs[stage] = [CONSTRAINT.sub("}", pattern) for pattern in patterns]
@@ -255,11 +280,16 @@ class Tracking:
         with whole_file(path) as scratch:
             scratch.write_text(json.dumps(entries), encoding="utf8")
 
-    def _refuse_missing(self, stage: str, job: JudgedJob) -> None:
-        assert self._judge is not None
+    def _lacking(self, stage: str) -> str:
+        """Return a sentence about an outside file of a stage that is missing; empty if none is."""
         if stage not in self._lacks:
+            assert self._judge is not None
             self._lacks[stage] = _lack(self._judge, stage)
-        if self._lacks[stage]:
+        return self._lacks[stage]
+
+    def _refuse_missing(self, stage: str, job: JudgedJob) -> None:
+        if self._lacking(stage):
+            assert self._judge is not None
             _refuse_missing(self._judge, stage, job.reason, job.outputs[0])
 
 
@@ -267,10 +297,10 @@ def _all_inputs(patterns: dict[str, Any], options: dict[str, str]) -> dict[str, 
     return {name: _expanded(value, options) for name, value in patterns.items()}
 
 
-def _ending(function: Callable[[Any], dict[str, list[str]]]) -> Callable[[Any], dict[str, list[str]]]:
+def _ending(function: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
     """Let a failing input function end the run, since Snakemake would treat it like one without inputs."""
 
-    def files(wildcards: Any) -> dict[str, list[str]]:
+    def files(wildcards: Any) -> list[str]:
         try:
             return function(wildcards)
         except InputError as error:

@@ -1,7 +1,7 @@
 rule images:
     """Encode, check and count one shard of the data set."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "images",
         ),
     output:
@@ -21,7 +21,7 @@ rule images:
 rule index:
     """Join the shards into the index, assign the classes to folds, and check that they suffice for all later jobs."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "index",
             images=IMAGES,
         ),

@@ -4,7 +4,7 @@ BASELINE = "artifacts/baseline/fold{fold}/1shot/weights.safetensors"
 rule baseline:
     """Train the Baseline F_p by prototype matching."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "baseline",
             implied={"images": "index"},
             index="artifacts/index/index.h5",
@@ -35,7 +35,7 @@ rule baseline:
 rule features:
     """Pool every background region and object of a shard with F_p, or with the pretrained encoder if it is frozen."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "features",
             index="artifacts/index/index.h5",
             images="artifacts/images/{shard}.h5",
@@ -66,7 +66,7 @@ rule features:
 rule prototypes:
     """Cluster the region corpora of a fold at three levels."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "prototypes",
             features=TARGETS.sharded("artifacts/features/fold{fold}/{shard}.h5"),
         ),
@@ -83,7 +83,7 @@ rule prototypes:
 rule pseudolabels:
     """Label every pixel of a shard with its nearest prototype, at three levels."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "pseudolabels",
             index="artifacts/index/index.h5",
             images="artifacts/images/{shard}.h5",
@@ -109,7 +109,7 @@ rule pseudolabels:
 rule train:
     """Train F_s jointly on episodes and pseudo labels."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "train",
             implied={"images": "index"},
             index="artifacts/index/index.h5",
@@ -145,7 +145,7 @@ rule train:
 rule cam:
     """Train the two-branch network of the CAM prior."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "cam",
             implied={"images": "index"},
             index="artifacts/index/index.h5",

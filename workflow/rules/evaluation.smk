@@ -1,7 +1,7 @@
 rule episodes:
     """Draw the episode list of a fold, shot and seed."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "episodes",
             index="artifacts/index/index.h5",
         ),
@@ -23,7 +23,7 @@ SINGLE_LEVEL = TARGETS.trained and "single-level" in TARGETS.plan.training_varia
 rule evaluate:
     """Score all variants on the same episodes of a fold and shot."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "evaluate",
             implied={"images": "index"},
             index="artifacts/index/index.h5",
@@ -101,7 +101,7 @@ def report_output(path):
 rule report:
     """Write tables, metrics and the page."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "report",
             implied={
                 "images": "index",

@@ -1,7 +1,7 @@
 rule hierarchies:
     """Build the region hierarchy of every training image of a shard."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "hierarchies",
             images="artifacts/images/{shard}.h5",
         ),
@@ -24,7 +24,7 @@ rule hierarchies:
 rule regions:
     """Cut the hierarchies of a shard at one contour threshold."""
     input:
-        TRACKING.inputs(
+        **TRACKING.inputs(
             "regions",
             hierarchies="artifacts/hierarchies/{shard}.h5",
         ),
