@@ -110,9 +110,7 @@ class Tracking:
         self._patterns: dict[str, dict[str, Any]] = {}  # stage → inputs of its rule
         self._implied: dict[str, dict[str, str]] = {}  # stage → inputs that another input implies
         self._jobs: dict[tuple[Any, ...], JudgedJob] = {}
-        self._given: dict[
-            tuple[Any, ...], dict[str, list[str]]
-        ] = {}  # job → what Snakemake has to know of its inputs
+        self._given: dict[tuple[Any, ...], dict[str, list[str]]] = {}  # job → what Snakemake has to know of its inputs
         self._found: dict[tuple[Any, ...], bool] = {}  # job → whether it and all before it are current
         self._files: dict[str, bool] = {}  # the same by artifact
         self._present: dict[str, bool] = {}  # file → whether it existed when the graph was built
