@@ -160,24 +160,38 @@ def record() -> str:
     judge = Judge(config, digests)
     absent = _absent(judge)
     left = remove_dead_scratch(leftovers(config))
+    make_folders(*(stage for stage in READS if not config.targets.of(stage)))
+    _remove_empty_folders(absent)
+    # Snakemake and DVC take seconds each, and answer side by side.
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(would_run)
-        from workflow.remote import commit  # DVC is imported while Snakemake answers
+        from workflow.remote import changed_stages, present_outputs
 
-        planned = asked.result()
+        if any(digests.known(path) is None for path in present_outputs()):
+            asked.result()  # Snakemake reads what is new to this machine, and DVC does not read it again
+            digests.catch_up()
+        faults = [*_unrecordable(absent), *(f"{path}: {_why_left(path)}" for path in left)]
+        with changed_stages(digests) as commit:
+            planned = asked.result()
+            if planned or absent or faults:
+                _refuse_faults(planned, [*_stale_jobs(judge, planned, absent), *faults])
+            commit()
+    UNRECORDED.unlink(missing_ok=True)
+    return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
+
+
+def _stale_jobs(judge: Judge, planned: str, absent: list[str]) -> list[str]:
     # Snakemake has compared every record, except those of stages that are not on this machine.
-    faults = [*stale(judge)] if planned or absent else []
-    faults += [*_unrecordable(absent), *(f"{path}: {_why_left(path)}" for path in left)]
+    return [*stale(judge)] if planned or absent else []
+
+
+def _refuse_faults(planned: str, faults: list[str]) -> None:
+    """Refuse to record what Snakemake would make again, or what is stale or left over."""
     if planned and not faults:
         faults = ["Snakemake would run jobs:", *planned.splitlines()[-MOST_FAULTS:]]
     if faults:
         UNRECORDED.unlink(missing_ok=True)
         raise refusal("nothing was recorded, and dvc.lock is unchanged:", faults)
-    make_folders(*(stage for stage in READS if not config.targets.of(stage)))
-    _remove_empty_folders(absent)
-    commit(digests)
-    UNRECORDED.unlink(missing_ok=True)
-    return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
 
 
 def _why_left(path: Path) -> str:
