@@ -211,7 +211,7 @@ class Estimate:
 
     def seconds(self, job: PlannedJob) -> float:
         """Return the seconds of a job: of one core, or of the GPU."""
-        work = self._work(job.stage, job.options, {})
+        work, start = self._work(job.stage, job.options, {}), costs.start(job.stage)
         if job.stage in self._earlier:
             self.measured.add(job.stage)
             earlier = self._earlier[job.stage]
@@ -219,11 +219,11 @@ class Estimate:
             rates = []
             for cost in same:
                 before = self._work(job.stage, {"shot": _shot(cost.record)}, cost.parameters)
-                rates.append(max(self._spent(cost) - costs.START_S, 0.0) / max(before, 1e-9))
-            started = min(costs.START_S, median(self._spent(cost) for cost in same))
+                rates.append(max(self._spent(cost) - start, 0.0) / max(before, 1e-9))
+            started = min(start, median(self._spent(cost) for cost in same))
             return started + median(rates) * work
         rates_of = {**costs.CPU_S, **(costs.GPU_S if self._gpu else {})}
-        return costs.START_S + rates_of[job.stage] * work
+        return start + rates_of[job.stage] * work
 
     def bytes(self, job: PlannedJob) -> float:
         """Return the bytes of a job's outputs."""
