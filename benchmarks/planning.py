@@ -2,8 +2,8 @@
 
 Two folders are created: this repository with the preset ``coco20i-fwb`` (256 shards, four folds, 2,895 jobs), before
 anything has been made, and a bare workflow of the same jobs and files (``bare.smk``) without parameters, records and
-checks. ``snakemake -n`` is timed in both in turn, and ``python -m workflow plan`` in the first. ``--code FOLDER``
-measures the code of another checkout. The data set is empty and the weights are small, since no job runs.
+checks. ``snakemake -n`` is timed in both in turn, and ``python -m workflow plan`` in the first. The data set is empty
+and the weights are small, since no job runs.
 """
 
 from __future__ import annotations
@@ -100,8 +100,7 @@ def new_bare_workflow(folder: Path, shards: int) -> None:
 
 def jobs(printed: str) -> str:
     """Return the number of jobs that Snakemake has planned."""
-    (count,) = re.findall(r"^total +(\d+)$", printed.partition("\n\n")[0], re.M)
-    return str(count)
+    return next(iter(re.findall(r"^total +(\d+)", printed, re.M)), "")
 
 
 def _row(name: str, runs: Sequence[Timing], count: str) -> str:
@@ -110,30 +109,35 @@ def _row(name: str, runs: Sequence[Timing], count: str) -> str:
 
 
 def main() -> None:
-    """Create both folders, measure in turn, and print the table."""
+    """Create the folders, measure in turn, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--code", type=Path, default=ROOT, help="checkout whose code is measured (default: this one)")
+    parser.add_argument("--before", type=Path, help="checkout of earlier code, which is measured too")
     parser.add_argument("--shards", type=int, default=256, help="shards of images (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each command (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
-        project, bare = Path(top) / "project", Path(top) / "bare"
-        new_project(options.code.resolve(), project, options.shards)
+        project, bare, before = (Path(top) / name for name in ("project", "bare", "before"))
+        new_project(ROOT, project, options.shards)
         new_bare_workflow(bare, options.shards)
-        timed(project, *DRY_RUN)  # checks once that the weights fit, and parses the code once
-        runs: dict[str, list[Timing]] = {}
+        commands = {
+            "`snakemake -n`": (project, DRY_RUN),
+            "the same, of a bare workflow": (bare, DRY_RUN),
+            "`python -m workflow plan`": (project, PLAN),
+        }
+        if options.before:
+            new_project(options.before.resolve(), before, options.shards)
+            commands["`snakemake -n`, earlier code"] = before, DRY_RUN
+        for folder, command in commands.values():  # checks once that the weights fit, and compiles the code
+            timed(folder, *command)
+        runs: dict[str, list[Timing]] = {name: [] for name in commands}
         for _ in range(options.repeats):
-            for name, folder, words in (
-                ("`snakemake -n`", project, DRY_RUN),
-                ("the same, of a bare workflow", bare, DRY_RUN),
-                ("`python -m workflow plan`", project, PLAN),
-            ):
-                runs.setdefault(name, []).append(timed(folder, *words))
-    ours, plain, _ = runs.values()
+            for name, (folder, command) in commands.items():
+                runs[name].append(timed(folder, *command))
     print(f"{PRESET}, {options.shards} shards, nothing made yet; {options.repeats} runs of each in turn; seconds\n")
     print("| command | jobs | CPU, least | CPU, median | wall, least | wall, median |\n|---|---|---|---|---|---|")
     for name, timings in runs.items():
-        print(_row(name, timings, jobs(timings[0].printed) if timings is not runs["`python -m workflow plan`"] else ""))
+        print(_row(name, timings, jobs(timings[0].printed)))
+    ours, plain, *_ = runs.values()
     differences = [one.cpu - other.cpu for one, other in zip(ours, plain, strict=True)]
     print(f"\nthis project's part of `snakemake -n`: {median(differences):.2f} s of CPU (median of the differences)")
 
