@@ -60,9 +60,11 @@ def test_the_four_questions_are_answered() -> None:
     ]
     assert came.sentences == [
         "With 1 support, spfl is highest: 35.0 % mIoU [33.0, 37.0]. Not settled: 1 of 2 other intervals overlap.",
-        "Each component, over the variant without it – shown to help: baseline +2.0; no difference shown: spfl.",
+        "Shown to help, each over the variant without it: baseline +2.0.",
+        "No difference shown: spfl.",
         "With 5 supports, spfl is highest: 44.0 % mIoU [42.0, 46.0]. A clear lead: none of 2 other intervals overlaps.",
-        "Each component, over the variant without it – shown to help: baseline +9.0; no difference shown: spfl.",
+        "Shown to help, each over the variant without it: baseline +9.0.",
+        "No difference shown: spfl.",
     ]
     assert where.sentences == [
         "Worst class: cat, 50.0 % IoU (spfl, 5 supports, 300 episodes).",

@@ -131,10 +131,12 @@ def _outcome(shot: int, scores: pd.DataFrame, gains: pd.DataFrame) -> Iterator[s
         shown = verdict(row["gain_low"], row["gain_high"])
         number = "" if shown == NO_DIFFERENCE else f" {fixed(row['gain'], '+.1f')}"
         groups[shown].append(f"{row['variant']}{number}")
-    labels = {"better": "shown to help", "worse": "shown to hurt", NO_DIFFERENCE: NO_DIFFERENCE}
-    parts = [f"{labels[name]}: {', '.join(rows)}" for name, rows in groups.items() if rows]
-    if parts:
-        yield f"Each component, over the variant without it – {'; '.join(parts)}."
+    labels = {"better": "Shown to help", "worse": "Shown to hurt", NO_DIFFERENCE: NO_DIFFERENCE.capitalize()}
+    over = ", each over the variant without it"
+    for name, rows in groups.items():
+        if rows:
+            yield f"{labels[name]}{over}: {', '.join(rows)}."
+            over = ""
 
 
 def _direct(gains: pd.DataFrame) -> pd.DataFrame:
