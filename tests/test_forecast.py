@@ -71,8 +71,8 @@ def test_what_the_report_does_not_need_does_not_run() -> None:
 
 
 def test_candidates_are_read_as_snakemake_writes_them(tmp_path: Path) -> None:
-    entry = {"stage": "baseline", "options": {"fold": "2", "shot": "5"}, "reads": ["artifacts/index/index.h5"]}
-    entry |= {"outputs": ["artifacts/baseline/fold2/5shot/log.tsv"], "reason": None}
+    entry: dict[str, object] = {"stage": "baseline", "options": {"fold": "2", "shot": "5"}, "reason": None}
+    entry |= {"reads": ["artifacts/index/index.h5"], "outputs": ["artifacts/baseline/fold2/5shot/log.tsv"]}
     (tmp_path / "jobs.json").write_text(json.dumps([entry]))
     (candidate,) = forecast.read_candidates(tmp_path / "jobs.json")
     (planned,) = forecast.would_run([replace(candidate, reads=())], lambda _: False)
