@@ -27,9 +27,14 @@ except InputError as error:
 TARGETS = CONFIG.targets
 IMAGES = TARGETS.of("images")
 # A GPU runs one job at a time; without one, cores are the only limit. A cluster's profile sets both.
-GPU = int(shutil.which("nvidia-smi") is not None)
+GPU = {"gpu": 1} if shutil.which("nvidia-smi") else {}
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
+
+
+def literal(text):
+    """A parameter that is used as it is: braces in a plain text are wildcards, and a function is called for each job."""
+    return (lambda _: text) if "{" in text or "}" in text else text
 
 
 def share(jobs):
@@ -55,6 +60,11 @@ include: "workflow/rules/regions.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/stages.smk"
+
+
+# `python -m workflow plan` needs the jobs, and not Snakemake's own graph of them.
+if "NOVELSEG_JOBS" in os.environ:
+    TRACKING.write_jobs(Path(os.environ["NOVELSEG_JOBS"]))
 
 
 onstart:

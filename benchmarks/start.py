@@ -45,7 +45,7 @@ from pathlib import Path
 from novelseg.backbones.encoder import pretrained_backbone
 from novelseg.formats.record import BackboneSpec, EncoderRecord
 from novelseg.inference.bundle import Bundle, save_bundle
-from novelseg.methods.variants import RefinerSettings
+from novelseg.methods.refiners import RefinerSettings
 arch, stem, weights, out = sys.argv[1:]
 record = EncoderRecord(network="encoder", stage="baseline", fold=0, classes=[], arch=arch, stem=stem, width=64,
                        precision="fp32", resolution="", iterations=0, seed=0, scale=10.0)

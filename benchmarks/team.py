@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from benchmarks.planning import Timing, copy_tracked, timed
 from novelseg.formats.provenance import Record
 from stages.provenance.code import code_digest
 from stages.provenance.digests import Digests
 from workflow.config import load
+from workflow.forecast import Candidate, read_candidates
 from workflow.judge import Judge
-from workflow.plan import READS, folder, record_of
+from workflow.plan import folder, record_of
 from workflow.presets import resolve_preset
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +49,8 @@ start = time.perf_counter()
 from workflow import config, tracking
 spent += time.perf_counter() - start
 config.load = timed(config.load)
-original = tracking.Tracking.inputs
-def timed_inputs(self, *args, **options):
-    inputs = original(self, *args, **options)
-    inputs["stale"] = timed(inputs["stale"])
-    return inputs
-tracking.Tracking.inputs = timed_inputs
+ending = tracking._ending
+tracking._ending = lambda function: ending(timed(function))
 tracking.Tracking.__init__ = timed(tracking.Tracking.__init__)
 from snakemake.cli import main
 try:
@@ -66,74 +60,52 @@ finally:
 """
 
 
-def call(project: Path, *command: str) -> tuple[float, str]:
-    """Run a command in a project and return its seconds and its output."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(project),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    start = time.perf_counter()
-    process = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
-    output = process.stdout + process.stderr
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: failed with exit code {process.returncode}\n{output[-3000:]}")
-    return seconds, output
-
-
-def fastest(project: Path, *command: str, repeats: int = 3) -> tuple[float, str]:
-    """Run a command several times and return the seconds and the output of the fastest run."""
-    return min((call(project, *command) for _ in range(repeats)), key=lambda result: result[0])
+def fastest(project: Path, *command: str, repeats: int = 3) -> Timing:
+    """Run a command several times and return the run that used the processor least."""
+    return min((timed(project, *command) for _ in range(repeats)), key=lambda timing: timing.cpu)
 
 
 def new_project(project: Path, folds: int) -> None:
     """Create a project from the tracked files of this repository, with the demo's parameters at 200 shards."""
-    project.mkdir()
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, project / name)
+    copy_tracked(ROOT, project)
     values = resolve_preset("demo")
     values["plan"]["folds"] = list(range(folds))
     values["images"]["shards"] = SHARDS
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf8")
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
-        call(project, "git", *command)
+        timed(project, "git", *command)
 
 
 def write_artifacts(project: Path) -> int:
-    """Write a dummy artifact and a record for every job that Snakemake lists; return the number of jobs."""
-    _, output = call(project, sys.executable, "-m", "snakemake", "-n")
-    pattern = r"^rule (\w+):\n    input: (.*)\n    output: (.*)\n|^rule (images):\n    input: (.*)\n    output: (.*)\n"
-    listed = re.findall(pattern, output, re.M)
-    jobs = {stage: [(i, o) for s, i, o, *_ in listed if s == stage] for stage in READS}
+    """Write a dummy artifact and a record for every job of the plan; return the number of jobs."""
+    listing = project / "jobs.json"
+    timed(project, sys.executable, "-m", "snakemake", "--list-rules", NOVELSEG_JOBS=str(listing))
+    jobs = read_candidates(listing)
+    listing.unlink()
     os.chdir(project)
     config, digests = load(), Digests()
     judge = Judge(config, digests)
-    count = 0
-    for stage in READS:
-        for inputs, outputs in jobs[stage]:
-            files = [name for name in outputs.split(", ") if not name.startswith("provenance/")]
-            for name in files:
-                Path(name).parent.mkdir(parents=True, exist_ok=True)
-                Path(name).write_text(f"{name}\n" * 20, encoding="utf8")
-            reads = {name: name for name in inputs.split(", ") if not name.startswith(".cache")}
-            reads |= judge.external(stage)
-            record = Record(
-                stage=stage,
-                options={},
-                parameters=judge.parameters(stage),
-                code=code_digest(stage),
-                inputs={name: judge.now(path) or "" for name, path in reads.items()},
-                outputs={name: digests.of(name) or "" for name in files},
-                versions={},
-            )
-            path = Path(record_of(files[0]))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(record)), encoding="utf8")
-            count += 1
-    return count
+    for job in jobs:
+        for name in job.outputs:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_text(f"{name}\n" * 20, encoding="utf8")
+        record = Record(
+            stage=job.stage,
+            options={},
+            parameters=judge.parameters(job.stage),
+            code=code_digest(job.stage),
+            inputs={name: judge.now(path) or "" for name, path in _reads(job, judge).items()},
+            outputs={name: digests.of(name) or "" for name in job.outputs},
+            versions={},
+        )
+        path = Path(record_of(job.outputs[0]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(record)), encoding="utf8")
+    return len(jobs)
+
+
+def _reads(job: Candidate, judge: Judge) -> dict[str, str]:
+    return {name: name for name in job.reads} | judge.external(job.stage)
 
 
 def costs(project: Path, folds: int) -> None:
@@ -141,29 +113,20 @@ def costs(project: Path, folds: int) -> None:
     new_project(project, folds)
     count = write_artifacts(project)
     python = sys.executable
-    first, _ = call(project, python, "-m", "workflow", "record")
-    rows = [(f"`record` of {count} jobs for the first time (DVC hashes and stores all)", first, "")]
-    seconds, output = fastest(project, python, "-c", TIMED, "-n")
-    if "Nothing to be done" not in output:
-        raise SystemExit(f"snakemake -n: expected 'Nothing to be done'\n{output[-2000:]}")
-    project_s = re.findall(r"^in project code ([\d.]+)", output, re.M)[0]
-    rows.append(("`snakemake -n`", seconds, f"of which {project_s} s in this project's code"))
-    for command in (("dvc", "repro"), ("dvc", "status"), ("workflow", "record"), ("workflow", "audit")):
-        seconds, output = fastest(project, python, "-m", *command)
-        rows.append((f"`{' '.join(command)}`", seconds, output.strip().splitlines()[-1]))
-    seconds, _ = fastest(project, python, "-m", "workflow", "explain", "report/index.html")
-    rows.append(("`workflow explain report/index.html`", seconds, ""))
+    first = timed(project, python, "-m", "workflow", "record")
+    rows = [("`workflow record` for the first time (DVC hashes and stores all)", first)]
+    dry_run = fastest(project, python, "-c", TIMED, "-n")
+    if "Nothing to be done" not in dry_run.printed:
+        raise SystemExit(f"snakemake -n: expected 'Nothing to be done'\n{dry_run.printed[-2000:]}")
+    rows.append(("`snakemake -n`", dry_run))
+    commands = ("dvc repro", "dvc status", "workflow record", "workflow audit", "workflow explain report/index.html")
+    rows += [(f"`{words}`", fastest(project, python, "-m", *words.split())) for words in commands]
     nested = ("--allowed-rules", "features", "features_all", "-n", "--", "features_all")
-    rows.append(
-        (
-            "one nested call of `dvc repro` (features)",
-            fastest(project, python, "-m", "snakemake", *nested)[0],
-            "",
-        )
-    )
-    print(f"\n12 stages, {folds} folds, {SHARDS} shards: {count} jobs\n\n| command | s | |\n|---|---|---|")
-    for name, seconds, note in rows:
-        print(f"| {name} | {seconds:.2f} | {note} |")
+    rows.append(("one nested call of `dvc repro` (features)", fastest(project, python, "-m", "snakemake", *nested)))
+    print(f"\n12 stages, {folds} folds, {SHARDS} shards: {count} jobs; least of three\n")
+    print("| command | CPU s | wall s | last line |\n|---|---|---|---|")
+    for name, timing in rows:
+        print(f"| {name} | {timing.cpu:.2f} | {timing.wall:.2f} | {timing.printed.strip().splitlines()[-1]} |")
 
 
 def transfers(project: Path, shared: Path, clone: Path) -> None:
@@ -202,36 +165,30 @@ def transfers(project: Path, shared: Path, clone: Path) -> None:
     for name in names:
         write_shard(name)
     update_records()
-    call(project, python, "-m", "dvc", "remote", "add", "-d", "shared", str(shared))
+    timed(project, python, "-m", "dvc", "remote", "add", "-d", "shared", str(shared))
     rows = []
-    for step in (f"first push ({LARGE} MB in {PARTS} shards, and the rest)", "push after one shard changed"):
-        call(project, python, "-m", "workflow", "record")
+    for step in (f"{LARGE} MB in {PARTS} shards, and the rest", "one shard changed"):
+        timing = timed(project, python, "-m", "workflow", "record")
+        rows.append((f"{step}: record", 0, 0.0, timing))
         before = shared_files()
-        seconds, output = call(project, python, "-m", "workflow", "push")
+        timing = timed(project, python, "-m", "workflow", "push")
         after = shared_files()
-        rows.append((step, after[0] - before[0], (after[1] - before[1]) / 2**20, seconds, output.strip()))
-        call(project, "git", "add", "-A")
-        call(project, "git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", step)
+        rows.append((f"{step}: push", after[0] - before[0], (after[1] - before[1]) / 2**20, timing))
+        timed(project, "git", "add", "-A")
+        timed(project, "git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", step)
         if not clone.exists():
-            call(project, "git", "clone", "-q", str(project), str(clone))
+            timed(project, "git", "clone", "-q", str(project), str(clone))
         else:
-            call(clone, "git", "pull", "-q")
-        seconds, output = call(clone, python, "-m", "workflow", "pull")
+            timed(clone, "git", "pull", "-q")
+        timing = timed(clone, python, "-m", "workflow", "pull")
         cache = [path for path in (clone / ".dvc/cache").rglob("*") if path.is_file()]
-        rows.append(
-            (
-                "pull in a clone",
-                len(cache),
-                sum(path.stat().st_size for path in cache) / 2**20,
-                seconds,
-                output.strip(),
-            )
-        )
+        rows.append(("pull in a clone", len(cache), sum(path.stat().st_size for path in cache) / 2**20, timing))
         write_shard(names[7])
         update_records()
-    print(f"\nfolder {folder('pseudolabels')}\n\n| | files | MB | s | output |\n|---|---|---|---|---|")
-    for step, files, megabytes, seconds, note in rows:
-        print(f"| {step} | {files} | {megabytes:.1f} | {seconds:.1f} | {note} |")
+    print(f"\nfolder {folder('pseudolabels')}\n\n| | files | MB | CPU s | wall s | output |\n|---|---|---|---|---|---|")
+    for step, files, megabytes, timing in rows:
+        spent = f"{timing.cpu:.1f} | {timing.wall:.1f}"
+        print(f"| {step} | {files} | {megabytes:.1f} | {spent} | {timing.printed.strip()} |")
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.test_house import copy_house
 from tests.warm import started
+from workflow.forecast import read_candidates, would_run
 
 PYTHON = Path(sys.executable)
 NOTHING = "Nothing to be done"
@@ -90,6 +93,15 @@ def jobs(printed: str) -> dict[str, int]:
 def planned(folder: Path, **more: str) -> dict[str, int]:
     """Jobs that Snakemake would run."""
     return jobs(call(folder, "python", "-m", "snakemake", "-n", rc=0, **more))
+
+
+def forecast(folder: Path) -> dict[str, int]:
+    """Jobs that the forecast says would run, by stage."""
+    listing = folder.with_name("jobs.json")
+    snakemake(folder, "--list-rules", NOVELSEG_JOBS=str(listing))
+    with contextlib.chdir(folder):
+        found = would_run(read_candidates(listing), lambda path: Path(path).exists())
+    return dict(Counter(job.stage for job in found))
 
 
 def at_rest(folder: Path) -> bool:

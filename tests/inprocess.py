@@ -68,10 +68,10 @@ def changed_for_dvc(folder: Path) -> dict[str, Any]:
 
 def believed_by_dvc(folder: Path) -> None:
     """Let DVC record what lies in a project folder, whatever the provenance records say."""
-    from workflow.remote import commit
+    from workflow.remote import changed_stages
 
-    with inside(folder):
-        commit(Digests())
+    with inside(folder), changed_stages(Digests()) as commit:
+        commit()
 
 
 def command(folder: Path, *words: str, rc: int = 0) -> str:

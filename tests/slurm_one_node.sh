@@ -86,6 +86,7 @@ snakemake --profile profiles/slurm --slurm-no-account --slurm-status-command squ
 python -m workflow table
 snakemake -n | tail -3
 dvc status
-snakemake -n 2>/dev/null | grep -q "Nothing to be done"
+snakemake -n 2>&1 | grep -q "Nothing to be done"
 test "$(dvc status)" = "Data and pipelines are up to date."
+python -m workflow audit
 echo "Slurm ran $(find .snakemake/slurm -name '*.log' | wc -l) jobs; both engines have nothing to do"

@@ -12,7 +12,7 @@ import yaml
 
 from novelseg.core.files import digest
 from novelseg.fetch.catalogue import CATALOGUE
-from tests.engines import dvc, jobs, new_project, planned, set_values, snakemake, workflow
+from tests.engines import dvc, forecast, jobs, new_project, planned, set_values, snakemake, workflow
 from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.miniatures import coco_folder, sbd_folder, voc_folder
@@ -142,9 +142,25 @@ def test_a_current_job_has_no_inputs_unless_jobs_are_forced(by_snakemake: Path, 
     assert jobs(snakemake(folder, "-n", "--forceall")).keys() == set(READS)
     # Of the shards that only the report's pictures and the training read, one is made again, with what follows.
     (folder / "artifacts/pseudolabels/fold0/1.h5").unlink()
-    assert planned(folder) == {"pseudolabels": 1, "train": 1, "evaluate": 1, "report": 1}
+    assert planned(folder) == forecast(folder) == {"pseudolabels": 1, "train": 1, "evaluate": 1, "report": 1}
     (folder / "artifacts/images/0.h5").unlink()
     assert set(READS) - planned(folder).keys() == set()
+    assert forecast(folder) == planned(folder)
+
+
+def test_the_forecast_is_snakemakes_plan(by_snakemake: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(by_snakemake, tmp_path / "copy", symlinks=True)
+    assert forecast(folder) == {}
+    set_values(folder, regions={"tau": 0.3})
+    assert forecast(folder) == planned(folder) != {}
+    # Of what was not fetched, only that is made which a stale job reads.
+    for stage in ("hierarchies", "features", "prototypes"):
+        shutil.rmtree(folder / "artifacts" / stage)
+    assert forecast(folder) == planned(folder)
+    set_values(folder, regions={"tau": tiny_values()["regions"]["tau"]})
+    assert forecast(folder) == planned(folder) == {}
+    (folder / "provenance/episodes/fold0/1shot/seed0.json").unlink()
+    assert forecast(folder) == planned(folder) != {}
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])

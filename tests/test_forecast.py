@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,31 +14,9 @@ from tests.makers import Project, tiny_values
 from workflow import costs, forecast
 from workflow.config import Config, check
 from workflow.costs import DataSize
-from workflow.forecast import Estimate, PlannedJob, duration, size
+from workflow.forecast import Candidate, Estimate, PlannedJob, duration, size
 
 DATA = DataSize(320, 160, 0.007)
-DRY_RUN = """\
-Building DAG of jobs...
-[Sat Nov 28 06:48:00 2026]
-rule regions:
-    input: artifacts/hierarchies/0.h5, .cache/stale/parameter-regions.tau
-    output: artifacts/regions/0.h5
-    jobid: 4
-    reason: Updated input files: .cache/stale/parameter-regions.tau
-    wildcards: shard=0
-    resources: tmpdir=/tmp
-[Sat Nov 28 06:48:00 2026]
-rule baseline:
-    input: artifacts/index/index.h5, artifacts/images/0.h5
-    output: artifacts/baseline/fold2/5shot/weights.safetensors, artifacts/baseline/fold2/5shot/log.tsv
-    jobid: 5
-    reason: Input files updated by another job: artifacts/index/index.h5, artifacts/images/0.h5
-    wildcards: fold=2, shot=5
-    resources: tmpdir=/tmp, gpu=0
-rule all:
-    input: report/index.html
-    jobid: 0
-"""
 
 
 def tiny(**changes: object) -> Config:
@@ -53,16 +32,52 @@ def spent(cpu: float, shot: int, **changes: object) -> JobCost:
     return JobCost(f"provenance/baseline/fold0/{shot}shot.json", "baseline", parameters, cpu / 2, cpu, 1000)
 
 
-def test_jobs_and_reasons_are_read_from_snakemake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    mark = tmp_path / ".cache/stale/parameter-regions.tau"
-    mark.parent.mkdir(parents=True)
-    mark.write_text("parameter regions.tau\n123\n")
-    regions, baseline = (forecast._job(*found) for found in forecast.JOB.findall(DRY_RUN) if found[0] != "all")
-    assert regions == PlannedJob("regions", ("artifacts/regions/0.h5",), {"shard": 0}, "parameter regions.tau")
-    assert baseline.options == {"fold": 2, "shot": 5}
-    assert baseline.reason == "after images, index"
-    assert baseline.record == "provenance/baseline/fold2/5shot.json"
+def chain(**reasons: str) -> list[Candidate]:
+    """Two shards of images, an index of both and a report of the index, with the reason why a job is stale."""
+    reads = {"images0": (), "images1": (), "index": ("images0", "images1"), "report": ("index",)}
+    return [
+        Candidate(name.rstrip("01"), {"shard": name[-1]}, (name,), before, reasons.get(name))
+        for name, before in reads.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "absent", "expected"),
+    [
+        ({}, "", {}),
+        ({"index": "parameter index.folds"}, "", {"index": "parameter index.folds", "report": "after index"}),
+        ({"images1": "input raw"}, "", {"images1": "input raw", "index": "after images", "report": "after index"}),
+        # What is current and not on this machine runs only if a job that runs reads it.
+        ({}, "images0 images1 index", {}),
+        ({}, "report", {"report": "not on this machine"}),
+        ({"report": "code of report"}, "index", {"index": "not on this machine", "report": "code of report"}),
+        (
+            {"report": "code of report"},
+            "index images0",
+            {"images0": "not on this machine", "index": "after images", "report": "code of report"},
+        ),
+    ],
+)
+def test_the_jobs_that_would_run_and_why(reasons: dict[str, str], absent: str, expected: dict[str, str]) -> None:
+    planned = forecast.would_run(chain(**reasons), lambda path: path not in absent.split())
+    assert {job.outputs[0]: job.reason for job in planned} == expected
+
+
+def test_what_the_report_does_not_need_does_not_run() -> None:
+    jobs = chain(index="parameter index.folds")
+    alone = Candidate("episodes", {"seed": "0"}, ("episodes",), ("index",), "record is missing")
+    planned = forecast.would_run([*jobs[:3], alone, jobs[3]], lambda _: True)
+    assert [job.stage for job in planned] == ["index", "report"]
+
+
+def test_candidates_are_read_as_snakemake_writes_them(tmp_path: Path) -> None:
+    entry: dict[str, object] = {"stage": "baseline", "options": {"fold": "2", "shot": "5"}, "reason": None}
+    entry |= {"reads": ["artifacts/index/index.h5"], "outputs": ["artifacts/baseline/fold2/5shot/log.tsv"]}
+    (tmp_path / "jobs.json").write_text(json.dumps([entry]))
+    (candidate,) = forecast.read_candidates(tmp_path / "jobs.json")
+    (planned,) = forecast.would_run([replace(candidate, reads=())], lambda _: False)
+    assert planned.options == {"fold": 2, "shot": 5}
+    assert planned.record == "provenance/baseline/fold2/5shot.json"
 
 
 def test_an_earlier_run_is_scaled_by_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

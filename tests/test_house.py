@@ -265,7 +265,7 @@ def test_sections_of_a_stage_are_those_of_its_signature() -> None:
 def test_a_cluster_gives_a_gpu_to_every_job_that_uses_one() -> None:
     text = "".join(path.read_text(encoding="utf8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
-    wanting = {name for name, body in zip(rules[::2], rules[1::2], strict=True) if "gpu=GPU" in body}
+    wanting = {name for name, body in zip(rules[::2], rules[1::2], strict=True) if "**GPU" in body}
     profile = (ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf8")
     assert "cam" in wanting
     assert set(re.findall(r"- (\w+):gpu=1", profile)) == wanting

@@ -11,6 +11,8 @@ from typing import Any
 Values = dict[str, dict[str, Any]]
 
 START_S = 3.0  # start of a stage's process, PyTorch included
+LIGHT_S = 0.3  # the same of a stage that needs no PyTorch
+LIGHT_STAGES = ("images", "index", "regions", "prototypes", "episodes")
 GPU_STAGES = ("baseline", "features", "pseudolabels", "train", "cam", "evaluate")
 # Cost of an image through a network relative to ResNet-18, and megabytes of a network file (docs/cost.md); for vision
 # transformers, in proportion to their weights.
@@ -18,10 +20,10 @@ RESNETS = {"resnet18": (1.0, 11.2), "resnet34": (1.9, 33.0), "resnet50": (3.0, 3
 VITS = {"vits": (4.0, 88.0), "vitb": (14.0, 344.0), "vitl": (45.0, 1217.0)}
 # Seconds per unit of `work`, one core of a CPU, from the unit costs of docs/cost.md.
 CPU_S = {
-    "images": 0.02,  # per image
+    "images": 0.012,  # per image: 0.019 s at 640×480, 0.006 s for a drawing of 48 px
     "index": 0.0001,
     "hierarchies": 1.1,  # per megapixel: 0.125 s at 0.10, 0.21 s at 0.2
-    "regions": 0.02,  # per image
+    "regions": 0.004,  # per image
     "baseline": 3.75,  # per megapixel of a training image, ResNet-18: 0.19 s at 225 px
     "features": 1.2,  # per megapixel, ResNet-18: 0.12 s at 0.10
     "prototypes": 1.8e-10,  # per vector, channel, cluster and iteration: 219 s for 480,000 · 1,024 · 50 · 50
@@ -29,7 +31,7 @@ CPU_S = {
     "train": 5.9,  # per megapixel, ResNet-18: 0.30 s at 225 px
     "cam": 3.75,
     "episodes": 0.0005,  # per episode
-    "evaluate": 0.011,  # per step of the online classifier with one support: 0.11 s for ten
+    "evaluate": 0.011,  # per step of the online classifier, 256 channels, one support of 0.1 megapixels: 0.11 s for ten
     "report": 10.0,
 }
 # The same on a GPU of the H100 class in float32: 198 ms per step of 4 pairs with ResNet-50 at 473 px.
@@ -62,6 +64,11 @@ class DataSize:
     train: int
     val: int
     megapixels: float
+
+
+def start(stage: str) -> float:
+    """Return the seconds in which a stage's process starts."""
+    return LIGHT_S if stage in LIGHT_STAGES else START_S
 
 
 def _network(encoder: dict[str, Any]) -> tuple[float, float]:
@@ -129,16 +136,30 @@ def _work(stage: str, values: Values, options: dict[str, int], data: DataSize) -
     if stage == "episodes":
         return float(episodes)
     if stage == "evaluate":
-        return len(values["plan"]["seeds"]) * episodes * _classifier_steps(values, shot)
+        return len(values["plan"]["seeds"]) * episodes * _classifier_steps(values, shot, data)
     return 1.0
 
 
-def _classifier_steps(values: Values, shot: int) -> float:
-    """Return the steps of online classifiers per episode, times supports and width; a few stand for the rest."""
+def _channels(encoder: dict[str, Any]) -> float:
+    """Return the number of feature channels."""
+    arch = encoder["arch"]
+    if arch in RESNETS:
+        return float(encoder["width"] * (16 if arch in ("resnet50", "resnet101") else 4))
+    return float(next((count for name, count in {"vits": 384, "vitl": 1024}.items() if name in arch), 768))
+
+
+def _classifier_steps(values: Values, shot: int, data: DataSize) -> float:
+    """Return the steps of online classifiers per episode, relative to those that were measured.
+
+    These had 256 channels and hidden units and 1.5 images of 0.108 megapixels. A small step costs three hundredths of
+    such a one, and what is not a classifier half a step to two.
+    """
     srofb, chosen = values["srofb"], values["evaluate"]["refinements"]
     steps = srofb["steps_one_shot"] if shot == 1 else srofb["steps_many_shots"]
     trained = sum("srofb" in name for name in chosen)
-    return float(2 + trained * steps * (shot + 1) / 2 * srofb["hidden"] / 256)
+    cells = (shot + 0.5) / 1.5 * data.megapixels / 0.108
+    size = cells * _channels(values["encoder"]) / 256 * srofb["hidden"] / 256
+    return float(0.5 + 15 * data.megapixels + trained * steps * (0.03 + size))
 
 
 def disk(stage: str, values: Values, data: DataSize) -> float:

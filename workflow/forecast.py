@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -20,11 +22,9 @@ from workflow.config import Config, load
 from workflow.costs import DataSize
 from workflow.engine import snakemake
 from workflow.judge import Judge
-from workflow.plan import READS, record_of, stage_of
+from workflow.plan import READS, record_of
 from workflow.ready import require_ready
 
-JOB = re.compile(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", re.MULTILINE)
-STALE = re.compile(r"\.cache/stale/[^\s,]+")
 # Images of COCO's lists, which are not worth reading half a gigabyte of annotations for.
 COCO_IMAGES = {"train2014": 82_783, "val2014": 40_504, "train2017": 118_287, "val2017": 5_000}
 UNKNOWN = 1_000  # images in a list that cannot be counted yet
@@ -46,33 +46,108 @@ class PlannedJob:
         return record_of(self.outputs[0])
 
 
-def planned_jobs() -> list[PlannedJob]:
-    """Return the jobs that Snakemake would run; only Snakemake knows the inputs of its rules.
+@dataclass(frozen=True)
+class Candidate:
+    """A job of the plan, whether it would run or not.
+
+    Attributes
+    ----------
+    stage
+        Its stage.
+    options
+        Wildcards of its outputs.
+    outputs
+        Its files.
+    reads
+        All artifacts that it reads.
+    reason
+        Why it is stale; None if it is current.
+    """
+
+    stage: str
+    options: dict[str, str]
+    outputs: tuple[str, ...]
+    reads: tuple[str, ...]
+    reason: str | None
+
+
+def candidates() -> list[Candidate]:
+    """Return every job of the plan, in the order of the pipeline; only Snakemake knows the inputs of its rules.
+
+    Snakemake reads its rules and lists them, which is much less work than its own graph of thousands of jobs.
 
     Raises
     ------
     InputError
         If Snakemake refuses.
     """
-    process = snakemake(["-n"], captured=True)
-    printed = process.stdout + process.stderr
-    if process.returncode:
-        raise InputError(printed.rpartition("error: ")[2].strip() or "Snakemake cannot plan; run `snakemake -n`")
-    return [_job(stage, block) for stage, block in JOB.findall(printed) if stage in READS]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "jobs.json"
+        process = snakemake(["--list-rules"], captured=True, NOVELSEG_JOBS=str(path))
+        if process.returncode:
+            printed = process.stdout + process.stderr
+            raise InputError(printed.rpartition("error: ")[2].strip() or "Snakemake cannot plan; run `snakemake -n`")
+        return read_candidates(path)
 
 
-def _job(stage: str, block: str) -> PlannedJob:
-    lines = dict(line.strip().split(": ", 1) for line in block.splitlines() if ": " in line)
-    wildcards = dict(pair.split("=") for pair in lines.get("wildcards", "").split(", ") if "=" in pair)
-    marks = STALE.findall(lines.get("input", ""))
-    if marks:
-        reason = Path(marks[0]).read_text(encoding="utf8").splitlines()[0]
-    else:
-        updated = lines.get("reason", "").rpartition("updated by another job: ")[2].split(", ")
-        before = sorted({stage_of(path) for path in updated if "/" in path}, key=list(READS).index)
-        reason = f"after {', '.join(before)}"
-    options = {name: int(value) for name, value in wildcards.items() if value.isdigit()}
-    return PlannedJob(stage, tuple(lines["output"].split(", ")), options, reason)
+def read_candidates(path: Path) -> list[Candidate]:
+    """Read the file that Snakemake writes if ``NOVELSEG_JOBS`` names it."""
+    entries = json.loads(path.read_text(encoding="utf8"))
+    return [Candidate(**{**entry, **{name: tuple(entry[name]) for name in ("outputs", "reads")}}) for entry in entries]
+
+
+def would_run(jobs: list[Candidate], exists: Callable[[str], bool]) -> list[PlannedJob]:
+    """Return the jobs that Snakemake would run, in the order of the pipeline, as its own graph has them.
+
+    A job runs if it is stale, if a job before it runs, or if one of its outputs is missing and a job that runs reads
+    it. Only jobs that the report needs count, and a job whose outputs exist and are current, with all that they were
+    made from, needs nothing.
+
+    Parameters
+    ----------
+    jobs
+        Every job of the plan, in the order of the pipeline.
+    exists
+        Whether an output is on this machine.
+    """
+    makers = {output: number for number, job in enumerate(jobs) for output in job.outputs}
+    before = [[*dict.fromkeys(makers[path] for path in job.reads)] for job in jobs]
+    absent = [not all(map(exists, job.outputs)) for job in jobs]
+    current: list[bool] = []
+    for job, sources in zip(jobs, before, strict=True):
+        current.append(job.reason is None and all(current[source] for source in sources))
+    needed = {len(jobs) - 1}
+    for number in reversed(range(len(jobs))):
+        settled = current[number] and not absent[number]
+        if number in needed and not settled:
+            needed.update(before[number])
+        elif settled:
+            needed.discard(number)
+    runs = {number for number in needed if jobs[number].reason} | ({len(jobs) - 1} & needed)
+    while True:
+        count = len(runs)
+        for number in sorted(needed):
+            if not runs.isdisjoint(before[number]):
+                runs.add(number)
+        for number in sorted(runs, reverse=True):
+            runs.update(source for source in before[number] if absent[source])
+        if len(runs) == count:
+            break
+    return [_planned(jobs, number, [source for source in before[number] if source in runs]) for number in sorted(runs)]
+
+
+def _planned(jobs: list[Candidate], number: int, running: list[int]) -> PlannedJob:
+    """Return a job that runs, after others that do."""
+    job = jobs[number]
+    sources = {jobs[source].stage for source in running}
+    after = f"after {', '.join(stage for stage in READS if stage in sources)}" if sources else "not on this machine"
+    options = {name: int(value) for name, value in job.options.items() if value.isdigit()}
+    return PlannedJob(job.stage, job.outputs, options, job.reason or after)
+
+
+def planned_jobs() -> list[PlannedJob]:
+    """Return the jobs that Snakemake would run."""
+    return would_run(candidates(), lambda path: Path(path).exists())
 
 
 def data_size(config: Config) -> DataSize:
@@ -136,7 +211,7 @@ class Estimate:
 
     def seconds(self, job: PlannedJob) -> float:
         """Return the seconds of a job: of one core, or of the GPU."""
-        work = self._work(job.stage, job.options, {})
+        work, start = self._work(job.stage, job.options, {}), costs.start(job.stage)
         if job.stage in self._earlier:
             self.measured.add(job.stage)
             earlier = self._earlier[job.stage]
@@ -144,11 +219,11 @@ class Estimate:
             rates = []
             for cost in same:
                 before = self._work(job.stage, {"shot": _shot(cost.record)}, cost.parameters)
-                rates.append(max(self._spent(cost) - costs.START_S, 0.0) / max(before, 1e-9))
-            started = min(costs.START_S, median(self._spent(cost) for cost in same))
+                rates.append(max(self._spent(cost) - start, 0.0) / max(before, 1e-9))
+            started = min(start, median(self._spent(cost) for cost in same))
             return started + median(rates) * work
         rates_of = {**costs.CPU_S, **(costs.GPU_S if self._gpu else {})}
-        return costs.START_S + rates_of[job.stage] * work
+        return start + rates_of[job.stage] * work
 
     def bytes(self, job: PlannedJob) -> float:
         """Return the bytes of a job's outputs."""
@@ -191,6 +266,18 @@ def _longest_chain(seconds: dict[str, list[float]]) -> float:
     return max(ends.values())
 
 
+def wall_seconds(seconds: dict[str, list[float]], *, gpu: bool) -> float:
+    """Return the time until everything is done on this machine, given the seconds of each job by stage."""
+    total = sum(map(sum, seconds.values()))
+    on_gpu = sum(sum(seconds[stage]) for stage in costs.GPU_STAGES) if gpu else 0.0
+    return max((total - on_gpu) / cores(), on_gpu, _longest_chain(seconds))
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def plan() -> str:
     """Return the page.
 
@@ -210,8 +297,7 @@ def plan() -> str:
 def _page(
     config: Config, judge: Judge, jobs: list[PlannedJob], data: DataSize, estimate: Estimate, *, gpu: bool
 ) -> Iterator[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine = f"{cores} cores, {'a GPU' if gpu else 'no GPU'}"
+    machine = f"{cores()} cores, {'a GPU' if gpu else 'no GPU'}"
     lists = f"{data.train:,} training and {data.val:,} validation images"
     yield f"{config.values('report')['protocol']}: {lists}; {machine}"
     yield f"{'stage':<13}{'jobs':>6}{'to run':>8}{'one job':>9}{'all':>9}{'disk':>9}  why"
@@ -229,8 +315,6 @@ def _page(
         if count:
             yield f"{stage:<13}{count:>6}{len(stale):>8}{cells[0]:>9}{cells[1]:>9}{cells[2]:>9}  {_why(stale)}"
     total = sum(map(sum, seconds.values()))
-    on_gpu = sum(sum(seconds[stage]) for stage in costs.GPU_STAGES) if gpu else 0.0
-    wall = max((total - on_gpu) / cores, on_gpu, _longest_chain(seconds))
     if not jobs:
         yield "everything is current: nothing would run"
         return
@@ -238,6 +322,7 @@ def _page(
         f"{duration(total):>9}{size(total_bytes):>9}"
     )
     yield ""
+    wall = wall_seconds(seconds, gpu=gpu)
     yield f"about {duration(wall)} on this machine ({duration(total)} of one core{' and the GPU' if gpu else ''})"
     guessed = [stage for stage in READS if seconds[stage] and stage not in estimate.measured]
     known = [stage for stage in READS if stage in estimate.measured]

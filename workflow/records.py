@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,21 @@ def _dead(scratch: Path) -> bool:
     return False
 
 
-def remove_dead_scratch(config: Config) -> list[Path]:
-    """Remove and return what killed stages have left of files and folders that they were writing."""
-    found: set[Path] = set()
-    for path in leftovers(config):
-        found |= {part for part in (path, *path.parents) if SCRATCH.match(part.name)}
-    removed = sorted(path for path in found if _dead(path))
-    for path in removed:
+def remove_dead_scratch(left: list[Path]) -> list[Path]:
+    """Remove what killed stages have left of files and folders that they were writing, and return what stays.
+
+    Parameters
+    ----------
+    left
+        Files that the plan does not name.
+    """
+    found = {part for path in left for part in (path, *path.parents) if SCRATCH.match(part.name)}
+    for path in sorted(path for path in found if _dead(path)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return removed
+    return [path for path in left if path.exists()] if found else left
 
 
 def _absent(judge: Judge) -> list[str]:
@@ -155,23 +159,39 @@ def record() -> str:
     config, digests = load(), Digests()
     judge = Judge(config, digests)
     absent = _absent(judge)
-    remove_dead_scratch(config)
-    planned = would_run()
+    left = remove_dead_scratch(leftovers(config))
+    make_folders(*(stage for stage in READS if not config.targets.of(stage)))
+    _remove_empty_folders(absent)
+    # Snakemake and DVC take seconds each, and answer side by side.
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(would_run)
+        from workflow.remote import changed_stages, present_outputs
+
+        if any(digests.known(path) is None for path in present_outputs()):
+            asked.result()  # Snakemake reads what is new to this machine, and DVC does not read it again
+            digests.catch_up()
+        faults = [*_unrecordable(absent), *(f"{path}: {_why_left(path)}" for path in left)]
+        with changed_stages(digests) as commit:
+            planned = asked.result()
+            if planned or absent or faults:
+                _refuse_faults(planned, [*_stale_jobs(judge, planned, absent), *faults])
+            commit()
+    UNRECORDED.unlink(missing_ok=True)
+    return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
+
+
+def _stale_jobs(judge: Judge, planned: str, absent: list[str]) -> list[str]:
     # Snakemake has compared every record, except those of stages that are not on this machine.
-    faults = [*stale(judge)] if planned or absent else []
-    faults += [*_unrecordable(absent), *(f"{path}: {_why_left(path)}" for path in leftovers(config))]
+    return [*stale(judge)] if planned or absent else []
+
+
+def _refuse_faults(planned: str, faults: list[str]) -> None:
+    """Refuse to record what Snakemake would make again, or what is stale or left over."""
     if planned and not faults:
         faults = ["Snakemake would run jobs:", *planned.splitlines()[-MOST_FAULTS:]]
     if faults:
         UNRECORDED.unlink(missing_ok=True)
         raise refusal("nothing was recorded, and dvc.lock is unchanged:", faults)
-    from workflow.remote import commit
-
-    make_folders(*(stage for stage in READS if not config.targets.of(stage)))
-    _remove_empty_folders(absent)
-    commit(digests)
-    UNRECORDED.unlink(missing_ok=True)
-    return "recorded in dvc.lock" + (f" (unchanged, since not on this machine: {', '.join(absent)})" if absent else "")
 
 
 def _why_left(path: Path) -> str:

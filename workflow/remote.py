@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DownloadError, DvcException
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.repo.stage import StageInfo
 from dvc.scm import SCMError
 from dvc.stage.serialize import to_lockfile
@@ -79,7 +79,8 @@ def _learn_digest(repo: Any, path: Path, digests: Digests) -> None:
         digests.learn(path, entry.value)
 
 
-def _outputs() -> Iterator[Path]:
+def present_outputs() -> Iterator[Path]:
+    """Yield the artifacts and files of the report that are on this machine."""
     return (path for top in ("artifacts", "report") for path in Path(top).rglob("*") if path.is_file())
 
 
@@ -94,25 +95,30 @@ def pass_digests(paths: Iterable[Path], digests: Digests) -> None:
         _pass_digests(repo, paths, digests)
 
 
-def commit(digests: Digests) -> None:
-    """Record the present outputs of all stages that have changed in ``dvc.lock``, and keep them in the cache.
+@contextmanager
+def changed_stages(digests: Digests) -> Iterator[Callable[[], None]]:
+    """Compare all stages with ``dvc.lock``, and yield the function that records those that have changed.
 
-    Outputs that are not on this machine, as in a clone that fetched only some stages, keep their entries in
-    ``dvc.lock``.
+    It keeps their present outputs in the cache. Outputs that are not on this machine, as in a clone that fetched only
+    some stages, keep their entries in ``dvc.lock``.
     """
     with _repository() as repo:
-        _pass_digests(repo, _outputs(), digests)
-        with repo.lock:
-            stages = [stage for stage in repo.index.stages if stage.status()]
-            if not stages:
-                return
-            for stage in stages:
-                # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
-                stage.save(allow_missing=True, run_cache=False)
-                stage.commit(allow_missing=True)
-            _write_lock(stages)
-        for path in _outputs():
-            _learn_digest(repo, path, digests)
+        _pass_digests(repo, present_outputs(), digests)
+        with lock_repo(repo):  # held throughout, since DVC forgets what it has read of dvc.yaml with each release
+            changed = repo.status()
+            stages = [stage for stage in repo.index.stages if stage.addressing in changed]
+
+            def commit() -> None:
+                for stage in stages:
+                    # `dvc commit` would fail on absent inputs, which it needs for a run cache that is not used here.
+                    stage.save(allow_missing=True, run_cache=False)
+                    stage.commit(allow_missing=True)
+                if stages:
+                    _write_lock(stages)
+                    for path in present_outputs():
+                        _learn_digest(repo, path, digests)
+
+            yield commit
 
 
 def _write_lock(stages: list[Any]) -> None:

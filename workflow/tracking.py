@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import snakemake
 from snakemake.io import _IOFile
-from snakemake.iocontainers import Wildcards
 
 from novelseg.backbones.designs import refuse_missing
 from novelseg.core.errors import InputError
@@ -49,17 +51,36 @@ CONFIG_REFUSED = (
 )
 # Private methods of Snakemake that are replaced, with their parameters.
 REPLACED = {"is_newer": ("self", "time"), "touch": ("self", "times")}
+CONSTRAINT = re.compile(r",[^{}]*\}")  # what Snakemake has added to a wildcard in an output: {fold,\d+}
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
-def _expanded(values: Iterable[Any], wildcards: Any) -> list[str]:
-    """Expand the inputs of a rule, which are patterns, lists of patterns or functions of the wildcards, to paths."""
-    paths: list[str] = []
-    for value in values:
-        patterns = value(wildcards) if callable(value) else value
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        paths += [pattern.format(**dict(wildcards.items())) if "{" in pattern else pattern for pattern in patterns]
-    return paths
+def _expanded(value: Any, wildcards: dict[str, str]) -> list[str]:
+    """Expand an input of a rule, which is a pattern, a list of patterns or a function of the wildcards, to paths."""
+    patterns = value(SimpleNamespace(**wildcards)) if callable(value) else value
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    return [pattern.format(**wildcards) if "{" in pattern else pattern for pattern in patterns]
+
+
+@dataclass(frozen=True)
+class JudgedJob:
+    """A job of the plan: its outputs, the artifacts that it reads by the name of the input, and why it is stale."""
+
+    outputs: tuple[str, ...]
+    inputs: dict[str, list[str]]
+    reason: Reason | None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All artifacts that the job reads."""
+        return tuple(path for paths in self.inputs.values() for path in paths)
+
+
+@cache
+def _later(stage: str) -> frozenset[str]:
+    """Return the stages that read what a stage makes, directly or through others."""
+    readers = [name for name, reads in READS.items() if stage in reads]
+    return frozenset(readers).union(*map(_later, readers))
 
 
 @cache
@@ -86,19 +107,23 @@ class Tracking:
         self._workflow, self._held = workflow, ExitStack()
         self._judge: Judge | None = None
         self._holds = False
-        self._patterns: dict[str, tuple[Any, ...]] = {}  # stage → inputs of its rule
-        self._jobs: dict[tuple[Any, ...], tuple[tuple[str, ...], tuple[str, ...], Reason | None]] = {}
+        self._patterns: dict[str, dict[str, Any]] = {}  # stage → inputs of its rule
+        self._implied: dict[str, dict[str, str]] = {}  # stage → inputs that another input implies
+        self._jobs: dict[tuple[Any, ...], JudgedJob] = {}
+        self._given: dict[tuple[Any, ...], dict[str, list[str]]] = {}  # job → what Snakemake has to know of its inputs
         self._found: dict[tuple[Any, ...], bool] = {}  # job → whether it and all before it are current
         self._files: dict[str, bool] = {}  # the same by artifact
         self._present: dict[str, bool] = {}  # file → whether it existed when the graph was built
+        self._outputs: dict[str, list[str]] = {}  # stage → outputs of its rule
+        self._lacks: dict[str, str] = {}  # stage → a sentence about an outside file that is missing, or nothing
         with disk_full_as_input_error(STALE):
             STALE.mkdir(parents=True, exist_ok=True)
-        digests = Digests()
-        _override(digests)
+        self._digests = Digests()
+        _override(self._digests)
         # Only the main process decides what is stale, not that of a single job on a cluster.
         if workflow.is_main_process:
-            self._judge = Judge(config, digests)
-            atexit.register(digests.compact)
+            self._judge = Judge(config, self._digests)
+            atexit.register(self._digests.compact)
             require_ready(config, self._judge)
             if UNRECORDED.exists():
                 atexit.register(self._record_interrupted)
@@ -113,9 +138,9 @@ class Tracking:
         UNRECORDED.touch()
         # Snakemake removes the outputs of a job that starts or fails. If their record stayed and is current, a killed
         # job would look like one whose outputs are not on this machine.
-        for outputs, _, reason in self._jobs.values():
-            if reason and reason.kind in ("missing", "content"):
-                Path(record_of(outputs[0])).unlink(missing_ok=True)
+        for job in self._jobs.values():
+            if job.reason and job.reason.kind in ("missing", "content"):
+                Path(record_of(job.outputs[0])).unlink(missing_ok=True)
 
     def record(self) -> None:
         """Record a finished run, unless `dvc repro` or `python -m workflow run` does that by itself."""
@@ -130,99 +155,144 @@ class Tracking:
         if executes and not self._holds and not len(workflow.dag):
             self.record()
 
-    def _digest_first(self, path: str) -> None:
-        """Digest an outside file or folder once here, rather than in every job that reads it."""
-        if self._judge is None or path in self._judge.seen:
-            return
-        if Path(path).is_dir() and self._judge.digests.known(path) is None:
-            print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
-        self._judge.now(path)
+    def _digest_outside(self, stage: str) -> None:
+        """Digest the outside files and folders of a stage once here, rather than in every job that reads them."""
+        assert self._judge is not None
+        for path in self._judge.external(stage).values():
+            if path not in self._judge.seen:
+                if Path(path).is_dir() and self._judge.digests.known(path) is None:
+                    print(f"reading {path} once, so that later changes are noticed", file=sys.stderr, flush=True)
+                self._judge.now(path)
 
     def inputs(self, stage: str, implied: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
         """Return the inputs of a stage's rule: the artifacts ``inputs`` and, for a stale job, the file that marks it.
 
-        Snakemake looks at every input of every job, so that it is given as few as possible. A job that is current, with
-        all that it was made from, has no inputs. An input that is ``implied`` by another one, which is made from it
-        (name → name of the other), is left out while Snakemake would make it for the other; the rule's command names it
-        by a parameter. Files from outside the pipeline are not among the inputs, since Snakemake would require them
+        Snakemake looks at every input of every job, so that it is given as few as possible, and calls functions slowly,
+        so that it is given patterns where nothing of a stage and of those after it is there yet. A job that is current,
+        with all that it was made from, has no inputs. An input that is ``implied`` by another one, which is made from
+        it (name → name of the other), is left out while Snakemake would make it for the other; the rule's command names
+        it by a parameter. Files from outside the pipeline are not among the inputs, since Snakemake would require them
         even if no job has to run.
         """
-        self._patterns[stage] = tuple(inputs.values())
+        self._patterns[stage], self._implied[stage] = inputs, implied or {}
+        if self._judge is None:
+            return inputs
 
-        def artifacts(name: str) -> Callable[[Any], list[str]]:
-            def files(wildcards: Any) -> list[str]:
-                if self._settled(stage, wildcards):
-                    return []
-                paths = _expanded([inputs[name]], wildcards)
-                other = (implied or {}).get(name)
-                return [] if other and self._is_implied(paths, _expanded([inputs[other]], wildcards)) else paths
+        def named(name: str) -> Callable[[Any], list[str]]:
+            return _ending(lambda wildcards: self._planned(stage, dict(wildcards.items()))[name])
 
-            return _ending(files)
+        if self._judge.fetched.isdisjoint({stage, *_later(stage)}) and not self._lacking(stage):
+            self._digest_outside(stage)
+            return {name: named(name) if name in self._implied[stage] else paths for name, paths in inputs.items()}
+        return {name: named(name) for name in (*inputs, "stale")}
 
-        return {
-            **{name: artifacts(name) for name in inputs},
-            "stale": _ending(lambda wildcards: self._stale(stage, wildcards)),
-        }
+    def _planned(self, stage: str, options: dict[str, str]) -> dict[str, list[str]]:
+        """Return the inputs of a job that Snakemake has to know, by name."""
+        key = stage, *sorted(options.items())
+        if key not in self._given:
+            job = self._judged(stage, options)
+            self._refuse_missing(stage, job)
+            for path in filter(self._exists, job.outputs):
+                _fix_time(Path(path), self._digests)
+            if self._hides and self._settled(stage, options, job):
+                self._given[key] = {name: [] for name in (*job.inputs, "stale")}
+            else:
+                stale = [_mark(job.reason)] if job.reason and self._needs_mark(stage, job) else []
+                self._given[key] = {**self._not_implied(stage, job), "stale": stale}
+        return self._given[key]
 
-    def _is_implied(self, paths: list[str], others: list[str]) -> bool:
-        """Return whether files are there, or will be made since nothing that is made from them is there."""
-        if self._judge is None or not self._may_hide():
-            return False
-        return all(map(self._exists, paths)) or not any(map(self._exists, others))
+    def _not_implied(self, stage: str, job: JudgedJob) -> dict[str, list[str]]:
+        named = dict(job.inputs)
+        for name, other in self._implied[stage].items() if self._hides else ():
+            # They are there, or will be made since nothing that is made from them is there.
+            if all(map(self._exists, named[name])) or not any(map(self._exists, job.inputs[other])):
+                named[name] = []
+        return named
+
+    def _needs_mark(self, stage: str, job: JudgedJob) -> bool:
+        """Return whether Snakemake would not run a stale job by itself, as it runs jobs whose outputs are missing.
+
+        It leaves those missing that no job to be run reads. Where nothing of the later stages exists, all of these run.
+        """
+        assert self._judge is not None
+        return any(map(self._exists, job.outputs)) or not self._judge.fetched.isdisjoint(_later(stage))
 
     def _exists(self, path: str) -> bool:
         if path not in self._present:
             self._present[path] = Path(path).exists()
         return self._present[path]
 
-    def _judged(self, stage: str, wildcards: Any) -> tuple[tuple[str, ...], tuple[str, ...], Reason | None]:
-        """Return the outputs of a job, the artifacts that it reads, and why it is stale."""
-        key = stage, *sorted(wildcards.items())
+    def _judged(self, stage: str, options: dict[str, str]) -> JudgedJob:
+        key = stage, *sorted(options.items())
         if key not in self._jobs:
             assert self._judge is not None
-            for path in self._judge.external(stage).values():
-                self._digest_first(path)
-            options = dict(wildcards.items())
-            outputs = tuple(str(path) for path in self._workflow.get_rule(stage).expand_output(options)[0])
-            inputs = tuple(_expanded(self._patterns[stage], wildcards))
-            self._jobs[key] = outputs, inputs, self._judge.why(outputs, Job(options, inputs))
+            self._digest_outside(stage)
+            if stage not in self._outputs:
+                patterns = map(str, self._workflow.get_rule(stage).output)
+                self._outputs[stage] = [CONSTRAINT.sub("}", pattern) for pattern in patterns]
+            outputs = tuple(_expanded(self._outputs[stage], options))
+            job = JudgedJob(outputs, _all_inputs(self._patterns[stage], options), None)
+            self._jobs[key] = replace(job, reason=self._judge.why(outputs, Job(options, job.reads)))
         return self._jobs[key]
 
-    def _settled(self, stage: str, wildcards: Any) -> bool:
-        """Return whether a job cannot run: its outputs exist, and they and all that they were made from are current."""
-        if self._judge is None or not self._may_hide():
-            return False
-        outputs, *_ = self._judged(stage, wildcards)
-        return all(map(self._exists, outputs)) and self._current(stage, wildcards)
-
-    def _may_hide(self) -> bool:
-        """Return whether jobs run because they are stale, rather than because the command line names them."""
+    @cached_property
+    def _hides(self) -> bool:
+        """Whether jobs run because they are stale, rather than because the command line names them."""
         settings = self._workflow.dag_settings
         forced = settings.forceall or settings.forcetargets or settings.forcerun or settings.until or settings.omit_from
         return self._workflow.executor_plugin is not None and not forced
 
-    def _current(self, stage: str, wildcards: Any) -> bool:
-        key = stage, *sorted(wildcards.items())
+    def _settled(self, stage: str, options: dict[str, str], job: JudgedJob) -> bool:
+        """Return whether a job cannot run: its outputs exist, and they and all that they were made from are current."""
+        return all(map(self._exists, job.outputs)) and self._current(stage, options)
+
+    def _current(self, stage: str, options: dict[str, str]) -> bool:
+        key = stage, *sorted(options.items())
         if key not in self._found:
-            _, inputs, reason = self._judged(stage, wildcards)
-            self._found[key] = reason is None and all(map(self._current_file, inputs))
+            job = self._judged(stage, options)
+            self._found[key] = job.reason is None and all(map(self._current_file, job.reads))
         return self._found[key]
 
     def _current_file(self, path: str) -> bool:
         if path not in self._files:
             stage = stage_of(path)
-            wildcards = Wildcards(fromdict=self._workflow.get_rule(stage).get_wildcards(path))
-            self._files[path] = self._current(stage, wildcards)
+            self._files[path] = self._current(stage, dict(self._workflow.get_rule(stage).get_wildcards(path)))
         return self._files[path]
 
-    def _stale(self, stage: str, wildcards: Any) -> list[str]:
-        if self._judge is None:
-            return []
-        outputs, _, reason = self._judged(stage, wildcards)
-        _refuse_missing(self._judge, stage, reason, outputs[0])
-        for path in outputs:
-            _fix_time(Path(path), self._judge.digests)
-        return [_mark(reason)] if reason else []
+    def write_jobs(self, path: Path) -> None:
+        """Write every job of the plan, with what it reads and why it is stale, for :mod:`workflow.forecast`."""
+        assert self._judge is not None
+        entries = []
+        try:
+            for stage in READS:
+                rule = self._workflow.get_rule(stage)
+                for outputs in self._judge.jobs(stage):
+                    options = dict(rule.get_wildcards(outputs[0]))
+                    job = self._judged(stage, options)
+                    self._refuse_missing(stage, job)
+                    reason = str(job.reason) if job.reason else None
+                    about = {"stage": stage, "options": options, "outputs": job.outputs, "reads": job.reads}
+                    entries.append({**about, "reason": reason})
+        except InputError as error:
+            raise SystemExit(f"error: {error}") from None
+        with whole_file(path) as scratch:
+            scratch.write_text(json.dumps(entries), encoding="utf8")
+
+    def _lacking(self, stage: str) -> str:
+        """Return a sentence about an outside file of a stage that is missing; empty if none is."""
+        if stage not in self._lacks:
+            assert self._judge is not None
+            self._lacks[stage] = _lack(self._judge, stage)
+        return self._lacks[stage]
+
+    def _refuse_missing(self, stage: str, job: JudgedJob) -> None:
+        if self._lacking(stage):
+            assert self._judge is not None
+            _refuse_missing(self._judge, stage, job.reason, job.outputs[0])
+
+
+def _all_inputs(patterns: dict[str, Any], options: dict[str, str]) -> dict[str, list[str]]:
+    return {name: _expanded(value, options) for name, value in patterns.items()}
 
 
 def _ending(function: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:

@@ -117,20 +117,26 @@ def _outcome(shot: int, scores: pd.DataFrame, gains: pd.DataFrame) -> Iterator[s
     best = _best(scores)
     others = scores[scores["variant"] != best["variant"]]
     close = int((others["miou_high"] >= best["miou_low"]).sum())
-    rivals = f"; {close} of {len(others)} other intervals overlap with it" if len(others) else ""
+    rivals = ""
+    if close:
+        rivals = f" Not settled: {close} of {len(others)} other intervals overlap."
+    elif len(others):
+        rivals = f" A clear lead: none of {len(others)} other intervals overlaps."
     yield (
         f"With {supports(shot)}, {best['variant']} is highest: {fixed(best['miou'])} % mIoU "
-        f"[{fixed(best['miou_low'])}, {fixed(best['miou_high'])}]{rivals}."
+        f"[{fixed(best['miou_low'])}, {fixed(best['miou_high'])}].{rivals}"
     )
     groups: dict[str, list[str]] = {"better": [], "worse": [], NO_DIFFERENCE: []}
     for row in _direct(gains).to_dict("records"):
         shown = verdict(row["gain_low"], row["gain_high"])
         number = "" if shown == NO_DIFFERENCE else f" {fixed(row['gain'], '+.1f')}"
         groups[shown].append(f"{row['variant']}{number}")
-    labels = {"better": "shown to help", "worse": "shown to hurt", NO_DIFFERENCE: NO_DIFFERENCE}
-    parts = [f"{labels[name]}: {', '.join(rows)}" for name, rows in groups.items() if rows]
-    if parts:
-        yield f"Components, over the variant without them – {'; '.join(parts)}."
+    labels = {"better": "Shown to help", "worse": "Shown to hurt", NO_DIFFERENCE: NO_DIFFERENCE.capitalize()}
+    over = ", each over the variant without it"
+    for name, rows in groups.items():
+        if rows:
+            yield f"{labels[name]}{over}: {', '.join(rows)}."
+            over = ""
 
 
 def _direct(gains: pd.DataFrame) -> pd.DataFrame:

@@ -64,11 +64,21 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table cell, the number that it is sorted by (None: the text), and a hint shown on hover."""
+    """Text of a table cell, the number that it is sorted by (None: the text), and a hint shown on hover.
+
+    Attributes
+    ----------
+    ends
+        Ends of the bar that is drawn below the text, in per cent of the cell's width; None for no bar.
+    zero
+        Where zero lies on the same scale; None if the scale does not contain it.
+    """
 
     text: str
     key: float | None = None
     hint: str = ""
+    ends: tuple[float, float] | None = None
+    zero: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,22 @@ def _number(value: float, form: str = ".1f") -> Cell:
     return Cell(fixed(value, form), float(value))
 
 
-def _interval(low: float, high: float, form: str = ".1f") -> Cell:
-    return Cell(f"[{fixed(low, form)}, {fixed(high, form)}]", float(low))
+def _interval(low: float, high: float, scale: tuple[float, float], form: str = ".1f") -> Cell:
+    """Return the cell of an interval, with a bar on the scale that the group's rows share."""
+    start, stop = scale
+
+    def place(value: float) -> float:
+        return round(100 * (value - start) / max(stop - start, 1e-9), 1)
+
+    zero = place(0.0) if start < 0 < stop else None
+    text = f"[{fixed(low, form)}, {fixed(high, form)}]"
+    return Cell(text, float(low), ends=(place(low), place(high)), zero=zero)
+
+
+def _scale(part: pd.DataFrame, name: str) -> tuple[float, float]:
+    """Return the lowest and the highest end of the intervals of a group; for gains, zero lies between them."""
+    ends = [float(part[f"{name}_low"].min()), float(part[f"{name}_high"].max()), *([0.0] if name == "gain" else [])]
+    return min(ends), max(ends)
 
 
 def _variant(name: str) -> Cell:
@@ -117,9 +141,10 @@ def _scores(table: pd.DataFrame) -> list[Group]:
     """Build the result table, in which the best mIoU of each group is marked."""
     groups = []
     for title, part in _grouped(table):
-        rows = []
+        rows, scale = [], _scale(part, "miou")
         for row in part.to_dict("records"):
-            cells = [_variant(row["variant"]), _number(row["miou"]), _interval(row["miou_low"], row["miou_high"])]
+            cells = [_variant(row["variant"]), _number(row["miou"])]
+            cells += [_interval(row["miou_low"], row["miou_high"], scale)]
             cells += [_number(row["miou_std"]), _number(row["fb_iou"]), _number(row["fb_iou_std"])]
             cells += [_number(row["episodes"], ",d"), _number(row["seeds"], "d")]
             cells += [Cell(f"{row['parameters'] / 1e6:.3f} M", float(row["parameters"]))]
@@ -133,11 +158,11 @@ def _gains(table: pd.DataFrame) -> list[Group]:
     """Build the table of differences between two variants; rows whose interval holds zero are marked."""
     groups = []
     for title, part in _grouped(table):
-        rows = []
+        rows, scale = [], _scale(part, "gain")
         for row in part.to_dict("records"):
             shown = verdict(row["gain_low"], row["gain_high"])
             cells = [_variant(row["variant"]), _variant(row["reference"]), _number(row["gain"], "+.1f")]
-            cells += [_interval(row["gain_low"], row["gain_high"], "+.1f"), Cell(shown)]
+            cells += [_interval(row["gain_low"], row["gain_high"], scale, "+.1f"), Cell(shown)]
             cells += [Cell(f"{100 * row['better']:.0f} %", row["better"])]
             kind = "undecided" if shown == NO_DIFFERENCE else shown
             facts = {**_facts(row, "shot", "fold", "variant"), "verdict": shown}

@@ -8,9 +8,8 @@ rule images:
         "artifacts/images/{shard}.h5",
     priority: 1
     params:
-        # A function's value is used as it is: braces in it are no wildcards.
-        root=lambda _: f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else "",
-        sbd=lambda _: f"--sbd {shlex.quote(CONFIG.sbd)}" if CONFIG.sbd else "",
+        root=literal(f"--root {shlex.quote(CONFIG.raw)}" if CONFIG.raw else ""),
+        sbd=literal(f"--sbd {shlex.quote(CONFIG.sbd)}" if CONFIG.sbd else ""),
     shell:
         "python -m stages images {params.root} {params.sbd}"
         " --shard {wildcards.shard}"

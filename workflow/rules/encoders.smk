@@ -15,10 +15,10 @@ rule baseline:
         log="artifacts/baseline/fold{fold}/{shot}shot/log.tsv",
     threads: share(len(TARGETS.of("baseline")) // 2)
     resources:
-        gpu=GPU,
+        **GPU,
     params:
         images=IMAGES,
-        weights=lambda _: CONFIG.weights,
+        weights=literal(CONFIG.weights),
     shell:
         "python -m stages baseline"
         " --index {input.index:q}"
@@ -45,10 +45,10 @@ rule features:
     output:
         "artifacts/features/fold{fold}/{shard}.h5",
     resources:
-        gpu=GPU,
+        **GPU,
     params:
         encoder="--encoder" if TARGETS.trained else "",
-        weights=lambda _: (
+        weights=literal(
             "" if TARGETS.trained else f"--weights {shlex.quote(CONFIG.weights)}"
         ),
     shell:
@@ -93,7 +93,7 @@ rule pseudolabels:
     output:
         "artifacts/pseudolabels/fold{fold}/{shard}.h5",
     resources:
-        gpu=GPU,
+        **GPU,
     shell:
         "python -m stages pseudolabels"
         " --index {input.index:q}"
@@ -123,10 +123,10 @@ rule train:
         log="artifacts/train/fold{fold}/{shot}shot/{variant}/log.tsv",
     threads: share(len(TARGETS.of("train")) // 2)
     resources:
-        gpu=GPU,
+        **GPU,
     params:
         images=IMAGES,
-        weights=lambda _: CONFIG.weights,
+        weights=literal(CONFIG.weights),
     shell:
         "python -m stages train"
         " --index {input.index:q}"
@@ -156,10 +156,10 @@ rule cam:
         log="artifacts/cam/fold{fold}/log.tsv",
     threads: share(len(TARGETS.of("cam")) // 2)
     resources:
-        gpu=GPU,
+        **GPU,
     params:
         images=IMAGES,
-        weights=lambda _: CONFIG.weights,
+        weights=literal(CONFIG.weights),
     shell:
         "python -m stages cam"
         " --index {input.index:q}"

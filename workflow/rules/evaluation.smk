@@ -62,10 +62,10 @@ rule evaluate:
         about="artifacts/evaluate/fold{fold}/{shot}shot/about.json",
     threads: share(len(TARGETS.evaluations()))
     resources:
-        gpu=GPU,
+        **GPU,
     params:
         images=IMAGES,
-        weights=lambda _: CONFIG.weights,
+        weights=literal(CONFIG.weights),
         baseline="--baseline" if TARGETS.trained else "",
         spfl="--spfl" if TARGETS.trained else "",
         single_level="--single-level" if SINGLE_LEVEL else "",
@@ -129,7 +129,7 @@ rule report:
         ),
         trainings=["--trainings", *TARGETS.trainings()] if TARGETS.trainings() else [],
         evaluations=TARGETS.evaluations(),
-        studies=lambda _: (
+        studies=literal(
             f"--studies {shlex.quote(CONFIG.studies)}" if CONFIG.studies else ""
         ),
     shell:

@@ -8,12 +8,12 @@ rule hierarchies:
     output:
         "artifacts/hierarchies/{shard}.h5",
     params:
-        weights=lambda _: (
+        weights=literal(
             f"--weights {shlex.quote(CONFIG.region_weights)}"
             if CONFIG.region_weights
             else ""
         ),
-        maps=lambda _: f"--maps {shlex.quote(CONFIG.maps)}" if CONFIG.maps else "",
+        maps=literal(f"--maps {shlex.quote(CONFIG.maps)}" if CONFIG.maps else ""),
     shell:
         "python -m stages hierarchies {params.weights} {params.maps}"
         " --images {input.images:q}"
