@@ -103,7 +103,8 @@ class Experiment:
         found = [self.episode(fold, number, queries) for number in range(self._options.episodes)]
         kept = np.stack([one for one in found if one is not None])
         scores: NDArray[np.float64] = (kept[..., 0] / np.maximum(kept[..., 1], 1)).mean(-1)
-        print(f"{queries}, fold {fold}: {dict(zip(RULES, np.round(100 * scores.mean(0), 1), strict=True))}", flush=True)
+        means = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in zip(RULES, scores.mean(0), strict=True))
+        print(f"{queries}, fold {fold}: {means}", flush=True)
         return scores
 
 
@@ -142,9 +143,9 @@ PAGE = """# Classes with unequal numbers of supports
 
 `python -m benchmarks.uneven --voc DIR --weights PATH --stem msra --out docs/results/uneven.md` writes this page.
 Episodes of two classes with {counts} supports; mean IoU of both, %, at feature cells, without a decision of presence.
-The discriminant of a class is multiplied by (n - 1)/n. Of n supports of that class (`own`), a corrected result that
-becomes a support of one class alone makes its logits larger than those of the others, also where the others are right.
-Alternatives take n of the class with the fewest supports, of that with the most, or the mean.
+The discriminant of a class is multiplied by (n - 1)/n, with n supports of that class (`own`). A corrected result that
+becomes a support of one class alone thus makes its logits larger in comparison with those of the others, also where
+the others are right. Alternatives take the n of the class with the fewest supports, of that with the most, or the mean.
 
 {table}
 """
@@ -156,9 +157,9 @@ def main() -> None:
     parser.add_argument("--voc", type=Path, required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--stem", default="")
-    parser.add_argument("--pool", type=int, default=8, help="pictures of each class and list")
-    parser.add_argument("--episodes", type=int, default=18, help="episodes of each fold and list")
-    parser.add_argument("--queries", type=int, default=3, help="queries of each class")
+    parser.add_argument("--pool", type=int, default=6, help="pictures of each class and list")
+    parser.add_argument("--episodes", type=int, default=12, help="episodes of each fold and list")
+    parser.add_argument("--queries", type=int, default=2, help="queries of each class")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
