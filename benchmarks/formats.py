@@ -192,14 +192,14 @@ def official_trip(reader: str, python: str, source: Path, images: Path, pictures
 def trips(readers: Path | None, large: int, say: Callable[[str], None]) -> list[list[str]]:
     """Write all cases in all formats and read them; return the rows of the table, the titles first."""
     chosen = cases(large)
-    rows = [["format", "reader", *(case.title for case in chosen), f"objects of {TOUCHING}", "write, CPU s", "MB"]]
+    rows = [["format", "reader", *(case.title for case in chosen), f"objects of {TOUCHING}", "write, s", "MB"]]
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "pictures"
         pictures = write_pictures(images, chosen)
         for name in FORMATS:
-            target, start = Path(scratch) / "out" / name, time.process_time()
+            target, start = Path(scratch) / "out" / name, time.perf_counter()
             export(name, target, CLASSES, pictures)
-            seconds = time.process_time() - start
+            seconds = time.perf_counter() - start
             size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) / 1e6
             file, official = OFFICIAL[name]
             source = target / file if file else target

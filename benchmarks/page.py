@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 import time
@@ -278,9 +279,11 @@ def run_pair(address: str, segmenter: Segmenter, pair: Pair, pictures: Path | No
 
 
 def run_times(address: str, photo: Path) -> dict[str, Any]:
-    """Measure the times in a browser of its own."""
+    """Measure the times in a browser of its own, and the machine's load before and after."""
+    before = os.getloadavg()[0]
     with opened(address, 1280, 800) as page, tempfile.TemporaryDirectory() as scratch:
-        return {**measure_times(page, photo, Path(scratch)), "complaints": complaints_of(page, address)}
+        times = measure_times(page, photo, Path(scratch))
+        return {**times, "load": [before, os.getloadavg()[0]], "complaints": complaints_of(page, address)}
 
 
 def complaints_of(page: Any, address: str) -> list[str]:
@@ -367,14 +370,19 @@ nine pictures, and what the corrected picture shows:
 |---|---|---|---|---|---|
 {kinds}
 
-* The sliders ({sliders}, one after the other), without a request to the server: IoU with the
-  masks of the segmenter at these settings, of each result, {mean:.4f} in the mean and {least:.4f} at least.
+A further support of one class alone can cost the other class pixels; other ways to weigh the classes cost more
+([uneven.md](uneven.md)).
+
+* The sliders ({sliders}, one after the other), without a request to
+  the server: agreement of each result with the mask of the segmenter at these settings, {mean:.4f} in the mean and
+  {least:.4f} at least (share of equal pixels, of those that either mask marks).
 * After a reload, the exported masks are {same} to those before.
 * Messages in the console, and requests to other addresses: {len(complaints)}.
 
 Times on a picture of {LARGE[0]} × {LARGE[1]} px, in ms, from the event to the end of the next frame, in Chromium
-without a window or a GPU, on two cores. Clicks are at four levels, up to one that takes the whole picture. The last
-column is the longest that one kept the page's script busy ({times["clicks"]} clicks, {times["strokes"]} strokes):
+without a window or a GPU, on two cores (load average {times["load"][0]:.1f} before, {times["load"][1]:.1f} after).
+Clicks are at four levels, up to one that takes the whole picture. The last column is the longest that one kept the
+page's script busy ({times["clicks"]} clicks, {times["strokes"]} strokes):
 
 | regions ready after the choice of a file | click to region, median | 95 % | stroke to paint, median | 95 % | script |
 |---|---|---|---|---|---|
