@@ -34,7 +34,7 @@ EARLY: dict[str, dict[str, dict[str, Any]]] = {
     "the title of another preset": {"report": {"protocol": resolve_preset("voc-subset-cpu")["report"]["protocol"]}},
 }
 INDEXED: dict[str, dict[str, dict[str, Any]]] = {
-    "more clusters than objects": {"prototypes": {"clusters": [500, 10, 6]}},
+    "more clusters than objects": {"prototypes": {"clusters": [127, 10, 6]}},
     "too few images for the supports": {"plan": {"shots": [1, 40]}},
 }
 

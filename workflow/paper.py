@@ -224,11 +224,12 @@ FIGURES = {
     "A-4": PaperFigure("Pseudo labels at three levels", _pseudo_labels),
     "A-5": PaperFigure("Segmentations of Baseline, SPFL and SROFB", _segmentations),
     "A-6": PaperFigure("Confident query pixels of SROFB", _confident),
-    "A-7": PaperFigure("Thresholds of SROFB; further options go to the study", _study("thresholds")),
-    "A-8": PaperFigure("mIoU against the number of supports; further options go to the study", _study("supports")),
+    "A-7": PaperFigure("Thresholds of SROFB", _study("thresholds")),
+    "A-8": PaperFigure("mIoU against the number of supports", _study("supports")),
     "B-2": PaperFigure("Activation maps of unseen classes", _activation_maps),
 }
 NAMES = (*TABLES, *FIGURES)
+STUDIED = ("A-7", "A-8")  # figures that run a study
 
 
 # ---- tables
@@ -387,7 +388,9 @@ def _page(name: str, title: str, scores: pd.DataFrame, body: list[str]) -> Path:
 def overview() -> str:
     """Return the list of tables and figures, each with its command."""
     titles = {**{name: table.title for name, table in TABLES.items()}, **{n: f.title for n, f in FIGURES.items()}}
-    return "\n".join(f"python -m workflow paper {name:<6} {title}" for name, title in titles.items())
+    more = dict.fromkeys(STUDIED, "; further options go to the study")
+    lines = (f"python -m workflow paper {name:<6} {title}{more.get(name, '')}" for name, title in titles.items())
+    return "\n".join(lines)
 
 
 def paper(name: str, words: list[str]) -> str:
@@ -400,7 +403,7 @@ def paper(name: str, words: list[str]) -> str:
     """
     if name not in NAMES:
         raise InputError(f"there is no '{name}'; {nearest(name, NAMES)}\n{overview()}")
-    if words and name not in ("A-7", "A-8"):
+    if words and name not in STUDIED:
         raise InputError(f"{name} takes no options; '{words[0]}' is one of `python -m stages studies`")
     if not (REPORT / "results.tsv").exists():
         raise InputError(f"{REPORT / 'results.tsv'}: no such file; run the pipeline first (`python -m workflow run`)")
