@@ -35,7 +35,7 @@ from novelseg.ops.counts import object_iou
 from novelseg.ops.drawing import overlay
 
 MARK = "<!-- written by `python -m benchmarks.start page` -->"
-NOW, BEFORE = "now", "before"
+FORMS = BEFORE, MARKED, NOW = "before", "now, --presence 0", "now"
 TILE, HEADER = 190, 16  # px, of the sheet
 DRAWS = 2000
 # Packs pretrained weights in the tree of the earlier commit: architecture, stem, weights and bundle are its arguments.
@@ -88,8 +88,9 @@ def timed(command: list[str], tree: Path) -> tuple[float, float]:
 def command_of(options: argparse.Namespace, form: str, arch: str, stem: str) -> tuple[list[str], Path]:
     """Return the beginning of the command and its tree."""
     python = [sys.executable, "-m", "novelseg", "segment"]
-    if form == NOW:
+    if form != BEFORE:
         given = ["--stem", options.stem] if options.stem else []
+        given += ["--presence", "0"] if form == MARKED else []
         return [*python, "--weights", options.weights, *given], Path.cwd()
     bundle = options.work / f"{arch}-before.safetensors"
     if not bundle.exists():
@@ -100,12 +101,12 @@ def command_of(options: argparse.Namespace, form: str, arch: str, stem: str) -> 
 def measure(options: argparse.Namespace) -> None:
     """Run every command that has not been run."""
     pictures, spec = Pictures(options.voc, options.list), recognise(Path(options.weights), options.stem)
-    for form in (NOW, BEFORE) if options.before else (NOW,):
+    for form in FORMS if options.before else (MARKED, NOW):
         start, tree = command_of(options, form, spec.arch, spec.stem)
         for name in options.labels:
             for shots in options.shots:
                 support, query, queries = lay(options, pictures, name, shots)
-                out = options.work / name / f"{spec.arch}-{form}-{shots}"
+                out = options.work / name / f"{spec.arch}-{form.replace(', --', '-').replace(' ', '-')}-{shots}"
                 facts = out.with_suffix(".json")
                 if facts.exists():
                     continue
@@ -122,7 +123,7 @@ def read(work: Path) -> list[dict[str, Any]]:
     found = [
         {**json.loads(path.read_text(encoding="utf8")), "out": path.with_suffix("")} for path in work.glob("*/*.json")
     ]
-    return sorted(found, key=lambda one: (one["class"], one["encoder"], one["supports"], one["form"] == NOW))
+    return sorted(found, key=lambda one: (one["class"], one["encoder"], one["supports"], FORMS.index(one["form"])))
 
 
 def mask_of(run: dict[str, Any], image: str) -> Mask:
@@ -143,18 +144,18 @@ def scores(run: dict[str, Any], pictures: Pictures) -> list[float]:
 
 def sheet(runs: list[dict[str, Any]], pictures: Pictures, target: Path) -> None:
     """Draw the queries of all classes, a row each: the truth, then each run's overlay with its IoU."""
-    columns = sorted({(one["encoder"], one["form"] == NOW, one["supports"]) for one in runs})
+    columns = sorted({(one["encoder"], FORMS.index(one["form"]), one["supports"]) for one in runs})
     queries = sorted({(one["class"], image) for one in runs for image in one["queries"]})
     picture = Image.new("RGB", (TILE * (len(columns) + 1), (TILE + HEADER) * len(queries)), (255, 255, 255))
     draw = ImageDraw.Draw(picture)
     for row, (name, image) in enumerate(queries):
         number = pictures.ids.index(image)
-        own = {(one["encoder"], one["form"] == NOW, one["supports"]): one for one in runs if one["class"] == name}
+        own = {(one["encoder"], FORMS.index(one["form"]), one["supports"]): one for one in runs if one["class"] == name}
         masks = {f"{name} {image}": binary(pictures.mask(number), VOC.index(name) + 1)}
         for key in columns:
             if key in own:
                 mask, place = mask_of(own[key], image), own[key]["queries"].index(image)
-                title = f"{key[0]} {NOW if key[1] else BEFORE} {key[2]}: {scores(own[key], pictures)[place]:.2f}"
+                title = f"{key[0]} {FORMS[key[1]]} {key[2]}: {scores(own[key], pictures)[place]:.2f}"
                 masks[title] = mask
         for column, (title, mask) in enumerate(masks.items()):
             tile = Image.fromarray(overlay(pictures.image(number), mask))
@@ -178,13 +179,13 @@ def tables(runs: list[dict[str, Any]], pictures: Pictures, seed: int) -> list[st
     for encoder, shots in keys:
         values = {
             form: [np.array(scores(found[encoder, shots, form, name], pictures)) for name in labels]
-            for form in (BEFORE, NOW)
+            for form in FORMS
             if all((encoder, shots, form, name) in found for name in labels)
         }
         for form, parts in values.items():
             cells = [f"{part.mean():.2f}" for part in parts]
             gain = ""
-            if form == NOW and BEFORE in values:
+            if form != BEFORE and BEFORE in values:
                 pairs = [now - then for now, then in zip(parts, values[BEFORE], strict=True)]
                 drawn = [np.mean([rng.choice(part, len(part)).mean() for part in pairs]) for _ in range(DRAWS)]
                 low, high = np.percentile(drawn, [2.5, 97.5])
@@ -193,7 +194,7 @@ def tables(runs: list[dict[str, Any]], pictures: Pictures, seed: int) -> list[st
             lines.append(f"| {encoder} | {shots} | {form} | {' | '.join(cells)} | {mean:.2f} | {gain} |")
     lines += ["", "| encoder | supports | | s per command | s per picture | peak MiB |", "|---|---|---|---|---|---|"]
     for encoder, shots in keys:
-        for form in (BEFORE, NOW):
+        for form in FORMS:
             own = [one for one in runs if (one["encoder"], one["supports"], one["form"]) == (encoder, shots, form)]
             if own:
                 seconds, queries = (
