@@ -255,7 +255,9 @@ def _own(scores: pd.DataFrame, line: Line, shot: int, metric: str) -> dict[str, 
         cells["mean"] = f"{fixed(mean[metric])} ± {fixed(mean['fb_iou_std'])}"
     elif len(by_fold) == 1:
         (row,) = by_fold.values()
-        cells["mean"] = f"(fold {row['fold']} only) [{fixed(row['miou_low'])}, {fixed(row['miou_high'])}]"
+        interval = f"[{fixed(row['miou_low'])}, {fixed(row['miou_high'])}]"  # of the mIoU; FB-IoU has a deviation
+        spread = interval if metric == "miou" else f"± {fixed(row['fb_iou_std'])}"
+        cells["mean"] = f"(fold {row['fold']} only) {spread}"
     return cells
 
 
@@ -357,7 +359,8 @@ def _table(name: str, config: Config) -> list[Path]:
     metric = "mIoU, %" if table.metric == "miou" else "FB-IoU, %"
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
-    head = [f"{metric}; ours per fold, and the mean with its 95 % interval; beside them the paper's ({backbone}).", ""]
+    spread = "95 % interval" if table.metric == "miou" else "deviation over seeds"
+    head = [f"{metric}; ours per fold, and the mean with its {spread}; beside them the paper's ({backbone}).", ""]
     page = _page(name, table.title, scores, [*head, *lines, "", *(f"* {text}" for text in _remarks(table, scores))])
     return [page, target]
 
