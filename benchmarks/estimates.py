@@ -20,7 +20,7 @@ from stages.provenance.times import JobCost, read_costs
 from workflow.config import load
 from workflow.costs import GPU_STAGES
 from workflow.engine import snakemake
-from workflow.forecast import Candidate, Estimate, PlannedJob, candidates, data_size, wall_seconds, would_run
+from workflow.forecast import Candidate, Estimate, PlannedJob, candidates, data_size, jobs_to_run, wall_seconds
 from workflow.judge import Judge
 from workflow.plan import READS
 from workflow.ready import require_ready
@@ -67,7 +67,7 @@ def main() -> int:
     listed: list[Candidate] = candidates()
     if finished:
         listed = [replace(job, reason="finished") for job in listed]
-    jobs = would_run(listed, lambda path: Path(path).exists())
+    jobs = jobs_to_run(listed, lambda path: Path(path).exists())
     estimate = Estimate(config, data_size(config), [] if finished else read_costs(), gpu=GPU)
     expected = {job.record: (estimate.seconds(job), estimate.bytes(job)) for job in jobs}
     wall, status = "", 0

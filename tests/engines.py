@@ -17,7 +17,7 @@ from tests.inprocess import command
 from tests.makers import tiny_values, write_values
 from tests.test_house import copy_house
 from tests.warm import started
-from workflow.forecast import read_candidates, would_run
+from workflow.forecast import jobs_to_run, read_candidates
 
 PYTHON = Path(sys.executable)
 NOTHING = "Nothing to be done"
@@ -100,7 +100,7 @@ def forecast(folder: Path) -> dict[str, int]:
     listing = folder.with_name("jobs.json")
     snakemake(folder, "--list-rules", NOVELSEG_JOBS=str(listing))
     with contextlib.chdir(folder):
-        found = would_run(read_candidates(listing), lambda path: Path(path).exists())
+        found = jobs_to_run(read_candidates(listing), lambda path: Path(path).exists())
     return dict(Counter(job.stage for job in found))
 
 

@@ -59,14 +59,14 @@ def chain(**reasons: str) -> list[Candidate]:
     ],
 )
 def test_the_jobs_that_would_run_and_why(reasons: dict[str, str], absent: str, expected: dict[str, str]) -> None:
-    planned = forecast.would_run(chain(**reasons), lambda path: path not in absent.split())
+    planned = forecast.jobs_to_run(chain(**reasons), lambda path: path not in absent.split())
     assert {job.outputs[0]: job.reason for job in planned} == expected
 
 
 def test_what_the_report_does_not_need_does_not_run() -> None:
     jobs = chain(index="parameter index.folds")
     alone = Candidate("episodes", {"seed": "0"}, ("episodes",), ("index",), "record is missing")
-    planned = forecast.would_run([*jobs[:3], alone, jobs[3]], lambda _: True)
+    planned = forecast.jobs_to_run([*jobs[:3], alone, jobs[3]], lambda _: True)
     assert [job.stage for job in planned] == ["index", "report"]
 
 
@@ -75,7 +75,7 @@ def test_candidates_are_read_as_snakemake_writes_them(tmp_path: Path) -> None:
     entry |= {"reads": ["artifacts/index/index.h5"], "outputs": ["artifacts/baseline/fold2/5shot/log.tsv"]}
     (tmp_path / "jobs.json").write_text(json.dumps([entry]))
     (candidate,) = forecast.read_candidates(tmp_path / "jobs.json")
-    (planned,) = forecast.would_run([replace(candidate, reads=())], lambda _: False)
+    (planned,) = forecast.jobs_to_run([replace(candidate, reads=())], lambda _: False)
     assert planned.options == {"fold": 2, "shot": 5}
     assert planned.record == "provenance/baseline/fold2/5shot.json"
 

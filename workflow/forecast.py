@@ -96,7 +96,7 @@ def read_candidates(path: Path) -> list[Candidate]:
     return [Candidate(**{**entry, **{name: tuple(entry[name]) for name in ("outputs", "reads")}}) for entry in entries]
 
 
-def would_run(jobs: list[Candidate], exists: Callable[[str], bool]) -> list[PlannedJob]:
+def jobs_to_run(jobs: list[Candidate], exists: Callable[[str], bool]) -> list[PlannedJob]:
     """Return the jobs that Snakemake would run, in the order of the pipeline, as its own graph has them.
 
     A job runs if it is stale, if a job before it runs, or if one of its outputs is missing and a job that runs reads
@@ -147,7 +147,7 @@ def _planned(jobs: list[Candidate], number: int, running: list[int]) -> PlannedJ
 
 def planned_jobs() -> list[PlannedJob]:
     """Return the jobs that Snakemake would run."""
-    return would_run(candidates(), lambda path: Path(path).exists())
+    return jobs_to_run(candidates(), lambda path: Path(path).exists())
 
 
 def data_size(config: Config) -> DataSize:
