@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks.processes import in_process, peak_mib
 from benchmarks.tables import write
-from benchmarks.untrained import CLASSES, Pictures
+from benchmarks.untrained import CLASSES, Pictures, source_parser
 from novelseg import Segmenter
 from novelseg.core.errors import InputError
 from novelseg.data.classes import VOC
@@ -124,17 +124,12 @@ def measure(job: Job, options: argparse.Namespace) -> tuple[float, int, float, l
 
 def main() -> None:
     """Measure all rows, write them and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--voc", type=Path, required=True)
-    parser.add_argument("--list", default="val")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--stem", default="")
+    parser = source_parser(__doc__.splitlines()[0])
     parser.add_argument("--label", choices=VOC, default="cat")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--several", action="store_true", help="also ten classes with one support each")
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--px", type=int, default=500)
-    parser.add_argument("--min-pixels", type=int, default=1152)
     parser.add_argument("--variants", nargs="+", choices=(*SEGMENTER_VARIANTS, RAW), default=[CLOSED_FORM])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from benchmarks.features import FolderBank
 from benchmarks.heads import MATCHING, RememberingClosedForm, Rows, Scores, count_pixels, episodes
 from benchmarks.tables import markdown, write, write_below
-from benchmarks.untrained import Pictures
+from benchmarks.untrained import Pictures, source_parser
 from novelseg.backbones.contract import Backbone
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.resnet import FrozenBatchNorm, ResNetBackbone
@@ -128,17 +128,12 @@ def predict(
 
 def main() -> None:
     """Measure all forms, write the table and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--voc", type=Path, required=True)
-    parser.add_argument("--list", default="val")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--stem", default="")
+    parser = source_parser(__doc__.splitlines()[0])
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--episodes", type=int, default=10, help="episodes per class")
     parser.add_argument("--timed", type=int, default=8, help="pictures whose features are timed")
     parser.add_argument("--ranges", type=int, default=16, help="training images that set the ranges of int8")
-    parser.add_argument("--min-pixels", type=int, default=1152)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", type=Path, required=True, help="scratch folder: a folder of features per form")
     parser.add_argument("--out", type=Path, required=True)

@@ -142,17 +142,23 @@ def summary(rows: list[dict[str, Any]], seed: int) -> str:
     return "\n".join(lines)
 
 
-def episode_parser(description: str, shots: int) -> argparse.ArgumentParser:
-    """Return a parser of the options that say which pictures, weights and episodes are measured."""
+def source_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that say which pictures and weights are measured."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--voc", type=Path, required=True)
     parser.add_argument("--list", default="val")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--stem", default="")
+    parser.add_argument("--min-pixels", type=int, default=1152)
+    return parser
+
+
+def episode_parser(description: str, shots: int) -> argparse.ArgumentParser:
+    """Return a parser of the options that say which pictures, weights and episodes are measured."""
+    parser = source_parser(description)
     parser.add_argument("--shots", type=int, default=shots)
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--queries", type=int, default=5)
-    parser.add_argument("--min-pixels", type=int, default=1152)
     return parser
 
 
