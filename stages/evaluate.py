@@ -36,20 +36,14 @@ from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.foris.settings import ForisSettings
 from novelseg.methods.fssdino.settings import FssdinoSettings
 from novelseg.methods.insid3.settings import Insid3Settings
-from novelseg.methods.refiners import RefinerSettings
+from novelseg.methods.refiners import RefinerSettings, settings_to_json
 from novelseg.methods.self_support.settings import SelfSupportSettings
 from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.methods.variants import CAM, PRETRAINED, SPFL
 from stages.options import Batch, Device, Fold, ImageShards, IndexFile, MemoryMb, Out, Pretrained, Shot, Threads
-from stages.params.closed_form import ClosedFormParams
 from stages.params.encoder import EncoderParams
 from stages.params.evaluate import Params
-from stages.params.foris import ForisParams
-from stages.params.fssdino import FssdinoParams
-from stages.params.insid3 import Insid3Params
 from stages.params.matching import MatchingParams
-from stages.params.self_support import SelfSupportParams
-from stages.params.srofb import SrofbParams
 from stages.provenance.digests import digest_once
 
 
@@ -78,12 +72,12 @@ def run(
     params: Params,
     encoder: EncoderParams,
     matching: MatchingParams,
-    srofb: SrofbParams,
-    self_support: SelfSupportParams,
-    closed_form: ClosedFormParams,
-    fssdino: FssdinoParams,
-    insid3: Insid3Params,
-    foris: ForisParams,
+    srofb: SrofbSettings,
+    self_support: SelfSupportSettings,
+    closed_form: ClosedFormSettings,
+    fssdino: FssdinoSettings,
+    insid3: Insid3Settings,
+    foris: ForisSettings,
     device: Device = "auto",
     threads: Threads = 0,
     memory_mb: MemoryMb = 0,
@@ -105,15 +99,7 @@ def run(
         params.refinements,
         params.cam_fusion,
         params.cam_threshold,
-        RefinerSettings(
-            srofb.to(SrofbSettings),
-            self_support.to(SelfSupportSettings),
-            closed_form.to(ClosedFormSettings),
-            fssdino.to(FssdinoSettings),
-            insid3.to(Insid3Settings),
-            foris.to(ForisSettings),
-            batch=batch,
-        ),
+        RefinerSettings(srofb, self_support, closed_form, fssdino, insid3, foris, batch=batch),
     )
     resolution = networks.resolution()
     with ImageStore(images, data) as store:
@@ -134,10 +120,7 @@ def run(
     }
     about = {
         **_about(data, fold, result, networks, settings),
-        **{"fold": fold, "shot": shot, "weights": digests, "srofb": srofb.model_dump()},
-        "self_support": self_support.model_dump(),
-        "closed_form": closed_form.model_dump(),
-        **{"fssdino": fssdino.model_dump(), "insid3": insid3.model_dump(), "foris": foris.model_dump()},
+        **{"fold": fold, "shot": shot, "weights": digests, **settings_to_json(settings.refiners)},
         "protocol": {
             **{name: getattr(data, name) for name in ATTRIBUTES},
             "resolution": resolution,

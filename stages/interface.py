@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from novelseg.core.options import Option, options_of
+from novelseg.core.settings import Settings
 from stages.options import Execution
-from stages.params.schema import Section
+from stages.params.schema import Section, section_of
 
 TOOLS = ("scenes", "pretrain", "trainregions", "scoreregions", "studies")
 
@@ -51,7 +52,11 @@ def stage_module(name: str) -> ModuleType:
 
 
 def interface(name: str) -> Interface:
-    """Return the interface of a stage or tool, from the signature of its ``run``."""
+    """Return the interface of a stage or tool, from the signature of its ``run``.
+
+    A section is a parameter whose type is a :class:`Section`, named after its module, or a class of settings of the
+    library, which has the parameter's name.
+    """
     run = stage_module(name).run
     sections: dict[str, type[Section]] = {}
     arguments: dict[str, str] = {}
@@ -60,6 +65,8 @@ def interface(name: str) -> Interface:
         if inspect.isclass(option.kind) and issubclass(option.kind, Section):
             section = option.kind.__module__.rpartition(".")[2]
             sections[section], arguments[section] = option.kind, key
+        elif inspect.isclass(option.kind) and issubclass(option.kind, Settings):
+            sections[key], arguments[key] = section_of(option.kind), key
         else:
             options[key] = option
     return Interface(name, run, sections, arguments, options)

@@ -42,7 +42,6 @@ from novelseg.methods.variants import NAMES, VARIANTS
 from novelseg.ops.counts import pixel_counts
 from novelseg.ops.pooling import EPSILON
 from stages.params.evaluate import Params as EvaluateParams
-from stages.params.srofb import SrofbParams
 from tests.makers import TRAINED, Project, tiny_values, write_values
 from tests.test_srofb import slow_training
 
@@ -54,7 +53,7 @@ GRID = AlignedGrid(8)
 
 def srofb(**changes: Any) -> SrofbSettings:
     """The online classifier of the tiny experiment."""
-    return SrofbParams.model_validate(tiny_values(srofb=changes)["srofb"]).to(SrofbSettings)
+    return SrofbSettings(**tiny_values(srofb=changes)["srofb"])
 
 
 def held_bytes(bank: FeatureBank) -> int:

@@ -33,7 +33,7 @@ from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.registry import new_backbone
 from novelseg.core.extras import MissingPackageError
 from novelseg.core.files import digest
-from novelseg.formats.record import BackboneSpec
+from novelseg.formats.record import BackboneSpec, from_json
 from novelseg.methods.bank import SupportBank
 from novelseg.methods.closed_form.head import spherical_kmeans
 from novelseg.methods.clusters import average_linkage
@@ -346,9 +346,9 @@ def test_a_head_that_lacks_its_side_inputs_says_so() -> None:
     [
         (lambda: FssdinoSettings(object_prototypes=0), "object_prototypes is 0; expected 1 to 1000"),
         (lambda: Insid3Settings(distance=math.nan), "distance is nan; expected 0 to 2"),
-        (lambda: Insid3Settings(blank="white"), "blank is 'white'; expected one of black, noise"),
+        (lambda: from_json(Insid3Settings, {"blank": "white"}), "'blank' is 'white'; expected one of black, noise"),
         (lambda: ForisSettings(hard_share=1.5), r"hard_share is 1\.5; expected 0 to 1"),
-        (lambda: ForisSettings(blank=""), "blank is ''; expected one of black, noise"),
+        (lambda: from_json(ForisSettings, {"blank": ""}), "'blank' is ''; expected one of black, noise"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: Callable[[], object], message: str) -> None:

@@ -71,7 +71,13 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
         "import novelseg.evaluation.metrics\nimport torch",
         "dvc.yaml",
     ),
-    (checks.generated_files, "stages/features.py", "params: Params,", "params: Params, s: SrofbParams,", "dvc.yaml"),
+    (
+        checks.generated_files,
+        "stages/features.py",
+        "params: Params,",
+        "params: Params, srofb: SrofbSettings,",
+        "dvc.yaml",
+    ),
     (checks.presets_validate, "params.yaml", "tau:", "tua:", "unknown key 'tua' in section 'regions'"),
     (
         checks.imports_point_one_way,
@@ -178,11 +184,11 @@ BREAKS: list[tuple[Callable[[], Iterator[str]], str, str, str, str]] = [
 def test_each_check_fails_when_it_should(
     house: Path, check: Callable[[], Iterator[str]], file: str, old: str, new: str, fault: str
 ) -> None:
-    if "SrofbParams" in new:
+    if "SrofbSettings" in new:
         edit(
             house / file,
             "\nfrom stages.params.features import Params",
-            "\nfrom stages.params.features import Params\nfrom stages.params.srofb import SrofbParams",
+            "\nfrom stages.params.features import Params\nfrom novelseg.methods.srofb.settings import SrofbSettings",
         )
     edit(house / file, old, new)
     _forget()

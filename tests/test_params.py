@@ -12,21 +12,12 @@ import yaml
 
 from novelseg.core.dialect import parse_yaml
 from novelseg.core.errors import InputError
+from novelseg.core.settings import Range, limits, meanings, types_of
 from novelseg.methods.closed_form.settings import ClosedFormSettings
-from novelseg.methods.foris.settings import ForisSettings
-from novelseg.methods.fssdino.settings import FssdinoSettings
-from novelseg.methods.insid3.settings import Insid3Settings
-from novelseg.methods.self_support.settings import SelfSupportSettings
-from novelseg.methods.srofb.settings import SrofbSettings
+from novelseg.methods.refiners import SETTINGS
 from stages.params import prototypes
-from stages.params.closed_form import ClosedFormParams
-from stages.params.foris import ForisParams
-from stages.params.fssdino import FssdinoParams
 from stages.params.images import MOST_SHARDS
-from stages.params.insid3 import Insid3Params
-from stages.params.schema import load_sections, read_yaml
-from stages.params.self_support import SelfSupportParams
-from stages.params.srofb import SrofbParams
+from stages.params.schema import check_section, describe, load_sections, read_yaml, section_of
 from tests.makers import tiny_values, write_values
 from workflow import presets
 from workflow.config import check, load
@@ -178,18 +169,25 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_base_preset() -> None:
     values = read_yaml(presets.FOLDER / "base.yaml")
-    assert SrofbParams.model_validate(values["srofb"]).to(SrofbSettings) == SrofbSettings()
-    assert ClosedFormParams.model_validate(values["closed_form"]).to(ClosedFormSettings) == ClosedFormSettings()
-    assert SelfSupportParams.model_validate(values["self_support"]).to(SelfSupportSettings) == SelfSupportSettings()
-    assert FssdinoParams.model_validate(values["fssdino"]).to(FssdinoSettings) == FssdinoSettings()
-    assert Insid3Params.model_validate(values["insid3"]).to(Insid3Settings) == Insid3Settings()
-    assert ForisParams.model_validate(values["foris"]).to(ForisSettings) == ForisSettings()
+    for name, settings in SETTINGS.items():
+        assert check_section(section_of(settings), name, values[name], Path("p")).given() == settings()
 
 
-def test_a_value_that_the_library_refuses_is_told_in_one_sentence() -> None:
-    params = SrofbParams.model_validate({**tiny_values()["srofb"], "dropout": 0.9999})
-    with pytest.raises(InputError, match=r"^section 'srofb': dropout is 0\.9999; expected 0 to 0\.999$"):
-        params.to(SrofbSettings)
+def test_a_section_has_the_ranges_and_the_words_of_the_settings() -> None:
+    for name, settings in SETTINGS.items():
+        assert set(meanings(settings)) == set(types_of(settings)) == set(limits(settings))
+        for key, allowed in limits(settings).items():
+            value = allowed.low - 1 if isinstance(allowed, Range) else "either"
+            with pytest.raises(InputError, match=rf"{name}\.{key} is .*; expected "):
+                check(changed(f"{name}.{key}", value), Path("p"))
+            with pytest.raises(ValueError, match=rf"^{key} is .*; expected "):
+                settings(**{key: value})
+    kind = section_of(ClosedFormSettings)
+    assert describe(kind.model_fields["reduction"]) == "integer ≥ 1 and ≤ 64"
+    assert kind.model_fields["ridge"].description == (
+        "Penalty of the discriminant, in units of the mean variance of a feature channel (1)."
+    )
+    assert str(kind.__doc__).startswith("Closed-form head: discriminant, several prototypes")
 
 
 @pytest.mark.parametrize("name", presets.names())

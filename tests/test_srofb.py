@@ -31,7 +31,6 @@ from novelseg.methods.srofb.classifier import (
 from novelseg.methods.srofb.refiner import SrofbRefiner
 from novelseg.methods.srofb.settings import SrofbSettings
 from novelseg.ops import draws
-from stages.params.srofb import SrofbParams
 from tests.makers import tiny_values
 
 CPU = torch.device("cpu")
@@ -39,7 +38,7 @@ CPU = torch.device("cpu")
 
 def params(**changes: object) -> SrofbSettings:
     """The demo's values, changed."""
-    return SrofbParams.model_validate({**tiny_values()["srofb"], **changes}).to(SrofbSettings)
+    return SrofbSettings(**{**tiny_values()["srofb"], **changes})
 
 
 def cells_of(counts: tuple[int, int], gap: float) -> Cells:

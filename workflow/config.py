@@ -10,8 +10,9 @@ from typing import Any
 
 from novelseg.core.errors import InputError, nearest
 from novelseg.data.classes import VOC
+from novelseg.methods.refiners import SETTINGS
 from stages.params.cam import Params as Cam
-from stages.params.schema import Section, check_section, read_yaml
+from stages.params.schema import Section, check_section, read_yaml, section_of
 from workflow.plan import REGION_WEIGHTS, Plan, Targets, resolve
 
 PARAMS = Path("params.yaml")
@@ -24,11 +25,14 @@ FORMER_REGION_WEIGHTS = "weights/regions-bsds500.safetensors"
 def section_classes() -> dict[str, type[Section]]:
     """Return the class of every section, the plan first, in the order of ``base.yaml``.
 
-    The class of section NAME is the only parameter class that the module ``stages.params.NAME`` defines.
+    The section NAME is made from the settings of the refinement NAME, or is the only parameter class that the module
+    ``stages.params.NAME`` defines.
     """
     classes: dict[str, type[Section]] = {"plan": Plan}
     for name in read_yaml(BASE):
-        if name != "plan":
+        if name in SETTINGS:
+            classes[name] = section_of(SETTINGS[name])
+        elif name != "plan":
             module = importlib.import_module(f"stages.params.{name}")
             own = [kind for kind in vars(module).values() if _is_section(kind) and kind.__module__ == module.__name__]
             (classes[name],) = own

@@ -8,26 +8,31 @@ from pathlib import Path
 
 from stages.provenance.code import locate, source
 
-SECTIONS = "stages.params."
+SECTIONS, SETTINGS = "stages.params.", ".settings"  # modules of sections, and of settings that a section is made from
 
 
 @cache
 def _by_argument(stage: str) -> dict[str, str]:
-    """Return the section of each keyword of a stage's ``run`` that is a parameter section."""
+    """Return the section of each keyword of a stage's ``run`` that is a parameter section.
+
+    The same as :func:`stages.interface.interface` says, but from the syntax tree: an import could take seconds.
+    """
     path = Path(f"stages/{stage}.py")
     tree, imports = ast.parse(locate(path).read_text(encoding="utf8")), source(path).imports
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
     names = {arg.arg: arg.annotation.id for arg in run.args.kwonlyargs if isinstance(arg.annotation, ast.Name)}
-    dotted = {argument: imports.get(name, "") for argument, name in names.items()}
-    return {
-        argument: name.removeprefix(SECTIONS).split(".")[0]
-        for argument, name in dotted.items()
-        if name.startswith(SECTIONS)
-    }
+    found = {}
+    for argument, name in names.items():
+        module = imports.get(name, "").rpartition(".")[0]
+        if module.startswith(SECTIONS):
+            found[argument] = module.removeprefix(SECTIONS).split(".")[0]
+        elif module.endswith(SETTINGS):
+            found[argument] = argument
+    return found
 
 
 def sections(stage: str) -> tuple[str, ...]:
-    """Return the parameter sections of a stage, read from its syntax tree because an import could take seconds."""
+    """Return the parameter sections of a stage."""
     return tuple(_by_argument(stage).values())
 
 

@@ -10,7 +10,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 R = TypeVar("R")
 
@@ -170,9 +170,11 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a plain value is of a type: a class, a list or dict of one, or a union; floats are finite."""
+    """Return whether a plain value is of a type: a class, a list or dict, a union, a literal; floats are finite."""
     if hint is Any:
         return True
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is list:
@@ -186,4 +188,6 @@ def fits(value: Any, hint: Any) -> bool:
 
 def type_name(hint: Any) -> str:
     """Return the name of a type for a message."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(get_args(hint))
     return str(hint) if get_args(hint) else str(hint.__name__)

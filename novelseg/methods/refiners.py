@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelseg.core.errors import InputError
 from novelseg.core.mappings import read_mapping
+from novelseg.core.settings import Settings
 from novelseg.formats.record import from_json
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.foris.settings import ForisSettings
@@ -50,7 +51,7 @@ class RefinerSettings:
 
 
 # Section of a file of settings → class of the settings.
-SETTINGS: Mapping[str, type[Any]] = {
+SETTINGS: Mapping[str, type[Settings]] = {
     "srofb": SrofbSettings,
     "self_support": SelfSupportSettings,
     "closed_form": ClosedFormSettings,
@@ -73,7 +74,7 @@ def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
     ValueError
         If a setting is unknown, of another type or out of range.
     """
-    settings = {}
+    settings: dict[str, Any] = {}
     for section, kind in SETTINGS.items():
         section_values = values.get(section, {})
         names = [entry.name for entry in fields(kind)]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from novelseg.core.errors import check_ranges
 from novelseg.core.labels import VOID
+from novelseg.core.settings import Settings, Share
 from novelseg.regions.hierarchy import Hierarchy
 
 Integers = NDArray[np.int64]
@@ -22,7 +22,7 @@ NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner are connecte
 
 
 @dataclass(frozen=True)
-class ObjectSettings:
+class ObjectSettings(Settings):
     """Settings of the separation of objects.
 
     Attributes
@@ -37,14 +37,10 @@ class ObjectSettings:
         Smallest area of an object, as a share of the picture; smaller parts are dropped.
     """
 
-    neck: float = 0.3
-    relief: float = 0.5
-    share: float = 0.05
-    least: float = 0.002
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check_ranges(self, {"neck": (0, 1), "relief": (0, 1), "share": (0, 1), "least": (0, 1)})
+    neck: Share = 0.3
+    relief: Share = 0.5
+    share: Share = 0.05
+    least: Share = 0.002
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from novelseg.core.dialect import load_yaml
 from novelseg.core.errors import InputError, nearest
+from novelseg.core.settings import Range, Settings, limits, meanings, summary, types_of
 
 T = TypeVar("T")
 
@@ -23,6 +24,11 @@ class Section(BaseModel):
     """Base of all parameter sections: unknown keys are refused, types are strict, and values are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    settings: ClassVar[type[Settings] | None] = None
+
+    def given(self) -> Section | Settings:
+        """Return what a stage receives: the settings whose class the section was made from, else the section."""
+        return self.to(self.settings) if self.settings else self
 
     def to(self, kind: type[T]) -> T:
         """Return a settings dataclass of the library whose fields are keys of this section.
@@ -42,6 +48,19 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+
+
+def section_of(settings: type[Settings]) -> type[Section]:
+    """Return the section of a settings class: the same names, types, ranges and meanings, and no defaults."""
+    allowed, texts = limits(settings), meanings(settings)
+    values: dict[str, Any] = {}
+    for name, kind in types_of(settings).items():
+        span = allowed.get(name)
+        low, high = (span.low, span.high) if isinstance(span, Range) else (None, None)
+        values[name] = (Annotated[kind, Field(description=texts[name], ge=low, le=high)], ...)
+    section: type[Section] = create_model(settings.__name__, __base__=Section, __doc__=summary(settings), **values)
+    section.settings = settings
+    return section
 
 
 def one_of(known: Collection[str]) -> Callable[[str], str]:
@@ -85,6 +104,7 @@ _SINGULAR = {
     "boolean": "true or false",
     "null": "null",
 }
+LARGEST = (1 << 63) - 1
 _BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -105,7 +125,8 @@ def _phrase(schema: dict[str, Any]) -> str:
         low, high = schema.get("minItems"), schema.get("maxItems")
         count = f"{low} " if low is not None and low == high else f"{low} or more " if low else ""
         return f"list of {count}({_phrase(schema['items'])})"
-    bounds = [text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema]
+    # No section takes an integer beyond 2^63, so that this end goes without saying.
+    bounds = [text.format(schema[key]) for key, text in _BOUNDS.items() if schema.get(key, LARGEST) != LARGEST]
     return " ".join([_SINGULAR[schema["type"]], " and ".join(bounds)]).strip()
 
 

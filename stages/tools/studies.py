@@ -11,6 +11,7 @@ Writes
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import pandas as pd
@@ -36,7 +37,6 @@ from novelseg.methods.matching.predictor import MatchingPredictor
 from novelseg.methods.srofb.settings import SrofbSettings
 from stages.options import Batch, Device, Encoder, Fold, ImageShards, IndexFile, MemoryMb, Out, Seed, Shot, Threads
 from stages.params.episodes import Params as EpisodesParams
-from stages.params.srofb import SrofbParams
 from stages.provenance.digests import digest_once
 
 
@@ -64,7 +64,7 @@ def run(
     encoder: Encoder,
     out: Out,
     fold: Fold,
-    srofb: SrofbParams,
+    srofb: SrofbSettings,
     protocol: EpisodesParams,
     shot: Shot = 1,
     episodes: Annotated[int, Help("number of episodes to draw")] = 200,
@@ -91,9 +91,7 @@ def run(
     with ImageStore(images, data) as store:
         extract = FeatureExtractor(net, record.precision, pick_device(device))
         bank = SupportBank(extract, data.size, store.image, store.mask, memory_mb)
-        for setting, setting_cases, refiners in study_passes(
-            study, numbers, cases, srofb.to(SrofbSettings), extract.half, batch
-        ):
+        for setting, setting_cases, refiners in study_passes(study, numbers, cases, srofb, extract.half, batch):
             predictor = MatchingPredictor(bank, record.scale, refiners)
             scores = predict_and_score(predictor, setting_cases, store, f"{study} {setting} fold {fold}", MATCHING)
             frame = pd.concat([rows_of(*score, data) for score in scores])
@@ -111,7 +109,7 @@ def run(
         **{"study": study, "grid": numbers, "fold": fold, "supports": max_shot, "episodes": episodes, "seed": seed},
         "classes": sorted({data.classes[case.label - 1] for case in cases}),
         "encoder": {"md5": digest_once(encoder), **to_json(record)},
-        "srofb": srofb.model_dump(),
+        "srofb": asdict(srofb),
     }
     with whole_folder(out) as scratch:
         order = ["setting", "variant", "episode"]

@@ -3,72 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from novelseg.core.errors import check_ranges
+from novelseg.core.settings import Count, Range, SeedNumber, Settings, Share
 
 
 @dataclass(frozen=True)
-class ClosedFormSettings:
-    """Settings of the closed-form head.
+class ClosedFormSettings(Settings):
+    """Closed-form head: discriminant, several prototypes and self-support, averaged over similar cells; no training.
 
     Attributes
     ----------
     ridge
-        Penalty of the discriminant, in units of the mean variance of a feature channel.
+        Penalty of the discriminant, in units of the mean variance of a feature channel (1).
     discriminant_weight
-        Factor of the discriminant. With n supports of a class it is multiplied by (n - 1)/n, because a discriminant
+        Factor of the discriminant (3). With n supports of a class it is multiplied by (n - 1)/n, because a discriminant
         that is fitted to a single picture fits its background rather than the class.
     scale
-        Factor of cosine similarities.
+        Factor of cosine similarities (10).
     temperature
-        Temperature of the soft maximum over the similarities to several prototypes.
-    object_prototypes, background_prototypes
-        Number of prototypes per support, for each class and for the background.
-    tau_fg, tau_bg
-        Query cells above this confidence of the discriminant give the query's own prototypes, in [0, 1].
+        Temperature of the soft maximum over the similarities to several prototypes (0.03).
+    object_prototypes
+        Number of prototypes per support for each class (5).
+    background_prototypes
+        Number of prototypes per support for the background (10).
+    tau_fg
+        Query cells above this confidence of the discriminant give the query's own prototypes of the class (0.75).
+    tau_bg
+        Query cells above this confidence of the discriminant give the query's own prototypes of the background (0.6).
     fallback_cells
-        Number of most confident cells that are taken if none exceeds the threshold.
+        Number of most confident cells that are taken if none exceeds the threshold (12).
     affinity
-        Temperature of the query's self-similarity, over which the scores are averaged; 0 for no averaging.
+        Temperature of the query's self-similarity, over which the scores are averaged; 0 for no averaging (0.07).
     reduction
-        Side of the blocks of cells between which the self-similarity is computed.
+        Side of the blocks between which the self-similarity is computed, cells (2).
     seed
         Seed of the first cluster centres.
     """
 
-    ridge: float = 1.0
-    discriminant_weight: float = 3.0
-    scale: float = 10.0
-    temperature: float = 0.03
-    object_prototypes: int = 5
-    background_prototypes: int = 10
-    tau_fg: float = 0.75
-    tau_bg: float = 0.6
-    fallback_cells: int = 12
-    affinity: float = 0.07
-    reduction: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that all values are in range.
-
-        Raises
-        ------
-        ValueError
-            If a value is out of range; the message names the first one.
-        """
-        ranges = {
-            "ridge": (1e-6, 1e6),
-            "discriminant_weight": (0, 1e3),
-            "scale": (1e-3, 1e3),
-            "temperature": (1e-3, 1e3),
-            "object_prototypes": (1, 1000),
-            "background_prototypes": (1, 1000),
-            "tau_fg": (0, 1),
-            "tau_bg": (0, 1),
-            "fallback_cells": (1, 10**6),
-            "affinity": (0, 1e3),
-            "reduction": (1, 64),
-            "seed": (0, (1 << 63) - 1),
-        }
-        check_ranges(self, ranges)
+    ridge: Annotated[float, Range(1e-6, 1e6)] = 1.0
+    discriminant_weight: Annotated[float, Range(0, 1000)] = 3.0
+    scale: Annotated[float, Range(1e-3, 1000)] = 10.0
+    temperature: Annotated[float, Range(1e-3, 1000)] = 0.03
+    object_prototypes: Annotated[int, Range(1, 1000)] = 5
+    background_prototypes: Annotated[int, Range(1, 1000)] = 10
+    tau_fg: Share = 0.75
+    tau_bg: Share = 0.6
+    fallback_cells: Count = 12
+    affinity: Annotated[float, Range(0, 1000)] = 0.07
+    reduction: Annotated[int, Range(1, 64)] = 2
+    seed: SeedNumber = 0

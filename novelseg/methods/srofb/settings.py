@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from novelseg.core.errors import check_ranges
-
-CLASS_BALANCES, QUERY_WEIGHTS = ("balanced", "none"), ("union", "image", "half")
+from novelseg.core.settings import Count, Range, SeedNumber, Settings, Share
 
 
 @dataclass(frozen=True)
-class SrofbSettings:
-    """Settings of the online classifier (A, Sec. 3.4).
+class SrofbSettings(Settings):
+    """Online classifier (SROFB; A, Sec. 3.4), which is trained anew for each episode.
 
     The paper has neither ``class_balance`` nor ``feature_norm``, ``query_weight``, ``support_steps`` and
     ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0. The defaults deviate in the first two,
@@ -20,70 +19,48 @@ class SrofbSettings:
     Attributes
     ----------
     hidden
-        Number of hidden units.
+        Number of hidden units (256).
     dropout
-        Share of hidden units that are dropped in each step, in [0, 1).
+        Share of hidden units that are dropped in each step (0.5).
     learning_rate
-        Learning rate of plain SGD.
-    steps_one_shot, steps_many_shots
-        Number of full-batch steps with one support, and with several.
-    tau_fg, tau_bg
-        Query cells above this confidence become foreground and background examples, in [0, 1].
+        Learning rate of plain SGD (0.1).
+    steps_one_shot
+        Number of full-batch steps with one support (10).
+    steps_many_shots
+        Number of full-batch steps with several supports (100).
+    tau_fg
+        Query cells above this confidence become foreground examples (0.7).
+    tau_bg
+        Query cells above this confidence become background examples (0.6).
     fallback_cells
-        Number of most confident cells that are used if none exceeds the threshold; those of the foreground replace
+        Number of most confident cells that are used if none exceeds the threshold (12); those of the foreground replace
         confident background.
     class_balance
-        ``balanced``: each side contributes half of the loss; ``none``: all cells have the same weight.
+        balanced: each side contributes half of the loss; none: all cells have the same weight (none).
     feature_norm
         All features of an episode are multiplied by one number, so that the mean norm of a support's cells is this; 0
-        for features as they are. The step of plain SGD grows with the square of the norm, which differs from encoder
-        to encoder.
+        for features as they are (0). The step of plain SGD grows with the square of the norm, which differs from
+        encoder to encoder.
     query_weight
-        ``union``: the cells of all images have the same weight; ``image``: each image has the same weight; ``half``:
-        the query has half of the weight. With one support, ``image`` is ``half``.
+        union: the cells of all images have the same weight; image: each image has the same weight; half: the query has
+        half of the weight (union). With one support, image is half.
     support_steps
-        Steps on the supports alone before the steps with the query; the classifier that learns from the supports only
-        does not take them.
+        Steps on the supports alone before the steps with the query (0); the classifier that learns from the supports
+        only does not take them.
     seed
         Seed of initial weights and dropout, combined with the episode's own key.
     """
 
-    hidden: int = 256
-    dropout: float = 0.5
-    learning_rate: float = 0.1
-    steps_one_shot: int = 10
-    steps_many_shots: int = 100
-    tau_fg: float = 0.7
-    tau_bg: float = 0.6
-    fallback_cells: int = 12
-    class_balance: str = "balanced"
-    feature_norm: float = 8.0
-    query_weight: str = "union"
-    support_steps: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that all values are in range.
-
-        Raises
-        ------
-        ValueError
-            If a value is out of range; the message names the first one.
-        """
-        ranges = {
-            "hidden": (1, 4096),
-            "dropout": (0, 0.999),
-            "learning_rate": (1e-12, 1e6),
-            "steps_one_shot": (1, 10**5),
-            "steps_many_shots": (1, 10**5),
-            "tau_fg": (0, 1),
-            "tau_bg": (0, 1),
-            "fallback_cells": (1, 10**6),
-            "feature_norm": (0, 1e6),
-            "support_steps": (0, 10**5),
-            "seed": (0, 1 << 63),
-        }
-        check_ranges(self, ranges)
-        for name, allowed in (("class_balance", CLASS_BALANCES), ("query_weight", QUERY_WEIGHTS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(allowed)}")
+    hidden: Annotated[int, Range(1, 4096)] = 256
+    dropout: Annotated[float, Range(0, 0.999)] = 0.5
+    learning_rate: Annotated[float, Range(1e-12, 1e6)] = 0.1
+    steps_one_shot: Annotated[int, Range(1, 10**5)] = 10
+    steps_many_shots: Annotated[int, Range(1, 10**5)] = 100
+    tau_fg: Share = 0.7
+    tau_bg: Share = 0.6
+    fallback_cells: Count = 12
+    class_balance: Literal["balanced", "none"] = "balanced"
+    feature_norm: Annotated[float, Range(0, 1e6)] = 8.0
+    query_weight: Literal["union", "image", "half"] = "union"
+    support_steps: Annotated[int, Range(0, 10**5)] = 0
+    seed: SeedNumber = 0
