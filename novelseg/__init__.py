@@ -19,7 +19,10 @@ _HOMES = {"Segmenter": "novelseg.inference.segmenter", "__version__": "novelseg.
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: the segmenter brings torch; the version is no part of the code that stages run."""
+    """Import a public name on its first use, since the segmenter imports torch, which takes a second.
+
+    The version is imported here, too, so that it does not belong to the code of a stage.
+    """
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'novelseg' has no attribute '{name}'")

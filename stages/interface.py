@@ -54,8 +54,8 @@ def stage_module(name: str) -> ModuleType:
 def interface(name: str) -> Interface:
     """Return the interface of a stage or tool, from the signature of its ``run``.
 
-    A section is a parameter whose type is a :class:`Section`, named after its module, or a class of settings of the
-    library, which has the parameter's name.
+    The type of a parameter section is either a :class:`Section`, which has the name of its module in ``params.yaml``,
+    or a settings class of the library; that section has the name of the keyword.
     """
     run = stage_module(name).run
     sections: dict[str, type[Section]] = {}

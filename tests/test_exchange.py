@@ -279,7 +279,7 @@ def coco(**changes: Any) -> dict[str, Any]:
         ("a.xml", "<annotations/>", "0 classes"),
         ("a.zip", "no zip", "not a zip file"),
         ("data.yaml", "train: x", "the key 'names' is missing"),
-        ("a.txt", "", "of no known format"),
+        ("a.txt", "", "the format is unknown"),
     ],
 )
 def test_faulty_files_are_refused_in_a_sentence(name: str, content: Any, message: str, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_supports_that_cannot_be_used_are_told_and_the_others_are(bundle: Path, 
     assert segment(bundle, support, query, tmp_path / "out") == 2
     told = capfd.readouterr().err
     for said in (
-        "images/nomask.png: no mask of this name",
+        "masks has no mask for it",
         "masks/small.png: the mask is 64×9 px, its picture 64×64",
         "images/twice.png: has 2 masks (twice.bmp, twice.png); keep one",
         "masks/alone.png: no picture in",

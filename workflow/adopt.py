@@ -85,7 +85,7 @@ def _run_again(stage: str, outputs: tuple[str, ...], folder: Path) -> str:
 
 
 def _rewrite(record: Record, output: str, judge: Judge) -> None:
-    """Write a record anew for the present code and parameters; its inputs and outputs stay."""
+    """Rewrite a record with the present code digest and parameters; its inputs and outputs stay."""
     now = replace(record, code=code_digest(record.stage), parameters=judge.parameters(record.stage))
     with whole_file(Path(record_of(output))) as scratch:
         scratch.write_text(json.dumps(asdict(now), indent=1, sort_keys=True) + "\n", encoding="utf8")

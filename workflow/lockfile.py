@@ -1,4 +1,4 @@
-"""Keep ``dvc.lock`` whole, and mend what a killed DVC has left.
+"""Keep ``dvc.lock`` whole, and repair what a killed DVC has left.
 
 DVC writes ``dvc.lock`` and ``.dvc/tmp/rwlock`` in place, so that a kill or a full disk can cut them short; DVC then
 refuses to start. The everyday commands and Snakemake keep a copy of the last whole ``dvc.lock`` and put it back.

@@ -129,7 +129,7 @@ def _check_weights(config: Config, judge: Judge) -> None:
 
 
 def _check_index(config: Config, judge: Judge) -> None:
-    """Check supports and clusters against the index; an index that will be made anew is checked then."""
+    """Check supports and clusters against the index; a stale index is checked after it has been computed again."""
     (path,) = config.targets.of("index")
     if not Path(path).exists():
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.provenance.code import locate, source
 
-SECTIONS, SETTINGS = "stages.params.", ".settings"  # modules of sections, and of settings that a section is made from
+SECTIONS, SETTINGS = "stages.params.", ".settings"  # names of modules: start, end
 
 
 @cache

@@ -20,8 +20,9 @@ def params_page() -> str:
     base = read_yaml(FOLDER / "base.yaml")
     lines = [NOTE, "# Parameters\n"]
     lines.append(
-        "All values are in `params.yaml`, which `python -m workflow use PRESET` writes. Numbers in brackets are the "
-        "papers' values. A stage reads only the sections that its `run` names; unknown keys are refused.\n"
+        "All values are in `params.yaml`, which `python -m workflow use PRESET` writes. A description has the value of "
+        "the method's paper in brackets; *open* means that the paper does not state it, *ours* that the paper has no "
+        "such parameter. A stage reads only the sections that its `run` names; unknown keys are refused.\n"
     )
     for section, kind in section_classes().items():
         lines += [f"## {section}\n", f"{inspect.getdoc(kind)}\n"]

@@ -1,4 +1,4 @@
-"""Safe everyday commands: run, push and pull."""
+"""The commands `run`, `push` and `pull`; `push` publishes only files that agree with their records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(words: list[str]) -> str:
         If a stage fails, or the outcome cannot be recorded.
     """
     if {"-n", "--dry-run", "--dryrun"} & set(words):
-        raise InputError("run executes the plan and records the outcome; for a dry run, use `snakemake -n`")
+        raise InputError("`run` has no dry run, since it executes the plan and records the outcome; use `snakemake -n`")
     if any(word.startswith(("--config", "--replace-workflow-config", "-C")) for word in words):
         raise InputError(CONFIG_REFUSED)
     require_folders()

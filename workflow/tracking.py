@@ -85,9 +85,12 @@ def _later(stage: str) -> frozenset[str]:
 
 @cache
 def _mark(reason: Reason) -> str:
-    """Write the file that makes jobs stale, once; its content is new, since Snakemake may compare contents."""
+    """Write the file that makes the jobs stale for which it is an input, once per run, and return its path.
+
+    Its content differs from that of earlier runs, since Snakemake may compare contents rather than times.
+    """
     path = STALE / re.sub(r"[^\w.-]+", "-", str(reason)).strip("-")
-    with whole_file(path) as scratch:  # also where the file of before is a colleague's
+    with whole_file(path) as scratch:  # replaces the earlier file even if it is a colleague's
         scratch.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf8")
     return path.as_posix()
 
@@ -411,7 +414,7 @@ def _replace_by_copy(path: Path, digests: Digests) -> None:
     except InputError:
         raise SystemExit(
             f"error: {path} is dated {time.strftime('%Y-%m-%d %H:%M', time.localtime(path.stat().st_mtime))}, and it "
-            f"belongs to another user ({path.stat().st_uid}), so that it cannot be dated anew; ask the user to run "
+            f"belongs to another user ({path.stat().st_uid}), so that its time cannot be changed; ask the user to run "
             f"`touch {path}`, and to set the clock of the machine that wrote it"
         ) from None
     if known:

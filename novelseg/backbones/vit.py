@@ -231,7 +231,7 @@ class ViT(nn.Module):
         return "storage_tokens" if self.design.rotary else "register_tokens"
 
     def embedding(self) -> nn.Module:
-        """Return what comes before the blocks."""
+        """Return the weights before the blocks: the projection of patches, the tokens and the learned positions."""
         return nn.ModuleList([self.patch_embed, nn.ParameterList(self.parameters(recurse=False))])
 
     def positions(self, rows: int, columns: int) -> Tensor:

@@ -202,13 +202,13 @@ def fit_strictly(model: nn.Module, state: dict[str, Tensor], path: Path, setting
     Raises
     ------
     InputError
-        If keys are missing, unexpected or of another shape, or weights have values that none can have.
+        If keys are missing, unexpected or of another shape, or values are not finite or otherwise impossible.
     """
     expected = model.state_dict()
     if faults := misfits(expected, state):
         raise InputError(
-            f"{path}: the weights do not fit {settings}: {listed(faults)}; set {'these' if ',' in settings else 'it'} "
-            "to the architecture of the file, or give another file"
+            f"{path}: the weights do not fit {settings}: {fault_phrase(faults)}; set "
+            f"{'these' if ',' in settings else 'it'} to the architecture of the file, or give another file"
         )
     if fault := value_fault(expected, state):
         raise InputError(f"{path}: {fault}; fetch the file again, or give another one")
@@ -220,8 +220,8 @@ def first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def listed(faults: list[str]) -> str:
-    """Return the first faults as a phrase."""
+def fault_phrase(faults: list[str]) -> str:
+    """Return the first four faults as one phrase, with the number of the others."""
     return "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
 
 
@@ -238,7 +238,7 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list
 
 
 def value_fault(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return the first weight that no network can have as a phrase; empty if there is none.
+    """Return a phrase about the first weight whose values are impossible in a network; empty if there is none.
 
     Weights must be floating-point numbers, finite in the network's own precision, and variances not negative; counters
     must be integers.
@@ -270,7 +270,7 @@ def build_and_load(build: Callable[[], M], state: Mapping[str, Tensor]) -> M:
     faults = misfits(expected, state)
     absent = [name for name in expected if name not in state]
     if faults or absent:
-        raise ValueError(listed(faults or [f"missing {name}" for name in absent]))
+        raise ValueError(fault_phrase(faults or [f"missing {name}" for name in absent]))
     for name, value in state.items():
         if value.dtype != expected[name].dtype:
             raise ValueError(f"{name} is of type {value.dtype}, not {expected[name].dtype}")

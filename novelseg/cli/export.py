@@ -84,7 +84,8 @@ def run(
     weights: Weights = "",
     stem: Stem = "",
     params: Annotated[
-        Path | None, Help("file with settings of the refinements, such as params.yaml; by default the papers' values")
+        Path | None,
+        Help("file with settings of the refinements, such as params.yaml; defaults of the library without it"),
     ] = None,
     prototypes: Annotated[Path | None, Help("file of prototypes to include")] = None,
     provenance: Annotated[

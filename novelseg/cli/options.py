@@ -21,7 +21,7 @@ Weights = Annotated[
 Stem = Annotated[
     str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))
 ]
-Variant = Annotated[str, Help("prediction by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
+Variant = Annotated[str, Help("how masks are predicted: by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
 Edges = Annotated[bool, Help("let the borders of masks follow those of the picture")]
 Threshold = Annotated[float, Help("sigmoid of the logit from which a pixel is marked, between 0 and 1")]
 Presence = Annotated[

@@ -1,6 +1,8 @@
-"""Settings of a method: a frozen dataclass whose fields state their ranges and whose docstring states their meaning.
+"""Settings of a method: a frozen dataclass whose fields state their ranges, and whose docstring states their meaning.
 
-``params.yaml`` has a section for such a class, with the same names, ranges and meanings; they are written here only.
+A refinement's section of ``params.yaml`` is made from its settings class, so that names, ranges and meanings are
+written once. A docstring has the value of the method's paper in brackets; *open* means that the paper does not state
+it, *ours* that the paper has no such setting.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Settings:
     Raises
     ------
     ValueError
-        If a field is out of its range, or is none of its allowed names; the message names the first one.
+        If a number is out of its range, or a name is not among the allowed ones; the message names the first such
+        field, its value and what is allowed.
     """
 
     def __post_init__(self) -> None:
@@ -40,20 +43,23 @@ class Settings:
             value = getattr(self, name)
             if isinstance(allowed, Range):
                 if not allowed.low <= value <= allowed.high:
-                    raise ValueError(f"{name} is {value}; expected {allowed.low:g} to {allowed.high:g}")
+                    raise ValueError(f"{name} is {value}; expected {allowed.low:.7g} to {allowed.high:.7g}")
             elif value not in allowed:
                 raise ValueError(f"{name} is '{value}'; expected one of {', '.join(allowed)}")
 
 
 def limits(kind: type[Settings]) -> Mapping[str, Range | tuple[str, ...]]:
-    """Return the range of each number of a settings class, and the allowed names of each ``Literal``."""
-    found: dict[str, Range | tuple[str, ...]] = {}
+    """Return what each field of a settings class may be: the range of a number, the names of a ``Literal``.
+
+    A field with neither, such as a Boolean, is left out.
+    """
+    allowed: dict[str, Range | tuple[str, ...]] = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if get_origin(hint) is Literal:
-            found[name] = get_args(hint)
+            allowed[name] = get_args(hint)
         elif get_origin(hint) is Annotated:
-            found[name] = next(extra for extra in get_args(hint) if isinstance(extra, Range))
-    return found
+            allowed[name] = next(extra for extra in get_args(hint) if isinstance(extra, Range))
+    return allowed
 
 
 def types_of(kind: type[Settings]) -> dict[str, Any]:
@@ -62,15 +68,15 @@ def types_of(kind: type[Settings]) -> dict[str, Any]:
 
 
 def meanings(kind: type[Settings]) -> dict[str, str]:
-    """Return what each field of a settings class means, from the section *Attributes* of its docstring.
+    """Return the description of each field of a settings class, from the section *Attributes* of its docstring.
 
-    Names that share an entry (``tau_fg, tau_bg``) share its text.
+    Fields that are described together (``tau_fg, tau_bg``) have the same description.
     """
     _, _, attributes = (inspect.getdoc(kind) or "").partition("Attributes\n----------\n")
-    found = {}
+    descriptions = {}
     for names, text in re.findall(r"^(\S.*)\n((?:    .*(?:\n|$))+)", attributes, re.MULTILINE):
-        found.update(dict.fromkeys(names.split(", "), " ".join(text.split())))
-    return found
+        descriptions.update(dict.fromkeys(names.split(", "), " ".join(text.split())))
+    return descriptions
 
 
 def summary(kind: type[Settings]) -> str:

@@ -75,7 +75,7 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
     Raises
     ------
     InputError
-        If the file is absent, is no JSON object, or lacks one of the arrays.
+        If the file is absent, is not a JSON object, or lacks one of the arrays.
     """
     left = set(keys)
     try:
@@ -88,7 +88,7 @@ def elements(path: Path, *keys: str) -> Iterator[tuple[str, Any]]:
             while left and not ended:
                 key = text.value()
                 if not isinstance(key, str) or key in seen:
-                    raise ValueError(f"the key {key!r} " + ("comes twice" if isinstance(key, str) else "is no text"))
+                    raise ValueError(f"the key {key!r} " + ("occurs twice" if isinstance(key, str) else "is not text"))
                 seen.add(key)
                 text.expect(":")
                 if text.peek() == "[":

@@ -99,7 +99,7 @@ def read_ids(path: Path) -> list[str]:
     FileNotFoundError
         If there is no such file.
     InputError
-        If the file cannot be read, is not text, or has more than an id in a line.
+        If the file cannot be read, is not text, or has more than one id in a line.
     """
     lines = [line.strip(" \t") for line in read_text(path, "one image id per line").split("\n")]
     ids = [line for line in lines if line]
@@ -229,7 +229,7 @@ def pair_from_labels(entry: Entry, image: ImageFile, labels: NDArray[np.uint8], 
     Raises
     ------
     InputError
-        If the mask differs in size from the image, or has a label that is no class.
+        If the mask differs in size from the image, or has a label that is not a class.
     """
     image.check_size(labels.shape[0], labels.shape[1], where)
     buffer = io.BytesIO()

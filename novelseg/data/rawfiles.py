@@ -51,7 +51,7 @@ def read_bytes(path: Path, remedy: str) -> bytes:
     """
     size = check_regular(path, remedy)
     if size > MOST_BYTES:
-        raise InputError(f"{path}: has {size / 1e6:.0f} MB; expected at most {MOST_BYTES / 1e6:.0f} MB; {remedy}")
+        raise InputError(f"{path}: is {size / 1e6:.0f} MB long; expected at most {MOST_BYTES / 1e6:.0f} MB; {remedy}")
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from novelseg.formats.images import IMAGES
 
 
 class OpenShards:
-    """Open HDF5 shards that are closed together."""
+    """HDF5 shards that are opened together, and closed together at the end of a ``with`` block."""
 
     def __init__(self, paths: list[Path], spec: hdf5.Spec) -> None:
         self._stack = ExitStack()

@@ -23,7 +23,7 @@ def read_list(root: Path, name: str, task: str = "Segmentation") -> list[str]:
     Raises
     ------
     InputError
-        If the list does not exist, or a line has more than an id.
+        If the list does not exist or cannot be read, or a line is not a single id.
     """
     try:
         return read_ids(_list_path(root, name, task))

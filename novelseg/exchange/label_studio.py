@@ -1,4 +1,4 @@
-"""Label Studio's tasks: a JSON list with a prediction per picture, brush masks in its own run lengths.
+"""Label Studio's tasks: a JSON list with one prediction per picture, whose masks are in Label Studio's run lengths.
 
 ``tasks.json`` is imported into a project whose labelling interface is ``label-config.xml``. A picture is named as in
 Label Studio's local storage, ``/data/local-files/?d=FOLDER/NAME``, from the folder that contains that of the pictures.

@@ -30,7 +30,7 @@ EXPECTED = "a file of labelme, with imagePath and shapes"
 
 
 def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPicture]) -> None:
-    """Write a file per picture, with a mask for each instance; one picture is in memory at a time.
+    """Write one file per picture, with a mask for each instance; one picture is in memory at a time.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPictu
 
 
 def write_polygons(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPicture]) -> None:
-    """Write a file per picture, with simplified polygons, a group for each instance; see :func:`write`."""
+    """Write one file per picture, with simplified polygons that are grouped by instance; see :func:`write`."""
     _write(folder, classes, pictures, polygons=True)
 
 

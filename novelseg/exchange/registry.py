@@ -152,7 +152,7 @@ def _format_of(path: Path) -> str:
         return known[ending]
     expected = "annotations of COCO, labelme or Label Studio (.json), CVAT (.xml, .zip) or YOLO (data.yaml)"
     if ending != ".json":
-        raise InputError(f"{path}: of no known format; expected {expected}")
+        raise InputError(f"{path}: the format is unknown; expected {expected}")
     content = read_json(path, expected)
     if isinstance(content, list):
         return "label-studio"

@@ -38,7 +38,7 @@ EXPECTED_ZIP = "CVAT's zip 'Segmentation mask 1.1', with labelmap.txt and Segmen
 def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPicture]) -> None:
     """Write masks in VOC's layout, and the list ``train`` of all pictures.
 
-    The pipeline wants the pictures in ``JPEGImages`` and a list ``val``, which is to be taken from ``train``.
+    The pipeline also needs the pictures in ``JPEGImages`` and a list ``val``, which the user takes from ``train``.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _masks(picture: LabelledPicture) -> Iterator[tuple[str, bytes]]:
     numbers, count = [], 0
     for instance in picture.instances:
         count += instance.label != VOID
-        count += count == VOID  # which is no object
+        count += count == VOID  # which is not an object
         numbers.append(VOID if instance.label == VOID else count)
     yield f"{OBJECTS}/{picture.stem}.png", _png(paint(picture, numbers))
 

@@ -24,7 +24,7 @@ ENTRY = re.compile(r"\s*(?:-|\d+\s*:)\s*(.*)")  # of a list or a mapping
 
 
 def write(folder: Path, classes: Sequence[str], pictures: Iterable[LabelledPicture]) -> None:
-    """Write a file of labels per picture, and ``data.yaml``; one picture is in memory at a time.
+    """Write one file of labels per picture, and ``data.yaml``; one picture is in memory at a time.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ def _truncate(file: IO[bytes], part: Path, start: int, length: int | None) -> No
     if start and (length is None or length < start):
         size = "of unknown size" if length is None else f"of {length / MB:.1f} MB"
         raise InputError(
-            f"{part}: has {start / MB:.1f} MB, but the server cannot resume and sends a file {size}; delete the "
+            f"{part}: is {start / MB:.1f} MB long, but the server cannot resume and sends a file {size}; delete the "
             "partial file to download from the beginning"
         )
     if start:

@@ -95,9 +95,9 @@ def _verify(path: Path, archive: Archive) -> Path:
 
 
 def _convert(source: Path, archive: Archive, target: Path) -> None:
-    """Write the weights that an encoder uses: those of a ResNet up to its last layer, and all of a vision transformer.
+    """Write the weights that an encoder uses: those of a ResNet up to its last layer, or all of a vision transformer.
 
-    The latter are loaded strictly before, since not all of their checksums are published.
+    A vision transformer's are first loaded strictly, since not all of their checksums are published.
     """
     from safetensors.torch import save_file
 
@@ -107,7 +107,10 @@ def _convert(source: Path, archive: Archive, target: Path) -> None:
     if target.stem in VITS:
         new_backbone(BackboneSpec(target.stem)).load_pretrained(source)
         if not archive.check:
-            say(f"{source}: no checksum is published; the names, shapes and values of its weights are those expected")
+            say(
+                f"{source}: no checksum is published; the names and shapes of its weights are those expected, and all "
+                "values are finite"
+            )
     state = {name: value.contiguous() for name, value in cut_after(archive.last, read_state(source)).items()}
     cut = "nothing" if target.stem in VITS else f"after {archive.last}"
     about = {"source": archive.url, "check": archive.check, "cut": cut}

@@ -29,7 +29,7 @@ def read_about(path: Path, stage: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file is absent, cannot be read, is damaged or is no record.
+        If the file is absent, cannot be read, is damaged or is not a record.
     """
     content = read_bytes(path, f"run the stage `{stage}`")
     checked = intact(content, _MARK)

@@ -129,7 +129,7 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is absent, unreadable or damaged, has other columns, or a cell is no number of the column's type.
+        If the file is absent, unreadable or damaged, has other columns, or a cell is not a number of the column's type.
     """
     content = read_bytes(path, f"run the stage `{spec.stage}`")
     frame = _from_parquet(path, spec, content) if path.suffix == ".parquet" else _from_tsv(path, spec, content)

@@ -40,7 +40,7 @@ HEADER = {
 }
 OPTIONAL = (SETTINGS.keys() - {"srofb"}) | {"source", "fitted"}  # entries that bundles of earlier code do not have
 DRAWN = "scenes"  # source of images that novelseg.data.scenes draws
-# Settings that bundles from before these settings lack, with the values of then.
+# Settings that are missing in bundles of earlier versions → the values that those versions used.
 EARLIER: dict[str, dict[str, Any]] = {"srofb": {"feature_norm": 0.0}}
 
 
@@ -198,7 +198,7 @@ def _check_header(about: dict[str, Any]) -> None:
 
 
 def _check_prototypes(prototypes: dict[str, Tensor], attributes: dict[str, Any]) -> None:
-    """Check packed prototypes as in their own file.
+    """Check the prototypes in a bundle as strictly as an artifact `prototypes`.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def read_labelled(path: Path, side: int, chosen: Sequence[str] = ()) -> tuple[li
     """
     classes, pictures = read_labels(path)
     if unknown := next((name for name in chosen if name not in classes), None):
-        raise InputError(f"--classes names '{unknown}', which is no class of {path}; {nearest(unknown, classes)}")
+        raise InputError(f"--classes names '{unknown}', which is not a class of {path}; {nearest(unknown, classes)}")
     names = list(chosen) or classes
     table = np.zeros(VOID + 1, np.uint8)
     table[VOID] = VOID

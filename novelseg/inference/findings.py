@@ -1,4 +1,4 @@
-"""What a segmenter finds in a picture: logits, mask, and how far both can be trusted."""
+"""Result of segmenting a picture: logits, mask, probabilities, and the expected quality of the mask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNCALIBRATED = Calibration(1.0, 0.0)
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found in a picture.
+    """Result of segmenting one picture.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Finding:
     present : (K,)
         Whether each class counts as present; all of them if there are no scores.
     expected_iou : (K,)
-        IoU of each class's mask that the probabilities let expect if the class is present, in [0, 1].
+        Expected IoU of each class's mask if the class is present, in [0, 1]; see :func:`expected_iou`.
     """
 
     logits: NDArray[np.float32]
@@ -75,7 +75,7 @@ class Finding:
 
 
 def expected_iou(logits: Tensor, least: Sequence[float], calibration: Calibration) -> Tensor:
-    """Return the IoU that calibrated probabilities let expect of the mask of each class.
+    """Estimate the expected IoU of each class's mask from calibrated probabilities.
 
     The expected intersection of mask and object is the sum of the probabilities inside the mask; the expected union is
     the mask and the sum of the probabilities outside. The IoU is estimated by their quotient.

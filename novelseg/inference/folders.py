@@ -57,7 +57,17 @@ LONGEST_NAME = 230  # bytes of a picture's name; scratch files and masks add to 
 
 @dataclass(frozen=True)
 class Support:
-    """A picture with its mask (1 … K classes, 0 rest, 255 void) at the size that the network sees."""
+    """A picture and its mask at the size that the network sees.
+
+    Attributes
+    ----------
+    path
+        The picture's file.
+    image : (H, W, 3)
+        RGB.
+    mask : (H, W)
+        0 background, 1 … K classes, 255 void.
+    """
 
     path: Path
     image: NDArray[np.uint8]
@@ -94,7 +104,7 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
 
 
 def _may_be_picture(path: Path) -> bool:
-    """Return whether a file has a picture's ending or content, or is no regular file, which is refused when read."""
+    """Return whether a file has a picture's ending or content, or is not a regular file, which is refused when read."""
     if path.suffix.lower() in ENDINGS or not path.is_file():
         return True
     try:
@@ -216,8 +226,8 @@ def _support(
 ) -> Support:
     if not masks:
         raise InputError(
-            f"{path}: no mask of this name in {path.parent.parent / MASKS}, or another picture of this name uses it; "
-            "add one"
+            f"{path}: {path.parent.parent / MASKS} has no mask for it (of the same name, and not that of another "
+            "picture); add one"
         )
     if len(masks) > 1:
         raise InputError(f"{path}: has {len(masks)} masks ({', '.join(mask.name for mask in masks)}); keep one")

@@ -59,7 +59,7 @@ class Prediction(NamedTuple):
     presence : (K,)
         Logits of the classes' presence; None if the method gives none.
     measures : (K, 5)
-        What presence was judged from; None if the method gives none.
+        The five measures from which presence was judged (``presence.MEASURES``); None if the method gives none.
     """
 
     logits: Tensor
@@ -89,7 +89,7 @@ class ClosedForm:
     head
         The fitted head.
     expectation
-        What pictures with the classes are like.
+        Reference values with which the measures of a picture's masks are compared.
     supports
         Number of supports that it was fitted to.
     """
@@ -125,7 +125,7 @@ class ClosedForm:
 def fit_closed_form(
     extract: FeatureExtractor, images: Images, masks: Images, classes: int, settings: ClosedFormSettings
 ) -> tuple[Head, Expectation]:
-    """Fit the closed-form head, and learn what pictures with the classes are like.
+    """Fit the closed-form head, and the reference values for presence.
 
     Parameters
     ----------
@@ -150,7 +150,26 @@ def fit_closed_form(
 def fit_to_features(
     extract: FeatureExtractor, units: Sequence[Tensor], masks: Images, classes: int, settings: ClosedFormSettings
 ) -> tuple[Head, Expectation]:
-    """Fit the closed-form head to the features of supports, (C, h, w) of unit length; see :func:`fit_closed_form`."""
+    """Fit the closed-form head to the features of supports, and the reference values for presence.
+
+    Parameters
+    ----------
+    extract
+        The encoder that gave the features.
+    units : (C, h, w) each
+        Features of the supports, of unit length.
+    masks : (H, W) each
+        Masks of the supports at the size that the encoder saw: 0 background, 1 … K classes, 255 void.
+    classes
+        Number K of classes.
+    settings
+        Settings of the head.
+
+    Raises
+    ------
+    MissingCellsError
+        If a class, or the background, is at the centre of no cell.
+    """
     supports = []
     for unit, mask in zip(units, masks, strict=True):
         labels = extract.grid.labels_at_cells(torch.from_numpy(mask).to(unit.device), (unit.shape[1], unit.shape[2]))

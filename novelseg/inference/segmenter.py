@@ -494,7 +494,7 @@ def class_count(classes: Sequence[str] | None) -> int:
     Raises
     ------
     InputError
-        If a name is no text or is given twice, or there are too many or none.
+        If a name is not text or is given twice, or there are too many names or none.
     """
     if classes is None:
         return 1

@@ -1,7 +1,7 @@
 """What the local page asks of the server: regions, fits, findings and files in the formats of annotation tools.
 
-The masks are kept by the page, so that the server may start anew between two requests. Pictures stay in memory; exports
-and annotations pass through a temporary folder, which contains masks alone.
+The masks are kept by the page, so that the server may be restarted between two requests. Pictures stay in memory;
+exports and annotations pass through a temporary folder, which contains masks alone.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Session:
         Raises
         ------
         InputError
-            If the picture cannot be used, or the segmenter was fitted anew meanwhile.
+            If the picture cannot be used, or the segmenter has been fitted again in the meantime.
         """
         return self._run(lambda: self._segment(picture, number))
 
@@ -320,7 +320,7 @@ def _score(value: Any) -> float | None:
         return None
     score = float(value)
     if not 0 <= score <= 1:
-        raise ValueError(f"{score} is no score")
+        raise ValueError(f"{score} is not a score")
     return score
 
 

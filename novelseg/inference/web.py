@@ -117,7 +117,7 @@ class _TimedInput(io.RawIOBase):
 
 
 class LimitedUploads:
-    """WSGI middleware that limits the uploads in memory at once by their number, bytes and time."""
+    """WSGI middleware that limits the number, total size and duration of the uploads that are in memory at once."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app, self._lock = app, threading.Lock()

@@ -67,7 +67,7 @@ def settings_from(values: Mapping[str, Any]) -> RefinerSettings:
     Parameters
     ----------
     values
-        One mapping per key of :data:`SETTINGS`. Missing settings have the papers' values; other keys are ignored.
+        One mapping per key of :data:`SETTINGS`. Missing settings have their defaults; other keys are ignored.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def settings_to_json(settings: RefinerSettings) -> dict[str, dict[str, Any]]:
 def read_settings(path: Path | None) -> RefinerSettings:
     """Read the settings of the refinements from a YAML or JSON file with one section per refinement.
 
-    The format is that of ``params.yaml``; other sections are ignored. Missing settings have the papers' values, and so
-    have all settings without a file.
+    The format is that of ``params.yaml``; other sections are ignored. Missing settings, or all without a file, have
+    their defaults.
 
     Raises
     ------

@@ -35,13 +35,13 @@ class Hierarchy:
 
 
 def tree_fault(hierarchy: Hierarchy) -> str:
-    """Return why a hierarchy that was read from a file is no tree over its basins; empty if it is one."""
+    """Return why a hierarchy that was read from a file is not a tree over its basins; empty if it is one."""
     basins, parents, heights = hierarchy.basins, hierarchy.parents, hierarchy.heights
     numbers = np.arange(len(parents))
     if (parents[:-1] <= numbers[:-1]).any() or (parents >= len(parents)).any() or parents[-1] != numbers[-1]:
         return "a node's parent does not come after it"
     if int(basins.max()) >= len(parents):
-        return "a basin is no node of the tree"
+        return "a basin is not a node of the tree"
     within = (heights >= 0) & (heights <= 1)  # false for NaN
     if not within.all() or (heights[parents] < heights).any():
         return "heights are not in [0, 1], or fall towards the root"

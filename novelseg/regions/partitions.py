@@ -154,10 +154,22 @@ def match_boundaries(
 
 
 def boundary_counts(mine: NDArray[np.bool_], truths: Sequence[NDArray[np.bool_]]) -> NDArray[np.int64]:
-    """Count matched and all boundary pixels of a segmentation, then matched and all of the annotations; (4,).
+    """Count the boundary pixels of a segmentation and of its annotations, for precision and recall.
 
     A pixel of the segmentation counts as matched if it is matched with any annotation; the pixels of the annotations
     are summed over annotators.
+
+    Parameters
+    ----------
+    mine : (H, W)
+        Boundary pixels of the segmentation.
+    truths : (H, W) each
+        Boundary pixels of each annotation.
+
+    Returns
+    -------
+    (4,)
+        Matched pixels of the segmentation, all of them, matched pixels of the annotations, all of them.
     """
     my_matched = np.zeros_like(mine)
     their_matched = their_total = 0

@@ -190,10 +190,21 @@ class Gallery:
         return items
 
     def _describe(self, area: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, Any]:
-        """Describe the classes of the members' pixels, largest first: share of the pixels, and share of the class.
+        """Describe which classes the pixels of a prototype's members have.
 
-        ``totals`` counts the pixels of each class in all prototypes of the side. ``annotated`` is the share of pixels
-        with a class, ``purity`` the share of the largest class among these.
+        Parameters
+        ----------
+        area : (1 + classes,)
+            Pixels of the members by class; 0 is without a class.
+        totals : (1 + classes,)
+            The same, summed over all prototypes of the same side (foreground or background).
+
+        Returns
+        -------
+        dict
+            ``annotated``, the share of the pixels with a class; ``purity``, the share of the largest class among these;
+            and for each class, the largest first, its name, its share of the pixels, and the share of ``totals`` that
+            is here.
         """
         total, labelled = int(area.sum()), int(area[1:].sum())
         shares = [

@@ -27,7 +27,10 @@ class Section(BaseModel):
     settings: ClassVar[type[Settings] | None] = None
 
     def given(self) -> Section | Settings:
-        """Return what a stage receives: the settings whose class the section was made from, else the section."""
+        """Return the values as a stage receives them.
+
+        These are the settings, if the section was made from a settings class, and otherwise the section itself.
+        """
         return self.to(self.settings) if self.settings else self
 
     def to(self, kind: type[T]) -> T:
@@ -51,7 +54,7 @@ S = TypeVar("S", bound=Section)
 
 
 def section_of(settings: type[Settings]) -> type[Section]:
-    """Return the section of a settings class: the same names, types, ranges and meanings, and no defaults."""
+    """Make the section of a settings class: the same keys, types, ranges and descriptions, but no default values."""
     allowed, texts = limits(settings), meanings(settings)
     values: dict[str, Any] = {}
     for name, kind in types_of(settings).items():
@@ -125,7 +128,7 @@ def _phrase(schema: dict[str, Any]) -> str:
         low, high = schema.get("minItems"), schema.get("maxItems")
         count = f"{low} " if low is not None and low == high else f"{low} or more " if low else ""
         return f"list of {count}({_phrase(schema['items'])})"
-    # No section takes an integer beyond 2^63, so that this end goes without saying.
+    # No section accepts an integer beyond 2^63, so this bound is not mentioned.
     bounds = [text.format(schema[key]) for key, text in _BOUNDS.items() if schema.get(key, LARGEST) != LARGEST]
     return " ".join([_SINGULAR[schema["type"]], " and ".join(bounds)]).strip()
 

@@ -160,7 +160,7 @@ def _shared(memory: Path) -> Digests:
 
 
 def digest_once(path: Path) -> str:
-    """Return the MD5 of a file, from the log of the working folder if there is one.
+    """Return the MD5 of a file, from the working folder's log of digests where the log has it.
 
     Raises
     ------

@@ -41,7 +41,7 @@ ARTIFACTS = frozenset({"artifacts", "report"})
 
 
 def artifact_files(path: Path | str) -> list[str]:
-    """Return the artifacts at a path: the file itself, or all files in a folder; none if the path is no artifact."""
+    """Return the artifacts at a path: the file, or all files in a folder; none if the path is not an artifact."""
     inside = os.path.relpath(path).replace(os.sep, "/")
     if inside.split("/")[0] not in ARTIFACTS:
         return []

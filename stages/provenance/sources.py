@@ -27,7 +27,7 @@ class SourceMemory:
     def __init__(self) -> None:
         self._entries: dict[str, Any] = {}
         self._new = False
-        with suppress(OSError, ValueError):  # it is made anew from the files themselves
+        with suppress(OSError, ValueError):  # the entries are computed again from the files themselves
             content = json.loads(MEMORY.read_text(encoding="utf8"))
             if isinstance(content, dict) and content.get("version") == VERSION and isinstance(content["entries"], dict):
                 self._entries = content["entries"]

@@ -15,28 +15,28 @@ class ClosedFormSettings(Settings):
     Attributes
     ----------
     ridge
-        Penalty of the discriminant, in units of the mean variance of a feature channel (1).
+        Penalty of the discriminant, in units of the mean variance of a feature channel.
     discriminant_weight
-        Factor of the discriminant (3). With n supports of a class it is multiplied by (n - 1)/n, because a discriminant
+        Factor of the discriminant. With n supports of a class it is multiplied by (n - 1)/n, because a discriminant
         that is fitted to a single picture fits its background rather than the class.
     scale
-        Factor of cosine similarities (10).
+        Factor of cosine similarities.
     temperature
-        Temperature of the soft maximum over the similarities to several prototypes (0.03).
+        Temperature of the soft maximum over the similarities to several prototypes.
     object_prototypes
-        Number of prototypes per support for each class (5).
+        Number of prototypes per support for each class.
     background_prototypes
-        Number of prototypes per support for the background (10).
+        Number of prototypes per support for the background.
     tau_fg
-        Query cells above this confidence of the discriminant give the query's own prototypes of the class (0.75).
+        Query cells above this confidence of the discriminant give the query's own prototypes of the class.
     tau_bg
-        Query cells above this confidence of the discriminant give the query's own prototypes of the background (0.6).
+        Query cells above this confidence of the discriminant give the query's own prototypes of the background.
     fallback_cells
-        Number of most confident cells that are taken if none exceeds the threshold (12).
+        Number of most confident cells that are taken if none exceeds the threshold.
     affinity
-        Temperature of the query's self-similarity, over which the scores are averaged; 0 for no averaging (0.07).
+        Temperature of the query's self-similarity, over which the scores are averaged; 0 for no averaging.
     reduction
-        Side of the blocks between which the self-similarity is computed, cells (2).
+        Side of the blocks between which the self-similarity is computed, cells.
     seed
         Seed of the first cluster centres.
     """

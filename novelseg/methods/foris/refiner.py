@@ -1,8 +1,8 @@
 """FoRIS (arXiv 2609.03384) as a refinement.
 
-A cell's score is its similarity to the nearest prototypes of the object, minus that to the background that resembles
-the object most, of which only the part that is orthogonal to the object counts. A sigmoid turns the score into a gate,
-which is raised in the cluster of the query that fits best.
+A cell's score is its similarity to the nearest prototypes of the object minus its similarity to the hard background:
+the mean of the background cells that resemble the object most, without its component along the object's mean. A sigmoid
+turns the score into a gate in [0, 1], which is raised in the query's cluster with the highest mean gate.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from novelseg.methods.insid3.settings import Blank
 
 @dataclass(frozen=True)
 class ForisSettings(Settings):
-    """FoRIS (arXiv 2609.03384): prototypes of the foreground minus the hard background, gated, and a seed cluster.
+    """FoRIS (arXiv 2609.03384): prototypes of the foreground minus the hard background, a gate, and a seed cluster.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Settings of SROFB: the paper's values where it gives any; :class:`SrofbSettings` names the deviations."""
+"""Settings of SROFB: the paper's values where it states any; :class:`SrofbSettings` names the deviations."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from novelseg.core.settings import Count, Range, SeedNumber, Settings, Share
 
 @dataclass(frozen=True)
 class SrofbSettings(Settings):
-    """Online classifier (SROFB; A, Sec. 3.4), which is trained anew for each episode.
+    """Online classifier (SROFB; A, Sec. 3.4), a small classifier that is trained for each episode.
 
-    The paper has neither ``class_balance`` nor ``feature_norm``, ``query_weight``, ``support_steps`` and
-    ``fallback_cells``; its literal reading is ``none``, 0, ``union`` and 0. The defaults deviate in the first two,
-    which were chosen on pseudo-novel classes, and in the last.
+    The paper has none of ``class_balance``, ``feature_norm``, ``query_weight``, ``support_steps`` and
+    ``fallback_cells``; the values in brackets are what its text amounts to. The defaults of ``class_balance`` and
+    ``feature_norm`` differ from that; they were chosen on pseudo-novel classes.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class SrofbSettings(Settings):
     tau_bg
         Query cells above this confidence become background examples (0.6).
     fallback_cells
-        Number of most confident cells that are used if none exceeds the threshold (12); those of the foreground replace
-        confident background.
+        Number of most confident cells that are used if none exceeds the threshold (ours); those of the foreground
+        replace confident background.
     class_balance
         balanced: each side contributes half of the loss; none: all cells have the same weight (none).
     feature_norm
