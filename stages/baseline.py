@@ -1,4 +1,4 @@
-"""Train the Baseline F_p: an encoder that learns from prototype matching alone (A2).
+"""Train the Baseline F_p: an encoder that learns from prototype matching alone.
 
 Reads
     ``index``, ``images`` (all shards), a pretrained weight file.

@@ -1,4 +1,4 @@
-"""Draw the episode list of a fold, shot and seed (A9) and keep it as a file.
+"""Draw the episode list of a fold, shot and seed and keep it as a file.
 
 Reads
     ``index``.

@@ -1,4 +1,4 @@
-"""Score all variants on the episode lists of a fold and shot (A8, A9).
+"""Score all variants on the episode lists of a fold and shot.
 
 Reads
     ``index``, ``images`` (all shards), ``episodes`` (all seeds), the weights of the pretrained encoder and, where they

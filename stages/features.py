@@ -1,4 +1,4 @@
-"""Pool one feature vector per region and object, for one shard of a fold (A4).
+"""Pool one feature vector per region and object, for one shard of a fold.
 
 Reads
     ``index``, ``images`` and ``regions`` (one shard), the fold's 1-shot Baseline F_p; or, if no encoder is trained, a
@@ -83,7 +83,7 @@ def run(
             region = hdf5.Ragged.get(region_file, "labels", training[position]).astype(np.int32)
             if region.size != known.size:
                 name = names[training[position]]
-                raise region_file.wrong(f"the label map of '{name}' has another size than its image")
+                raise region_file.wrong(f"the label map of '{name}' differs in size from its image")
             region = region.reshape(known.shape)
             region[known != 0] = -1
             return read_rgb(image_file, row), (known, region)

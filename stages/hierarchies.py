@@ -1,4 +1,4 @@
-"""Build the region hierarchies of one shard of training images (A3).
+"""Build the region hierarchies of one shard of training images.
 
 Reads
     ``images`` (one shard), the learned weights of the region hierarchy, or a folder of label maps.

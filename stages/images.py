@@ -1,10 +1,10 @@
 """Write one shard of the data set: checked images and masks, with pixel counts.
 
 Reads
-    the raw folder in VOC's layout (and SBD's folder) or in COCO's; the built-in scenes are drawn instead.
+    the folder of the raw data in VOC's layout (and SBD's folder) or in COCO's; the built-in scenes are drawn instead.
 Writes
     ``images`` (HDF5): the encoded bytes of every ``shards``-th image and mask, with pixel counts per class. Later
-    stages read only this file, so that a team can share it and a GPU machine needs no raw folder.
+    stages read only this file, so that a team can share it and a GPU machine needs no raw data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stages.params.scenes import Scenes
 
 def run(
     *,
-    root: Annotated[Path | None, Help("raw folder; not used for the built-in data")] = None,
+    root: Annotated[Path | None, Help("folder of the raw data; not used for the built-in scenes")] = None,
     sbd: Annotated[Path | None, Help("folder of SBD")] = None,
     out: Out,
     shard: Annotated[int, Help("number of the shard, from 0")],

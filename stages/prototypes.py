@@ -1,4 +1,4 @@
-"""Cluster the region corpora of a fold into three levels of prototypes, foreground and background (A5, Eq. 2).
+"""Cluster the region corpora of a fold into three levels of prototypes, foreground and background (A, Eq. 2).
 
 Reads
     ``features`` (all shards of the fold).

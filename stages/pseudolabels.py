@@ -1,4 +1,4 @@
-"""Label every pixel with its nearest prototype at three levels, for one shard of a fold (A6, Eq. 3).
+"""Label every pixel with its nearest prototype at three levels, for one shard of a fold (A, Eq. 3).
 
 Reads
     ``index``, ``images`` (one shard), the fold's 1-shot Baseline F_p, ``prototypes``.

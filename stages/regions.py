@@ -1,4 +1,4 @@
-"""Cut the region hierarchies of one shard at a contour threshold into label maps (A3).
+"""Cut the region hierarchies of one shard at a contour threshold into label maps.
 
 Reads
     ``hierarchies`` (one shard).

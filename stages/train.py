@@ -1,4 +1,4 @@
-"""Train the encoder F_s jointly on episodes and pseudo labels (SPFL, A7).
+"""Train the encoder F_s jointly on episodes and pseudo labels (SPFL).
 
 F_s starts from the pretrained weights, not from F_p; its decoders are dropped at the end.
 

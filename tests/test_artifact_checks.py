@@ -151,7 +151,7 @@ def test_a_few_rows_are_verified_without_reading_the_rest(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        (errno.EACCES, "no right to read it"),
+        (errno.EACCES, "permission is missing; ask its owner"),
         (errno.EAGAIN, "another program has locked it; close that program, or set HDF5_USE_FILE_LOCKING=FALSE"),
         (errno.ENOLCK, "does not support locks; set HDF5_USE_FILE_LOCKING=FALSE"),
         (errno.EISDIR, "it is a folder"),

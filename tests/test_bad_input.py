@@ -199,7 +199,7 @@ def test_prototypes_of_another_encoder(project: Project, tmp_path: Path, capsys:
         *("--fold", "0", "--out", str(out)),
     ]
     assert main(told) == 2
-    assert "computed with another encoder than the one given" in capsys.readouterr().err
+    assert "computed with an encoder that is not the given one" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -433,7 +433,7 @@ def test_a_refused_output_is_one_sentence(tmp_path: Path) -> None:
     target = tmp_path / "a/b.h5"
     no = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a/.b.h5.7.tmp"))
     assert str(writing_refused(no, target)) == (
-        f"{tmp_path}/a: cannot be written (Permission denied); ask its owner for the right, or choose another folder"
+        f"{tmp_path}/a: cannot be written (Permission denied); ask its owner for permission, or choose another folder"
     )
     no = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))  # mkdir of a parent
     assert str(writing_refused(no, target)).startswith(f"{tmp_path}: cannot be written (Permission denied)")
@@ -441,7 +441,7 @@ def test_a_refused_output_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot be written" in str(writing_refused(h5py, target))
     other = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/input.h5")
     assert writing_refused(other, target) is None
-    assert str(system_refused(other)).startswith("/elsewhere/input.h5: no right to use it (Permission denied)")
+    assert str(system_refused(other)).startswith("/elsewhere/input.h5: permission is missing (Permission denied)")
     assert system_refused(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
 
 

@@ -85,7 +85,7 @@ class Config:
 
     @property
     def raw(self) -> str:
-        """Raw folder; empty for the built-in scenes."""
+        """Folder of the raw data; empty for the built-in scenes."""
         images = self.values("images")
         return "" if images["source"] == "scenes" else resolve(images["root"])
 

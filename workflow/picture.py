@@ -28,7 +28,7 @@ NOTES = {
     "index": "folds, protocol",
     "hierarchies": "UCM per image",
     "regions": "cut at τ",
-    "baseline": "encoder F_p (A2)",
+    "baseline": "encoder F_p",
     "features": "pooled regions",
     "prototypes": "k-means, 3 levels",
     "pseudolabels": "3 maps per image",

@@ -17,7 +17,7 @@ from novelseg.formats.files import ABOUT, EXAMPLES_FILE, LOG_FILE, ROWS, WEIGHTS
 from stages.params.schema import Section
 from stages.params.train import TrainingVariant
 
-F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline (A2)
+F_P_SHOT = 1  # the corpus and the pseudo labels use the 1-shot Baseline
 
 
 class Plan(Section):
@@ -71,7 +71,7 @@ WEIGHTED = {
     "hierarchies": REGION_WEIGHTS,
     **dict.fromkeys(("baseline", "features", "train", "cam", "evaluate"), "weights"),
 }
-# Stage → parameters of other sections than its own on which its number of jobs, or its inputs, depend.
+# Stage → parameters outside its own sections on which its number of jobs, or its inputs, depend.
 SCOPE: dict[str, tuple[str, ...]] = {
     "baseline": ("plan.folds", "plan.shots"),
     "features": ("plan.folds",),

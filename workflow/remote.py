@@ -195,12 +195,12 @@ def _fault(file: Path, md5: str, digests: Digests) -> str:
 
 
 def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> dict[str, str]:
-    """Return the files that were fetched, with the MD5 that their content has.
+    """Return the fetched files, with the MD5 of their content.
 
     Raises
     ------
     InputError
-        If an object is missing or has another content than its name says; damaged objects are removed from the cache.
+        If an object is missing, or its content does not match its name, which is its MD5; damaged objects are removed from the cache.
     """
     files: dict[str, str] = {}
     faults: list[str] = []

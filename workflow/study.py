@@ -35,7 +35,7 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
 
     config = load()
     if not config.trained:
-        raise InputError("encoder.train is none, so that no encoder is trained, whose settings a study could vary")
+        raise InputError("encoder.train is none, but a study varies the settings of a trained encoder; train one")
     plan = config.targets.plan
     shot = max(plan.shots) if name == "supports" else min(plan.shots)
     for old in ("curve.tsv", "curve.svg"):  # out of date from now on

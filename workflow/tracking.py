@@ -419,7 +419,11 @@ def _replace_by_copy(path: Path, digests: Digests) -> None:
         ) from None
     if known:
         digests.learn(path, known)
-    print(f"{path} was dated in the future by another user; it is a copy now", file=sys.stderr, flush=True)
+    print(
+        f"{path} had a date in the future and belongs to another user; it is replaced by a copy",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def alone() -> AbstractContextManager[None]:

@@ -209,7 +209,10 @@ class PatchGrid(Grid):
         return height, width
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """Return positions measured from cell centre to cell centre, clipped to the first and last cell."""
+        """Return the position of each pixel of one axis in units of cells, from 0 to ``cells`` − 1; (pixels,).
+
+        Whole numbers are the centres of cells; pixels beyond the first or last centre are clipped to it.
+        """
         positions = self.steps * ((np.arange(pixels, dtype=np.float64) + 0.5) / self.patch - 0.5)
         return np.clip(positions, 0, cells - 1)
 
@@ -254,7 +257,7 @@ class ReducedPatchGrid(PatchGrid):
         return height, width
 
     def positions(self, cells: int, pixels: int) -> NDArray[np.float64]:
-        """Return positions from cell centre to cell centre, clipped to the first and last cell."""
+        """Return the position of each pixel; see :meth:`PatchGrid.positions`."""
         count = (cells - 1) // self.steps + 1
         if count == self._patches(pixels, self.side):
             return super().positions(cells, pixels)

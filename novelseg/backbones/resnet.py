@@ -1,4 +1,4 @@
-"""ResNet cut after layer3 or layer4 at stride 8, without its last ReLU and with all BatchNorm frozen (A1)."""
+"""ResNet cut after layer3 or layer4 at stride 8, without its last ReLU and with all BatchNorm frozen."""
 
 from __future__ import annotations
 

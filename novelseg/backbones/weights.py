@@ -1,4 +1,4 @@
-"""Strict loading of pretrained weights from all common file layouts (A1)."""
+"""Strict loading of pretrained weights from all common file layouts."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def cut_after(last: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load a weight file into a ResNet; only the layers that the encoder cuts off may be left over.
+    """Load a weight file into a ResNet; only layers that the encoder cuts off may be in the file unused.
 
     Raises
     ------

@@ -38,7 +38,7 @@ def run(
     spec = recognise(weights)
     net = new_backbone(spec)
     net.load_pretrained(weights)
-    say(f"{weights}: {spec.arch}; no weight is missing, left over or of another shape")
+    say(f"{weights}: {spec.arch}; no weight is missing, unexpected or of another shape")
     if isinstance(net, ViTBackbone):
         _compare_checksum(weights, spec.arch)
     if image:

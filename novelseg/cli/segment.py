@@ -143,7 +143,9 @@ def run(
     elif not segmenter.bundle_.fitted:
         raise InputError("expected --support, or a --bundle that --save has written")
     elif classes or label:
-        raise InputError("--classes and --label describe the masks of --support, which a fitted --bundle replaces")
+        raise InputError(
+            "--classes and --label describe the masks of --support, which a fitted --bundle replaces; leave them out"
+        )
     adapted: dict[str, str] = {}
     if adapt:
         segmenter.adapt(_unlabelled(adapt, adapted, refused))

@@ -19,7 +19,7 @@ DEEPEST = 40  # levels of nesting; the reader in C needs stack for each and woul
 
 
 def _depth(text: str) -> int:
-    """Return the largest number of mappings and lists in one another."""
+    """Return how deeply mappings and lists are nested, counted up to ``DEEPEST`` + 1."""
     depth = deepest = 0
     for event in YAML(typ="safe").parse(text):
         kind = type(event).__name__
@@ -81,7 +81,9 @@ def load_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+        raise (
+            reading_refused(path, error) or InputError(f"{path}: cannot be read ({error}); make it readable")
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
     try:

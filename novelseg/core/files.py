@@ -22,7 +22,7 @@ _LOCKED = "another program has locked it; close that program, or set HDF5_USE_FI
 _NO_LOCKS = "the file system does not support locks; set HDF5_USE_FILE_LOCKING=FALSE and run again"
 # Error number → what happened and what to do about it.
 _SYSTEM_FAULTS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "no right to read it; ask its owner for the right"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "permission is missing; ask its owner for it"),
     **dict.fromkeys((errno.EAGAIN, errno.EWOULDBLOCK), _LOCKED),
     **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), _NO_LOCKS),
     errno.EISDIR: "it is a folder; give a file",
@@ -33,12 +33,12 @@ _SYSTEM_FAULTS = {
 
 
 def reading_refused(path: Path, error: BaseException) -> InputError | None:
-    """Describe an error of the operating system, met when a file was opened or read, in one sentence.
+    """Describe in one sentence an error of the operating system that occurred when a file was opened or read.
 
     Returns
     -------
-    The error to raise, with the system's reason and what to do; None if the system is not at fault, so that the
-    content is. A missing file is described as missing; callers that know who writes it catch it first.
+    The error to raise, with the system's reason and what to do; None if the file's content is at fault instead. A
+    missing file is described as missing; callers that know which stage writes it catch that error first.
     """
     number = getattr(error, "errno", None)
     if number is None and (hidden := _ERROR_NUMBER.search(str(error))):
@@ -55,7 +55,7 @@ def reading_refused(path: Path, error: BaseException) -> InputError | None:
 
 def _reason(error: OSError, where: Path | str) -> str:
     if error.errno in NO_RIGHT:
-        return f"{where}: cannot be written ({error.strerror}); ask its owner for the right, or choose another folder"
+        return f"{where}: cannot be written ({error.strerror}); ask its owner for permission, or choose another folder"
     return f"{where}: cannot be written ({error.strerror}); check the path"
 
 
@@ -90,11 +90,11 @@ def writing_refused(error: Exception, target: Path) -> InputError | None:
 
 
 def system_refused(error: OSError) -> str | None:
-    """Return the sentence for a missing right or a full disk at any file; None for another error."""
+    """Return the sentence about a missing permission or a full disk, for any file; None for another error."""
     if error.filename is None:
         return None
     if error.errno in NO_RIGHT:
-        return f"{error.filename}: no right to use it ({error.strerror}); ask its owner, or choose another folder"
+        return f"{error.filename}: permission is missing ({error.strerror}); ask its owner for it, or choose another folder"
     if any(text in str(error) for text in DISK_FULL):
         return f"{error.filename}: no space left on device; make room and run again"
     return None
@@ -106,7 +106,7 @@ def _scratch_name(target: Path) -> Path:
 
 @contextmanager
 def disk_full_as_input_error(target: Path) -> Iterator[None]:
-    """Raise one :class:`InputError` if the system refuses to write a target: a full disk, a missing right."""
+    """Raise one :class:`InputError` if a target cannot be written: the disk is full, or permission is missing."""
     try:
         yield
     except Exception as error:
@@ -204,7 +204,9 @@ def read_bytes(path: Path, absent: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file; {absent}") from None
     except OSError as error:
-        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+        raise (
+            reading_refused(path, error) or InputError(f"{path}: cannot be read ({error}); make it readable")
+        ) from None
 
 
 def digest(path: Path) -> str:

@@ -29,7 +29,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
             values = parse_yaml(text)
     except OSError as error:
-        raise (reading_refused(path, error) or InputError(f"{path}: cannot be read ({error})")) from None
+        raise (
+            reading_refused(path, error) or InputError(f"{path}: cannot be read ({error}); make it readable")
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: is neither JSON nor YAML ({' '.join(str(error).split())}); correct it") from None
     if not isinstance(values, dict):

@@ -77,7 +77,7 @@ class ViewGeometry:
 
 
 class EpisodeBatches:
-    """Batches of support–query episodes, augmented by mirroring only (A2, A7).
+    """Batches of support–query episodes, augmented by mirroring only.
 
     With a sampler of 0 shots, a batch holds single images of objects.
 

@@ -41,7 +41,7 @@ COMPLEX = 0x0800  # flag of an array
 
 @dataclass(frozen=True)
 class Array:
-    """An array of a file, of which nothing but the head has been read.
+    """An array in a file, of which only the header has been read.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Array:
             raise ValueError(f"its numbers have the unknown type {kind}")
         dtype = np.dtype(self.order + NUMBERS[kind])
         if len(data) != dtype.itemsize * math.prod(self.shape):
-            raise ValueError(f"it has {len(data)} bytes of numbers; expected an array of shape {self.shape}")
+            raise ValueError(f"it contains {len(data)} bytes of numbers; expected an array of shape {self.shape}")
         return np.frombuffer(data, dtype).reshape(self.shape, order="F").astype(dtype.newbyteorder("="))
 
     def _expect(self, fits: bool, what: str) -> None:
@@ -124,7 +124,7 @@ def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, in
 
 
 def _array(kind: int, data: memoryview, order: str) -> Array:
-    """Read the head of an array."""
+    """Read the header of an array."""
     if kind != MATRIX:
         raise ValueError(f"it has an element of type {kind} where an array is expected")
     kind, flags, at = _element(data, 0, order)
@@ -138,7 +138,7 @@ def _array(kind: int, data: memoryview, order: str) -> Array:
     kind, name, at = _element(data, at, order)
     # A cell needs eight bytes and a number one, so that a valid array has no more elements than bytes.
     if kind != INT8 or min(shape) < 0 or math.prod(shape) > len(data):
-        raise ValueError("the head of an array is malformed")
+        raise ValueError("the header of an array is malformed")
     return Array(order, flag & 0xFF, flag, shape, bytes(name), data[at:])
 
 

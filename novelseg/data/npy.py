@@ -1,4 +1,4 @@
-"""Strict reader of NumPy's ``.npy`` files that hold numbers; nothing is allocated before the head is checked."""
+"""Strict reader of NumPy's ``.npy`` files that hold numbers; nothing is allocated before the header is checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_npy(file: IO[bytes], check: Check) -> NDArray[Any]:
     file
         Stream of the file.
     check
-        Called with the type and the shape before the numbers are read; it raises an error if they are not wanted.
+        Called with the type and the shape before the numbers are read; it raises an error to refuse them.
 
     Raises
     ------
@@ -53,18 +53,18 @@ def _head(file: IO[bytes]) -> tuple[Any, Any, tuple[int, ...]]:
     """Return the type, the order (``C`` or ``F``) and the shape."""
     start = file.read(8)
     if len(start) < 8 or not start.startswith(MAGIC) or start[6] not in (1, 2, 3):
-        raise ValueError("not a file of NumPy")
+        raise ValueError("it is not a NumPy file")
     layout = "<H" if start[6] == 1 else "<I"
     (length,) = struct.unpack(layout, file.read(struct.calcsize(layout)).ljust(struct.calcsize(layout), b"\0"))
     if not 0 < length <= LONGEST_HEAD:
-        raise ValueError(f"its head has {length} bytes")
+        raise ValueError(f"its header is {length} bytes long")
     text = file.read(length).decode("latin-1")
     try:
         head = ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise ValueError("its head is malformed") from None
+        raise ValueError("its header is malformed") from None
     if not isinstance(head, dict) or head.keys() != {"descr", "fortran_order", "shape"}:
-        raise ValueError("its head is malformed")
+        raise ValueError("its header is malformed")
     shape = head["shape"]
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"its shape is {shape!r:.40}")

@@ -121,7 +121,7 @@ class Picture:
 
     @property
     def is_transparent(self) -> bool:
-        """Whether the picture has a channel of transparency, or a transparent pixel of another kind."""
+        """Whether the picture has an alpha channel, or a pixel that a palette or a colour key makes transparent."""
         if self.image.mode in ("LA", "PA", "RGBA", "RGBa", "La"):
             return True
         with damage_as_input_error(self.name, self.remedy):

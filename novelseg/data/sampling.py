@@ -1,4 +1,4 @@
-"""Sampling of episodes: a query, a class in it, and supports of that class (A9)."""
+"""Sampling of episodes: a query, a class in it, and supports of that class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of every variant of a fold and shot on the same episodes, in one pass per network (A8, A9)."""
+"""Evaluation of every variant of a fold and shot on the same episodes, in one pass per network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mIoU and FB-IoU, their spread over seeds and a bootstrap interval (A9), from pixel counts of episodes."""
+"""mIoU and FB-IoU, their spread over seeds and a bootstrap interval, from pixel counts of episodes."""
 
 from __future__ import annotations
 

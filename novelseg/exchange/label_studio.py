@@ -164,7 +164,7 @@ def _picture(
     for number, result in enumerate(results, 1):
         with faults_of(f"{where}: result {number}"):
             if (result.get("original_width"), result.get("original_height")) != (width, height):
-                raise ValueError("it is of another size than the first result")
+                raise ValueError("it differs in size from the first result")
             if result.get("image_rotation") not in (0, None):
                 raise ValueError("the picture was rotated in Label Studio; rotate it back there")
             instances.append(instance_of(_mask(result, width, height), classes.index(_label(result)) + 1))

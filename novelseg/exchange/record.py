@@ -27,7 +27,7 @@ class Instance:
     left, top
         First column and row of the box, px.
     mask : (h, w) bool
-        The pixels in the box; its first and last rows and columns have some.
+        The pixels in the box. The first and last row and column contain at least one each.
     score
         How certain it is, 0 to 1; None if unknown.
     """

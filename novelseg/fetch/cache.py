@@ -51,7 +51,7 @@ def cached_weights(name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "no right to write")
+            raise PermissionError(13, "permission is missing")
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise InputError(

@@ -1,4 +1,4 @@
-"""Format ``class_results``: the table of scores per class."""
+"""Format ``class_results``: a table of scores, with one row per fold, shot, variant and novel class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``comparisons``: gains between variants, a table."""
+"""Format ``comparisons``: a table of the gain of each variant over another, with paired intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``episode_results``: pixel counts per episode, a table."""
+"""Format ``episode_results``: a table of pixel counts, with one row per seed, episode and variant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``episodes``: an episode list, a table."""
+"""Format ``episodes``: a table that lists the query, class and supports of each episode."""
 
 from __future__ import annotations
 

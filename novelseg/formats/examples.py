@@ -1,4 +1,4 @@
-"""Format ``examples``: predictions for the report."""
+"""Format ``examples``: predictions of a few episodes, which the report shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``features``: corpora of pooled features."""
+"""Format ``features``: one shard of a fold's corpora, the pooled features of all regions and objects."""
 
 from __future__ import annotations
 

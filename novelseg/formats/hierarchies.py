@@ -1,4 +1,4 @@
-"""Format ``hierarchies``: region hierarchies."""
+"""Format ``hierarchies``: one shard of region hierarchies (ultrametric contour maps) of the training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``images``: encoded images and masks."""
+"""Format ``images``: one shard of the data set, with encoded images and masks and their pixel counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``index``: the data set without its pixels."""
+"""Format ``index``: classes, folds, lists and pixel counts of the data set, without the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def pixels_fault(file: Artifact) -> str:
     """Return how pixel counts disagree with sizes, classes or lists as a phrase; empty if they do not."""
     pixels, classes = file["pixels"][:], file.attributes["classes"]
     if pixels.shape[1] != len(classes) + 1 or len(set(classes)) < len(classes):
-        return f"attribute 'classes' names {len(classes)} classes, some twice or other than the counted ones"
+        return f"attribute 'classes' names {len(classes)} classes; expected each once, and those that are counted"
     if (pixels.sum(1) + file["void"][:] != file["height"][:].astype(np.int64) * file["width"][:]).any():
         return "the pixel counts of an image do not add up to its size"
     if len(file.attributes["lists"]) != 2 or len(file.attributes["list_digests"]) != 2:

@@ -1,4 +1,4 @@
-"""Format ``prototypes``: prototypes of a fold."""
+"""Format ``prototypes``: k-means centres of a fold's regions and objects at three levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``pseudolabels``: pseudo-label maps."""
+"""Format ``pseudolabels``: one shard of the training images' pseudo-label maps at three levels, for a fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``regions``: region label maps."""
+"""Format ``regions``: one shard of label maps that give the region of every pixel of the training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format ``results``: scores per variant, a table."""
+"""Format ``results``: a table of scores, with one row per fold, shot and variant."""
 
 from __future__ import annotations
 

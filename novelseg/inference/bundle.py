@@ -203,7 +203,7 @@ def _check_prototypes(prototypes: dict[str, Tensor], attributes: dict[str, Any])
     Raises
     ------
     ValueError
-        If an array or attribute is missing, left over or of another type, or they contradict each other.
+        If an array or attribute is missing, unexpected or of another type, or they contradict each other.
     """
     for name, kind in TYPES.items():
         if not fits(attributes.get(name), kind):
@@ -211,7 +211,7 @@ def _check_prototypes(prototypes: dict[str, Tensor], attributes: dict[str, Any])
     parts = [f"{side}/level{level}" for side in SIDES for level in LEVELS]
     expected = {f"{part}/{name}": dtype for part in parts for name, dtype in DTYPES.items()}
     if differing := sorted(expected.keys() ^ prototypes.keys()):
-        raise ValueError(f"'prototypes.{differing[0]}' is missing or left over")
+        raise ValueError(f"'prototypes.{differing[0]}' is missing or unexpected")
     arrays = {name: value.numpy() for name, value in prototypes.items()}
     width = arrays[f"{parts[0]}/centres"].shape[-1:]
     for name, dtype in expected.items():

@@ -70,7 +70,7 @@ def read_labelled(path: Path, side: int, chosen: Sequence[str] = ()) -> tuple[li
     supports: list[Support] = []
     for picture in pictures:
         if picture.path is None:
-            raise InputError(f"{path}: {picture.name} has no file")
+            raise InputError(f"{path}: {picture.name} has no image file; put it where the annotations name it")
         image, mask = read_photo(picture.path), table[index_mask(picture)]
         supports.append(Support(picture.path, *resize_pair(image, mask, side, f"{path}: {picture.name}")))
     _require_objects([_shows_an_object(one.mask) for one in supports], path, names)

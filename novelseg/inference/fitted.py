@@ -89,7 +89,7 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
     Raises
     ------
     ValueError
-        If a value or tensor is missing, left over, impossible, or contradicts another one; the message names it.
+        If a value or tensor is missing, unexpected, impossible, or contradicts another one; the message names it.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"'fitted' is {values!r:.60}; expected a record")
@@ -105,7 +105,7 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         "left_out": (classes,),
     }
     if differing := sorted(shapes.keys() ^ tensors.keys()):
-        raise ValueError(f"'head.{differing[0]}' is missing or left over")
+        raise ValueError(f"'head.{differing[0]}' is missing or unexpected")
     for name, shape in shapes.items():
         value = tensors[name]
         if value.dtype != torch.float32 or tuple(value.shape) != shape:

@@ -73,7 +73,7 @@ class Predictor(Protocol):
     calibration: Calibration
 
     def __call__(self, images: Images) -> list[Prediction]:
-        """Predict each picture."""
+        """Predict pictures, (H, W, 3) RGB at the size that the network sees, and return one result each, in order."""
 
     def compare(self, predictions: list[Prediction]) -> list[Prediction]:
         """Judge presence in the windows of a picture in comparison to each other."""

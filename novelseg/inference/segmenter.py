@@ -69,7 +69,7 @@ class Segmenter:
     weights
         Pretrained weights: a file, or a name such as ``resnet50`` (``resnet18``, ``34``, ``50``, ``101``) or
         ``dinov2-vits14`` (``vits14``, ``vitb14`` and ``vitl14``, each also with ``-reg``), downloaded at the first use;
-        the weights of ``dinov3-vits16`` and its kin have to be asked for. Nothing is trained then.
+        those of DINOv3 (``dinov3-vits16`` and others) have to be requested from their owners. Nothing is trained then.
     stem
         See :func:`novelseg.backbones.recognise.recognise`; for ``weights`` alone.
     variant

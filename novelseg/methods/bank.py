@@ -200,7 +200,7 @@ class SupportBank(FeatureBank):
                 from novelseg.regions.learned import build_hierarchy
             tree = build_hierarchy(self._image(image))
             basins = torch.from_numpy(cut(tree, 0, self._size(image)).astype(np.int64))
-            # Only the basins at the cells are remembered, a hundredth of the picture.
+            # Only the basins at the cells are cached, a hundredth of the picture.
             cells = self.grid.labels_at_cells(basins, (self[image].shape[1], self[image].shape[2]))
             self._hierarchies[image] = replace(tree, basins=cells.numpy().astype(np.uint16))
         tree = self._hierarchies[image]

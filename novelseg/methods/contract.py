@@ -89,16 +89,16 @@ class SupportFeatures:
 
 @dataclass(frozen=True)
 class SideInputs:
-    """What some refinements need besides features; it is computed when it is asked for, and remembered.
+    """What some refinements need besides features; it is computed on demand and cached.
 
     Attributes
     ----------
     regions
-        Returns the region of each cell, (h, w) int64, from the number of an image and the contour strength at which its
-        hierarchy is cut.
+        Function of the number of an image, and the contour strength at which its hierarchy is cut. Returns the region
+        of each cell, (h, w) int64.
     positions
-        Returns the main directions of the features of a picture without content, (C, P), from the number of an image,
-        whose size the picture has, its content (``black`` or ``noise``), and the maximum number of directions.
+        Function of the number of an image, ``black`` or ``noise``, and the maximum number P of directions. Returns the
+        main directions (C, P) of the features of a picture without content, black or noise of the image's size.
     """
 
     regions: Callable[[int, float], Tensor]

@@ -1,4 +1,4 @@
-"""Pixel counts of predictions against masks, from which all scores are computed (A9)."""
+"""Pixel counts of predictions against masks, from which all scores are computed."""
 
 from __future__ import annotations
 

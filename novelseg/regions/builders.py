@@ -1,4 +1,4 @@
-"""Methods that build the region hierarchies of a data set's images (A3)."""
+"""Methods that build the region hierarchies of a data set's images."""
 
 from __future__ import annotations
 

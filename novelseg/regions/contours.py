@@ -1,4 +1,4 @@
-"""Contour evidence of an image: gradients of local brightness, colour and texture histograms at several scales (A3).
+"""Contour evidence of an image: gradients of local brightness, colour and texture histograms at several scales.
 
 At each pixel and scale, p_b is the share of histogram bin b in a Gaussian window of σ px. For a unit vector n, nᵀJn,
 

@@ -1,4 +1,4 @@
-"""Regions of a single image by the learned weights of this package (A3)."""
+"""Regions of a single image by the learned weights of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning of the region hierarchy from BSDS500: textons, rating networks, and the scale of contour strengths (A3)."""
+"""Learning of the region hierarchy from BSDS500: textons, rating networks, and the scale of contour strengths."""
 
 from __future__ import annotations
 

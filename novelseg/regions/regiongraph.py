@@ -1,4 +1,4 @@
-"""Region adjacency graph with measurements of regions and arcs, which are sums, so that merging adds them (A3)."""
+"""Region adjacency graph with measurements of regions and arcs, which are sums, so that merging adds them."""
 
 from __future__ import annotations
 

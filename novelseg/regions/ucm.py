@@ -1,4 +1,4 @@
-"""The learned region hierarchy: watershed basins, merged in stages of average linkage (A3).
+"""The learned region hierarchy: watershed basins, merged in stages of average linkage.
 
 A stage rates every arc between two regions with a small network, builds a tree by average linkage weighted by arc
 length, and merges the regions below its cut. The merged regions are measured again and passed to the next stage. The

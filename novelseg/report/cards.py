@@ -145,7 +145,7 @@ def _labels_card(
     name, image = data.ids[number], store.image(number)
     region = hdf5.Ragged.get(region_file, "labels", row)
     if region.size != image.shape[0] * image.shape[1]:
-        raise region_file.wrong(f"the label map of '{name}' has another size than its image")
+        raise region_file.wrong(f"the label map of '{name}' differs in size from its image")
     region = region.reshape(image.shape[:2])
     count = int(region.max()) + 1
     views = [
@@ -191,7 +191,7 @@ def _episode_cards(data: Index, store: ImageStore, evaluation: Evaluation, count
                 bases["prior"] = pictures.heat(query, prior)
                 views.append({"caption": "activation map of the class: dark 0, yellow 1", "base": "prior", "layer": ""})
             if (int(file["height"][row]), int(file["width"][row])) != truth.shape:
-                raise file.wrong(f"the predictions of '{queries[row]}' have another size than the image")
+                raise file.wrong(f"the predictions of '{queries[row]}' differ in size from the image")
             maps = hdf5.Ragged.get(file, "predictions", row).reshape(len(variants), *truth.shape)
             scores = {variant: _iou(map_, truth) for variant, map_ in zip(variants, maps, strict=True)}
             for variant, map_ in zip(variants, maps, strict=True):

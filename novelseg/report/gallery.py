@@ -138,7 +138,7 @@ class Gallery:
             columns = ("vectors", "region" if side == "bg" else "class", "box", "area")
             vectors, parts, boxes, area = (file[f"{side}/{name}"][:count] for name in columns)
             if vectors.shape[1] != self._levels[side][0]["centres"].shape[1]:
-                raise file.wrong(f"its vectors have {vectors.shape[1]} channels, other than the prototypes")
+                raise file.wrong(f"its vectors have {vectors.shape[1]} channels, unlike the prototypes")
             labels, distances = nearest(scaled(vectors, self._metric), self._levels[side][0]["centres"])
             for row in np.flatnonzero(selected).tolist():
                 image, part = names[side][row], int(parts[row])

@@ -150,7 +150,10 @@ def _loss_panels(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
 
 def intervals(table: pd.DataFrame) -> str:
-    """Plot the mIoU of every variant with its interval, one line per variant and one mark per number of supports."""
+    """Plot the mIoU of every variant with its interval, and return the plot as a data URI.
+
+    There is one line per variant, with one mark per number of supports.
+    """
     variants, shots = list(dict.fromkeys(table["variant"])), sorted(table["shot"].unique())
     figure = Figure(figsize=(5.6, 1.2 + 0.32 * len(variants)), layout="constrained")
     axes = figure.subplots()

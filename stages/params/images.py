@@ -22,7 +22,7 @@ class Params(Section):
         Literal["scenes", "voc", "coco"],
         Limit(description="Built-in pictures, a folder in VOC's layout, or one in COCO's."),
     ]
-    root: Annotated[str, Limit(description="Raw folder; `~` and `$NAME` are expanded. Empty for scenes.")]
+    root: Annotated[str, Limit(description="Folder of the raw data; `~` and `$NAME` are expanded. Empty for scenes.")]
     sbd: Annotated[
         str,
         Limit(

@@ -1,4 +1,4 @@
-"""Prototype matching: pooled support prototypes, and their cosine similarity with the query (A2)."""
+"""Prototype matching: pooled support prototypes, and their cosine similarity with the query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strong photometric augmentation of batches (A7): pure functions of images and random numbers.
+"""Strong photometric augmentation of batches: pure functions of images and random numbers.
 
 The operations are colour jitter, grayscale, blur and cutout, as is common in semi-supervised segmentation. Geometric
 augmentation is in :mod:`novelseg.ops.geometry`.

@@ -14,7 +14,7 @@ from novelseg.ops.geometry import gather, windows
 
 
 class PseudoLabelBatches:
-    """Batches of strongly augmented training images and their pseudo labels (A7).
+    """Batches of strongly augmented training images and their pseudo labels.
 
     Parameters
     ----------

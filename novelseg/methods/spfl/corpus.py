@@ -1,4 +1,4 @@
-"""Region corpora: one pooled vector per background region and per object of an image (A4, A, Eq. 1)."""
+"""Region corpora: one pooled vector per background region and per object of an image (A, Eq. 1)."""
 
 from __future__ import annotations
 

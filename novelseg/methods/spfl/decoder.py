@@ -1,4 +1,4 @@
-"""Decoder of one level of pseudo labels (A7), which is not used at test time."""
+"""Decoder of one level of pseudo labels, which is not used at test time."""
 
 from __future__ import annotations
 

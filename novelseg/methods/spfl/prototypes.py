@@ -43,7 +43,7 @@ def read_prototypes(
         hdf5.require(path, file, "fold", fold)
         if hdf5.attribute(file, "encoder") != encoder:
             raise InputError(
-                f"{path}: computed with another encoder than the one given; rerun `features` and `prototypes`"
+                f"{path}: computed with an encoder that is not the given one; rerun `features` and `prototypes`"
             )
         size = file["fg/level1/centres"].shape[1]
         if size != channels:

@@ -1,4 +1,4 @@
-"""Pixel-wise pseudo labels (A6)."""
+"""Pixel-wise pseudo labels."""
 
 from __future__ import annotations
 

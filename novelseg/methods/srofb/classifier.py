@@ -1,4 +1,4 @@
-"""SROFB: a foreground/background classifier trained online for each episode (A8), many episodes in one batch.
+"""SROFB: a foreground/background classifier trained online for each episode, many episodes in one batch.
 
 It is trained on the supports' cells and on the query's confident cells; no function here takes the query's mask.
 Initial weights and dropout are drawn from the episode's own key, and padding cells have no weight, so that the result
