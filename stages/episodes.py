@@ -1,4 +1,4 @@
-"""Draw the episode list of a fold, shot and seed and keep it as a file.
+"""Draw the episode list of a fold, shot and seed, and write it to a file.
 
 Reads
     ``index``.

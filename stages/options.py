@@ -20,7 +20,7 @@ class Execution(Help):
 
 Device = Annotated[str, Execution("device to compute on", ("auto", "cpu", "cuda"))]
 Devices = Annotated[int, Execution("number of GPUs, or of processes on a CPU")]
-Threads = Annotated[int, Execution("threads on the CPU; 0: as many as PyTorch chooses")]
+Threads = Annotated[int, Execution("number of CPU threads; 0: as many as PyTorch chooses")]
 Workers = Annotated[int, Execution("worker processes; 0: one per core")]
 Compiled = Annotated[int, Execution("1: compile the network with PyTorch; the start is slower, each step faster")]
 MemoryMb = Annotated[int, Execution("MiB for decoded images or features; 0: the default of the device")]

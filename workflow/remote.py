@@ -200,7 +200,8 @@ def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> di
     Raises
     ------
     InputError
-        If an object is missing, or its content does not match its name, which is its MD5; damaged objects are removed from the cache.
+        If an object is missing, or its content does not have the MD5 that is its name; damaged objects are removed from
+        the cache.
     """
     files: dict[str, str] = {}
     faults: list[str] = []

@@ -394,7 +394,7 @@ class ViTBackbone(Backbone):
 
 
 def vit_of(state: dict[str, Tensor]) -> str | None:
-    """Return the name of the design to which weights belong, judged by their names and shapes; None if there is none."""
+    """Return the name of the design to which weights belong by their names and shapes; None if there is none."""
     token, patches = state.get("cls_token"), state.get("patch_embed.proj.weight")
     if token is None or patches is None or patches.ndim != 4:
         return None

@@ -5,7 +5,7 @@ Reads
 Writes
     nothing but temporary files of an export: the server has pictures in memory only while it works on them, and the
     browser keeps them in its own storage. The page needs Flask and the region hierarchy, which the extra ``[app]``
-    installs. It can be reached from this machine alone, unless ``--host`` is another address.
+    installs. It can be reached from this machine only, unless ``--host`` is another address.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tell what a weight file is: its architecture, whether it is complete, and whether it is the official file.
+"""Report the architecture of a weight file, whether it is complete, and whether it is an official file.
 
 Reads
     a weight file; for the vision transformers DINOv3, optionally the image 000000039769 of COCO, for which the values
@@ -32,7 +32,9 @@ TOLERANCE = 1e-3
 def run(
     *,
     weights: Annotated[Path, Help("weight file")],
-    image: Annotated[Path | None, Help("image 000000039769.jpg of COCO val2017, to compare known values")] = None,
+    image: Annotated[
+        Path | None, Help("image 000000039769.jpg of COCO val2017, on which known values are compared")
+    ] = None,
 ) -> None:
     """Recognise the file, load it strictly, and compare its checksum and values with known ones."""
     spec = recognise(weights)

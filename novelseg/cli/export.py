@@ -85,7 +85,7 @@ def run(
     stem: Stem = "",
     params: Annotated[
         Path | None,
-        Help("file with settings of the refinements, such as params.yaml; defaults of the library without it"),
+        Help("file with settings of the refinements, such as params.yaml; without it, the defaults of the library"),
     ] = None,
     prototypes: Annotated[Path | None, Help("file of prototypes to include")] = None,
     provenance: Annotated[

@@ -9,33 +9,37 @@ from novelseg.core.options import Help
 from novelseg.methods.refiners import SEGMENTER_VARIANTS
 
 Device = Annotated[str, Help("device to compute on", ("auto", "cpu", "cuda"))]
-Threads = Annotated[int, Help("threads on the CPU; 0: as many as PyTorch chooses")]
+Threads = Annotated[int, Help("number of CPU threads; 0: as many as PyTorch chooses")]
 Bundle = Annotated[Path | None, Help("bundle of `novelseg export`; or give --weights")]
 Weights = Annotated[
     str,
     Help(
-        "pretrained weights instead of a bundle: a file, or a name to download them, such as resnet50 or dinov2-vits14 "
-        "(`novelseg fetch --help` lists all)"
+        "pretrained weights: a file, or a name to download them, such as resnet50 or dinov2-vits14 (`novelseg fetch "
+        "--help` lists all)"
     ),
 ]
 Stem = Annotated[
-    str, Help("stem of a ResNet in --weights, where it differs from torchvision's", ("", "torchvision", "msra", "deep"))
+    str,
+    Help(
+        "stem of the ResNet in --weights; recognised by default, msra by the file's name",
+        ("", "torchvision", "msra", "deep"),
+    ),
 ]
 Variant = Annotated[str, Help("how masks are predicted: by matching alone, or with a refinement", SEGMENTER_VARIANTS)]
 Edges = Annotated[bool, Help("let the borders of masks follow those of the picture")]
-Threshold = Annotated[float, Help("sigmoid of the logit from which a pixel is marked, between 0 and 1")]
+Threshold = Annotated[float, Help("smallest score (sigmoid of the logit) of a marked pixel, between 0 and 1")]
 Presence = Annotated[
     float,
     Help(
-        "smallest probability of a marked pixel, that of the class's presence included; a class whose score of "
-        "presence is smaller is not marked at all; 0: mark every class"
+        "smallest probability of a marked pixel, which includes the probability that the class is present at all; a "
+        "class whose presence is less probable than this is not marked; 0: mark every class"
     ),
 ]
-MinArea = Annotated[int, Help("smallest number of pixels of a connected region that is kept")]
+MinArea = Annotated[int, Help("smallest area of a connected region that is kept, px")]
 Largest = Annotated[bool, Help("keep only the largest region of each class")]
 Tile = Annotated[
     bool,
-    Help("see pictures larger than --side in overlapping windows of this side, to find small things"),
+    Help("process pictures larger than --side in overlapping windows of this side, to find small things"),
 ]
 Precision = Annotated[
     str,
@@ -45,4 +49,4 @@ Precision = Annotated[
         ("", "fp32", "bf16"),
     ),
 ]
-Side = Annotated[int, Help("longest side of a picture in the network, px; larger pictures are reduced to it")]
+Side = Annotated[int, Help("longest side at which the network sees a picture, px; larger pictures are reduced to it")]

@@ -6,8 +6,8 @@ Reads
 Writes
     a folder with ``masks/`` (PNG: 255 is the object, or the numbers of several classes), ``overlays/``, ``results.tsv``
     (areas and confidences) and ``settings.json``, and a folder for each ``--format``. Another run into this folder
-    continues after an interruption, or adds new pictures. A file that cannot be used is named at the end, and the
-    others are segmented all the same.
+    continues after an interruption, or adds new pictures. A file that cannot be used is named at the end and does
+    not stop the others.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def run(
         ),
     ] = None,
     save: Annotated[
-        Path | None, Help("file to which the fitted segmenter is written, a --bundle without --support")
+        Path | None, Help("file for the fitted segmenter, which is a --bundle that needs no --support")
     ] = None,
     bundle: Bundle = None,
     weights: Weights = "",
@@ -91,12 +91,12 @@ def run(
             "file with names, those to look for"
         ),
     ] = "",
-    label: Annotated[int, Help("value of the object in masks of several objects; 0: masks have 0 and one value")] = 0,
+    label: Annotated[int, Help("number of the object to segment in masks of several; 0: masks show one object")] = 0,
     adapt: Annotated[
         Path | None,
         Help(
-            "folder of pictures without masks, which may be --query: presence is judged in comparison to up to "
-            f"{MOST_UNLABELLED} of them; each class is in some and not in others"
+            "folder of pictures without masks, which may be that of --query: presence is judged by comparison with up "
+            f"to {MOST_UNLABELLED} of them; each class has to be in some and missing in others"
         ),
     ] = None,
     variant: Variant = CLOSED_FORM,
@@ -110,13 +110,13 @@ def run(
     precision: Precision = "",
     device: Device = "auto",
     format: Annotated[  # noqa: A002
-        str, Help(f"formats in which the results are written too, separated by commas: {', '.join(FORMATS)}")
+        str, Help(f"further formats of the results, separated by commas: {', '.join(FORMATS)}")
     ] = "",
     instances: Annotated[
         bool,
         Help(
-            "keep separate objects too, in instances/ and all formats: connected parts, split along contours where two "
-            "touch; needs the extra [regions]"
+            "also write separate objects, in instances/ and all formats: connected parts, split along contours where "
+            "objects touch; needs the extra [regions]"
         ),
     ] = False,
     threads: Threads = 0,

@@ -94,7 +94,7 @@ def system_refused(error: OSError) -> str | None:
     if error.filename is None:
         return None
     if error.errno in NO_RIGHT:
-        return f"{error.filename}: permission is missing ({error.strerror}); ask its owner for it, or choose another folder"
+        return f"{error.filename}: permission is missing ({error.strerror}); ask its owner, or choose another folder"
     if any(text in str(error) for text in DISK_FULL):
         return f"{error.filename}: no space left on device; make room and run again"
     return None

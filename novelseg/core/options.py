@@ -67,7 +67,7 @@ def add_option(parser: argparse.ArgumentParser, name: str, option: Option) -> No
     shared: dict[str, Any] = {"required": required, "help": option.help.text.replace("%", "%%")}
     if not required:
         shared["default"] = option.default
-        if option.default is not None:
+        if option.default not in (None, "") and option.default is not False:
             shared["help"] += " (default: %(default)s)"
     if option.kind is bool:
         action = argparse.BooleanOptionalAction if option.default else "store_true"
