@@ -245,7 +245,7 @@ def test_separate_objects_are_exported(client: FlaskClient, tmp_path: Path) -> N
         ("voc", ["a.png"], ["a:b"], "the class 'a:b' cannot stand in labelmap.txt"),
         ("cocoa", ["a.png"], ["cat"], "--format cocoa: no such format"),
         ("coco", ["a.png"], ["cat", "cat"], "classes names 'cat' twice"),
-        ("coco", [], ["cat"], "0 pictures, 0 masks; expected as many of both, and at least one format"),
+        ("coco", [], ["cat"], "0 pictures, 0 masks; expected the same number of both, and at least one format"),
     ],
 )
 def test_what_cannot_be_exported_is_told(

@@ -275,8 +275,8 @@ MALFORMED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda content: content["categories"].append({"id": 9}), "categories, entry 9: name is None"),
     (lambda content: content["images"][0].update(height=10**30), "px, its image COCO_train2014_000000000001.jpg"),
     (lambda content: content["images"][0].update(file_name="."), "cannot be read ("),
-    (lambda content: content["images"][0].update(file_name="x\0.jpg"), "file_name is 'x\\x00.jpg'; expected a text"),
-    (lambda content: content["images"][0].update(file_name=["x.jpg"]), "file_name is ['x.jpg']; expected a text"),
+    (lambda content: content["images"][0].update(file_name="x\0.jpg"), "file_name is 'x\\x00.jpg'; expected text"),
+    (lambda content: content["images"][0].update(file_name=["x.jpg"]), "file_name is ['x.jpg']; expected text"),
     (_segmentation([[1, 1, 5, 5, 7, 10**400]]), "a polygon has the coordinate 10000000000000000000 in an image"),
 ]
 

@@ -211,7 +211,7 @@ def test_a_table_with_zero_bytes_is_not_quoted(tmp_path: Path) -> None:
 
 def test_a_png_that_is_not_animated_does_not_say_so() -> None:
     data = png(np.zeros((2, 3), np.uint8), 8, 0, chunk(b"acTL", bytes(30)))
-    with pytest.raises(InputError, match="says that it is animated, but is not"):
+    with pytest.raises(InputError, match="is marked as animated, but is not"):
         decode(data, "x.png", "replace it")
 
 

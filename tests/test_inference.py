@@ -173,7 +173,7 @@ def test_single_pictures_and_bytes_as_masks_are_taken(bundle: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("images", "masks", "told"),
     [
-        ([np.zeros((4, 4, 3), np.uint8)], [], "1 images, 0 masks; expected as many of both"),
+        ([np.zeros((4, 4, 3), np.uint8)], [], "1 images, 0 masks; expected the same number of both"),
         ([], [], "0 images, 0 masks"),
         (np.zeros((4, 4, 3), np.uint8), [np.eye(4)], "a mask is float64 of shape"),
         ([np.zeros((4, 4, 3))], [np.eye(4, dtype=int)], "a picture is float64 of shape"),

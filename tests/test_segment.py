@@ -377,7 +377,7 @@ def test_files_that_are_no_pictures_are_skipped_and_counted(bundle: Path, tmp_pa
     assert segment(bundle, support, query, tmp_path / "out") == 0
     told = capfd.readouterr().err
     for folder in (query, support / "images", support / "masks"):
-        assert f"note: {folder}: 2 files skipped, no pictures: Thumbs.db, notes.txt" in told
+        assert f"note: {folder}: 2 files skipped, not pictures: Thumbs.db, notes.txt" in told
     (query / "picture 0.png").unlink()
     assert segment(bundle, support, query, tmp_path / "other") == 2
     assert f"{query}: contains no picture but Thumbs.db, notes.txt; --query expects" in capfd.readouterr().err

@@ -142,7 +142,7 @@ def test_what_is_no_network_is_refused(params: dict[str, Any], told: str) -> Non
 
 def test_weights_of_no_known_architecture_and_cut_off_ones(tmp_path: Path) -> None:
     torch.save({"head.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match=r"weights of no known architecture \(the first are head\.weight\)"):
+    with pytest.raises(InputError, match=r"weights of an unknown architecture \(the first are head\.weight\)"):
         Segmenter.load(weights=tmp_path / "other.pth")
     (tmp_path / "cut.safetensors").write_bytes(WEIGHTS.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"cut\.safetensors: not a readable weight file"):

@@ -353,7 +353,7 @@ def test_published_numbers_of_parameters() -> None:
         ("unexpected", "unexpected blocks.3.ls3.gamma"),
         ("shape", r"norm.bias is \(5,\), not \(384,\)"),
         ("nan", "the weight norm.bias contains NaN"),
-        ("periods", "rope_embed.periods has not the values of DINOv3"),
+        ("periods", "rope_embed.periods lacks the values of DINOv3"),
     ],
 )
 def test_a_key_too_few_too_many_or_of_another_shape_is_refused(

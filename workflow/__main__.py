@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate trained encoders under many test-time settings; further options go to `python -m stages studies`",
     )
     study.add_argument("name", help="supports (Fig. 8 of the paper) or thresholds (Fig. 7)")
-    study.add_argument("--grid", help="numbers of supports, or thresholds, separated by blanks")
+    study.add_argument("--grid", help="numbers of supports, or thresholds, separated by spaces")
     paper = command("paper", _paper, "write a table or figure of the papers, with their numbers, to report/paper/")
     paper.add_argument("name", nargs="?", help="such as A-III (table) or A-5 (figure); without it, all are listed")
     check = command("check", _check, "consistency checks: generated files, presets, imports, rules and signatures")

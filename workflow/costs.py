@@ -67,7 +67,7 @@ class DataSize:
 
 
 def start(stage: str) -> float:
-    """Return the seconds in which a stage's process starts."""
+    """Return the seconds that the start of a stage's process takes."""
     return LIGHT_S if stage in LIGHT_STAGES else START_S
 
 
@@ -83,7 +83,7 @@ def _network(encoder: dict[str, Any]) -> tuple[float, float]:
 
 
 def _steps(values: dict[str, Any], images: float, side: int) -> float:
-    """Return the megapixels through a training."""
+    """Return the megapixels that a training processes."""
     return float(values["iterations"] * images * side**2 / 1e6)
 
 

@@ -241,7 +241,7 @@ def _shot(record: str) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Write a time with two figures at most: ``8 s``, ``12 min``, ``3.5 h``, ``2.1 days``."""
+    """Format a time with at most two digits: ``8 s``, ``12 min``, ``3.5 h``, ``2.1 days``."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 1.5 * length:
             count = seconds / length
@@ -250,7 +250,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Write a number of bytes: ``3 kB``, ``12 MB``, ``1.4 GB``."""
+    """Format a number of bytes: ``3 kB``, ``12 MB``, ``1.4 GB``."""
     for unit, length in (("GB", 1e9), ("MB", 1e6)):
         if count >= length:
             return f"{count / length:.1f} {unit}" if count < 9.95 * length else f"{count / length:.0f} {unit}"

@@ -28,7 +28,7 @@ def published(protocol: str) -> list[dict[str, str]]:
 
 
 def lines(protocol: str) -> list[str]:
-    """Return the published rows as lines of a Markdown section; none if there are none."""
+    """Return the published rows as lines of a Markdown section; empty if there are none."""
     rows = published(protocol)
     if not rows:
         return []

@@ -49,7 +49,7 @@ def artifacts_page() -> str:
         "Every file contains checksums, which its readers verify ([decision 0015](decisions/0015-checksums.md)): an "
         "HDF5 file those of HDF5, a weight file two in its metadata, a TSV table the column `crc32`, the same in every "
         "row and not listed below, a Parquet table one in its metadata, `about.json` the key `crc32`. Files of the "
-        "version before have none and are still read.\n"
+        "previous version have none and are still read.\n"
     )
     for spec in HDF5_SPECS:
         lines += [f"## {spec.name} (version {spec.version}, HDF5, by `{spec.stage}`)\n", f"{spec.doc}\n"]

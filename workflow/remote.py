@@ -226,7 +226,7 @@ def _fetched_files(repo: Any, targets: list[str] | None, digests: Digests) -> di
 
 
 def _damaged_lists(repo: Any, targets: list[str] | None, remote: str | None) -> list[str]:
-    """Return the faults of the lists of files in the remote, on which DVC stumbles without naming the output."""
+    """Return the faults of the lists of files in the remote, at which DVC fails without naming the output."""
     odb = repo.cloud.get_remote_odb(remote, "fetch")
     faults = []
     for stage in locked_stages().values():

@@ -36,7 +36,7 @@ def table() -> str:
 
 
 def _caution(frame: pd.DataFrame) -> list[str]:
-    """Return the lines below a table that say which rows it lacks and what its numbers are worth."""
+    """Return the lines below a table that say which rows it lacks and what its numbers cannot show."""
     texts = missing_rows(str(frame["resolution"].iloc[0])), caution(str(frame["source"].iloc[0]))
     return [line for text in texts if text for line in ("", *wrap(text, 100))]
 

@@ -33,7 +33,7 @@ def recognise(path: Path, stem: str = "") -> BackboneSpec:
     Raises
     ------
     InputError
-        If the file cannot be read or is of no known architecture.
+        If the file cannot be read or its architecture is unknown.
     """
     state = plain_names(read_state(path))
     if vit := vit_of(state):
@@ -45,7 +45,7 @@ def recognise(path: Path, stem: str = "") -> BackboneSpec:
     if arch is None or conv is None or conv.ndim != 4:
         names = ", ".join(list(state)[:3])
         raise InputError(
-            f"{path}: weights of no known architecture (the first are {names}); expected a ResNet with the names of "
+            f"{path}: weights of an unknown architecture (the first are {names}); expected a ResNet with the names of "
             f"torchvision ({', '.join(BLOCKS)}), or an official file of {', '.join(VITS)}"
         )
     own = "deep" if "conv2.weight" in state else "msra" if "msra" in path.name else "torchvision"

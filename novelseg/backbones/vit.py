@@ -378,7 +378,7 @@ class ViTBackbone(Backbone):
         expected = RotaryPositions(self.design).periods
         if ((state["rope_embed.periods"].float() / expected - 1).abs() > 0.01).any():
             raise InputError(
-                f"{path}: the weight rope_embed.periods has not the values of DINOv3 (base {ROTARY_BASE:g}); give an "
+                f"{path}: the weight rope_embed.periods lacks the values of DINOv3 (base {ROTARY_BASE:g}); give an "
                 "official file"
             )
 

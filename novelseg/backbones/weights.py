@@ -163,7 +163,7 @@ def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def cut_after(last: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries of a state dict that an encoder uses which ends after ``layer3`` or ``layer4``."""
+    """Return the entries of a state dict that an encoder uses if it ends after ``layer3`` or ``layer4``."""
     return {name: value for name, value in state.items() if not CUT_OFF[last].match(name)}
 
 

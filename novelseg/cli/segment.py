@@ -197,7 +197,9 @@ def _supports(folder: Path, classes: str, label: int, side: int, refused: list[s
     """Read the supports, and return them with the names of the classes; none for a single object."""
     if is_exchanged(folder):
         if label:
-            raise InputError(f"--label is for masks of numbers; choose a class of {folder} with --classes")
+            raise InputError(
+                f"--label is for masks that hold the numbers of objects; choose a class of {folder} with --classes"
+            )
         return read_labelled(folder, side, [name.strip() for name in classes.split(",")] if classes else [])
     if classes:
         if label:

@@ -14,7 +14,7 @@ from novelseg.core.files import disk_full_as_input_error
 
 @contextmanager
 def exclusive(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file, made if need be, while the block runs; the system releases it however the process ends.
+    """Hold a lock file, created if needed, while the block runs; the system releases it however the process ends.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def _name(entry: Any) -> str:
 def _file_name(entry: Any) -> str:
     name = entry.get("file_name")
     if not isinstance(name, str) or not name or not name.isprintable():
-        raise ValueError(f"file_name is {name!r:.40}; expected a text")
+        raise ValueError(f"file_name is {name!r:.40}; expected text")
     return name
 
 

@@ -49,7 +49,7 @@ class _Text:
             raise ValueError(f"'{wanted}' expected, found '{self.peek()}'" if self.peek() else "the file ends early")
 
     def value(self) -> Any:
-        """Next value, whole."""
+        """Return the next complete value."""
         self.peek()
         while True:
             try:

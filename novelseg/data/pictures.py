@@ -217,7 +217,7 @@ def decode(data: bytes, name: str, remedy: str, most_pixels: int | None = None) 
     if any(CORRUPT.search(str(warning.message)) for warning in caught):
         raise InputError(f"{name}: has a damaged EXIF block; save it without one")
     if any(BAD_ANIMATION in str(warning.message) for warning in caught):
-        raise InputError(f"{name}: says that it is animated, but is not; save it again as a plain PNG")
+        raise InputError(f"{name}: is marked as animated, but is not; save it again as a plain PNG")
     return Picture(name, image, str(image.format), depth, orientation, exact, is_lossy(data), remedy)
 
 

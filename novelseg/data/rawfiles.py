@@ -11,7 +11,7 @@ MOST_BYTES = 360_000_000  # per file; longer ones, such as films, are not read
 
 
 def check_regular(path: Path, remedy: str) -> int:
-    """Return the size of a regular file in bytes; a pipe, socket or device would be waited for without end.
+    """Return the size of a regular file in bytes; others are refused, since reading a pipe may never end.
 
     Raises
     ------
@@ -87,7 +87,7 @@ NOT_TEXT = "not a text file in UTF-8, but UTF-16 or binary"
 
 
 def encoding_fault(error: UnicodeDecodeError) -> str:
-    """Say in which encoding a file is that is not UTF-8, as far as its first bytes show it."""
+    """Return what a file is that is not text in UTF-8, as far as its first bytes show it."""
     data = error.object
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:64]:
         return NOT_TEXT

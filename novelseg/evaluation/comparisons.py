@@ -96,7 +96,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     if not len(record["protocol"]["lists"]) == len(lists) == 2 or len(set(names)) < len(names):
         raise InputError(f"{about}: does not name two lists with their digests, or a class twice; rerun `evaluate`")
     if not 0 <= record["fold"] < record["protocol"]["folds"] or record["shot"] < 1:
-        raise InputError(f"{about}: says fold {record['fold']} and {record['shot']} supports; rerun `evaluate`")
+        raise InputError(f"{about}: states fold {record['fold']} and {record['shot']} supports; rerun `evaluate`")
     rows = tables.read(folder / ROWS, RESULTS)
     if fault := _rows_fault(rows, record):
         raise InputError(f"{folder / ROWS}: {fault}; rerun `evaluate`")
@@ -104,7 +104,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _rows_fault(rows: pd.DataFrame, about: dict[str, Any]) -> str:
-    """Return why rows of an evaluation cannot be its result as a phrase; empty if they can."""
+    """Return as a phrase why rows of an evaluation cannot be its result; empty if they can."""
     if rows.empty:
         return "has no rows"
     if unknown := sorted(set(rows["variant"]) - set(NAMES)):

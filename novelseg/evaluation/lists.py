@@ -66,7 +66,7 @@ def _read_list(path: Path, seed: int, numbers: dict[str, int]) -> list[Case]:
 
 
 def _fault(case: Case, index: Index) -> str:
-    """Return why an episode cannot be scored as a phrase; empty if it can."""
+    """Return as a phrase why an episode cannot be scored; empty if it can."""
     images = (case.query, *case.supports)
     if len(set(images)) < len(images):
         name = next(index.ids[image] for image in images if images.count(image) > 1)

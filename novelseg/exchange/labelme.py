@@ -154,7 +154,7 @@ def _mask(shape: dict[str, Any], width: int, height: int) -> Mask:
     points = shape.get("points")
     data = shape.get("mask")
     if not isinstance(data, str):
-        raise ValueError("its mask is not a text")
+        raise ValueError("its mask is not text")
     try:
         picture = decode(base64.b64decode(data, validate=True), "its mask", REMEDY)
     except (binascii.Error, InputError) as error:

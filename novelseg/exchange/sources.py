@@ -44,7 +44,10 @@ def read_json(path: Path, expected: str) -> Any:
 
 
 def read_xml(path: Path, expected: str) -> Element:
-    """Read an XML file; raises like :func:`read_json`. Files with a document type are refused, for it may never end."""
+    """Read an XML file; raises like :func:`read_json`.
+
+    Files with a document type are refused, since its expansion may never end.
+    """
     text = _text(path, expected)
     try:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:

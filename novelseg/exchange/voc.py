@@ -198,7 +198,7 @@ def _zip_member(data: bytes, name: str, path: Path) -> bytes:
     except DAMAGED_ZIP as error:
         raise InputError(f"{path}: {name:.100} is damaged ({error!s:.200}); fetch the zip again") from None
     if len(content) > MOST_BYTES:
-        raise InputError(f"{path}: {name} has more than {MOST_BYTES / 1e6:.0f} MB; {REMEDY}")
+        raise InputError(f"{path}: {name} is larger than {MOST_BYTES / 1e6:.0f} MB; {REMEDY}")
     return content
 
 

@@ -1,6 +1,6 @@
 """Checksums inside files: eight hexadecimal digits of a CRC-32, computed with zeros in their own place.
 
-HDF5 artifacts use HDF5's own checksums instead (:mod:`novelseg.formats.hdf5`). A CRC-32 notices every change of up to
+HDF5 artifacts use HDF5's own checksums instead (:mod:`novelseg.formats.hdf5`). A CRC-32 detects every change of up to
 four adjacent bytes and all but one in four thousand million of the others; it protects from damage, not from forgery.
 """
 

@@ -1,7 +1,7 @@
 """Comparison of artifact files by content, whatever the bytes of their containers.
 
-Checksums, version numbers and the numbers of shards are no content: an artifact of the version before is equal to one
-of this version with the same values.
+Checksums, version numbers and the numbers of shards do not count as content: an artifact of the previous version is
+equal to one of this version with the same values.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from novelseg.formats.tables import Column, TableSpec
 
 
 def pixels_fault(rows: pd.DataFrame) -> str:
-    """Return which pixel counts contradict each other as a phrase; empty if they do not."""
+    """Return as a phrase which pixel counts contradict each other; empty if they do not."""
     for side in ("fg", "bg"):
         if (rows[f"{side}_intersection"] > rows[f"{side}_union"]).any():
             return f"has an intersection that is larger than its union ({side})"

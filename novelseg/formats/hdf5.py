@@ -1,9 +1,9 @@
 """HDF5 artifacts: written whole from a spec, checked against it on open, with checksums; equal data give equal bytes.
 
-HDF5's own checksums protect every byte that means something: those of superblock, object headers and chunk indices
+HDF5's own checksums protect every byte that is read: those of superblock, object headers and chunk indices
 (file format of HDF5 1.10), and Fletcher-32 for each chunk of a dataset. Texts have a fixed length, because HDF5 keeps
 texts of variable length outside of all checksums. What is read is verified by HDF5 as it is read, and no more is read
-for it. Artifacts of the version before have no checksums of chunks and are read without.
+for it. Artifacts of the previous version have no checksums of chunks and are read without.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _kind_fits(dtype: np.dtype[Any], expected: str) -> bool:
 
 
 def _shape_fault(spec: Spec, arrays: Mapping[str, Any]) -> str:
-    """Return how the dtypes and shapes of arrays differ from a spec as a phrase; empty if they do not."""
+    """Return as a phrase how the dtypes and shapes of arrays differ from a spec; empty if they do not."""
     if set(arrays) != set(spec.fields):
         return f"datasets {sorted(set(arrays) ^ set(spec.fields))} differ from the spec"
     sizes: dict[str, int] = {}
@@ -257,11 +257,11 @@ class Artifact:
         return str(self.path)
 
     def fault(self, error: BaseException, part: str) -> InputError:
-        """Describe an error that was met on reading a part of the file."""
+        """Describe an error that occurred while a part of the file was read."""
         return _fault(self.path, self.spec, error, f" in its {part}")
 
     def wrong(self, phrase: str) -> InputError:
-        """Describe content that does not mean anything, although it is undamaged."""
+        """Describe content that is invalid although the file is undamaged."""
         return InputError(
             f"{self.path}: {phrase}; the file is not what `{self.spec.stage}` writes: rerun that stage, or give its "
             "output"

@@ -8,7 +8,7 @@ from novelseg.formats.hdf5 import TEXT, Artifact, Field, Spec
 
 
 def pixels_fault(file: Artifact) -> str:
-    """Return how pixel counts disagree with sizes, classes or lists as a phrase; empty if they do not."""
+    """Return as a phrase how pixel counts disagree with sizes, classes or lists; empty if they do not."""
     pixels, classes = file["pixels"][:], file.attributes["classes"]
     if pixels.shape[1] != len(classes) + 1 or len(set(classes)) < len(classes):
         return f"attribute 'classes' names {len(classes)} classes; expected each once, and those that are counted"

@@ -1,4 +1,4 @@
-"""What holds for the prototypes of a fold, in their own file and in a bundle."""
+"""Rules for the prototypes of a fold, which apply in their own file and in a bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPES: dict[str, Any] = {
 
 
 def levels_fault(arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> str:
-    """Return why prototypes contradict each other as a phrase; empty if they do not.
+    """Return as a phrase why prototypes contradict each other; empty if they do not.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Weight files (safetensors) whose header holds the record that rebuilds the network and describes its training.
 
 The record includes two checksums: of the header, so that a reader of records need not read the tensors, and of the
-tensors. Files of the version before have none and are read without.
+tensors. Files of the previous version have none and are read without.
 """
 
 from __future__ import annotations

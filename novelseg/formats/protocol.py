@@ -38,7 +38,7 @@ def missing_rows(resolution: str) -> str:
 
 
 def caution(source: str) -> str:
-    """Return a sentence on what numbers from this ``source`` are worth; empty for photographs."""
+    """Return a sentence on what numbers from this ``source`` cannot show; empty for photographs."""
     if source != "scenes":
         return ""
     return (

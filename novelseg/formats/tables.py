@@ -146,7 +146,7 @@ def read(path: Path, spec: TableSpec) -> pd.DataFrame:
 
 
 def _table_fault(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Return why rows contradict each other as a phrase; empty if they do not."""
+    """Return as a phrase why rows contradict each other; empty if they do not."""
     repeated = table.duplicated(list(spec.key)).to_numpy() if spec.key else np.zeros(0, bool)
     if repeated.any():
         return f"row {int(repeated.argmax()) + 1} has the {', '.join(spec.key[-4:])} of an earlier row"

@@ -95,7 +95,7 @@ def pretrained_bundle(weights: Path | str, stem: str = "", side: int = 512) -> B
     Raises
     ------
     InputError
-        If the weights cannot be downloaded or read, or are of no known architecture.
+        If the weights cannot be downloaded or read, or their architecture is unknown.
     """
     path = weight_file(weights)
     if stem not in ("", *STEMS):
@@ -177,7 +177,7 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def _check_header(about: dict[str, Any]) -> None:
-    """Check the types of the entries that are no records.
+    """Check the types of the entries that are not records.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _check_header(about: dict[str, Any]) -> None:
     if len(set(about["classes"])) < len(about["classes"]):
         raise ValueError("'classes' names a class twice")
     if not isinstance(about["prototypes"], dict) or not isinstance(about["provenance"], list):
-        raise ValueError("'prototypes' or 'provenance' is of another type")
+        raise ValueError("'prototypes' or 'provenance' has the wrong type; expected an object and a list")
 
 
 def _check_prototypes(prototypes: dict[str, Tensor], attributes: dict[str, Any]) -> None:

@@ -69,7 +69,10 @@ class Finding:
 
     @property
     def certainty(self) -> NDArray[np.float32]:
-        """Expected quality of the answer about each class, (K,): of a mask presence × IoU, of none the absence."""
+        """Expected quality of the answer about each class, (K,), in [0, 1].
+
+        For a class that counts as present it is presence × expected IoU, for another one it is 1 − presence.
+        """
         presence = np.ones(len(self.present), np.float32) if self.presence is None else self.presence
         return np.where(self.present, presence * self.expected_iou, 1 - presence).astype(np.float32)
 

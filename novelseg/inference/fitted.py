@@ -57,7 +57,7 @@ class FitRecord:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted head, what it expects of pictures with its classes, and the record of its fit."""
+    """A fitted head, its reference values for presence, and the record of its fit."""
 
     head: Head
     expectation: Expectation

@@ -99,7 +99,7 @@ def pictures_in(folder: Path, option: str) -> list[Path]:
         what = f"contains no picture but {listing}" if others else "contains no file"
         raise InputError(f"{folder}: {what}; {option} expects pictures in it")
     if others:
-        say(f"note: {folder}: {len(others)} {'file' if len(others) == 1 else 'files'} skipped, no pictures: {listing}")
+        say(f"note: {folder}: {len(others)} {'file' if len(others) == 1 else 'files'} skipped, not pictures: {listing}")
     return pictures
 
 

@@ -41,7 +41,7 @@ def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def resize_pair(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], side: int, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reduce a support and its mask (1 … K classes, 0 rest, 255 void) to at most ``side`` px.
+    """Reduce a support and its mask (0 background, 1 … K classes, 255 void) to at most ``side`` px.
 
     Raises
     ------

@@ -484,7 +484,9 @@ def _pairs(images: Photos, masks: Masks) -> list[tuple[Photo, Mask]]:
     """Pair pictures with masks and refuse different numbers of both."""
     photos, labels = list(listed(images)), list(listed(masks))
     if len(photos) != len(labels) or not photos:
-        raise InputError(f"{len(photos)} images, {len(labels)} masks; expected as many of both, and at least one")
+        raise InputError(
+            f"{len(photos)} images, {len(labels)} masks; expected the same number of both, and at least one"
+        )
     return list(zip(photos, labels, strict=True))
 
 

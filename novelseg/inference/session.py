@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ExportPicture:
-    """A picture of which the page asks that its mask is written.
+    """A picture whose mask the page asks to export.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class ExportPicture:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the page asks to be written.
+    """Request of the page for an export.
 
     Attributes
     ----------
@@ -258,7 +258,7 @@ def _logit_map(finding: Finding) -> dict[str, Any]:
 
 
 def export_request(text: str) -> ExportRequest:
-    """Read what the page asks to be written.
+    """Parse the page's request for an export.
 
     Raises
     ------
@@ -349,7 +349,7 @@ def _exported(request: ExportRequest, masks: Sequence[FileStorage]) -> tuple[str
     names = [one.name for one in request.pictures]
     if not request.formats or not names or len(masks) != len(names):
         raise InputError(
-            f"{len(names)} pictures, {len(masks)} masks; expected as many of both, and at least one format"
+            f"{len(names)} pictures, {len(masks)} masks; expected the same number of both, and at least one format"
         )
     count = class_count(request.classes)
     check_names(names, formats)

@@ -66,7 +66,7 @@ class InMemory(Request):
 
 
 class Handler(WSGIRequestHandler):
-    """Handler of a connection that does not wait without end for the other side."""
+    """Handler of a connection that waits only a limited time for the other side."""
 
     timeout = SILENCE_S
 
@@ -255,7 +255,9 @@ def new_app(segmenter: Segmenter, host: str) -> Flask:
     def _fit() -> Response:
         images, masks = request.files.getlist("image"), request.files.getlist("mask")
         if not images or len(images) != len(masks):
-            raise InputError(f"received {len(images)} pictures and {len(masks)} masks; expected as many of both")
+            raise InputError(
+                f"received {len(images)} pictures and {len(masks)} masks; expected the same number of both"
+            )
         classes = request.form.getlist("class")
         return jsonify(supports=len(images), round=session.fit(images, masks, classes))
 

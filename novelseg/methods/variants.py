@@ -1,7 +1,7 @@
 """The table of all variants, in the order of the result tables.
 
-Evaluation, comparisons and report read this table. It has names alone, so that code of a refinement is not code of
-every stage that lists variants.
+Evaluation, comparisons and report read this table. It has names only, so that the code of a refinement does not become
+part of the code of every stage that lists variants.
 """
 
 from __future__ import annotations

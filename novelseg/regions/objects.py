@@ -1,6 +1,6 @@
 """Separate objects of a mask: connected parts, split along the contours of the region hierarchy where objects touch.
 
-A part is narrow where two objects touch, mostly. Its regions are joined across the widest passages first, where the
+Where two objects touch, a part is usually narrow. Its regions are joined across the widest passages first, where the
 width of a passage is the largest distance to the border of the part on the contour between two regions, reduced by the
 strength of the contour. Two groups of regions stay apart if the passage is narrow in comparison with both of them.
 """

@@ -1,4 +1,4 @@
-"""The report's first screen: what was asked, what came out, where to look, and what the numbers are worth."""
+"""The report's first screen: what was asked, what came out, where to look, and how reliable the numbers are."""
 
 from __future__ import annotations
 

@@ -73,15 +73,15 @@ def group_by_fold(
         for files, spec, expected in zip(own, (FEATURES, PSEUDOLABELS), counts, strict=True):
             if len(files) != expected:
                 raise InputError(
-                    f"{paths[0]}: with {shards} shards of regions, expected as many of {spec.name} of fold {fold}, got "
-                    f"{len(files)}; give all of every fold"
+                    f"{paths[0]}: {len(files)} shards of {spec.name} are of fold {fold}; expected {expected}, one per "
+                    "shard of regions; give all of every fold"
                 )
         folds.append(FoldFiles(fold, paths[0], *own))
     return folds
 
 
 def _by_fold(paths: list[Path], spec: hdf5.Spec) -> dict[int, list[Path]]:
-    """Group the files of one kind by the fold that they say."""
+    """Group the files of one kind by the fold that they state."""
     groups: dict[int, list[Path]] = {}
     for path in paths:
         with hdf5.opened(path, spec, checked=True) as file:

@@ -120,7 +120,7 @@ class Gallery:
         if unknown := {name for side in SIDES for name in ids[side]} - self._numbers.keys():
             raise file.wrong(f"the image '{min(unknown)}' is not in the index")
         if ((labels := file["fg/class"][:]) < 1).any() or (labels > len(self._index.classes)).any():
-            raise file.wrong("dataset 'fg/class' has labels that are no classes of the index")
+            raise file.wrong("dataset 'fg/class' has labels that are not classes of the index")
         names = {side: [self._numbers[name] for name in ids[side]] for side in SIDES}
         new_images = set(sorted({*names["bg"], *names["fg"]})[: max_images - len(self.images)])
         self.images |= new_images

@@ -48,7 +48,7 @@ class Params(ScheduleParams):
             ge=0,
             lt=1,
             description="Share of its training objects that the classifier must name correctly after the "
-            "`classifier_iterations`; below it, training stops. 0: not asked.",
+            "`classifier_iterations`; below it, training stops. 0: not checked.",
         ),
     ]
     detach: Annotated[

@@ -61,7 +61,7 @@ class EncoderParams(Section):
     train: Annotated[
         Literal["all", "none"] | Annotated[int, Limit(ge=1)],
         Limit(
-            description="Parts of the encoder that are trained: all, none, or the last so many, counted in blocks "
+            description="Parts of the encoder that are trained: all, none, or a number of last parts, which are blocks "
             "(vision transformers) or layers (residual networks). With none there is neither a Baseline nor a joint "
             "training, and the pretrained encoder is evaluated; the CAM prior trains its branches."
         ),

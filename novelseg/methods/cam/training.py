@@ -164,10 +164,10 @@ class CamLearner(nn.Module):
         with torch.no_grad():
             hits = self.network.scores_of_pooled(taps.float()).argmax(1) == labels
         found = float(hits.float().mean())
-        say(f"the classifier names {found:.3f} of {len(labels)} training objects correctly")
+        say(f"the classifier is right on {found:.3f} of {len(labels)} training objects")
         if found < self.accuracy:
             raise InputError(
-                f"the classifier of the CAM prior names {found:.3f} of its training objects correctly; expected at "
+                f"the classifier of the CAM prior is right on {found:.3f} of its training objects; expected at "
                 f"least {self.accuracy:g} (cam.classifier_accuracy): raise cam.classifier_iterations or "
                 "cam.learning_rate"
             )
