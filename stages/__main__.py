@@ -69,7 +69,7 @@ def _run(name: str, words: list[str]) -> None:
     if record:
         parameters = {name: values.model_dump() for name, values in sections.items()}
         recorder = Recorder(record, stage.name, stage.scientific(options), parameters, Digests())
-    stage.run(**options, **{stage.arguments[name]: values.given() for name, values in sections.items()})
+    stage.run(**options, **{stage.arguments[name]: values.for_stage() for name, values in sections.items()})
     if recorder:
         outputs = recorder.write()
         clock.log(record, stage.name, parameters, outputs)

@@ -232,7 +232,7 @@ def test_separate_objects_are_exported(client: FlaskClient, tmp_path: Path) -> N
     assert scores == [0.5, 0.75]
     entry["labels"] = [1]
     told: Any = client.post("/export", data={"request": json.dumps(request), "mask": [(png(numbers), "m.png")]})
-    assert told.json["error"] == "a.png: its objects are not those of the request; export again"
+    assert told.json["error"] == "a.png: its mask does not contain the objects that the request lists; export again"
 
 
 @pytest.mark.parametrize(

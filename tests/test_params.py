@@ -170,7 +170,7 @@ def test_an_absent_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_the_settings_of_refinements_without_a_parameter_file_are_those_of_the_base_preset() -> None:
     values = read_yaml(presets.FOLDER / "base.yaml")
     for name, settings in SETTINGS.items():
-        assert check_section(section_of(settings), name, values[name], Path("p")).given() == settings()
+        assert check_section(section_of(settings), name, values[name], Path("p")).for_stage() == settings()
 
 
 def test_a_section_has_the_ranges_and_the_words_of_the_settings() -> None:

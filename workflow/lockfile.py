@@ -91,14 +91,14 @@ def _mend_lock() -> None:
         return
     with whole_file(TORN) as scratch:
         scratch.write_bytes(torn)
-    found = "dvc.lock was incomplete, as after a kill or on a full disk"
+    fault = "dvc.lock was incomplete, as after a kill or on a full disk"
     if COPY.exists():
         with whole_file(LOCK_FILE) as scratch:
             shutil.copyfile(COPY, scratch)
-        _say(f"{found}; the state before that is back, and {TORN} holds the incomplete one")
+        _say(f"{fault}; the state before that is back, and {TORN} holds the incomplete one")
     else:
         LOCK_FILE.unlink(missing_ok=True)
-        _say(f"{found}; it is {TORN} now, as there is no copy of the state before: `python -m workflow record`")
+        _say(f"{fault}; it is {TORN} now, as there is no copy of the state before: `python -m workflow record`")
 
 
 def _lists_commands(content: bytes) -> bool:

@@ -333,8 +333,8 @@ def _with_earlier(rows: list[dict[str, str]], path: Path, key: str) -> list[dict
     if not path.exists():
         return rows
     with path.open(encoding="utf8", newline="") as file:
-        found = [row for row in csv.DictReader(file, delimiter="\t") if row.pop("protocol", "") == key]
-    earlier = {row["method"]: row for row in found if row["ours"] and row.keys() == rows[0].keys()}
+        stored = [row for row in csv.DictReader(file, delimiter="\t") if row.pop("protocol", "") == key]
+    earlier = {row["method"]: row for row in stored if row["ours"] and row.keys() == rows[0].keys()}
     filled = [row if row["ours"] else earlier.get(row["method"], row) for row in rows]
     known = {row["method"] for row in rows}
     return [*filled, *(row for method, row in earlier.items() if method not in known)]

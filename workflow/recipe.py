@@ -21,14 +21,14 @@ def _by_argument(stage: str) -> dict[str, str]:
     tree, imports = ast.parse(locate(path).read_text(encoding="utf8")), source(path).imports
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
     names = {arg.arg: arg.annotation.id for arg in run.args.kwonlyargs if isinstance(arg.annotation, ast.Name)}
-    found = {}
+    by_argument = {}
     for argument, name in names.items():
         module = imports.get(name, "").rpartition(".")[0]
         if module.startswith(SECTIONS):
-            found[argument] = module.removeprefix(SECTIONS).split(".")[0]
+            by_argument[argument] = module.removeprefix(SECTIONS).split(".")[0]
         elif module.endswith(SETTINGS):
-            found[argument] = argument
-    return found
+            by_argument[argument] = argument
+    return by_argument
 
 
 def sections(stage: str) -> tuple[str, ...]:

@@ -113,13 +113,13 @@ def remove_dead_scratch(left: list[Path]) -> list[Path]:
     left
         Files that the plan does not name.
     """
-    found = {part for path in left for part in (path, *path.parents) if SCRATCH.match(part.name)}
-    for path in sorted(path for path in found if _dead(path)):
+    scratch = {part for path in left for part in (path, *path.parents) if SCRATCH.match(part.name)}
+    for path in sorted(path for path in scratch if _dead(path)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return [path for path in left if path.exists()] if found else left
+    return [path for path in left if path.exists()] if scratch else left
 
 
 def _absent(judge: Judge) -> list[str]:

@@ -32,16 +32,16 @@ class _Text:
     def peek(self) -> str:
         """Next character that is not blank; empty at the end."""
         while True:
-            found = BLANK.match(self._text, self._at)
-            self._at = found.end() if found else self._at
+            blank = BLANK.match(self._text, self._at)
+            self._at = blank.end() if blank else self._at
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def take(self, wanted: str) -> bool:
         """Skip the next character if it is ``wanted``, and return whether it was."""
-        found = self.peek() == wanted
-        self._at += found
-        return found
+        skipped = self.peek() == wanted
+        self._at += skipped
+        return skipped
 
     def expect(self, wanted: str) -> None:
         """Step over a character that must be next."""

@@ -337,7 +337,7 @@ def is_lossy(data: bytes) -> bool:
 
 
 def orientation_of(image: Image.Image, name: str) -> int:
-    """Return the orientation tag of a loaded image, 1…8; values beyond count as 1, as viewers take them.
+    """Return the orientation tag of a loaded image, 1…8; other values count as 1, as in viewers.
 
     Raises
     ------

@@ -94,8 +94,8 @@ def _picture(element: Element, path: Path, images: Path | None, classes: list[st
             if label not in classes:
                 raise ValueError(f"its label is {label!r:.60}, which is not listed")
             instances.append(instance_of(_mask(shape, width, height), classes.index(label) + 1))
-    found = find_picture(name, path, images, where)
-    return LabelledPicture(name, width, height, [one for one in instances if one], path=found)
+    image_path = find_picture(name, path, images, where)
+    return LabelledPicture(name, width, height, [one for one in instances if one], path=image_path)
 
 
 def _number(element: Element, key: str) -> int:

@@ -168,8 +168,8 @@ def _picture(
             if result.get("image_rotation") not in (0, None):
                 raise ValueError("the picture was rotated in Label Studio; rotate it back there")
             instances.append(instance_of(_mask(result, width, height), classes.index(_label(result)) + 1))
-    found = find_picture(name, path, images, where)
-    return LabelledPicture(name, width, height, [one for one in instances if one], path=found)
+    image_path = find_picture(name, path, images, where)
+    return LabelledPicture(name, width, height, [one for one in instances if one], path=image_path)
 
 
 def _file_name(data: object, where: str) -> str:

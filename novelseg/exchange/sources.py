@@ -139,13 +139,13 @@ def find_picture(name: str, file: Path, images: Path | None, where: str) -> Path
     shorter = [PurePosixPath(*parts.parts[start:]) for start in range(len(parts.parts))] if inside else [parts.name]
     candidates = [folder / option for option in shorter for folder in folders]
     try:
-        found = next((path for path in candidates if path.is_file()), None)
+        picture = next((path for path in candidates if path.is_file()), None)
     except (OSError, ValueError):  # a name that is too long, or has a zero byte
-        found = None
-    if found is None:
+        picture = None
+    if picture is None:
         shown = name if name.isprintable() else ascii(name)
         raise InputError(f"{where}: no picture {shown:.200} in {folders[0]}; put it there, or remove its annotations")
-    return found
+    return picture
 
 
 def picture_of_stem(stem: str, file: Path, images: Path | None, where: str) -> Path:

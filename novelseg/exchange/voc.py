@@ -261,8 +261,8 @@ def _picture(
 def _instances(labels: NDArray[np.uint8], numbers: NDArray[np.int32] | None) -> list[Instance]:
     """Return the instances of a mask of classes, divided by the numbers of objects if there are any."""
     keys = labels.astype(np.int64) << 24 | (0 if numbers is None else np.where(labels == VOID, 0, numbers))
-    found = [instance_of(keys == key, int(key) >> 24) for key in np.unique(keys[labels > 0]).tolist()]
-    return [instance for instance in found if instance]
+    instances = [instance_of(keys == key, int(key) >> 24) for key in np.unique(keys[labels > 0]).tolist()]
+    return [instance for instance in instances if instance]
 
 
 def _rgb(picture: Picture) -> NDArray[np.uint8]:

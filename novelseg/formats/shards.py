@@ -53,7 +53,7 @@ def in_order(paths: Sequence[Path], spec: Spec) -> list[Path]:
             image = min(twice)
             raise InputError(
                 f"{shard.path}: contains the image '{image}', as does {owners[image]}; give every shard once, all of "
-                "one division"
+                "the same images.shards"
             )
         owners |= dict.fromkeys(shard.ids, shard.path)
     _refuse_gaps(shards, spec)

@@ -133,9 +133,9 @@ def least_logits(least: float, share: float, presence: NDArray[np.float32], cali
     Parameters
     ----------
     least
-        Smallest logit.
+        Smallest logit of a marked pixel.
     share
-        Smallest probability, that of presence included.
+        Smallest probability of a marked pixel, which includes the probability that its class is present.
     presence : (K,)
         Scores of the classes' presence.
     calibration

@@ -382,7 +382,9 @@ def _labelled(picture: ExportPicture, data: bytes, classes: int) -> LabelledPict
         labels = picture.labels
         known = all(1 <= label <= classes for label in labels) and len(picture.scores) == len(labels)
         if mask.ndim != 2 or not known or int(mask.max()) > len(labels):
-            raise InputError(f"{picture.name}: its objects are not those of the request; export again")
+            raise InputError(
+                f"{picture.name}: its mask does not contain the objects that the request lists; export again"
+            )
         instances = list(instances_of(mask, labels, picture.scores))
     return LabelledPicture(picture.name, mask.shape[1], mask.shape[0], instances, picture.certainty)
 

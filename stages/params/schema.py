@@ -26,8 +26,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     settings: ClassVar[type[Settings] | None] = None
 
-    def given(self) -> Section | Settings:
-        """Return the values as a stage receives them.
+    def for_stage(self) -> Section | Settings:
+        """Return the values in the form in which a stage receives them.
 
         These are the settings, if the section was made from a settings class, and otherwise the section itself.
         """

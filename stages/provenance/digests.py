@@ -24,8 +24,7 @@ FIELDS = 3  # path, signature, digest
 def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the relative name and stat of every file in a folder, except hidden ones, sorted by name.
 
-    A link to a folder that contains it would never end; it has no content of its own. Nor has a broken link, a pipe or
-    a socket.
+    Links to a folder that contains them, which would lead in circles, and broken links, pipes and sockets are left out.
     """
     for parent, folders, names in os.walk(folder, followlinks=True):
         visible = sorted(name for name in folders if not name.startswith("."))

@@ -163,11 +163,11 @@ class CamLearner(nn.Module):
     def _check_accuracy(self, taps: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
             hits = self.network.scores_of_pooled(taps.float()).argmax(1) == labels
-        found = float(hits.float().mean())
-        say(f"the classifier is right on {found:.3f} of {len(labels)} training objects")
-        if found < self.accuracy:
+        correct = float(hits.float().mean())
+        say(f"the classifier is right on {correct:.3f} of {len(labels)} training objects")
+        if correct < self.accuracy:
             raise InputError(
-                f"the classifier of the CAM prior is right on {found:.3f} of its training objects; expected at "
+                f"the classifier of the CAM prior is right on {correct:.3f} of its training objects; expected at "
                 f"least {self.accuracy:g} (cam.classifier_accuracy): raise cam.classifier_iterations or "
                 "cam.learning_rate"
             )
