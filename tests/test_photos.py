@@ -71,7 +71,7 @@ def test_a_film_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with (tmp_path / "clip.mp4").open("wb") as file:
         file.truncate(5 << 30)  # a hole
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read"))
-    with pytest.raises(InputError, match=r"has 5369 MB; expected at most 360"):
+    with pytest.raises(InputError, match=r"is 5369 MB long; expected at most 360"):
         read_photo(tmp_path / "clip.mp4")
 
 
