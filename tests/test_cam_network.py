@@ -344,5 +344,5 @@ def test_a_classifier_below_the_asked_accuracy_stops_the_training() -> None:
     assert CamLearner(net, 1.0, 0.9)(shown).isfinite().any()
     shown["all_labels"] = torch.where(torch.arange(6) < 3, (named + 1) % 3, named)
     assert CamLearner(net, 1.0, 0.5)(shown).isfinite().any()
-    with pytest.raises(InputError, match=r"names 0\.500 .* at least 0\.6 \(cam\.classifier_accuracy\): raise"):
+    with pytest.raises(InputError, match=r"is right on 0\.500 .* at least 0\.6 \(cam\.classifier_accuracy\): raise"):
         CamLearner(net, 1.0, 0.6)(shown)

@@ -185,7 +185,7 @@ def test_a_section_has_the_ranges_and_the_words_of_the_settings() -> None:
     kind = section_of(ClosedFormSettings)
     assert describe(kind.model_fields["reduction"]) == "integer ≥ 1 and ≤ 64"
     assert kind.model_fields["ridge"].description == (
-        "Penalty of the discriminant, in units of the mean variance of a feature channel (1)."
+        "Penalty of the discriminant, in units of the mean variance of a feature channel."
     )
     assert str(kind.__doc__).startswith("Closed-form head: discriminant, several prototypes")
 

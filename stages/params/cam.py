@@ -47,7 +47,7 @@ class Params(ScheduleParams):
         Limit(
             ge=0,
             lt=1,
-            description="Share of its training objects that the classifier must name correctly after the "
+            description="Share of its training objects that the classifier must classify correctly after the "
             "`classifier_iterations`; below it, training stops. 0: not checked.",
         ),
     ]
