@@ -23,12 +23,12 @@ ROOT = Path(__file__).parent.parent
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
 
-def copy_house(target: Path) -> Path:
-    """The tracked and new files of the repository, without the ignored ones."""
+def copy_house(target: Path, without: tuple[str, ...] = ()) -> Path:
+    """The tracked and new files of the repository, without the ignored ones and those of some folders."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and not name.startswith(tuple(f"{folder}/" for folder in without)):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
     return target

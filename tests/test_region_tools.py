@@ -64,9 +64,9 @@ def resave(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def bsds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training and three validation images."""
+    """Three training and three validation images."""
     root = tmp_path_factory.mktemp("bsds")
-    write_npz(root, "train", range(6))
+    write_npz(root, "train", range(3))
     write_npz(root, "val", range(6, 9))
     return root
 
@@ -93,7 +93,7 @@ def test_both_layouts_are_read_alike(bsds: Path, tmp_path: Path) -> None:
 def test_learning_says_whence_and_repeats_itself(bsds: Path, learned: Path, tmp_path: Path) -> None:
     about = json.loads(learned.with_suffix(".json").read_text(encoding="utf8"))
     assert about["md5"] == digest(learned)
-    assert about["learned from"].startswith("BSDS500 train: 6 images")
+    assert about["learned from"].startswith("BSDS500 train: 3 images")
     again = tmp_path / "again.safetensors"
     assert main(["trainregions", "--bsds", str(bsds), "--out", str(again), "--workers", "2"]) == 0
     assert again.read_bytes() == learned.read_bytes()

@@ -154,8 +154,8 @@ def test_s12_a_cluster_executor_does_the_same(mate: Path, tmp_path: Path) -> Non
 def test_the_audit_needs_the_records_alone(origin: Path, mate: Path, tmp_path: Path) -> None:
     def audit(name: str, rc: int) -> str:
         git(tmp_path, "clone", "-q", "mate", name)
-        dvc(tmp_path / name, "fetch", "-q", *(f"provenance/{stage}" for stage in STAGES if stage != "report"))
-        dvc(tmp_path / name, "fetch", "-q", "provenance/report.json")
+        records = [f"provenance/{stage}" for stage in STAGES if stage != "report"]
+        dvc(tmp_path / name, "fetch", "-q", *records, "provenance/report.json")
         assert not (tmp_path / name / "artifacts").exists()
         return command(tmp_path / name, "audit", rc=rc)
 
