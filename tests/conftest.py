@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives to the end: modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from novelseg.core.errors import InputError
 from stages.__main__ import STAGES
 from stages.interface import TOOLS
 from stages.provenance import code
+from tests.warm import started
 from workflow import checks, recipe
 
 pytestmark = pytest.mark.processes
@@ -38,6 +40,7 @@ def copy_house(target: Path, without: tuple[str, ...] = ()) -> Path:
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the repository to break, as the working folder and as the code that is asked about."""
     monkeypatch.chdir(copy_house(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(started().folder / "python"))  # of Snakemake
     for package in code.ROOTS:
         monkeypatch.setitem(code.ROOTS, package, tmp_path)
     _forget()

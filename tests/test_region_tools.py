@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def resave(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def bsds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three training and three validation images."""
+    """Six training and three validation images."""
     root = tmp_path_factory.mktemp("bsds")
-    write_npz(root, "train", range(3))
+    write_npz(root, "train", range(6))
     write_npz(root, "val", range(6, 9))
     return root
 
@@ -90,11 +91,16 @@ def test_both_layouts_are_read_alike(bsds: Path, tmp_path: Path) -> None:
         assert others[0].min() == 0
 
 
-def test_learning_says_whence_and_repeats_itself(bsds: Path, learned: Path, tmp_path: Path) -> None:
+def test_learning_says_whence_and_repeats_itself(
+    bsds: Path, learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     about = json.loads(learned.with_suffix(".json").read_text(encoding="utf8"))
     assert about["md5"] == digest(learned)
-    assert about["learned from"].startswith("BSDS500 train: 3 images")
+    assert about["learned from"].startswith("BSDS500 train: 6 images")
     again = tmp_path / "again.safetensors"
+    # Two processes that need not import everything anew; new ones are those of `test_workers_compute_on_one_thread`.
+    forking = multiprocessing.get_context("fork")
+    monkeypatch.setattr("novelseg.core.threads.multiprocessing.get_context", lambda _: forking)
     assert main(["trainregions", "--bsds", str(bsds), "--out", str(again), "--workers", "2"]) == 0
     assert again.read_bytes() == learned.read_bytes()
     levels = load_model(learned).levels
