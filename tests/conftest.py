@@ -26,9 +26,10 @@ DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what lives to the end: modules and tests."""
+    """Spare the garbage collector what lives to the end, modules and tests, and let it look at old objects rarely."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, 100)
 
 
 def pytest_sessionfinish() -> None:

@@ -36,15 +36,33 @@ def copy_house(target: Path, without: tuple[str, ...] = ()) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository; whoever breaks it restores it."""
+    return copy_house(tmp_path_factory.mktemp("house"))
+
+
+def states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of each file that is not in a hidden folder."""
+    shown = [path for path in folder.rglob("[!.]*") if path.is_file() and path.relative_to(folder).parts[0][0] != "."]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in shown}
+
+
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def house(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the repository to break, as the working folder and as the code that is asked about."""
-    monkeypatch.chdir(copy_house(tmp_path))
+    monkeypatch.chdir(copied)
     monkeypatch.setattr(sys, "executable", str(started().folder / "python"))  # of Snakemake
     for package in code.ROOTS:
-        monkeypatch.setitem(code.ROOTS, package, tmp_path)
+        monkeypatch.setitem(code.ROOTS, package, copied)
     _forget()
-    yield tmp_path
+    before = states(copied)
+    yield copied
+    for path, state in states(copied).items():
+        if path not in before:
+            path.unlink()
+        elif state != before[path]:
+            shutil.copy2(ROOT / path.relative_to(copied), path)
     _forget()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import random
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from botocore.loaders import JSONFileLoader
 
 from stages.__main__ import STAGES
 from tests.engines import (
@@ -260,8 +260,9 @@ def test_an_s3_remote_gets_and_gives_only_what_changed(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-in-git")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     # DVC starts a client for each folder; each reads the megabytes of JSON that describe Amazon's services.
-    read = functools.cache(JSONFileLoader().load_file)
-    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+    loader = importlib.import_module("botocore.loaders").JSONFileLoader
+    read = functools.cache(loader().load_file)
+    monkeypatch.setattr(loader, "load_file", lambda _, path: read(path))
     dvc(mate, "remote", "add", "-d", "cloud", "s3://team/novelseg")
     dvc(mate, "remote", "modify", "cloud", "endpointurl", bucket)
     commit(mate, "cloud")

