@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from tests import warm
-from tests.commands import export
-from tests.engines import new_team
-from tests.makers import SPFL, Project, tiny_values, write_values
+
+# Everything else is imported where it is used: the process that only hands out tests imports this file too.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tests.makers import Project
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("NOVELSEG_DATA", str(ROOT / ".." / "shared" / "data")))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives to the end, modules and tests, and let it look at old objects rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 100)
 
 
 def pytest_sessionfinish() -> None:
@@ -29,6 +40,8 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator of the test's own."""
+    import numpy as np
+
     return np.random.default_rng(20260101)
 
 
@@ -40,10 +53,21 @@ def real_data() -> Path:
     return DATA.resolve()
 
 
+def common_folder(factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this run that all processes of the suite share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_warm_process(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the suite's processes share one process that forks commands (`tests.warm`)."""
+    warm.share(common_folder(tmp_path_factory))
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that the first of the suite's processes makes, and all of them only read."""
-    base = factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = common_folder(factory)
     with (base / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (base / f"{name}.made").exists():
@@ -59,6 +83,7 @@ WEIGHTS = ROOT / "weights" / "scenes-resnet18-w16.safetensors"
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The tiny experiment, run once through every stage; tests only read it."""
+    from tests.makers import Project, tiny_values, write_values
 
     def make(root: Path) -> None:
         root.mkdir()
@@ -71,6 +96,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the tiny experiment."""
+    from tests.commands import export
+    from tests.makers import SPFL
+
     out = tmp_path_factory.mktemp("bundle") / "tiny.safetensors"
     words = ["--encoder", project.path(SPFL), "--index", project.path("index/index.h5")]
     assert export(project, *words, "--prototypes", project.path("prototypes/fold0.h5"), "--out", out) == 0
@@ -80,6 +108,8 @@ def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def images_only(tmp_path: Path) -> Project:
     """A fresh tiny project with images and index only, for tests that break things."""
+    from tests.makers import Project, tiny_values, write_values
+
     write_values(tmp_path / "params.yaml", tiny_values())
     made = Project(tmp_path, WEIGHTS)
     made.make_images()
@@ -89,6 +119,8 @@ def images_only(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A team's folders (`tests.engines.new_team`); tests only read them."""
+    from tests.engines import new_team
+
     return made_once(tmp_path_factory, "team", new_team)
 
 

@@ -120,9 +120,9 @@ def set_values(folder: Path, **changes: dict[str, Any]) -> None:
 
 
 def new_project(folder: Path) -> Path:
-    """The house with the tiny experiment, as a git repository of its own."""
+    """The house without its documents and tests, with the tiny experiment, as a git repository of its own."""
     folder.mkdir()
-    copy_house(folder)
+    copy_house(folder, without=("docs", "tests"))
     write_values(folder / "params.yaml", tiny_values())
     (folder / "dvc.lock").unlink(missing_ok=True)
     # A thread a job: on a busy machine a job's threads burn more time waiting for each other than they compute.
@@ -155,5 +155,6 @@ def new_team(base: Path) -> None:
     assert "recorded in dvc.lock" in snakemake(first)
     commit(first, "run")
     assert "pushed" in workflow(first, "push")
+    git(first, "gc", "-q")  # a few files instead of a thousand, of which every test gets a copy
     git(base, "clone", "-q", "--bare", "first", "origin.git")
     clone(base / "origin.git", base / "clone")

@@ -17,7 +17,7 @@ from unittest import mock
 
 from stages.provenance import code
 from stages.provenance.digests import Digests
-from tests.warm import started
+from tests.warm import parse_each_text_once, started
 from workflow import config, recipe
 from workflow.judge import Judge
 from workflow.plan import READS, record_of
@@ -26,6 +26,7 @@ from workflow.plan import READS, record_of
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
     """Work in a project folder with the code that lies there."""
+    parse_each_text_once()
     roots = dict(code.ROOTS)
     with contextlib.chdir(folder):
         code.ROOTS.update(dict.fromkeys(roots, folder))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import planned, set_values, workflow
+from tests.engines import planned, set_values
+from tests.inprocess import command, stale_jobs
 from tests.test_house import edit
 
 pytestmark = pytest.mark.engines
@@ -15,19 +16,19 @@ pytestmark = pytest.mark.engines
 def test_records_are_adopted_where_the_present_code_gives_the_same(mate: Path) -> None:
     edit(mate / "stages/episodes.py", "    rng = ", "    assert params.count > 0\n    rng = ")
     lists = {path: path.read_bytes() for path in (mate / "artifacts/episodes").rglob("*.tsv")}
-    assert "episodes" in planned(mate)
-    printed = workflow(mate, "adopt")
+    assert "episodes" in stale_jobs(mate)
+    printed = command(mate, "adopt")
     assert "episodes: 2 records adopted; 1 jobs were run again and gave the same" in printed
     assert planned(mate) == {}
     assert {path: path.read_bytes() for path in lists} == lists
     # Other code that gives something else, and other parameters, are not adopted.
     edit(mate / "stages/episodes.py", 'numpy_generator(seed, "episodes"', 'numpy_generator(seed + 7, "episodes"')
-    assert "episodes: not adopted, artifacts/episodes/fold0/1shot/seed0.tsv differs in column class" in workflow(
+    assert "episodes: not adopted, artifacts/episodes/fold0/1shot/seed0.tsv differs in column class" in command(
         mate, "adopt"
     )
     assert {path: path.read_bytes() for path in lists} == lists
     set_values(mate, episodes={"count": 5})
-    printed = workflow(mate, "adopt", "episodes")
+    printed = command(mate, "adopt", "episodes")
     assert "episodes: 2 of 2 stale jobs stay stale" in printed
-    assert "episodes" in planned(mate)
-    assert "error: there is no stage 'episode'" in workflow(mate, "adopt", "episode", rc=2)
+    assert "episodes" in stale_jobs(mate)
+    assert "error: there is no stage 'episode'" in command(mate, "adopt", "episode", rc=2)

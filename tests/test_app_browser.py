@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.browser import CHROMIUM, launched
 from benchmarks.page import serving
 from benchmarks.pagedriver import PageDriver, mean_iou, save_picture
 from novelseg import Segmenter
@@ -42,6 +43,15 @@ def served() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for all these tests; each has a context of its own."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; NOVELSEG_CHROMIUM names one")
+    with launched() as started:
+        yield started
+
+
 def complaints(page: Any, address: str) -> list[str]:
     return [note for note in page.noted if not note.startswith((address, "data:", "blob:"))]
 
@@ -52,7 +62,7 @@ def share(page: Any) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
-def test_the_whole_loop(served: str, tmp_path: Path) -> None:
+def test_the_whole_loop(served: str, browser: Any, tmp_path: Path) -> None:
     """Paint two classes, segment, correct, take as an example, segment again, move the threshold, reload, export."""
     truth, paths = {}, []
     for number in range(5):
@@ -60,7 +70,7 @@ def test_the_whole_loop(served: str, tmp_path: Path) -> None:
         image, truth[name] = two_discs((40 + 8 * number, 36), (70, 88 - 6 * number))
         paths.append(save_picture(tmp_path / name, image))
     names = [path.name for path in paths]
-    with browsed(served) as page:
+    with browsed(served, browser=browser) as page:
         driver = PageDriver(page)
         assert page.locator("#go").is_disabled()
         driver.add("supports", paths[:1])
@@ -119,14 +129,14 @@ def test_the_whole_loop(served: str, tmp_path: Path) -> None:
         assert complaints(page, served) == []
 
 
-def test_tools_by_keys_and_what_is_refused(served: str, tmp_path: Path) -> None:
+def test_tools_by_keys_and_what_is_refused(served: str, browser: Any, tmp_path: Path) -> None:
     image, mask = disc(side=100, middle=(50, 50))
     paths = [save_picture(tmp_path / name, image) for name in ("a.png", "b.png")]
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.fromarray(mask).save(tmp_path / "ones.png")
     Image.fromarray(mask[:50]).save(tmp_path / "small.png")
     Image.fromarray(image).save(tmp_path / "tiff.tiff")  # which browsers do not show
-    with browsed(served) as page:
+    with browsed(served, browser=browser) as page:
         driver = PageDriver(page)
         driver.add("supports", paths[:1])
         page.locator("#mask").set_input_files(tmp_path / "small.png")
@@ -166,10 +176,10 @@ def test_tools_by_keys_and_what_is_refused(served: str, tmp_path: Path) -> None:
         assert [note for note in complaints(page, served) if "422" not in note] == []
 
 
-def test_touch_phone_and_cancel(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_touch_phone_and_cancel(served: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = disc(side=100, middle=(50, 50))[0]
     paths = [save_picture(tmp_path / f"{number}.png", image) for number in range(3)]
-    with browsed(served, width=390, has_touch=True) as page:
+    with browsed(served, browser=browser, width=390, has_touch=True) as page:
         driver = PageDriver(page)
         driver.add("supports", paths[:1])
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -215,7 +225,7 @@ def test_touch_phone_and_cancel(served: str, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
-def test_annotations_become_examples(served: str, tmp_path: Path) -> None:
+def test_annotations_become_examples(served: str, browser: Any, tmp_path: Path) -> None:
     """Pictures and annotations, chosen together; classes join those of the page, and masks can be painted on."""
     truth, pictures = {}, []
     for number, name in enumerate(["a.png", "b.png", "c.png"]):
@@ -225,7 +235,7 @@ def test_annotations_become_examples(served: str, tmp_path: Path) -> None:
     export("coco", tmp_path / "both", ["red", "unused", "blue"], [relabelled(one) for one in pictures[:2]])
     export("cvat-xml", tmp_path / "blue", ["blue"], [relabelled(pictures[2], {2: 1})])
     paths = [one.path for one in pictures if one.path]
-    with browsed(served) as page:
+    with browsed(served, browser=browser) as page:
         driver = PageDriver(page)
         page.locator("#supports").set_input_files([*paths[:1], tmp_path / "both/annotations.json"])
         told = "annotations.json: image b.png: no picture b.png in the chosen files; put it there"
@@ -330,9 +340,9 @@ async ([logits, presence, threshold, least, slope, offset]) => {
 """
 
 
-def test_painting_and_thresholds_agree_with_slow_references(served: str) -> None:
+def test_painting_and_thresholds_agree_with_slow_references(served: str, browser: Any) -> None:
     rng, calibration = np.random.default_rng(0), Calibration(0.9, -0.27)
-    with browsed(served) as page:
+    with browsed(served, browser=browser) as page:
         assert page.evaluate(SLOW_REFERENCE) == {"wrong": 0, "back": True, "steps": 1}
         for threshold, least in ((0.5, 0.15), (0.7, 0.15), (0.2, 0.0), (0.6, 0.4), (0.3, 1.0)):
             logits = rng.normal(0, 2, (3, 20, 20)).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from novelseg.core.errors import InputError
 from stages.__main__ import STAGES
 from stages.interface import TOOLS
 from stages.provenance import code
+from tests.warm import started
 from workflow import checks, recipe
 
 pytestmark = pytest.mark.processes
@@ -23,25 +25,44 @@ ROOT = Path(__file__).parent.parent
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
 
-def copy_house(target: Path) -> Path:
-    """The tracked and new files of the repository, without the ignored ones."""
+def copy_house(target: Path, without: tuple[str, ...] = ()) -> Path:
+    """The tracked and new files of the repository, without the ignored ones and those of some folders."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and not name.startswith(tuple(f"{folder}/" for folder in without)):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
     return target
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository; whoever breaks it restores it."""
+    return copy_house(tmp_path_factory.mktemp("house"))
+
+
+def states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of each file that is not in a hidden folder."""
+    shown = [path for path in folder.rglob("[!.]*") if path.is_file() and path.relative_to(folder).parts[0][0] != "."]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in shown}
+
+
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def house(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the repository to break, as the working folder and as the code that is asked about."""
-    monkeypatch.chdir(copy_house(tmp_path))
+    monkeypatch.chdir(copied)
+    monkeypatch.setattr(sys, "executable", str(started().folder / "python"))  # of Snakemake
     for package in code.ROOTS:
-        monkeypatch.setitem(code.ROOTS, package, tmp_path)
+        monkeypatch.setitem(code.ROOTS, package, copied)
     _forget()
-    yield tmp_path
+    before = states(copied)
+    yield copied
+    for path, state in states(copied).items():
+        if path not in before:
+            path.unlink()
+        elif state != before[path]:
+            shutil.copy2(ROOT / path.relative_to(copied), path)
     _forget()
 
 

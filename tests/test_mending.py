@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -27,6 +29,7 @@ from tests.engines import call, environment, git, set_values, snakemake
 from tests.inprocess import changed_for_dvc, command, inside, resting, stale_jobs
 from tests.makers import Project
 from workflow import engine, lockfile, records
+from workflow.__main__ import main as workflow
 from workflow.config import load
 from workflow.plan import require_folders, resolve, unset_variable
 from workflow.tracking import refuse_config
@@ -416,14 +419,26 @@ def test_a_copy_without_git_is_one_sentence(mate: Path) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin1"])
 def test_a_terminal_that_is_not_utf8(mate: Path, encoding: str) -> None:
     set_values(mate, report={"bootstrap": 1})
+    line = [sys.executable, "-m", "workflow", "table"]
+    variables = environment(mate, PYTHONIOENCODING=encoding)
+    plain = subprocess.run(line, cwd=mate, env=variables, capture_output=True, check=False)
+    assert plain.returncode == 0, plain.stderr
+    assert b"Traceback" not in plain.stderr
+    # The others with streams as Python opens them there.
     for words, rc in ((("table",), 0), (("--help",), 0), (("table", "--markdown"), 0), (("run",), 2)):
-        line = [sys.executable, "-m", "workflow", *words]
-        ended = subprocess.run(
-            line, cwd=mate, env=environment(mate, PYTHONIOENCODING=encoding), capture_output=True, check=False
-        )
-        assert ended.returncode == rc, ended.stderr
-        assert b"Traceback" not in ended.stderr
-    assert b"error: params.yaml: report.bootstrap is 1; expected integer" in ended.stderr
+        out, err = io.BytesIO(), io.BytesIO()
+        streams = io.TextIOWrapper(out, encoding), io.TextIOWrapper(err, encoding, "backslashreplace")
+        with inside(mate), contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            try:
+                ended: object = workflow(list(words))
+            except SystemExit as end:
+                ended = end.code
+        for stream in streams:
+            stream.flush()
+        assert ended == rc
+        if words == ("table",):
+            assert out.getvalue() == plain.stdout
+    assert b"error: params.yaml: report.bootstrap is 1; expected integer" in err.getvalue()
 
 
 # ---- folders and files of somebody else

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,11 +91,16 @@ def test_both_layouts_are_read_alike(bsds: Path, tmp_path: Path) -> None:
         assert others[0].min() == 0
 
 
-def test_learning_says_whence_and_repeats_itself(bsds: Path, learned: Path, tmp_path: Path) -> None:
+def test_learning_says_whence_and_repeats_itself(
+    bsds: Path, learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     about = json.loads(learned.with_suffix(".json").read_text(encoding="utf8"))
     assert about["md5"] == digest(learned)
     assert about["learned from"].startswith("BSDS500 train: 6 images")
     again = tmp_path / "again.safetensors"
+    # Two processes that need not import everything anew; new ones are those of `test_workers_compute_on_one_thread`.
+    forking = multiprocessing.get_context("fork")
+    monkeypatch.setattr("novelseg.core.threads.multiprocessing.get_context", lambda _: forking)
     assert main(["trainregions", "--bsds", str(bsds), "--out", str(again), "--workers", "2"]) == 0
     assert again.read_bytes() == learned.read_bytes()
     levels = load_model(learned).levels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from novelseg.formats.study_results import STUDY_CURVE
 from novelseg.report.studies import _rank
 from tests.conftest import ROOT
 from tests.makers import Project
+from tests.warm import started
 from workflow.__main__ import main
 from workflow.presets import names, resolve_preset
 from workflow.published import lines, published
@@ -86,7 +88,10 @@ def test_settings_are_ordered_as_numbers() -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["supports", "thresholds"])
-def test_a_study_runs_every_fold_and_draws_a_curve(own: Project, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_study_runs_every_fold_and_draws_a_curve(
+    own: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(started().folder / "python"))  # of the folds
     grid = {"supports": "1 2", "thresholds": "0.6 0.8"}[name]
     assert main(["study", name, "--grid", grid, "--episodes", "4", "--threads", "1"]) == 0
     curve = tables.read(own.root / f"studies/{name}/curve.tsv", STUDY_CURVE)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,13 +46,22 @@ def command(project: Project, stage: str, words: list[object]) -> list[str]:
     return [sys.executable, "-m", "stages", stage, "--params", str(project.params), *map(str, words)]
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait until a file appears while the process lives."""
-    limit = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, "the training ended before its first checkpoint"
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+# Kills the process in its twelfth iteration, two after its checkpoint.
+KILLING = """
+import os, signal
+import stages.training
+from novelseg.training import loop
+
+stages.training.CHECKPOINT_EVERY = 10
+rate = loop.learning_rate
+
+def learning_rate(params, iteration):
+    if iteration == 11:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rate(params, iteration)
+
+loop.learning_rate = learning_rate
+"""
 
 
 @pytest.mark.processes
@@ -63,22 +69,21 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float) -> No
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     project: Project, tmp_path: Path, stage: str
 ) -> None:
-    long = tiny_values(**{stage: {"iterations": 110, "decay_every": 60, "log_every": 20}})
-    long["cam"]["classifier_iterations"] = 80 if stage == "cam" else 2  # the first checkpoint lies before its end
+    long = tiny_values(**{stage: {"iterations": 24, "decay_every": 14, "log_every": 5}})
+    long["cam"]["classifier_iterations"] = 16 if stage == "cam" else 2  # the checkpoint lies before its end
     write_values(tmp_path / "params.yaml", long)
     out = tmp_path / "broken" / "run"
     words, live = project.training_words(stage, out), tmp_path / "live"
     watched = ["--live", live] if stage == "cam" else []
     here = Project(tmp_path, project.weights)
     checkpoint = out.with_name(".run.checkpoint")
-    with subprocess.Popen(command(here, stage, [*watched, *words]), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        wait_for(checkpoint, process, 120)
-        os.kill(process.pid, signal.SIGKILL)
+    (tmp_path / "first.py").write_text(KILLING)
+    run = ["python", *command(here, stage, [*watched, *words])[1:]]
+    call(ROOT, *run, rc=-signal.SIGKILL, RUN_FIRST=str(tmp_path / "first.py"))
     assert not out.exists()  # nothing half-written is taken for whole
-    done = torch.load(checkpoint, weights_only=True)["iteration"]
-    assert 0 < done < 110
-    again = call(ROOT, "python", *command(here, stage, [*watched, *words])[1:])
-    assert f"resuming after iteration {done}" in again
+    assert torch.load(checkpoint, weights_only=True)["iteration"] == 10
+    again = call(ROOT, *run)
+    assert "resuming after iteration 10" in again
     assert not checkpoint.exists()
     unbroken = tmp_path / "unbroken"
     assert here.run(stage, *words[:-1], unbroken) == 0
@@ -86,7 +91,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
         assert digest(out / name) == digest(unbroken / name)
     if watched:  # the curves tell the whole training, not what came after the checkpoint
         curve, log = pd.read_csv(live / "plots/metrics/loss.tsv", sep="\t"), tables.read(out / "log.tsv", LOG)
-        assert curve["step"].tolist() == log["iteration"].tolist() == [*range(20, 110, 20), 110]
+        assert curve["step"].tolist() == log["iteration"].tolist() == [*range(5, 24, 5), 24]
         assert curve["loss"].tolist() == log["loss"].tolist()
 
 

@@ -1,10 +1,11 @@
 """Python commands of the tests, started in milliseconds: a process that has imported the packages forks for each.
 
 Most of the seconds of a small pipeline run are imports of torch, Snakemake and DVC, anew for each of its jobs. A `Warm`
-process has them imported (the packages alone, nothing of this repository). ``python``, ``snakemake``, ``dvc`` and
-``novelseg`` of its folder, which the tests put first on the path, ask it for a fork that goes on in the caller's
-folder, with the caller's environment, arguments and standard streams. Engines, jobs and processes are the real ones;
-tests that watch processes (kills, signals, imports) use the plain interpreter.
+process has them imported (the packages alone, nothing of this repository), parses each text of YAML once per command,
+and compiles each text of Python once. ``python``, ``snakemake``, ``dvc`` and ``novelseg`` of its folder, which the
+tests put first on the path, ask it for a fork that goes on in the caller's folder, with the caller's environment,
+arguments and standard streams. Engines, jobs and processes are the real ones; tests that watch processes (kills,
+signals, imports) use the plain interpreter.
 
 Run as a script, this file is that process.
 """
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 import array
 import atexit
+import fcntl
 import functools
 import gc
+import hashlib
 import importlib
 import marshal
 import os
+import pickle
 import runpy
 import selectors
 import signal
@@ -27,12 +31,15 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "faiss", "h5py", "jinja2", "lightning_fabric", "matplotlib.figure", "PIL.Image", "pandas", "pydantic",
-    "ruamel.yaml", "safetensors.torch", "scipy.ndimage", "skimage.measure", "torch.nn.functional", "yaml",
+    "cv2", "dvclive", "faiss", "filelock", "h5py", "jinja2", "kornia", "lightning_fabric", "matplotlib.figure",
+    "matplotlib.backends.backend_svg", "PIL.Image", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "pandas",
+    "pyarrow.dataset", "pyarrow.parquet", "pydantic", "ruamel.yaml", "safetensors.torch", "scipy.ndimage",
+    "skimage.measure", "torch.nn.functional", "yaml",
     "snakemake.cli", "snakemake.workflow", "snakemake.dag", "snakemake.scheduling.job_scheduler", "snakemake.storage",
     "smart_open", "configobj", "dulwich.ignore", "dulwich.index", "fsspec.implementations.memory", "scmrepo.git",
     "dvc.cachemgr", "dvc.cli", "dvc.data_cloud", "dvc.dvcfile", "dvc.fs", "dvc.lock", "dvc.rwlock", "dvc.scm",
@@ -69,7 +76,7 @@ os._exit(ended)
 
 
 class Warm:
-    """The process that forks; once ended, it counts with its forks among the children of this process.
+    """The process that forks; once ended, it counts with its forks among the children of the process that started it.
 
     Attributes
     ----------
@@ -97,17 +104,112 @@ class Warm:
         self._scratch.cleanup()
 
 
+class Shared:
+    """The warm process of all processes of a suite, which the first of them that needs it starts.
+
+    Parameters
+    ----------
+    common
+        Folder that these processes share: a link ``warm`` leads to the warm process's own folder, and a lock is held by
+        all who use it, so that the one that has started it ends it after the others.
+    """
+
+    def __init__(self, common: Path) -> None:
+        self._link, self._lock, self._own = common / "warm", (common / "warm.lock").open("w"), None
+        while True:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            if self._link.exists():  # and does so until this lock is given back
+                break
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if not self._link.exists():
+                self._own = Warm()
+                self._link.unlink(missing_ok=True)
+                self._link.symlink_to(self._own.folder)
+        self.folder = self._link.readlink()
+
+    def end(self) -> None:
+        """Use it no more; whoever has started it waits for the others and ends it."""
+        if self._own:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._own.end()
+        self._lock.close()
+
+
+_common: list[Path] = []
+
+
+def share(common: Path) -> None:
+    """Name the folder that all processes of this suite share, before the first of them needs a warm process."""
+    _common[:] = [common]
+
+
 @functools.cache
-def started() -> Warm:
-    """Give the process of these tests; it starts when it is first needed."""
-    return Warm()
+def started() -> Warm | Shared:
+    """Give the warm process of this suite, or outside a suite of this process; it starts when it is first needed."""
+    return Shared(_common[0]) if _common else Warm()
 
 
 def end() -> None:
-    """End the process of these tests, if it has been started."""
+    """Let go of the warm process, if this process has used it."""
     if started.cache_info().currsize:
         started().end()
         started.cache_clear()
+
+
+@functools.cache
+def parse_each_text_once() -> None:
+    """Let DVC keep what it has parsed and validated; it reads dvc.lock and params.yaml a dozen times per command."""
+    import dvc.utils.serialize
+    import dvc.utils.serialize._yaml as plain
+    import dvc.utils.strictyaml as strict
+
+    parse, validate = plain.parse_yaml, strict.validate
+    parsed: dict[str, bytes] = {}
+    valid: dict[tuple[str, int], Any] = {}  # the schema, by the text and itself
+
+    def parse_once(text: str, path: str, typ: str = "safe") -> Any:
+        if typ == "safe" and text in parsed:
+            return pickle.loads(parsed[text])
+        data = parse(text, path, typ)
+        if typ == "safe":
+            parsed[text] = pickle.dumps(data)
+        return data
+
+    def validate_once(data: Any, schema: Any, text: str | None = None, *words: Any, **more: Any) -> Any:
+        """Validate what was loaded from a text: the loader uses nothing but the faults."""
+        if text is None:
+            return validate(data, schema, text, *words, **more)
+        if (text, id(schema)) not in valid:
+            validate(data, schema, text, *words, **more)
+            valid[text, id(schema)] = schema
+        return data
+
+    for module in (dvc.utils.serialize, plain, strict):
+        module.parse_yaml = parse_once
+    strict.validate = validate_once
+
+
+def compile_each_text_once(folder: Path) -> None:
+    """Keep compiled modules in a folder, by their text: each test has a copy of the code of its own."""
+    files: Any = SourceFileLoader
+    compiled, internals = files.source_to_code, importlib.import_module("_imp")
+
+    def source_to_code(loader: SourceFileLoader, data: Any, path: Any, **more: Any) -> Any:
+        if not isinstance(data, bytes):
+            return compiled(loader, data, path, **more)
+        kept = folder / hashlib.md5(data).hexdigest()
+        if kept.exists():
+            code = marshal.loads(kept.read_bytes())
+            internals._fix_co_filename(code, str(path))
+            return code
+        code = compiled(loader, data, path, **more)
+        scratch = kept.with_suffix(f".{os.getpid()}")
+        scratch.write_bytes(marshal.dumps(code))
+        scratch.replace(kept)
+        return code
+
+    folder.mkdir()
+    files.source_to_code = source_to_code
 
 
 class _Server:
@@ -229,6 +331,8 @@ def main() -> None:
         importlib.import_module(package)
     for module, name in PARSERS.items():  # which imports every command and plugin
         getattr(importlib.import_module(module), name)()
+    parse_each_text_once()
+    compile_each_text_once(Path(sys.argv[1]).parent / "code")
     gc.freeze()
     status = _run(_Server(sys.argv[1]).serve())
     # The end of Python, but for taking all modules apart, which costs a fork a second.
