@@ -1,0 +1,200 @@
+"""Scores of the training-free heads from the rows of their benchmark: paired intervals, tables, and the page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.headsettings import COUNTS, FOLDS, HALVINGS, Key, Race, Rows, fold_of
+from benchmarks.tables import markdown, read_rows, write_below, write_rows
+from benchmarks.untrained import CLASSES
+
+SUMS = ("encoder", "list", "shots", "fold", "class", "setting", "episodes", *COUNTS)
+MATCHING, SROFB = "matching", "srofb"
+MARK = "<!-- written by `python -m benchmarks.heads page` -->"
+DRAWS = 2000
+ENCODERS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+
+
+def read(paths: Sequence[Path]) -> dict[Key, Rows]:
+    """Read rows of several files, by encoder and number of supports, ResNet-18 first.
+
+    What one refinement has reached in an episode is taken from the first file that has it.
+    """
+    groups: dict[Key, dict[tuple[str, ...], dict[str, str]]] = {}
+    for path in paths:
+        for row in read_rows(path):
+            group = groups.setdefault((row["encoder"], int(row["shots"])), {})
+            group.setdefault((row["list"], row["class"], row["episode"], row["setting"]), row)
+    return {key: list(groups[key].values()) for key in sorted(groups)}
+
+
+def by_setting(rows: Rows) -> dict[str, Rows]:
+    """Return the rows of each setting, in their order."""
+    own: dict[str, Rows] = {}
+    for row in rows:
+        own.setdefault(row["setting"], []).append(row)
+    return own
+
+
+class Scores:
+    """Scores of several settings on the same episodes, for the episodes themselves and for resampled queries.
+
+    Parameters
+    ----------
+    rows
+        Rows of each setting, of the same episodes.
+    seed
+        Seed of the resampling; 0 draws for the scores alone.
+    draws
+        Number of resamplings.
+    """
+
+    def __init__(self, rows: Mapping[str, Rows], draws: int = DRAWS, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        first = next(iter(rows.values()))
+        self.labels = sorted({int(row["class"]) for row in first})
+        sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in rows}  # (1 + draws, 4) per class
+        for label in self.labels:
+            queries = sorted({row["query"] for row in first if int(row["class"]) == label})
+            times = rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), draws)
+            times = np.concatenate([np.ones((1, len(queries)), np.int64), times])
+            number = {query: place for place, query in enumerate(queries)}
+            for name, part in rows.items():
+                counts = np.zeros((len(queries), len(COUNTS)))
+                for row in part:
+                    if int(row["class"]) == label:
+                        counts[number[row["query"]]] += [int(row[column]) for column in COUNTS]
+                sums[name].append(times @ counts)
+        self._sums = {name: np.stack(part) for name, part in sums.items()}  # (classes, 1 + draws, 4)
+
+    def miou(self, name: str) -> NDArray[np.float64]:
+        """Return mIoU in percent, (1 + draws,): of the episodes, then of the resamplings."""
+        sums = self._sums[name]
+        return np.asarray(100 * (sums[..., 0] / sums[..., 1]).mean(0))
+
+    def fb_iou(self, name: str) -> float:
+        """Return FB-IoU in percent: the mean over folds of the mean of foreground and background."""
+        folds = [[place for place, label in enumerate(self.labels) if fold_of(label) == fold] for fold in range(FOLDS)]
+        sums = np.stack([self._sums[name][part, 0].sum(0) for part in folds if part])
+        return float(100 * (sums[:, [0, 2]] / sums[:, [1, 3]]).mean())
+
+    def gain(self, name: str, other: str, digits: int = 1) -> str:
+        """Return the difference of mIoU with its 95 % interval."""
+        gains = self.miou(name) - self.miou(other)
+        low, high = np.percentile(gains[1:], [2.5, 97.5])
+        return f"{gains[0]:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def train_table(groups: Mapping[Key, Rows], choices: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Return the table of all candidates on training images.
+
+    It gives the mean IoU in the first episodes, which all candidates have, in all episodes if the candidate has them,
+    and the folds for whose classes it was chosen.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for (encoder, shots), rows in groups.items():
+        race, every = Race([shots]), by_setting(rows)
+        race.add(rows)
+        total = len(every[MATCHING])
+        for most, episodes in ((HALVINGS[0], HALVINGS[0] * CLASSES), (None, total)):
+            scores = {name: race.score(name, range(1, CLASSES + 1), most) for name in every}
+            cells = {name: f"{score:.1f}" for name, score in scores.items() if score is not None}
+            complete = {name: cell for name, cell in cells.items() if most or len(every[name]) == total}
+            columns.setdefault(f"{title_of(encoder)}, {shots}-shot, {episodes} episodes", complete)
+    for encoder in dict.fromkeys(encoder for encoder, _ in groups):
+        folds: dict[str, list[str]] = {}
+        for own in choices[encoder].values():
+            for fold, name in enumerate(own):
+                folds.setdefault(name, []).append(str(fold))
+        columns[f"folds, {title_of(encoder)}"] = {name: ", ".join(own) for name, own in folds.items()}
+    names = dict.fromkeys(row["setting"] for rows in groups.values() for row in rows)
+    table = [{"setting": f"`{name}`", **{title: own.get(name, "") for title, own in columns.items()}} for name in names]
+    return markdown(("setting", *columns), table)
+
+
+def title_of(encoder: str) -> str:
+    """Return the name of an encoder in titles."""
+    return ENCODERS.get(encoder, encoder)
+
+
+def score_table(rows: Rows) -> list[str]:
+    """Return the table of one encoder and number of supports; a row per refinement.
+
+    Scores are of all episodes of a refinement, differences of those that the other one has too.
+    """
+    own: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    for row in rows:
+        own.setdefault(row["setting"].split()[0], {})[row["class"], row["episode"]] = row
+
+    def beside(name: str, other: str) -> str:
+        shared = own[name].keys() & own.get(other, {}).keys()
+        if name == other or not shared:
+            return ""
+        both = {one: [row for key, row in own[one].items() if key in shared] for one in (name, other)}
+        return Scores(both).gain(name, other)
+
+    lines = [
+        "| refinement | episodes | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in own.items():
+        times = [float(row["cpu_ms"]) for row in part.values() if row["cpu_ms"]]
+        spent = f"{np.median(times):.0f}" if times else ""
+        scores = Scores({name: list(part.values())}, draws=1)
+        cells = [f"`{name}`", f"{len(part)}", f"{scores.miou(name)[0]:.1f}", f"{scores.fb_iou(name):.1f}"]
+        lines.append(f"| {' | '.join([*cells, beside(name, MATCHING), beside(name, SROFB), spent])} |")
+    every = own[MATCHING].values()
+    queries = len({(row["class"], row["query"]) for row in every})
+    different = len({(row["class"], row["query"], row["supports"]) for row in every})
+    per_fold = np.bincount([int(row["fold"]) for row in every], minlength=FOLDS)
+    missing = "" if SROFB in own else " SROFB was not measured."
+    lines += [
+        "",
+        f"{per_fold.min()} to {per_fold.max()} episodes per fold; {different} of the {len(every)} episodes are "
+        f"different; {queries} pairs of class and query.{missing}",
+    ]
+    return lines
+
+
+def sums_of(groups: Mapping[Key, Rows]) -> list[dict[str, Any]]:
+    """Return the rows summed over the episodes of each class and setting."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in (row for rows in groups.values() for row in rows):
+        facts = {name: row[name] for name in ("encoder", "list", "shots", "fold", "class", "setting")}
+        total = found.setdefault(tuple(facts.values()), {**facts, "episodes": 0, **dict.fromkeys(COUNTS, 0)})
+        total["episodes"] += 1
+        for name in COUNTS:
+            total[name] += int(row[name])
+    return list(found.values())
+
+
+def held_out(rows: Rows, chosen: Mapping[str, Sequence[str]]) -> Rows:
+    """Return the rows of the settings that were chosen without the classes of the row, and of the other refinements."""
+    kept = []
+    for row in rows:
+        form = row["setting"].split()[0]
+        if form not in chosen or row["setting"] == chosen[form][fold_of(int(row["class"]))]:
+            kept.append(row)
+    return kept
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """Write the tables below the mark of the page; its text is written by hand."""
+    choices = json.loads(options.choices.read_text(encoding="utf8"))
+    train, val = read(options.train), read(options.val)
+    lines = ["", "## Candidates on training images", "", *train_table(train, choices), ""]
+    for (encoder, shots), rows in train.items():
+        title = f"## Training images, settings chosen without the class: {title_of(encoder)}, {shots}-shot"
+        lines += [title, "", *score_table(held_out(rows, choices[encoder])), ""]
+    for (encoder, shots), rows in val.items():
+        lines += [f"## Validation images: {title_of(encoder)}, {shots}-shot", "", *score_table(rows), ""]
+    write_below(options.out, MARK, lines)
+    if options.val_sums:
+        write_rows(options.val_sums, SUMS, sums_of(val))
