@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from benchmarks.untrained import CLASSES
 from novelseg.methods.contract import Refiner
 from novelseg.methods.refiners import REFINERS, RefinerSettings
@@ -135,9 +133,8 @@ class Race:
                 episodes = known.keys() if most is None else range(most)
                 if not episodes or not known.keys() >= set(episodes):
                     return None
-                intersection, union = np.sum([known[number] for number in episodes], 0)
-                parts.append(100 * intersection / union)
-        return float(np.mean(parts))
+                parts.append(100 * sum(known[one][0] for one in episodes) / sum(known[one][1] for one in episodes))
+        return sum(parts) / len(parts)
 
     def left(self, form: str, fold: int) -> list[str]:
         """Return the candidates of a form that are still left for the classes of a fold, by the other folds' classes.
