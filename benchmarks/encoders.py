@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import platform
 import resource
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -144,17 +145,19 @@ def page(archs: list[str], old: Path) -> str:
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf8")
     bf16 = ", ".join(name for name in ("avx512f", "avx512_bf16", "amx_bf16") if f" {name} " in cpu) or "no AVX-512"
     threads = torch.get_num_threads()
+    text = (
+        f"Random weights, {threads} thread{'s' * (threads > 1)}, {platform.machine()} ({bf16}), PyTorch "
+        f"{torch.__version__}. Times are the process's own CPU time, of the fastest of up to three runs. Other work on "
+        "the machine slows them: the milliseconds of two rows compare roughly only. The ratios are of runs that took "
+        "turns; that of ResNet-50 to itself shows their error. *Features*: one image of "
+        f"{SIZE[1]}×{SIZE[0]} px. *Step*: forward, backward and SGD with momentum for one pair of {TRAINING} px, with "
+        f"all parts of the encoder or its last ones: {LAST} blocks, or layer3 of a ResNet. *Memory*: the growth of the "
+        "process, weights included. A cell has 8 px in ResNets, 14 px in DINOv2 and 16 px in DINOv3."
+    )
     lines = [
         "# Time and memory of the encoders on a CPU",
         "",
-        f"Random weights, {threads} thread{'s' * (threads > 1)}, {platform.machine()} ({bf16}), PyTorch "
-        f"{torch.__version__}.",
-        "Times are the process's own CPU time, of the fastest of up to three runs. Other work on the machine slows",
-        "them: the milliseconds of two rows compare roughly only; the ratios are of runs that took turns. *Features*:",
-        f"one image of {SIZE[1]}×{SIZE[0]} px. *Step*: forward, backward and SGD with momentum for one pair of",
-        f"{TRAINING} px, with all parts of the encoder or its last ones: {LAST} blocks, or layer3 of a ResNet.",
-        "*Memory*: the growth of the process, weights included. A cell has 8 px in ResNets, 14 px in DINOv2 and 16 px",
-        "in DINOv3.",
+        *textwrap.wrap(text, 120),
         "",
         "Command: `OMP_NUM_THREADS=1 python -m benchmarks.encoders --out docs/results/encoders-cpu.md`, with `--arch`.",
         "",

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.features import FolderBank
 from benchmarks.headscores import MATCHING, read, write_page
-from benchmarks.headsettings import COUNTS, FORMS, Race, Rows, Setting, choose, fold_of, parse
+from benchmarks.headsettings import COUNTS, FORMS, Race, Rows, Setting, choose, fold_of, parse, race_of
 from benchmarks.tables import read_rows
 from benchmarks.untrained import Pictures, draw
 from novelseg.backbones.extraction import FeatureExtractor
@@ -49,6 +49,7 @@ from novelseg.methods.variants import CLOSED_FORM
 
 FACTS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "supports")
 COLUMNS = (*FACTS, "setting", *COUNTS, "cpu_ms")
+AFTER = "rows of another encoder on training images, whose race has dropped candidates already"
 Episode = tuple[int, int, int]  # number of supports, class, and its number
 
 
@@ -129,7 +130,7 @@ def measure(options: argparse.Namespace, before: Rows) -> Iterator[list[dict[str
     )
     remembering = RememberingClosedForm(bundle.refiners.closed_form)
     most = {name: int(count) for name, _, count in (one.partition("=") for one in options.most)}
-    arch, race = bundle.record.arch, Race(options.shots)
+    arch, race = bundle.record.arch, Race(options.shots, first_race(options))
     race.add(before)
     drawn = list(unmeasured(pictures, options, before))
     for number, label, query, supports in track(drawn, len(drawn), "heads", "episode"):
@@ -196,12 +197,18 @@ def write_measured(options: argparse.Namespace) -> None:
                 break
 
 
+def first_race(options: argparse.Namespace) -> Race | None:
+    """Return the race of another encoder that comes first, if there is one."""
+    return race_of(read([options.after])) if options.after else None
+
+
 def write_choices(options: argparse.Namespace) -> None:
     """Write the choices of the encoders that the tables have; those of other encoders stay."""
     groups = read(options.rows)
     chosen = json.loads(options.out.read_text(encoding="utf8")) if options.out.exists() else {}
     for encoder in dict.fromkeys(name for name, _ in groups):
-        chosen[encoder] = choose({key: rows for key, rows in groups.items() if key[0] == encoder})
+        own = {key: rows for key, rows in groups.items() if key[0] == encoder}
+        chosen[encoder] = choose(own, first_race(options))
     options.out.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf8")
 
 
@@ -224,6 +231,7 @@ def main() -> None:
     own.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     own.add_argument("--others", nargs="*", choices=list(REFINERS), default=["self-support", "closed-form"])
     own.add_argument("--choices", type=Path, help="measure the chosen settings instead of all candidates")
+    own.add_argument("--after", type=Path, help=AFTER)
     own.add_argument("--memory-mb", type=int, default=2000, help="memory for features")
     own.add_argument("--features", type=Path, help="scratch folder for the features of this encoder; keeps all of them")
     own.add_argument("--device", default="cpu", help="cpu, cuda or auto; CPU times mean nothing on a GPU")
@@ -231,6 +239,7 @@ def main() -> None:
     own.add_argument("--out", type=Path, required=True)
     chosen = commands.add_parser("choose")
     chosen.add_argument("rows", type=Path, nargs="+")
+    chosen.add_argument("--after", type=Path, help=AFTER)
     chosen.add_argument("--out", type=Path, required=True)
     page = commands.add_parser("page")
     page.add_argument("--train", type=Path, nargs="+", required=True)

@@ -3,7 +3,8 @@
 Nothing is trained, so that the classes of a fold are novel only by agreement: the settings of a fold's classes are
 chosen on training images with the classes of the other three folds. Hopeless candidates leave the race early: after
 each of :data:`HALVINGS` episodes per class, the worse half of a form's candidates is dropped, for each fold by the
-classes of the other folds alone. A candidate is measured as long as one fold still has it.
+classes of the other folds alone. A candidate is measured as long as one fold still has it. The race of a further
+encoder may start with what another encoder's race has left for each fold.
 """
 
 from __future__ import annotations
@@ -108,10 +109,12 @@ class Race:
     ----------
     shots
         The numbers of supports that count; a score is a mean over them.
+    first
+        Race of another encoder, which has dropped candidates already.
     """
 
-    def __init__(self, shots: Sequence[int]) -> None:
-        self._shots = tuple(shots)
+    def __init__(self, shots: Sequence[int], first: Race | None = None) -> None:
+        self._shots, self._first = tuple(shots), first
         # Intersection and union by number of supports, setting and class, then by episode.
         self._counts: dict[tuple[int, str, int], dict[int, tuple[int, int]]] = {}
 
@@ -141,7 +144,7 @@ class Race:
 
         At least two remain, so that the choice rests on all episodes.
         """
-        names = [one.name for one in candidates(form)]
+        names = self._first.left(form, fold) if self._first else [one.name for one in candidates(form)]
         labels = other_classes(fold)
         for most in HALVINGS:
             scores = {name: self.score(name, labels, most) for name in names}
@@ -166,15 +169,23 @@ class Race:
         return max(order, key=lambda name: known[name])
 
 
-def choose(groups: Mapping[Key, Rows]) -> dict[str, list[str]]:
+def race_of(groups: Mapping[Key, Rows], first: Race | None = None) -> Race:
+    """Return the race of one encoder, given its rows on training images by number of supports."""
+    race = Race([shots for _, shots in groups], first)
+    for rows in groups.values():
+        race.add(rows)
+    return race
+
+
+def choose(groups: Mapping[Key, Rows], first: Race | None = None) -> dict[str, list[str]]:
     """Choose the settings of an encoder, by form and fold.
 
     Parameters
     ----------
     groups
         Rows of the encoder on training images.
+    first
+        Race of another encoder that its own began with.
     """
-    race = Race([shots for _, shots in groups])
-    for rows in groups.values():
-        race.add(rows)
+    race = race_of(groups, first)
     return {form: [race.choice(form, fold) for fold in range(FOLDS)] for form in FORMS}

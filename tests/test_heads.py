@@ -520,6 +520,7 @@ def test_hopeless_candidates_leave_the_race_by_other_folds_classes_alone() -> No
     assert race.left(form, 0)[0] == last and race.choice(form, 0) == last
     assert race.left(form, 0) == [last, *names[:2]], "half of them, the first of equal ones"
     assert [one.name for one in race.running(form)] == [*names[:2], last]
+    assert Race([1], race).left(form, 0) == race.left(form, 0), "another encoder's race starts with what is left"
 
 
 def test_rows_of_other_episodes_are_refused(tmp_path: Path) -> None:
