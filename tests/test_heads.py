@@ -532,6 +532,10 @@ def test_rows_of_other_episodes_are_refused(tmp_path: Path) -> None:
     row = {"shots": "1", "class": str(label), "episode": str(number), "supports": pictures.ids[supports[0]]}
     left = list(unmeasured(pictures, options, [{**row, "query": pictures.ids[query]}]))
     assert len(left) == 2 * 20 - 1
+    options.shots = [5]
+    with pytest.raises(SystemExit, match=r"class 1: expected at least 6 pictures with 10 px of it, found 5"):
+        list(unmeasured(pictures, options, []))
+    options.shots = [1]
     with pytest.raises(SystemExit, match=r"rows.tsv: episode 0 of class 1 with 1 supports is not the one"):
         list(unmeasured(pictures, options, [{**row, "query": "z"}]))
 
