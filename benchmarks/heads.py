@@ -56,15 +56,11 @@ Episode = tuple[int, int, int]  # number of supports, class, and its number
 def episodes(pictures: Pictures, options: argparse.Namespace) -> Iterator[tuple[int, int, int, list[int]]]:
     """Draw the episodes, class after class, again and again: number, class, query, supports."""
     one_query = {"queries": 1, "episodes": options.episodes, "min_pixels": options.min_pixels, "seed": options.seed}
-    drawn = []
-    for shots in options.shots:
-        for label, number, supports, queries in draw(pictures, argparse.Namespace(**one_query, shots=shots)):
-            if not queries:
-                raise SystemExit(
-                    f"class {label}: expected at least {shots + 1} pictures with {options.min_pixels} px of it, found "
-                    f"{len(supports)}; use a longer --list or more --images"
-                )
-            drawn.append((number, label, queries[0], supports))
+    drawn = [
+        (number, label, queries[0], supports)
+        for shots in options.shots
+        for label, number, supports, queries in draw(pictures, argparse.Namespace(**one_query, shots=shots))
+    ]
     yield from sorted(drawn, key=lambda entry: entry[:2])
 
 
