@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.features import FolderBank
-from benchmarks.headscores import MATCHING, read, write_page
+from benchmarks.headscores import read, write_page
 from benchmarks.headsettings import COUNTS, FORMS, Race, Rows, Setting, choose, fold_of, parse, race_of
 from benchmarks.tables import read_rows
 from benchmarks.untrained import Pictures, draw
@@ -45,7 +45,7 @@ from novelseg.methods.closed_form.settings import ClosedFormSettings
 from novelseg.methods.contract import Case, RefinedResult, RefinementTask
 from novelseg.methods.matching.prototypes import match_many
 from novelseg.methods.refiners import REFINERS
-from novelseg.methods.variants import CLOSED_FORM
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 
 FACTS = ("encoder", "list", "shots", "fold", "class", "episode", "query", "supports")
 COLUMNS = (*FACTS, "setting", *COUNTS, "cpu_ms")

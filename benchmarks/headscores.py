@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 from benchmarks.headsettings import COUNTS, FOLDS, HALVINGS, Key, Race, Rows, fold_of
 from benchmarks.tables import markdown, read_rows, write_below, write_rows
 from benchmarks.untrained import CLASSES
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 
 SUMS = ("encoder", "list", "shots", "fold", "class", "setting", "episodes", *COUNTS)
-MATCHING, SROFB = "matching", "srofb"
+SROFB = "srofb"
 MARK = "<!-- written by `python -m benchmarks.heads page` -->"
 DRAWS = 2000
+COMPARED = MATCHING, SROFB, CLOSED_FORM
+SCORES = (
+    *("refinement", "episodes", "mIoU, %", "FB-IoU, %"),
+    *("minus matching [95 %]", "minus SROFB [95 %]", "minus closed-form [95 %]", "CPU ms"),
+)
 ENCODERS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 
 
@@ -58,20 +64,23 @@ class Scores:
 
     def __init__(self, rows: Mapping[str, Rows], draws: int = DRAWS, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        first = next(iter(rows.values()))
-        self.labels = sorted({int(row["class"]) for row in first})
+        pairs = sorted({(int(row["class"]), row["query"]) for row in next(iter(rows.values()))})
+        queries: dict[int, dict[str, int]] = {}  # class to query to its number
+        for label, query in pairs:
+            queries.setdefault(label, {})[query] = len(queries.get(label, {}))
+        self.labels = list(queries)
+        counts = {name: {label: np.zeros((len(queries[label]), len(COUNTS))) for label in self.labels} for name in rows}
+        for name, part in rows.items():
+            for row in part:
+                label = int(row["class"])
+                counts[name][label][queries[label][row["query"]]] += [int(row[column]) for column in COUNTS]
         sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in rows}  # (1 + draws, 4) per class
         for label in self.labels:
-            queries = sorted({row["query"] for row in first if int(row["class"]) == label})
-            times = rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), draws)
-            times = np.concatenate([np.ones((1, len(queries)), np.int64), times])
-            number = {query: place for place, query in enumerate(queries)}
-            for name, part in rows.items():
-                counts = np.zeros((len(queries), len(COUNTS)))
-                for row in part:
-                    if int(row["class"]) == label:
-                        counts[number[row["query"]]] += [int(row[column]) for column in COUNTS]
-                sums[name].append(times @ counts)
+            many = len(queries[label])
+            times = rng.multinomial(many, np.full(many, 1 / many), draws)
+            times = np.concatenate([np.ones((1, many), np.int64), times])
+            for name, own_sums in sums.items():
+                own_sums.append(times @ counts[name][label])
         self._sums = {name: np.stack(part) for name, part in sums.items()}  # (classes, 1 + draws, 4)
 
     def miou(self, name: str) -> NDArray[np.float64]:
@@ -124,43 +133,57 @@ def title_of(encoder: str) -> str:
     return ENCODERS.get(encoder, encoder)
 
 
-def score_table(rows: Rows) -> list[str]:
-    """Return the table of one encoder and number of supports; a row per refinement.
+class Group:
+    """What the refinements have reached with one encoder and number of supports.
 
     Scores are of all episodes of a refinement, differences of those that the other one has too.
-    """
-    own: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
-    for row in rows:
-        own.setdefault(row["setting"].split()[0], {})[row["class"], row["episode"]] = row
 
-    def beside(name: str, other: str) -> str:
-        shared = own[name].keys() & own.get(other, {}).keys()
+    Parameters
+    ----------
+    rows
+        Rows with one setting of each refinement per episode.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.own: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+        for row in rows:
+            self.own.setdefault(row["setting"].split()[0], {})[row["class"], row["episode"]] = row
+
+    def gain(self, name: str, other: str) -> str:
+        """Return the difference of two refinements with its interval; empty if they share no episode."""
+        shared = self.own[name].keys() & self.own.get(other, {}).keys()
         if name == other or not shared:
             return ""
-        both = {one: [row for key, row in own[one].items() if key in shared] for one in (name, other)}
+        both = {one: [row for key, row in self.own[one].items() if key in shared] for one in (name, other)}
         return Scores(both).gain(name, other)
 
-    lines = [
-        "| refinement | episodes | mIoU, % | FB-IoU, % | minus matching [95 %] | minus SROFB [95 %] | CPU ms |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, part in own.items():
-        times = [float(row["cpu_ms"]) for row in part.values() if row["cpu_ms"]]
-        spent = f"{np.median(times):.0f}" if times else ""
-        scores = Scores({name: list(part.values())}, draws=1)
-        cells = [f"`{name}`", f"{len(part)}", f"{scores.miou(name)[0]:.1f}", f"{scores.fb_iou(name):.1f}"]
-        lines.append(f"| {' | '.join([*cells, beside(name, MATCHING), beside(name, SROFB), spent])} |")
-    every = own[MATCHING].values()
-    queries = len({(row["class"], row["query"]) for row in every})
-    different = len({(row["class"], row["query"], row["supports"]) for row in every})
-    per_fold = np.bincount([int(row["fold"]) for row in every], minlength=FOLDS)
-    missing = "" if SROFB in own else " SROFB was not measured."
-    lines += [
-        "",
-        f"{per_fold.min()} to {per_fold.max()} episodes per fold; {different} of the {len(every)} episodes are "
-        f"different; {queries} pairs of class and query.{missing}",
-    ]
-    return lines
+    def table(self) -> list[str]:
+        """Return a table with a row per refinement, and a line on the episodes."""
+        rows = []
+        for name, part in self.own.items():
+            times = [float(row["cpu_ms"]) for row in part.values() if row["cpu_ms"]]
+            scores = Scores({name: list(part.values())}, draws=1)
+            values = (f"{len(part)}", f"{scores.miou(name)[0]:.1f}", f"{scores.fb_iou(name):.1f}")
+            gains = [self.gain(name, other) for other in COMPARED]
+            cells = (f"`{name}`", *values, *gains, f"{np.median(times):.0f}" if times else "")
+            rows.append(dict(zip(SCORES, cells, strict=True)))
+        every = self.own[MATCHING].values()
+        queries = len({(row["class"], row["query"]) for row in every})
+        different = len({(row["class"], row["query"], row["supports"]) for row in every})
+        per_fold = np.bincount([int(row["fold"]) for row in every], minlength=FOLDS)
+        missing = "" if SROFB in self.own else " SROFB was not measured."
+        return [
+            *markdown(SCORES, rows),
+            "",
+            f"{per_fold.min()} to {per_fold.max()} episodes per fold; {different} of the {len(every)} episodes are "
+            f"different; {queries} pairs of class and query.{missing}",
+        ]
+
+    def best(self) -> str:
+        """Return the two refinements that gain most over matching, with their gains."""
+        gains = {name: self.gain(name, MATCHING) for name in self.own if name != MATCHING}
+        order = sorted((name for name in gains if gains[name]), key=lambda name: -float(gains[name].split()[0]))
+        return ", ".join(f"`{name}` {gains[name]}" for name in order[:2])
 
 
 def sums_of(groups: Mapping[Key, Rows]) -> list[dict[str, Any]]:
@@ -188,13 +211,24 @@ def held_out(rows: Rows, chosen: Mapping[str, Sequence[str]]) -> Rows:
 def write_page(options: argparse.Namespace) -> None:
     """Write the tables below the mark of the page; its text is written by hand."""
     choices = json.loads(options.choices.read_text(encoding="utf8"))
-    train, val = read(options.train), read(options.val)
-    lines = ["", "## Candidates on training images", "", *train_table(train, choices), ""]
-    for (encoder, shots), rows in train.items():
+    train = {key: Group(held_out(rows, choices[key[0]])) for key, rows in read(options.train).items()}
+    val = {key: Group(rows) for key, rows in read(options.val).items()}
+    best = [
+        {
+            "encoder": title_of(encoder),
+            "supports": shots,
+            "training images": train[encoder, shots].best() if (encoder, shots) in train else "",
+            "validation images": val[encoder, shots].best() if (encoder, shots) in val else "",
+        }
+        for encoder, shots in sorted(train.keys() | val.keys())
+    ]
+    lines = ["## The two that gain most over matching", "", *markdown(tuple(best[0]), best), ""]
+    lines += ["## Candidates on training images", "", *train_table(read(options.train), choices), ""]
+    for (encoder, shots), group in train.items():
         title = f"## Training images, settings chosen without the class: {title_of(encoder)}, {shots}-shot"
-        lines += [title, "", *score_table(held_out(rows, choices[encoder])), ""]
-    for (encoder, shots), rows in val.items():
-        lines += [f"## Validation images: {title_of(encoder)}, {shots}-shot", "", *score_table(rows), ""]
+        lines += [title, "", *group.table(), ""]
+    for (encoder, shots), group in val.items():
+        lines += [f"## Validation images: {title_of(encoder)}, {shots}-shot", "", *group.table(), ""]
     write_below(options.out, MARK, lines)
     if options.val_sums:
-        write_rows(options.val_sums, SUMS, sums_of(val))
+        write_rows(options.val_sums, SUMS, sums_of(read(options.val)))

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.features import FolderBank
 from benchmarks.heads import RememberingClosedForm, count_pixels, episodes
-from benchmarks.headscores import MATCHING, Scores
+from benchmarks.headscores import Scores
 from benchmarks.headsettings import Rows
 from benchmarks.tables import markdown, write, write_below
 from benchmarks.untrained import Pictures, source_parser
@@ -38,7 +38,7 @@ from novelseg.core.progress import track
 from novelseg.inference.bundle import Bundle, pretrained_bundle
 from novelseg.methods.contract import Case, RefinementTask
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.variants import CLOSED_FORM
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 
 COLUMNS = ("form", "seconds", "over_fp32", "error", "shots", "head", "episodes", "miou", "minus_fp32")
 MARK = "<!-- written by `python -m benchmarks.precision --page` -->"

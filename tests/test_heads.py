@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.heads import RememberingClosedForm, count_pixels, unmeasured
-from benchmarks.headscores import Scores, read, score_table, sums_of
+from benchmarks.headscores import Group, Scores, read, sums_of
 from benchmarks.headsettings import COUNTS, FORMS, Race, candidates, choose, fold_of, parse
 from benchmarks.tables import write_rows
 from benchmarks.untrained import Pictures
@@ -452,12 +452,13 @@ def test_scores_and_intervals_are_over_queries() -> None:
 def test_differences_are_of_the_episodes_that_both_have() -> None:
     rows = rows_of("matching", {1: (1, 4), 6: (3, 4)}) + rows_of("closed-form", {1: (2, 4), 6: (3, 4)})
     rows += rows_of("srofb", {1: (4, 4)})
-    lines = score_table(rows)
-    assert [line.split("|")[2:7] for line in lines[2:5]] == [
-        [" 2 ", " 50.0 ", " 50.0 ", "  ", " -75.0 [-75.0, -75.0] "],
-        [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] "],
-        [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  "],
+    group = Group(rows)
+    assert [line.split("|")[2:8] for line in group.table()[2:5]] == [
+        [" 2 ", " 50.0 ", " 50.0 ", "  ", " -75.0 [-75.0, -75.0] ", " -12.5 [-12.5, -12.5] "],
+        [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] ", "  "],
+        [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  ", " +50.0 [+50.0, +50.0] "],
     ]
+    assert group.best() == "`srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5]"
     first = sums_of({("resnet18", 1): rows + rows})[0]
     assert (first["setting"], first["episodes"], first["fg_union"]) == ("matching", 2, 8)
 
