@@ -20,6 +20,7 @@ SUMS = ("encoder", "list", "shots", "fold", "class", "setting", "episodes", *COU
 SROFB = "srofb"
 MARK = "<!-- written by `python -m benchmarks.heads page` -->"
 DRAWS = 2000
+LEADERS = "encoder", "supports", "training images", "validation images"
 COMPARED = MATCHING, SROFB, CLOSED_FORM
 SCORES = (
     *("refinement", "episodes", "mIoU, %", "FB-IoU, %"),
@@ -179,11 +180,36 @@ class Group:
             f"different; {queries} pairs of class and query.{missing}",
         ]
 
-    def best(self) -> str:
-        """Return the two refinements that gain most over matching, with their gains."""
-        gains = {name: self.gain(name, MATCHING) for name in self.own if name != MATCHING}
-        order = sorted((name for name in gains if gains[name]), key=lambda name: -float(gains[name].split()[0]))
-        return ", ".join(f"`{name}` {gains[name]}" for name in order[:2])
+    def gains(self) -> dict[str, str]:
+        """Return what each refinement gains over matching, with intervals."""
+        gains = {name: self.gain(name, MATCHING) for name in self.own}
+        return {name: gain for name, gain in gains.items() if gain}
+
+
+def leaders(gains: Mapping[str, str]) -> str:
+    """Return the two refinements that gain most, with their gains."""
+    order = sorted(gains, key=lambda name: -float(gains[name].split()[0]))
+    return ", ".join(f"`{name}` {gains[name]}" for name in order[:2])
+
+
+def leaders_table(train: Mapping[Key, Group], val: Mapping[Key, Group]) -> list[str]:
+    """Return the table of the refinements that gain most over matching.
+
+    Its last row has the mean over all cases of training images, from which the default of ``segment`` follows.
+    """
+    rows = []
+    every = {
+        name: {key: group.gains() for key, group in groups.items()} for name, groups in (("train", train), ("val", val))
+    }
+    for encoder, shots in sorted(train.keys() | val.keys()):
+        cells = [leaders(own.get((encoder, shots), {})) for own in every.values()]
+        rows.append(dict(zip(LEADERS, (title_of(encoder), shots, *cells), strict=True)))
+    cases = list(every["train"].values())
+    shared = [name for name in cases[0] if all(name in own for own in cases)]
+    means = {name: float(np.mean([float(own[name].split()[0]) for own in cases])) for name in shared}
+    mean = leaders({name: f"{value:+.1f}" for name, value in means.items()})
+    rows.append(dict(zip(LEADERS, ("mean of these", "", mean, ""), strict=True)))
+    return markdown(LEADERS, rows)
 
 
 def sums_of(groups: Mapping[Key, Rows]) -> list[dict[str, Any]]:
@@ -213,16 +239,7 @@ def write_page(options: argparse.Namespace) -> None:
     choices = json.loads(options.choices.read_text(encoding="utf8"))
     train = {key: Group(held_out(rows, choices[key[0]])) for key, rows in read(options.train).items()}
     val = {key: Group(rows) for key, rows in read(options.val).items()}
-    best = [
-        {
-            "encoder": title_of(encoder),
-            "supports": shots,
-            "training images": train[encoder, shots].best() if (encoder, shots) in train else "",
-            "validation images": val[encoder, shots].best() if (encoder, shots) in val else "",
-        }
-        for encoder, shots in sorted(train.keys() | val.keys())
-    ]
-    lines = ["## The two that gain most over matching", "", *markdown(tuple(best[0]), best), ""]
+    lines = ["## The two that gain most over matching", "", *leaders_table(train, val), ""]
     lines += ["## Candidates on training images", "", *train_table(read(options.train), choices), ""]
     for (encoder, shots), group in train.items():
         title = f"## Training images, settings chosen without the class: {title_of(encoder)}, {shots}-shot"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.heads import RememberingClosedForm, count_pixels, unmeasured
-from benchmarks.headscores import Group, Scores, read, sums_of
+from benchmarks.headscores import Group, Scores, leaders, leaders_table, read, sums_of
 from benchmarks.headsettings import COUNTS, FORMS, Race, candidates, choose, fold_of, parse
 from benchmarks.tables import write_rows
 from benchmarks.untrained import Pictures
@@ -458,7 +458,13 @@ def test_differences_are_of_the_episodes_that_both_have() -> None:
         [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] ", "  "],
         [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  ", " +50.0 [+50.0, +50.0] "],
     ]
-    assert group.best() == "`srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5]"
+    assert leaders(group.gains()) == "`srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5]"
+    without = Group([row for row in rows if row["setting"] != "srofb"])
+    assert [line.split("|")[3] for line in leaders_table({("a", 1): group, ("a", 5): without}, {})[2:]] == [
+        " `srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5] ",
+        " `closed-form` +12.5 [+12.5, +12.5] ",
+        " `closed-form` +12.5 ",
+    ]
     first = sums_of({("resnet18", 1): rows + rows})[0]
     assert (first["setting"], first["episodes"], first["fg_union"]) == ("matching", 2, 8)
 
