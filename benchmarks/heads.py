@@ -151,10 +151,10 @@ def measure(options: argparse.Namespace, before: Rows) -> Iterator[list[dict[str
             if not timed and setting.name == CLOSED_FORM:
                 logits[setting.name] = remembering.refine(task).logits
                 continue
-            refiner = setting.refiner()
-            if setting.refinement.endswith("-regions"):
+            refiner, tau = setting.refiner(), setting.region_tau
+            if tau is not None:
                 for image in (query, *supports):
-                    bank.regions(image, 0.5)  # hierarchies are built once per picture, and not timed here
+                    bank.regions(image, tau)  # hierarchies are built once per picture, and not timed here
             start = time.process_time()
             logits[setting.name] = refiner.refine([task])[0].logits
             spent[setting.name] = time.process_time() - start

@@ -48,13 +48,23 @@ class Setting:
         """Its name in the rows: the refinement, and what differs."""
         return " ".join([self.refinement, *(f"{key}={value}" for key, value in self.changes.items())])
 
+    @property
+    def settings(self) -> RefinerSettings:
+        """Its settings."""
+        section, settings = self.refinement.removesuffix("-regions"), RefinerSettings()
+        if self.changes:
+            settings = replace(settings, **{section: replace(getattr(settings, section), **self.changes)})
+        return settings
+
+    @property
+    def region_tau(self) -> float | None:
+        """The contour strength at which it cuts the hierarchies of pictures; None for a form without regions."""
+        section = self.refinement.removesuffix("-regions")
+        return getattr(self.settings, section).region_tau if section != self.refinement else None
+
     def refiner(self) -> Refiner:
         """Build the refiner."""
-        settings = RefinerSettings()
-        if self.changes:
-            section = self.refinement.removesuffix("-regions")
-            settings = replace(settings, **{section: replace(getattr(settings, section), **self.changes)})
-        return REFINERS[self.refinement](settings)
+        return REFINERS[self.refinement](self.settings)
 
 
 def parse(name: str) -> Setting:

@@ -67,7 +67,9 @@ def test_the_folders_bank_is_a_bank_that_computes_once(tmp_path: Path) -> None:
             own, other = bank.support(number, 1), plain.support(number, 1)
             assert torch.equal(own.labels, other.labels)
             assert torch.allclose(own.prototypes, other.prototypes, atol=1e-5)
+            assert torch.equal(bank.regions(number, 0.3), plain.regions(number, 0.3)), expected
         extract = FeatureExtractor(new_backbone(BackboneSpec("resnet50", "msra", width=4)), "fp32", torch.device("cpu"))
+    assert (tmp_path / "features/one-regions-0.3.npy").exists()
 
 
 def test_a_folded_network_computes_the_same() -> None:
