@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,15 @@ class Features:
 
     def of(self, number: int) -> Tensor:
         """Return the features of a picture, (C, h, w)."""
-        path = self._folder / f"{self._pictures.ids[number]}.npy"
+        image = self._pictures.image
+        return self.remember(f"{self._pictures.ids[number]}", lambda: self._extract([image(number)])[0].cpu())
+
+    def remember(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what a file of the folder holds, and compute it first if there is no such file."""
+        path = self._folder / f"{name}.npy"
         if not path.exists():
             with whole_file(path) as scratch, scratch.open("wb") as file:
-                np.save(file, self._extract([self._pictures.image(number)])[0].cpu().numpy())
+                np.save(file, compute().numpy())
         return torch.from_numpy(np.load(path))
 
     def unit(self, number: int) -> Tensor:
@@ -46,7 +52,7 @@ class Features:
 
 
 class FolderBank(SupportBank):
-    """Bank that takes features from a folder, and evicts none of them.
+    """Bank that takes features and regions from a folder, and evicts none of them.
 
     Parameters
     ----------
@@ -60,9 +66,15 @@ class FolderBank(SupportBank):
 
     def __init__(self, pictures: Pictures, extract: FeatureExtractor, folder: Path) -> None:
         super().__init__(extract, pictures.size, pictures.image, pictures.mask, budget_mb=1)
-        self._stored = Features(pictures, extract, folder)
+        self._ids, self._stored = pictures.ids, Features(pictures, extract, folder)
 
     def load(self, images: set[int], label: str = "") -> None:  # noqa: ARG002 - the signature of all banks
         """Load the features of these images, and keep those of all others."""
         for image in sorted(images - self._features.keys()):
             self._features[image] = self._stored.of(image)
+
+    def regions(self, image: int, tau: float) -> Tensor:
+        """Return the region of each cell, as :meth:`SupportBank.regions` does."""
+        return self._stored.remember(
+            f"{self._ids[image]}-regions-{tau}", lambda: super(FolderBank, self).regions(image, tau)
+        )

@@ -5,8 +5,10 @@
 The int8 network has BatchNorm folded into its convolutions, weights quantised per channel and activations per tensor
 (PyTorch's FX quantisation, oneDNN's kernels); their ranges are those of a few training images. The same episodes are
 predicted from the features of each form, with prototypes and with the closed-form head, in float32. A row of the table
-gives the median CPU milliseconds of a picture, the median relative error of its features, mIoU (mean over classes of
-summed intersections over summed unions), and the difference from float32 with its 95 % interval over queries, paired.
+gives the median CPU seconds of a picture's features and of their ratio to float32, the median relative error of the
+features, mIoU (mean over classes of summed intersections over summed unions), and the difference from float32 with its
+95 % interval over queries, paired. The forms take turns on each timed picture, so that a busy machine slows all of
+them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import copy
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.features import FolderBank
-from benchmarks.heads import MATCHING, RememberingClosedForm, Rows, Scores, count_pixels, episodes
+from benchmarks.heads import RememberingClosedForm, count_pixels, episodes
+from benchmarks.headscores import Scores
+from benchmarks.headsettings import Rows
 from benchmarks.tables import markdown, write, write_below
 from benchmarks.untrained import Pictures, source_parser
 from novelseg.backbones.contract import Backbone
@@ -33,9 +38,9 @@ from novelseg.core.progress import track
 from novelseg.inference.bundle import Bundle, pretrained_bundle
 from novelseg.methods.contract import Case, RefinementTask
 from novelseg.methods.matching.prototypes import match_many
-from novelseg.methods.variants import CLOSED_FORM
+from novelseg.methods.variants import CLOSED_FORM, MATCHING
 
-COLUMNS = ("form", "features_ms", "error", "shots", "head", "episodes", "miou", "minus_fp32")
+COLUMNS = ("form", "seconds", "over_fp32", "error", "shots", "head", "episodes", "miou", "minus_fp32")
 MARK = "<!-- written by `python -m benchmarks.precision --page` -->"
 FORMS = FP32, BF16, INT8 = "fp32", "bf16", "int8"
 CPU = torch.device("cpu")
@@ -88,15 +93,28 @@ def extractor(form: str, bundle: Bundle, images: list[Any]) -> FeatureExtractor:
     return FeatureExtractor(quantised(bundle.encoder, images), FP32, CPU)
 
 
-def timed(extract: FeatureExtractor, images: list[Any]) -> tuple[float, list[Tensor]]:
-    """Return the median CPU milliseconds of the features of a picture, after one that is not counted, and these."""
-    extract([images[0]])
-    spent, found = [], []
+def compare(extractors: Mapping[str, FeatureExtractor], images: list[Any]) -> dict[str, dict[str, str]]:
+    """Return what the features of some images cost in each form, and how far they are from those in float32."""
+    spent: dict[str, list[float]] = {form: [] for form in extractors}
+    errors: dict[str, list[float]] = {form: [] for form in extractors}
+    for extract in extractors.values():
+        extract([images[0]])  # the first call prepares the kernels
     for image in images:
-        start = time.process_time()
-        found.append(extract([image])[0])
-        spent.append(1e3 * (time.process_time() - start))
-    return float(np.median(spent)), found
+        exact: Tensor | None = None
+        for form, extract in extractors.items():
+            start = time.process_time()
+            features = extract([image])[0]
+            spent[form].append(time.process_time() - start)
+            exact = features if exact is None else exact
+            errors[form].append(float((features - exact).norm() / exact.norm()))
+    return {
+        form: {
+            "seconds": f"{np.median(spent[form]):.3f}",
+            "over_fp32": f"{np.median(np.divide(spent[form], spent[FP32])):.2f}",
+            "error": f"{np.median(errors[form]):.1e}",
+        }
+        for form in extractors
+    }
 
 
 def predict(
@@ -145,23 +163,20 @@ def main() -> None:
     pictures, train = Pictures(options.voc, options.list), Pictures(options.voc, "train", options.ranges)
     ranges = [train.image(number) for number in range(options.ranges)]
     images = [pictures.image(number) for number in range(options.timed)]
-    found, times, errors = {}, {}, {}
-    exact: list[Tensor] = []
-    for form in dict.fromkeys((FP32, *options.forms)):
-        extract = extractor(form, bundle, ranges)
-        times[form], features = timed(extract, images)
-        exact = exact or features
-        parts = [float((one - right).norm() / right.norm()) for one, right in zip(features, exact, strict=True)]
-        errors[form] = float(np.median(parts))
-        bank = FolderBank(pictures, extract, options.features / form)
-        found[form] = predict(bank, pictures, bundle.record.scale, options)
+    forms = tuple(dict.fromkeys((FP32, *options.forms)))
+    extractors = {form: extractor(form, bundle, ranges) for form in forms}
+    costs = compare(extractors, images)
+    found = {
+        form: predict(FolderBank(pictures, extract, options.features / form), pictures, bundle.record.scale, options)
+        for form, extract in extractors.items()
+    }
     rows = []
     for form, groups in found.items():
         for (shots, head), own in groups.items():
             scores = Scores({form: own, FP32: found[FP32][shots, head]})
             rows.append(
                 {
-                    **{"form": form, "features_ms": f"{times[form]:.0f}", "error": f"{errors[form]:.1e}"},
+                    **{"form": form, **costs[form]},
                     **{"shots": shots, "head": head, "episodes": len(own), "miou": f"{scores.miou(form)[0]:.2f}"},
                     "minus_fp32": "" if form == FP32 else scores.gain(form, FP32, 2),
                 }

@@ -62,6 +62,11 @@ def draw(pictures: Pictures, options: argparse.Namespace) -> list[tuple[int, int
     drawn = []
     for label in range(1, CLASSES + 1):
         large = np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)
+        if len(large) <= options.shots:
+            raise SystemExit(
+                f"class {label}: expected at least {options.shots + 1} pictures with {options.min_pixels} px of it, "
+                f"found {len(large)}; use more pictures, fewer supports or a smaller --min-pixels"
+            )
         absent = np.flatnonzero(pictures.pixels[:, label] == 0)
         for episode in range(options.episodes):
             order = rng.permutation(large).tolist()

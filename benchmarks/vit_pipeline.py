@@ -4,9 +4,10 @@
 
 The network has patches of 14 px, registers, and random weights in a file of DINOv2's layout. One copy of the project is
 run by Snakemake and one by DVC, on a few images of the VOC subset: first with the last blocks trained, then with
-``encoder.train: none``. The page lists the jobs, and says whether the artifacts are the same bytes and both engines are
-at rest afterwards. Both use one core. An interrupted run continues. ``--arch dinov2-vits14 --train none`` does the same
-at a published network's true shapes, with random weights and its preset's own layers.
+``encoder.train: none``. The page lists the jobs and seconds, and says whether the artifacts are the same bytes and both
+engines are at rest afterwards. Both use one core. An interrupted run continues, and the page then has the jobs and
+seconds of its last part. ``--arch dinov2-vits14 --train none`` does the same at a published network's true shapes, with
+random weights and its preset's own layers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +51,7 @@ class Network:
 
 SMALL = Network("vit-tiny14-reg", ViTDesign(14, 48, 3, 4, registers=4), {"layers": [2, 3]})
 SIDE = 350  # px; smaller than the images of 375 px, so that they are reduced
-PER_CLASS = {"train": 4, "val": 3}  # images of each class
-CLASSES, LEAST = 20, 1152
+LISTS, CLASSES, LEAST = ("train", "val"), 20, 1152
 CHANGES: dict[str, dict[str, Any]] = {
     "plan": {"folds": [0], "shots": [1], "seeds": [0, 1]},
     "images": {"shards": 2},
@@ -78,11 +80,11 @@ ENGINES = ("snakemake", "dvc")
 SAME = ("regions", "baseline", "features", "prototypes", "pseudolabels", "train", "cam", "episodes", "evaluate")
 
 
-def select(data: Path, target: Path) -> None:
-    """Copy some images of each class of a VOC folder, with masks and lists."""
+def select(data: Path, target: Path, per_class: Mapping[str, int]) -> None:
+    """Copy some images of each class and list of a VOC folder, with masks and lists."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (target / folder).mkdir(parents=True, exist_ok=True)
-    for name, wanted in PER_CLASS.items():
+    for name, wanted in per_class.items():
         counts, chosen = np.zeros(CLASSES + 1, np.int64), []
         for image in (data / f"ImageSets/Segmentation/{name}.txt").read_text(encoding="utf8").split():
             with Image.open(data / f"SegmentationClass/{image}.png") as mask:
@@ -174,11 +176,16 @@ def finished(project: Path, engine: str, sections: dict[str, Any]) -> dict[str, 
     use(project, sections)
     if engine == "snakemake":
         call(project, "workflow", "prune")
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    if engine == "snakemake":
         printed = call(project, "snakemake") + call(project, "workflow", "record")
     else:
         printed = call(project, "dvc", "repro")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "jobs": jobs(printed),
+        "seconds": time.perf_counter() - start,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "files": artifacts(project),
         "table": call(project, "workflow", "table"),
         **at_rest(project),
@@ -228,6 +235,9 @@ def run(work: Path, network: Network, mode: str) -> Iterator[str]:
     for stage in READS:
         yield f"| `{stage}` | {' | '.join(str(results[engine]['jobs'].get(stage, 0)) for engine in ENGINES)} |"
     yield ""
+    for engine, result in results.items():
+        total = sum(result["jobs"].values())
+        yield f"* {engine}: {total} jobs, {result['seconds']:.0f} s, {result['cpu']:.0f} s of CPU time."
     yield f"* Artifacts and report files compared: {len(first)}; different bytes: {', '.join(differing) or 'none'}."
     states = {f"After the run by {engine}": result for engine, result in results.items()}
     states["In a clone, after `python -m workflow pull`"] = results["snakemake"]["clone"]
@@ -237,19 +247,20 @@ def run(work: Path, network: Network, mode: str) -> Iterator[str]:
     yield from ("", "```", *results["snakemake"]["table"].splitlines(), "```")
 
 
-def page(work: Path, data: Path, network: Network, modes: list[str]) -> str:
+def page(work: Path, data: Path, network: Network, modes: list[str], per_class: Mapping[str, int]) -> str:
     """Run everything and return the page."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "voc").exists():
-        select(data, work / "voc.part")
+        select(data, work / "voc.part", per_class)
         (work / "voc.part").rename(work / "voc")
         write_weights(work / "random.pth", network.design)
-    counts = [len((work / f"voc/ImageSets/Segmentation/{name}.txt").read_text().split()) for name in PER_CLASS]
+    counts = [len((work / f"voc/ImageSets/Segmentation/{name}.txt").read_text().split()) for name in per_class]
     design, layers = network.design, network.changes.get("layers")
     of = "the last two blocks" if layers else "the last block"
     title = "a small random vision transformer" if network is SMALL else f"{network.arch} with random weights"
     command = "python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR"
     chosen = "" if network is SMALL else f" --arch {network.arch} --train {' '.join(modes)}"
+    chosen += f" --per-class {' '.join(map(str, per_class.values()))}"
     lines = [
         f"# The pipeline on {title}",
         "",
@@ -257,8 +268,8 @@ def page(work: Path, data: Path, network: Network, modes: list[str]) -> str:
         f"{design.registers} registers; features of {of}, images reduced",
         f"to {SIDE} px; {counts[0]} training and {counts[1]} validation images of the VOC subset, fold 0, 1-shot. The "
         "weights are random: **the",
-        "scores say nothing about vision transformers**. The page shows that every stage runs under both engines and",
-        "gives the same bytes.",
+        "scores say nothing about vision transformers**. The page shows which stages run under both engines, what they",
+        "cost on one core, and whether they give the same bytes.",
         "",
         "```",
         f"{command}{chosen} --out FILE.md",
@@ -275,8 +286,16 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder for the projects, which are kept")
     parser.add_argument("--arch", choices=[name for name in VITS if name.startswith("dinov2")], help="or a small one")
     parser.add_argument("--train", nargs="+", choices=MODES, default=["2", "none"], help="trained parts of the encoder")
+    parser.add_argument(
+        "--per-class",
+        nargs=2,
+        type=int,
+        default=[4, 3],
+        metavar="N",
+        help="training and validation images of each class",
+    )
     parser.add_argument("--out", type=Path, required=True, help="page to write")
     options = parser.parse_args()
     chosen = Network(options.arch, VITS[options.arch], {}) if options.arch else SMALL
-    text = page(options.work, options.data, chosen, options.train)
+    text = page(options.work, options.data, chosen, options.train, dict(zip(LISTS, options.per_class, strict=True)))
     options.out.write_text(text, encoding="utf8")

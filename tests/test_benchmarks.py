@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.encoders import fastest
 from benchmarks.features import FolderBank
 from benchmarks.instant import gain
-from benchmarks.precision import fold_norms
+from benchmarks.precision import compare, fold_norms
 from benchmarks.presence import COUNTS, FACTS, judged, read
 from benchmarks.tables import read_rows, write_rows
 from benchmarks.untrained import Pictures
@@ -66,7 +67,9 @@ def test_the_folders_bank_is_a_bank_that_computes_once(tmp_path: Path) -> None:
             own, other = bank.support(number, 1), plain.support(number, 1)
             assert torch.equal(own.labels, other.labels)
             assert torch.allclose(own.prototypes, other.prototypes, atol=1e-5)
+            assert torch.equal(bank.regions(number, 0.3), plain.regions(number, 0.3)), expected
         extract = FeatureExtractor(new_backbone(BackboneSpec("resnet50", "msra", width=4)), "fp32", torch.device("cpu"))
+    assert (tmp_path / "features/one-regions-0.3.npy").exists()
 
 
 def test_a_folded_network_computes_the_same() -> None:
@@ -77,6 +80,28 @@ def test_a_folded_network_computes_the_same() -> None:
     images = torch.rand(2, 3, 40, 33)
     expected = net(images)
     assert torch.allclose(folded(images), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_what_a_precision_costs_is_relative_to_float32() -> None:
+    extractors = {form: FeatureExtractor(network(), form, torch.device("cpu")) for form in ("fp32", "bf16")}
+    found = compare(extractors, [np.full((40, 32, 3), value, np.uint8) for value in (0, 99)])
+    assert (found["fp32"]["over_fp32"], float(found["fp32"]["error"])) == ("1.00", 0)
+    assert 0 < float(found["bf16"]["error"]) < 0.1
+
+
+def test_actions_take_turns_and_a_slow_one_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, ran = [0.0], []
+
+    def action(name: str, cost: float) -> None:
+        ran.append(name)
+        seconds[0] += cost
+
+    monkeypatch.setattr("time.process_time", lambda: seconds[0])
+    assert fastest(lambda: action("a", 1), lambda: action("b", 0.5), repeats=2) == [1000, 500]
+    assert "".join(ran) == "ababab"
+    ran.clear()
+    assert fastest(lambda: action("slow", 4)) == [4000]
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize("shots", [1, 5])

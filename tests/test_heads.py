@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,19 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.heads import (
-    COUNTS,
-    FORMS,
-    RememberingClosedForm,
-    Scores,
-    candidates,
-    choose,
-    count_pixels,
-    fold_of,
-    parse,
-    score_table,
-    sums_of,
-)
+from benchmarks.heads import RememberingClosedForm, count_pixels, unmeasured
+from benchmarks.headscores import Group, Scores, leaders, leaders_table, read, sums_of
+from benchmarks.headsettings import COUNTS, FORMS, Race, candidates, choose, fold_of, parse
+from benchmarks.tables import write_rows
+from benchmarks.untrained import Pictures
 from novelseg.backbones.extraction import FeatureExtractor
 from novelseg.backbones.registry import new_backbone
 from novelseg.core.extras import MissingPackageError
@@ -431,6 +426,7 @@ def rows_of(setting: str, scores: dict[int, tuple[int, int]]) -> list[dict[str, 
     return [
         {
             **{"setting": setting, "class": str(label), "episode": "0", "query": f"q{label}", "cpu_ms": "1.0"},
+            "supports": "s",
             **{"encoder": "resnet18", "list": "val", "shots": "1", "fold": str(fold_of(label))},
             **dict(zip(COUNTS, map(str, (*counts, 50, 100)), strict=True)),
         }
@@ -456,11 +452,18 @@ def test_scores_and_intervals_are_over_queries() -> None:
 def test_differences_are_of_the_episodes_that_both_have() -> None:
     rows = rows_of("matching", {1: (1, 4), 6: (3, 4)}) + rows_of("closed-form", {1: (2, 4), 6: (3, 4)})
     rows += rows_of("srofb", {1: (4, 4)})
-    lines = score_table(rows)
-    assert [line.split("|")[2:7] for line in lines[2:5]] == [
-        [" 2 ", " 50.0 ", " 50.0 ", "  ", " -75.0 [-75.0, -75.0] "],
-        [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] "],
-        [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  "],
+    group = Group(rows)
+    assert [line.split("|")[2:8] for line in group.table()[2:5]] == [
+        [" 2 ", " 50.0 ", " 50.0 ", "  ", " -75.0 [-75.0, -75.0] ", " -12.5 [-12.5, -12.5] "],
+        [" 2 ", " 62.5 ", " 56.2 ", " +12.5 [+12.5, +12.5] ", " -50.0 [-50.0, -50.0] ", "  "],
+        [" 1 ", " 100.0 ", " 75.0 ", " +75.0 [+75.0, +75.0] ", "  ", " +50.0 [+50.0, +50.0] "],
+    ]
+    assert leaders(group.gains()) == "`srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5]"
+    without = Group([row for row in rows if row["setting"] != "srofb"])
+    assert [line.split("|")[3] for line in leaders_table({("a", 1): group, ("a", 5): without}, {})[2:]] == [
+        " `srofb` +75.0 [+75.0, +75.0], `closed-form` +12.5 [+12.5, +12.5] ",
+        " `closed-form` +12.5 [+12.5, +12.5] ",
+        " `closed-form` +12.5 ",
     ]
     first = sums_of({("resnet18", 1): rows + rows})[0]
     assert (first["setting"], first["episodes"], first["fg_union"]) == ("matching", 2, 8)
@@ -506,6 +509,54 @@ def test_a_folds_setting_is_chosen_without_its_classes() -> None:
         # Without fold 0: 4 of 10 against 2. Without another fold: (3 + 2 · 4) / 3 against (9 + 2 · 2) / 3.
         assert chosen[form] == [first.name, second.name, second.name, second.name]
         assert parse(second.name) == second
+
+
+def test_hopeless_candidates_leave_the_race_by_other_folds_classes_alone() -> None:
+    form = "fssdino"
+    names = [one.name for one in candidates(form)]
+    race = Race([1])
+    first, last = names[0], names[-1]
+    for number in range(2):
+        # The first candidate is good in fold 0 alone, the last one in all other folds; the rest is the same everywhere.
+        for name in names:
+            good = {first: range(1, 6), last: range(6, 21)}.get(name, range(0))
+            rows = rows_of(name, {label: (9 if label in good else 3, 10) for label in range(1, 21)})
+            race.add([{**row, "episode": number} for row in rows])
+        assert (len(race.left(form, 0)) == len(names)) == (number == 0), "two episodes of a class come first"
+    assert last in race.left(form, 0) and first in race.left(form, 1)
+    assert race.left(form, 0)[0] == last and race.choice(form, 0) == last
+    assert race.left(form, 0) == [last, *names[:2]], "half of them, the first of equal ones"
+    assert [one.name for one in race.running(form)] == [*names[:2], last]
+    assert Race([1], race).left(form, 0) == race.left(form, 0), "another encoder's race starts with what is left"
+
+
+def test_rows_of_other_episodes_are_refused(tmp_path: Path) -> None:
+    pixels = np.full((6, 256), 2000)
+    pixels[5] = 0
+    pictures = cast("Pictures", SimpleNamespace(ids=list("abcdef"), pixels=pixels))
+    options = argparse.Namespace(shots=[1], episodes=2, min_pixels=10, seed=0, out=tmp_path / "rows.tsv")
+    number, label, query, supports = next(unmeasured(pictures, options, []))
+    row = {"shots": "1", "class": str(label), "episode": str(number), "supports": pictures.ids[supports[0]]}
+    left = list(unmeasured(pictures, options, [{**row, "query": pictures.ids[query]}]))
+    assert len(left) == 2 * 20 - 1
+    options.shots = [5]
+    with pytest.raises(SystemExit, match=r"class 1: expected at least 6 pictures with 10 px of it, found 5"):
+        list(unmeasured(pictures, options, []))
+    options.shots = [1]
+    with pytest.raises(SystemExit, match=r"rows.tsv: episode 0 of class 1 with 1 supports is not the one"):
+        list(unmeasured(pictures, options, [{**row, "query": "z"}]))
+
+
+def test_a_row_of_two_files_counts_once(tmp_path: Path) -> None:
+    rows = rows_of("matching", {1: (1, 4), 6: (3, 4)})
+    for name, part in (("a", rows), ("b", rows[:1] + rows_of("srofb", {1: (2, 4)}))):
+        write_rows(tmp_path / name, list(rows[0]), part)
+    read_again = read([tmp_path / "a", tmp_path / "b"])
+    assert [(row["setting"], row["class"]) for row in read_again["resnet18", 1]] == [
+        ("matching", "1"),
+        ("matching", "6"),
+        ("srofb", "1"),
+    ]
 
 
 def test_every_candidate_can_be_built() -> None:
