@@ -20,7 +20,7 @@ import argparse
 import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -258,14 +258,24 @@ def lowest_logits(judged: Judged, rule: str, at: float) -> Floats:
     return np.where(presence >= at, lowest, np.inf)
 
 
-def exchange(rows: Rows, lowest: Floats, picks: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the area marked without the object and mIoU with it, both in %, if pixels are marked from a logit on."""
+class Exchange(NamedTuple):
+    """What marking pixels from a logit on gives, all in %."""
+
+    area: float  # marked in pictures without the object
+    miou: float  # with the object: mean over classes of summed intersections over summed unions
+    mean_iou: float  # the same of each picture, averaged over pictures, then classes; small objects count as much
+
+
+def exchange(rows: Rows, lowest: Floats, picks: NDArray[np.int64]) -> Exchange:
+    """Return area and IoU of some rows if pixels are marked from a logit on."""
     marked = np.concatenate([[-np.inf], EDGES])[None] >= lowest[picks, None]  # (N, bins): by the bins' lower edges
     on, off = (rows.on[picks] * marked).sum(1), (rows.off[picks] * marked).sum(1)
     union, shown, label = rows.on[picks].sum(1) + off, rows.shown[picks], rows.label[picks]
-    area = 100 * (off / rows.off[picks].sum(1))[~shown].mean()
+    area = (off / rows.off[picks].sum(1))[~shown].mean()
     classes = [shown & (label == one) for one in np.unique(label[shown])]
-    return float(area), 100 * float(np.mean([on[own].sum() / union[own].sum() for own in classes]))
+    summed = np.mean([on[own].sum() / union[own].sum() for own in classes])
+    each = np.mean([(on[own] / union[own]).mean() for own in classes])
+    return Exchange(100 * float(area), 100 * float(summed), 100 * float(each))
 
 
 def figures(judged: Judged, lowest: Floats, picks: NDArray[np.int64]) -> list[float]:
@@ -279,10 +289,11 @@ def figures(judged: Judged, lowest: Floats, picks: NDArray[np.int64]) -> list[fl
     quality, true = rows.quality[present], rows.intersection[present] / np.maximum(rows.union[present], 1)
     before, after = exchange(rows, np.zeros(len(rows.label)), picks), exchange(rows, lowest, picks)
     return [
-        *(auroc(shown, presence), float(np.mean(each)), before[0], after[0], before[1], after[1]),
+        *(auroc(shown, presence), float(np.mean(each)), before.area, after.area, before.miou, after.miou),
         100 * float(np.isfinite(lowest[present]).mean()),
         calibration_error(share, rows.off[picks], rows.on[picks]),
         float(np.corrcoef(ranks(quality), ranks(true))[0, 1]),
+        *(before.mean_iou, after.mean_iou),
     ]
 
 
@@ -292,6 +303,7 @@ NAMES = (
     *("mIoU with the object, %, without a decision", "mIoU with the object, %, with the decision"),
     *("pictures with the object called present, %", "expected calibration error of pixels"),
     "rank correlation of expected and true IoU",
+    *("IoU with the object, mean over pictures, %, without a decision", "the same with the decision"),
 )
 
 
@@ -374,8 +386,8 @@ def best_areas(judged: Judged, rule: str) -> list[float]:
     """Return the smallest area marked without the object, %, that each loss of mIoU in ``POINTS`` buys by a rule."""
     everything = np.arange(len(judged.presence))
     steps = np.linspace(0, 1, 101)[:-1]
-    curve = np.array([exchange(judged.rows, lowest_logits(judged, rule, at), everything) for at in steps])
-    return [float(curve[curve[:, 1] >= curve[0, 1] - points, 0].min()) for points in POINTS]
+    curve = [exchange(judged.rows, lowest_logits(judged, rule, at), everything) for at in steps]
+    return [min(one.area for one in curve if one.miou >= curve[0].miou - points) for points in POINTS]
 
 
 def exchange_table(judged: Judged) -> list[str]:
@@ -403,10 +415,14 @@ def bars(judgements: dict[str, Judged], intervals: dict[str, list[tuple[float, f
     for name, asked, at in BARS:
         cells = ["{:.3g} [{:.3g} to {:.3g}]".format(*intervals[key][at]) for key in judgements]
         lines.append(f"| {name} | {asked} | {' | '.join(cells)} |")
-    costs = [f"{round(intervals[key][4][0] - intervals[key][5][0], 1) + 0.0:.1f}" for key in judgements]
+    costs = [
+        [f"{round(intervals[key][at][0] - intervals[key][at + 1][0], 1) + 0.0:.1f}" for key in judgements]
+        for at in (4, 9)
+    ]
     areas = [f"{best_areas(one, RULES[2])[POINTS.index(1.0)]:.1f} %" for one in judgements.values()]
-    lines.insert(4, f"| mIoU that this costs, points | ≤ 1 | {' | '.join(costs)} |")
+    lines.insert(4, f"| mIoU that this costs, points | ≤ 1 | {' | '.join(costs[0])} |")
     lines.insert(5, f"| area if the cost is one point | ≤ 3 % | {' | '.join(areas)} |")
+    lines.insert(6, f"| mean IoU over pictures that the decision costs, points | – | {' | '.join(costs[1])} |")
     return lines
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from novelseg.methods.closed_form.head import (
+    CHOICE,
     Head,
     average_over_similar,
     combine,
@@ -89,11 +90,14 @@ def test_scores_are_the_sum_of_three_plain_parts() -> None:
         assert float(value) == pytest.approx(wanted, abs=1e-3)
 
 
+@pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(("height", "width", "reduction"), [(8, 8, 2), (7, 5, 2), (5, 9, 3), (4, 4, 1)])
-def test_averaging_over_similar_cells_is_a_softmax_over_all_blocks(height: int, width: int, reduction: int) -> None:
+def test_averaging_over_similar_cells_is_a_softmax_over_all_blocks(
+    height: int, width: int, reduction: int, classes: int
+) -> None:
     generator = torch.Generator().manual_seed(height)
     unit = F.normalize(torch.randn(C, height, width, generator=generator), dim=0)
-    scores = torch.randn(2, height, width, generator=generator)
+    scores = torch.randn(classes, height, width, generator=generator)
     found = average_over_similar(unit, scores, 0.2, reduction)
     assert found.shape == scores.shape
     corners = [(i, j) for i in range(0, height, reduction) for j in range(0, width, reduction)]
@@ -101,13 +105,36 @@ def test_averaging_over_similar_cells_is_a_softmax_over_all_blocks(height: int, 
     value = [scores[:, i : i + reduction, j : j + reduction].mean((1, 2)) for i, j in corners]
     averaged = []
     for one in block:
-        weight = torch.stack([(one @ other) / 0.2 for other in block]).exp()
-        averaged.append(sum(w * v for w, v in zip(weight / weight.sum(), value, strict=True)))
+        cosine = [one @ other for other in block]
+        level = mean_of(value, [math.exp(float(c) / 0.2) for c in cosine])
+        if classes > 1:
+            weights = [
+                math.exp(float(c) / CHOICE) * float(v.max().sigmoid()) for c, v in zip(cosine, value, strict=True)
+            ]
+            choice = mean_of([v - v.mean() for v in value], weights)
+            level = level.max() + choice - choice.max()
+        averaged.append(level)
     rows, columns = math.ceil(height / reduction), math.ceil(width / reduction)
-    coarse = torch.stack(averaged, 1).view(1, 2, rows, columns)
+    coarse = torch.stack(averaged, 1).view(1, classes, rows, columns)
     size = (rows * reduction, columns * reduction)
     wanted = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0, :, :height, :width]
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def mean_of(values: list[Tensor], weights: list[float]) -> Tensor:
+    """Weighted mean."""
+    total = torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum(0)
+    return total / sum(weights)
+
+
+def test_parts_of_one_object_get_the_class_of_most_of_them() -> None:
+    parts = F.normalize(torch.tensor([[1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [0.0, 0.0, 1.0]]), dim=1)
+    unit = parts[torch.tensor([[0, 0, 0, 1, 1, 2, 2]])].permute(2, 0, 1)  # an object of two parts, and another one
+    scores = torch.tensor([[2.0, 2, 2, 1, 1, -3, -3], [1.0, 1, 1, 1.5, 1.5, 2, 2]])[:, None]
+    assert scores.argmax(0).tolist() == [[0, 0, 0, 1, 1, 1, 1]]
+    found = average_over_similar(unit, scores, 0.02, 1)
+    assert found.argmax(0).tolist() == [[0, 0, 0, 0, 0, 1, 1]]
+    assert torch.allclose(found.amax(0), average_over_similar(unit, scores.amax(0)[None], 0.02, 1)[0], atol=0.1)
 
 
 def test_several_classes_compete_and_each_wins_its_own_cells() -> None:

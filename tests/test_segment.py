@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from novelseg.core.errors import InputError
-from novelseg.inference.folders import Results, result_names
 from novelseg.inference.photos import read_mask
+from novelseg.inference.results import Results, result_names
 from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from tests.commands import novelseg
 from tests.makers import disc
@@ -266,7 +266,7 @@ def test_a_second_run_does_what_is_new_and_no_more(bundle: Path, tmp_path: Path,
 def test_a_killed_run_goes_on_where_it_was(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     support, query = folders(tmp_path)
     assert segment(bundle, support, query, tmp_path / "whole") == 0
-    from novelseg.inference.folders import Query, Results
+    from novelseg.inference.results import Query, Results
 
     add = Results.add
 

@@ -47,20 +47,19 @@ from novelseg.inference.exchanged import OBJECT, is_exchanged, labelled_results,
 from novelseg.inference.folders import (
     IMAGES,
     MASKS,
-    Query,
-    Results,
     Support,
     class_folders,
     pictures_in,
     read_class_folders,
     read_query,
     read_supports,
-    result_names,
 )
+from novelseg.inference.inputs import class_count
 from novelseg.inference.instances import require_regions
 from novelseg.inference.opening import open_segmenter
 from novelseg.inference.photos import photo_of
-from novelseg.inference.segmenter import PRESENT, SIDE_PX, class_count
+from novelseg.inference.results import Query, Results, result_names
+from novelseg.inference.segmenter import PRESENT, SIDE_PX
 from novelseg.methods.variants import CLOSED_FORM
 
 MOST_UNLABELLED = 64  # pictures that --adapt looks at

@@ -16,10 +16,11 @@ from novelseg.core.labels import VOID
 from novelseg.exchange import voc, yolo
 from novelseg.exchange.record import LabelledPicture, class_instances, index_mask
 from novelseg.exchange.registry import read_labels
-from novelseg.inference.folders import Results, Support
+from novelseg.inference.folders import Support
 from novelseg.inference.inputs import check_sizes, require_background, resize_pair
 from novelseg.inference.instances import read_objects
 from novelseg.inference.photos import bytes_of, class_mask_of, mask_of, read_photo
+from novelseg.inference.results import Results
 
 OBJECT = "object"  # name of a single object without one
 CHOSEN = "the chosen files"  # in messages, in the place of a folder that only the server knows

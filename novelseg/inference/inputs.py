@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from novelseg.core.errors import InputError
 from novelseg.core.labels import VOID
+from novelseg.inference.fitted import MOST_CLASSES
 from novelseg.inference.photos import (
     check_class_values,
     class_mask_values,
@@ -168,3 +169,32 @@ def class_labels_of(mask: Mask, number: int, classes: int) -> NDArray[np.uint8]:
         raise InputError(f"a mask is {values.dtype} of shape {values.shape}; expected (H, W) integers")
     check_class_values(values, f"mask {number}", classes)
     return values.astype(np.uint8)
+
+
+def pairs_of(images: Photos, masks: Masks) -> list[tuple[Photo, Mask]]:
+    """Pair pictures with masks and refuse different numbers of both."""
+    photos, labels = list(listed(images)), list(listed(masks))
+    if len(photos) != len(labels) or not photos:
+        raise InputError(
+            f"{len(photos)} images, {len(labels)} masks; expected the same number of both, and at least one"
+        )
+    return list(zip(photos, labels, strict=True))
+
+
+def class_count(classes: Sequence[str] | None) -> int:
+    """Return the number of classes.
+
+    Raises
+    ------
+    InputError
+        If a name is no text or is given twice, or there are too many or none.
+    """
+    if classes is None:
+        return 1
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        raise InputError(f"classes is {classes!r:.60}; expected a list of names")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes names '{next(name for name in classes if list(classes).count(name) > 1)}' twice")
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        raise InputError(f"{len(classes)} classes; expected 1 to {MOST_CLASSES}, the numbers that a mask can hold")
+    return len(classes)

@@ -6,13 +6,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from novelseg.backbones.extraction import FeatureExtractor
@@ -20,20 +18,20 @@ from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
+from novelseg.inference.applied import Applied, decide_presence
 from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
-from novelseg.inference.edges import snap_to_edges
 from novelseg.inference.findings import Finding, expected_iou, least_logits, winners
-from novelseg.inference.fitted import MOST_CLASSES, FitRecord, Fitted
+from novelseg.inference.fitted import FitRecord, Fitted
 from novelseg.inference.inputs import (
-    Mask,
     Masks,
     Photo,
     Photos,
+    class_count,
     class_labels_of,
     labels_of,
     listed,
     name_of,
-    resize,
+    pairs_of,
     resize_pair,
     rgb_of,
 )
@@ -42,12 +40,9 @@ from novelseg.inference.predictors import (
     ClosedForm,
     MissingCellsError,
     PerClass,
-    Prediction,
     Predictor,
     fit_closed_form,
 )
-from novelseg.inference.tiles import Blend, batches, windows
-from novelseg.methods.contract import require_finite
 from novelseg.methods.refiners import REFINERS, SEGMENTER_VARIANTS
 from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from novelseg.ops.components import keep_regions
@@ -55,8 +50,6 @@ from novelseg.ops.counts import object_iou
 
 SIDE_PX = 512
 PRESENT = 0.15  # probability, with that of presence, from which a pixel is marked; low, to lose few masks
-ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
-TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
 class Segmenter:
@@ -233,7 +226,7 @@ class Segmenter:
         classes
             Names of several classes, in the order of their numbers; every mask then holds one or more of them.
         """
-        pairs = _pairs(images, masks)
+        pairs = pairs_of(images, masks)
         count = class_count(classes)
         self._open()
         labels = labels_of if classes is None else partial(class_labels_of, classes=count)
@@ -267,24 +260,13 @@ class Segmenter:
         self._require_fitted()
         if not isinstance(self._predictor, ClosedForm):
             raise InputError(f"the variant {self._fitted_variant} does not judge presence; choose {CLOSED_FORM}")
-        measures = [one.measures for photo in listed(images) for one in self._predictions(rgb_of(photo))]
+        applied = self._applied()
+        measures = [one.measures for photo in listed(images) for one in applied.predictions(rgb_of(photo))]
         found = [one for one in measures if one is not None]
         if len(found) < LEAST_COMPARED:
             raise InputError(f"{len(found)} pictures to adapt to; expected at least {LEAST_COMPARED}")
         self._predictor = self._predictor.adapted(torch.stack(found))
         return self
-
-    def _predictions(self, picture: NDArray[np.uint8]) -> Iterator[Prediction]:
-        """Yield the predictions of a picture, or of its windows."""
-        if not self._needs_windows(picture):
-            yield from self._predictor([resize(picture, self._fitted_side)])
-            return
-        height, width = picture.shape[:2]
-        for window in windows(height, width, self._fitted_side):
-            yield from self._predictor([picture[window.slices]])
-
-    def _needs_windows(self, picture: NDArray[np.uint8]) -> bool:
-        return self.tile and max(picture.shape[:2]) > self._fitted_side
 
     def _new_predictor(
         self, images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], classes: list[str] | None
@@ -315,7 +297,8 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        return (logits for logits, _ in self._each(iter(listed(images)), for_masks=False))
+        found = self._applied().each(iter(listed(images)), for_masks=False)
+        return (self._of_classes(logits) for logits, _ in found)
 
     def findings(self, images: Photos) -> Iterator[Finding]:
         """Yield what is found in pictures one by one: logits, masks, and scores of presence and quality."""
@@ -326,78 +309,27 @@ class Segmenter:
             raise InputError(f"presence is {self.presence}; expected 0 to 1")
         return self._findings(iter(listed(images)))
 
-    def _each(self, photos: Iterator[Photo], *, for_masks: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
-        """Yield the logits of pictures at their size, and the predictions that they are enlarged from.
+    def _applied(self) -> Applied:
+        return Applied(
+            self._predictor,
+            self._fitted_variant,
+            self._extract.grid,
+            self._extract.batch,
+            self._fitted_side,
+            tile=self.tile,
+            edges=self.edges,
+            presence=self.presence,
+        )
 
-        For masks, their borders follow those of the pictures, and windows without a class do not mark it.
-        """
-        number = 0
-        while chunk := list(islice(photos, 1 if self.tile else self._extract.batch)):
-            pictures = [rgb_of(photo) for photo in chunk]
-            if self._needs_windows(pictures[0]):
-                yield self._tiled(pictures[0], number, for_masks)
-                number += 1
-                continue
-            predictions = self._predictor([resize(picture, self._fitted_side) for picture in pictures])
-            for picture, one in zip(pictures, predictions, strict=True):
-                large = self._enlarged(one, picture, number, for_masks)
-                yield (large[0] if self.classes_ is None else large), one
-                number += 1
-
-    def _enlarged(
-        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, for_masks: bool
-    ) -> NDArray[np.float32]:
-        """Return logits at the size of their picture, (K, H, W)."""
-        require_finite(prediction.logits[None], [f"picture {number} with '{self._fitted_variant}'"])
-        logits, grid = prediction.logits.float(), self._extract.grid
-        if for_masks and self.edges:
-            large = snap_to_edges(logits, picture, self._fitted_side, grid)
-        else:
-            large = grid.upsample(logits[None], (picture.shape[0], picture.shape[1]))[0]
-        enlarged: NDArray[np.float32] = large.cpu().numpy()
-        return enlarged
-
-    def _tiled(
-        self, picture: NDArray[np.uint8], number: int, for_masks: bool
-    ) -> tuple[NDArray[np.float32], Prediction]:
-        """Predict a picture in windows of its own resolution.
-
-        A class counts as present if it does in one of them; for masks, the others do not mark it.
-        """
-        height, width = picture.shape[:2]
-        places = windows(height, width, self._fitted_side)
-        predictions = [
-            one
-            for some in batches(places, self._extract.batch)
-            for one in self._predictor([picture[each.slices] for each in some])
-        ]
-        predictions = self._predictor.compare(predictions)
-        blend = Blend(len(self.classes_ or [""]), height, width)
-        for window, one in zip(places, predictions, strict=True):
-            logits = self._enlarged(one, picture[window.slices], number, for_masks)
-            if for_masks:
-                absent = ~self._presence(one)[1]
-                logits[absent] = np.minimum(logits[absent], ABSENT)
-            blend.add(window, logits)
-        scores = [one.presence for one in predictions if one.presence is not None]
-        large = blend.mean()
-        factor = -(-max(height, width) // TILED_CELLS)
-        cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
-        presence = torch.stack(scores).amax(0) if scores else None
-        return (large[0] if self.classes_ is None else large), Prediction(cells, presence)
-
-    def _presence(self, prediction: Prediction) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
-        """Return the scores of the classes' presence, if there are any, and the decisions."""
-        if prediction.presence is None:
-            return None, np.ones(len(prediction.logits), bool)
-        scores: NDArray[np.float32] = prediction.presence.float().sigmoid().cpu().numpy()
-        return scores, scores >= self.presence
+    def _of_classes(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits (K, H, W) as they are, or (H, W) of a single class without a name."""
+        return logits[0] if self.classes_ is None else logits
 
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
         calibration = self._predictor.calibration
-        for logits, prediction in self._each(photos, for_masks=True):
-            presence, present = self._presence(prediction)
+        for logits, prediction in self._applied().each(photos, for_masks=True):
+            presence, present = decide_presence(prediction, self.presence)
             lowest = [least] * len(present)
             if presence is not None:
                 own = least_logits(least, self.presence, presence, calibration)
@@ -406,7 +338,7 @@ class Segmenter:
             if self.min_area > 1 or self.largest:
                 mask = keep_regions(mask, self.min_area, self.largest)
             quality = expected_iou(prediction.logits.float(), lowest, calibration).cpu().numpy()
-            yield Finding(logits, mask, calibration, presence, present, quality)
+            yield Finding(self._of_classes(logits), mask, calibration, presence, present, quality)
 
     def decision_function(self, images: Photos) -> list[NDArray[np.float32]]:
         """Return the logits of the classes against the background, one float32 array per picture.
@@ -433,7 +365,7 @@ class Segmenter:
 
         Void pixels do not count. A class that neither mask has does not count; a picture without any counts as 1.
         """
-        pairs = _pairs(images, masks)
+        pairs = pairs_of(images, masks)
         scores = []
         findings = self.findings([photo for photo, _ in pairs])
         for number, (finding, (_, truth)) in enumerate(zip(findings, pairs, strict=True)):
@@ -479,32 +411,3 @@ class Segmenter:
             self.bundle_ = replace(self.bundle_, record=replace(self.bundle_.record, precision=self.precision))
         self._extract = FeatureExtractor(self.bundle_.encoder, self.bundle_.record.precision, device)
         self._opened = opened
-
-
-def _pairs(images: Photos, masks: Masks) -> list[tuple[Photo, Mask]]:
-    """Pair pictures with masks and refuse different numbers of both."""
-    photos, labels = list(listed(images)), list(listed(masks))
-    if len(photos) != len(labels) or not photos:
-        raise InputError(
-            f"{len(photos)} images, {len(labels)} masks; expected the same number of both, and at least one"
-        )
-    return list(zip(photos, labels, strict=True))
-
-
-def class_count(classes: Sequence[str] | None) -> int:
-    """Return the number of classes.
-
-    Raises
-    ------
-    InputError
-        If a name is not text or is given twice, or there are too many names or none.
-    """
-    if classes is None:
-        return 1
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
-        raise InputError(f"classes is {classes!r:.60}; expected a list of names")
-    if len(set(classes)) < len(classes):
-        raise InputError(f"classes names '{next(name for name in classes if list(classes).count(name) > 1)}' twice")
-    if not 1 <= len(classes) <= MOST_CLASSES:
-        raise InputError(f"{len(classes)} classes; expected 1 to {MOST_CLASSES}, the numbers that a mask can hold")
-    return len(classes)

@@ -34,11 +34,12 @@ from novelseg.exchange.registry import check_formats, check_names, export
 from novelseg.exchange.voc import DATE
 from novelseg.inference.exchanged import read_chosen
 from novelseg.inference.findings import Finding
-from novelseg.inference.folders import check_query_name, mask_picture, result_names
-from novelseg.inference.inputs import check_sizes, resize, resize_pair
+from novelseg.inference.folders import check_query_name
+from novelseg.inference.inputs import check_sizes, class_count, resize, resize_pair
 from novelseg.inference.instances import instances_of, separate_objects
 from novelseg.inference.photos import REMEDY, class_mask_of, mask_of, photo_of
-from novelseg.inference.segmenter import Segmenter, class_count
+from novelseg.inference.results import mask_picture, result_names
+from novelseg.inference.segmenter import Segmenter
 
 MOST_PIXELS = 51_000_000  # of a picture: the largest full-frame cameras have 50 million
 MAP_PX = 480  # longest side of the logits that the page gets, for other thresholds

@@ -26,8 +26,8 @@ from novelseg.data.encoded import decode_mask, decode_rgb
 from novelseg.data.labelmaps import read_label_map
 from novelseg.data.pairs import Entry, ImageFile, make_entries, pair_from_file, read_ids
 from novelseg.data.pairs import read_image as read_data_image
-from novelseg.inference.folders import COLUMNS, Results
 from novelseg.inference.photos import read_mask, read_photo
+from novelseg.inference.results import COLUMNS, Results
 from tests.fuzzing.files import png
 from tests.fuzzing.mutate import Changed, mutated, mutated_mat, mutated_png, odd_json
 from tests.fuzzing.target import Mutation, Target

@@ -3,7 +3,8 @@
 Three scores of each query cell are added: a linear discriminant of each class against the background, with the
 covariance of all support cells; the similarity to the nearest of several prototypes of the class minus that of the
 background; and matching with prototypes that include the query's own confident cells, as in self-support matching. The
-sum is then averaged over similar cells of the query.
+sum is then averaged over similar cells of the query, and the differences between classes over less similar ones too, so
+that an object gets one class.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from novelseg.methods.closed_form.settings import ClosedFormSettings
 MAX_PROTOTYPES = 64  # per class, and for the background; more are clustered again
 KMEANS_STEPS = 8
 AFFINITY_ROWS = 1 << 22  # entries of the self-similarity that are in memory at a time
+CHOICE = 0.15  # temperature of the self-similarity for differences between classes (decision 0016)
 
 
 @dataclass(frozen=True)
@@ -305,6 +307,10 @@ def spherical_kmeans(cells: Tensor, count: int, seed: int) -> Tensor:
 def average_over_similar(unit: Tensor, scores: Tensor, temperature: float, reduction: int) -> Tensor:
     """Average scores over similar cells: softmax of the cosine similarities between blocks of cells.
 
+    Of several classes, the largest score is averaged so. Which class it is follows from the differences between the
+    classes, averaged at the temperature ``CHOICE``, in which blocks count by the sigmoid of their largest score: parts
+    of one object differ more than the object differs from the background, but have one class.
+
     Parameters
     ----------
     unit : (C, h, w)
@@ -324,10 +330,16 @@ def average_over_similar(unit: Tensor, scores: Tensor, temperature: float, reduc
     blocks = F.normalize(_block_means(unit, reduction), dim=0)
     rows, columns = blocks.shape[1:]
     flat, values = blocks.flatten(1), _block_means(scores, reduction).flatten(1).T  # (C, n), (n, K)
+    differences, importance = values - values.mean(1, keepdim=True), F.logsigmoid(values.amax(1))
     step = max(1, AFFINITY_ROWS // flat.shape[1])
-    averaged = [
-        (flat[:, at : at + step].T @ flat / temperature).softmax(1) @ values for at in range(0, len(values), step)
-    ]
+    averaged = []
+    for at in range(0, len(values), step):
+        similarity = flat[:, at : at + step].T @ flat
+        part = (similarity / temperature).softmax(1) @ values
+        if len(scores) > 1:
+            choice = (similarity / CHOICE + importance).softmax(1) @ differences
+            part = part.amax(1, keepdim=True) + choice - choice.amax(1, keepdim=True)
+        averaged.append(part)
     coarse = torch.cat(averaged).T.unflatten(1, (rows, columns))[None]
     size = (rows * reduction, columns * reduction)
     fine: Tensor = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0]

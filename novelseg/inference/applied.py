@@ -1,0 +1,133 @@
+"""Logits of pictures of any size, from a predictor of pictures at the size that the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from novelseg.backbones.grid import Grid
+from novelseg.inference.edges import snap_to_edges
+from novelseg.inference.inputs import Photo, resize, rgb_of
+from novelseg.inference.predictors import Prediction, Predictor
+from novelseg.inference.tiles import Blend, Window, batches, windows
+from novelseg.methods.contract import require_finite
+
+ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
+TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A fitted predictor, and how it sees pictures.
+
+    Attributes
+    ----------
+    predictor
+        The predictor.
+    name
+        Name of its method, for messages.
+    grid
+        Positions of the encoder's cells.
+    batch
+        Number of pictures that the encoder sees at a time.
+    side
+        Longest side at which the network sees a picture, px.
+    tile, edges, presence
+        See :class:`novelseg.inference.segmenter.Segmenter`.
+    """
+
+    predictor: Predictor
+    name: str
+    grid: Grid
+    batch: int
+    side: int
+    tile: bool
+    edges: bool
+    presence: float
+
+    def each(self, photos: Iterator[Photo], *, for_masks: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+        """Yield the logits of pictures at their size, (K, H, W), and the predictions that they are enlarged from.
+
+        For masks, their borders follow those of the pictures, and windows without a class do not mark it. Only a few
+        pictures are in memory.
+        """
+        number = 0
+        while chunk := list(islice(photos, 1 if self.tile else self.batch)):
+            pictures = [rgb_of(photo) for photo in chunk]
+            if self._needs_windows(pictures[0]):
+                yield self._tiled(pictures[0], number, for_masks)
+                number += 1
+                continue
+            predictions = self.predictor([resize(picture, self.side) for picture in pictures])
+            for picture, one in zip(pictures, predictions, strict=True):
+                yield self._enlarged(one, picture, number, for_masks), one
+                number += 1
+
+    def predictions(self, picture: NDArray[np.uint8]) -> Iterator[Prediction]:
+        """Yield the predictions of a picture, or of its windows."""
+        if not self._needs_windows(picture):
+            yield from self.predictor([resize(picture, self.side)])
+            return
+        for window in self._windows(picture):
+            yield from self.predictor([picture[window.slices]])
+
+    def _needs_windows(self, picture: NDArray[np.uint8]) -> bool:
+        return self.tile and max(picture.shape[:2]) > self.side
+
+    def _windows(self, picture: NDArray[np.uint8]) -> list[Window]:
+        return windows(picture.shape[0], picture.shape[1], self.side)
+
+    def _enlarged(
+        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, for_masks: bool
+    ) -> NDArray[np.float32]:
+        """Return logits at the size of their picture, (K, H, W)."""
+        require_finite(prediction.logits[None], [f"picture {number} with '{self.name}'"])
+        logits = prediction.logits.float()
+        if for_masks and self.edges:
+            large = snap_to_edges(logits, picture, self.side, self.grid)
+        else:
+            large = self.grid.upsample(logits[None], (picture.shape[0], picture.shape[1]))[0]
+        enlarged: NDArray[np.float32] = large.cpu().numpy()
+        return enlarged
+
+    def _tiled(
+        self, picture: NDArray[np.uint8], number: int, for_masks: bool
+    ) -> tuple[NDArray[np.float32], Prediction]:
+        """Predict a picture in windows of its own resolution.
+
+        A class counts as present if it does in one of them; for masks, the others do not mark it.
+        """
+        height, width = picture.shape[:2]
+        places = self._windows(picture)
+        predictions = [
+            one
+            for some in batches(places, self.batch)
+            for one in self.predictor([picture[each.slices] for each in some])
+        ]
+        predictions = self.predictor.compare(predictions)
+        blend = Blend(len(predictions[0].logits), height, width)
+        for window, one in zip(places, predictions, strict=True):
+            logits = self._enlarged(one, picture[window.slices], number, for_masks)
+            if for_masks:
+                absent = ~decide_presence(one, self.presence)[1]
+                logits[absent] = np.minimum(logits[absent], ABSENT)
+            blend.add(window, logits)
+        scores = [one.presence for one in predictions if one.presence is not None]
+        large = blend.mean()
+        factor = -(-max(height, width) // TILED_CELLS)
+        cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
+        return large, Prediction(cells, torch.stack(scores).amax(0) if scores else None)
+
+
+def decide_presence(prediction: Prediction, least: float) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+    """Return the scores of the classes' presence (K,), if there are any, and whether each is at least ``least``."""
+    if prediction.presence is None:
+        return None, np.ones(len(prediction.logits), bool)
+    scores: NDArray[np.float32] = prediction.presence.float().sigmoid().cpu().numpy()
+    return scores, scores >= least
