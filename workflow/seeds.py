@@ -100,9 +100,14 @@ def make_repetition(config: Config, seed: int, folder: Path) -> None:
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
     with whole_file(folder / PARAMS) as scratch:
         scratch.write_text(text, encoding="utf8")
-    for output in (path for stage in SHARED for path in config.targets.of(stage)):
-        for path in (Path(output), Path(record_of(output))):
-            _link(path, folder / path)
+    for path in _shared(config):
+        _link(path, folder / path)
+
+
+def _shared(config: Config) -> list[Path]:
+    """Return the files that no training makes, each with its record."""
+    outputs = [output for stage in SHARED for output in config.targets.of(stage)]
+    return [path for output in outputs for path in (Path(output), Path(record_of(output)))]
 
 
 def _link(source: Path, target: Path) -> None:
@@ -143,7 +148,7 @@ def _state(config: Config, seed: int, folder: Path) -> str:
     name = f"training seed {seed} ({folder})"
     if not (folder / PARAMS).exists():
         return f"{name}: not begun"
-    if all(Path(path).exists() for stage in SHARED for path in config.targets.of(stage)):
+    if all(path.exists() for path in _shared(config)):
         make_repetition(config, seed, folder)
     evaluations = config.targets.evaluations()
     process = _snakemake(
