@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.trainingseeds import document
 from novelseg.core.files import digest
 from novelseg.evaluation.comparisons import PROTOCOL_KEYS, Evaluation
 from novelseg.evaluation.metrics import TRAINING, bootstrap_miou, scores, seed_mean
@@ -24,6 +25,7 @@ from novelseg.formats.episode_results import RESULTS
 from novelseg.formats.provenance import Record
 from novelseg.formats.repetitions import SEED_COMPARISONS, SEED_SCORES
 from stages.params.schema import read_yaml
+from tests.conftest import ROOT
 from tests.makers import tiny_values, write_values
 from workflow.__main__ import main
 from workflow.config import load
@@ -164,6 +166,26 @@ def test_join_writes_tables_and_names_the_repetitions(tmp_path: Path, capsys: py
     gains = tables.read(tmp_path / "out/comparisons.tsv", SEED_COMPARISONS)
     assert (gains["reference"] == "baseline").all()
     assert gains["trainings"].tolist() == [1, 1, 1, 3]
+
+
+def test_the_document_holds_what_the_tables_hold(tmp_path: Path) -> None:
+    folders = [str(write_repetition(tmp_path / f"s{seed}", seed)) for seed in (0, 2)]
+    assert main(["join", *folders, "--out", str(tmp_path / "out")]) == 0
+    for name in ("results", "comparisons"):
+        shutil.copy(tmp_path / f"out/{name}.tsv", tmp_path / f"training-seeds-demo-{name}.tsv")
+    lines = document(tmp_path).splitlines()
+    assert sum(line.startswith("## ") for line in lines) == 1  # the other section has no tables here
+    assert "| fold | shot | variant | all seeds | seed 0 | seed 2 |" in lines
+    (gain,) = [line for line in lines if line.startswith("| 0 | 1 | spfl | baseline |")]
+    row = tables.read(tmp_path / "out/comparisons.tsv", SEED_COMPARISONS).set_index("training").loc["all"]
+    assert (
+        f"| {row['gain']:+.1f} ± {row['training_std']:.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}] |" in gain
+    )
+
+
+def test_the_published_document_is_what_its_program_writes() -> None:
+    folder = ROOT / "docs/results"
+    assert (folder / "training-seeds.md").read_text(encoding="utf8") == document(folder)
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
