@@ -132,7 +132,7 @@ def _differences(first: Repetition, other: Repetition, paths: frozenset[str]) ->
     """Yield how ``other`` differs from ``first``, the plainest first."""
     if other.scope != first.scope:
         own, expected = (", ".join(f"fold {f} {k}-shot" for f, k in part.scope) for part in (other, first))
-        yield f"has {own}, but {first.folder} has {expected} (see --folds)"
+        yield f"has {own}, but {first.folder} has {expected} (see --folds, and `python -m workflow prune`)"
         return
     if missing := sorted(first.records.keys() ^ other.records.keys()):
         without = other if missing[0] in first.records else first
