@@ -131,8 +131,8 @@ def check(repetitions: list[Repetition], paths: frozenset[str] = frozenset()) ->
 def _differences(first: Repetition, other: Repetition, paths: frozenset[str]) -> Iterator[str]:
     """Yield how ``other`` differs from ``first``, the plainest first."""
     if other.scope != first.scope:
-        own, expected = (", ".join(f"fold {f} {k}-shot" for f, k in part.scope) for part in (other, first))
-        yield f"has {own}, but {first.folder} has {expected} (see --folds, and `python -m workflow prune`)"
+        has, expected = (", ".join(f"fold {f} {k}-shot" for f, k in part.scope) for part in (other, first))
+        yield f"has {has}, but {first.folder} has {expected} (see --folds, and `python -m workflow prune`)"
         return
     if missing := sorted(first.records.keys() ^ other.records.keys()):
         without = other if missing[0] in first.records else first
@@ -144,16 +144,21 @@ def _differences(first: Repetition, other: Repetition, paths: frozenset[str]) ->
     for path, own, theirs in pairs:
         yield from _inputs(first.folder, path, own, theirs)
     for one, two in zip(first.evaluations, other.evaluations, strict=True):
-        a, b = (dict.fromkeys(evaluation.rows["variant"]) for evaluation in (one, two))
-        if a.keys() != b.keys():
-            name = min(a.keys() ^ b.keys())
-            yield f"the variant '{name}' is only in one of {two.folder} and {one.folder}"
-        a, b = (evaluation.rows[["seed", "episode", "query", "class"]] for evaluation in (one, two))
-        if not a.drop_duplicates(ignore_index=True).equals(b.drop_duplicates(ignore_index=True)):
-            yield f"the episodes in {two.folder} are not those in {one.folder}"
+        yield from _rows(one, two)
     for _, own, theirs in pairs:
         if own.code != theirs.code:
             yield f"its stage {theirs.stage} ran with other code than in {first.folder}"
+
+
+def _rows(one: Evaluation, two: Evaluation) -> Iterator[str]:
+    """Yield why the rows of two evaluations are not of the same variants and episodes."""
+    variants = [set(evaluation.rows["variant"]) for evaluation in (one, two)]
+    if differing := sorted(variants[0] ^ variants[1]):
+        yield f"the variant '{differing[0]}' is only in one of {two.folder} and {one.folder}"
+    names = ["seed", "episode", "query", "class"]
+    episodes = [evaluation.rows[names].drop_duplicates(ignore_index=True) for evaluation in (one, two)]
+    if not episodes[0].equals(episodes[1]):
+        yield f"the episodes in {two.folder} are not those in {one.folder}"
 
 
 def _parameters(folder: Path, own: Record, theirs: Record, paths: frozenset[str]) -> Iterator[str]:

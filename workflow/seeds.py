@@ -93,10 +93,10 @@ def make_repetition(config: Config, seed: int, folder: Path) -> None:
         values[section]["seed"] = seed
     values["report"]["studies"] = ""
     for stage in READS:
-        for key, path in config.external(stage).items():
+        for key, outside in config.external(stage).items():
             section, _, name = key.partition(".")
             if values[section][name]:
-                values[section][name] = os.path.abspath(path)  # noqa: PTH100  (a link stays the path of the link)
+                values[section][name] = os.path.abspath(outside)  # noqa: PTH100  (a link stays the path of the link)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
     with whole_file(folder / PARAMS) as scratch:
         scratch.write_text(text, encoding="utf8")
