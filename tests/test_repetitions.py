@@ -298,6 +298,8 @@ def test_the_state_of_repetitions(planned: list[tuple[Path, list[str]]], capsys:
         f"training seed 6 ({Path('studies/seeds/seed6')}): not begun",
     ]
     assert planned[-1][1][-4:-2] == ["reason", "--"]
+    assert main(["study", "supports", "--state"]) == 2
+    assert "--state is for `study seeds`" in capsys.readouterr().err
     for grid in ("1", "1 1", "a b", "-1 2"):
         assert main(["study", "seeds", f"--grid={grid}"]) == 2
         assert "expected at least two different training seeds" in capsys.readouterr().err
