@@ -6,10 +6,12 @@ import copy
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.camclassifier.parts import replace_rows
 from benchmarks.encoders import fastest
 from benchmarks.features import FolderBank
 from benchmarks.instant import gain
@@ -133,3 +135,12 @@ def test_rows_of_a_table_are_read_again(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "t.tsv") == []
     write_rows(tmp_path / "t.tsv", ("a", "b"), [{"a": 1, "b": ""}])
     assert read_rows(tmp_path / "t.tsv") == [{"a": "1", "b": ""}]
+
+
+def test_rows_of_the_cam_prior_replace_those_of_the_same_settings(tmp_path: Path) -> None:
+    """A share of 0.0 is written as 0, and is the same setting when it is read."""
+    path = tmp_path / "rows.tsv"
+    for score in (1, 2):
+        replace_rows(path, pd.DataFrame({"detach": [0.0, 0.5], "query": ["007", "a"], "score": score}), ["detach"])
+    rows = pd.read_csv(path, sep="\t", dtype={"query": str})
+    assert rows.to_dict("list") == {"detach": [0.0, 0.5], "query": ["007", "a"], "score": [2, 2]}

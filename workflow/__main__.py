@@ -129,9 +129,21 @@ def _explain(options: argparse.Namespace) -> str:
 
 
 def _study(options: argparse.Namespace) -> str:
+    if options.name == "seeds":
+        from workflow.seeds import seeds
+
+        return seeds(options.grid, options.words, state=options.state)
+    if options.state:
+        raise InputError(f"--state is for `study seeds`; the study '{options.name}' has nothing to resume")
     from workflow.study import study
 
     return study(options.name, options.grid, options.words)
+
+
+def _join(options: argparse.Namespace) -> str:
+    from workflow.join import join
+
+    return join(options.folders, options.folds, options.out)
 
 
 def _paper(options: argparse.Namespace) -> str:
@@ -177,10 +189,18 @@ def _parser() -> argparse.ArgumentParser:
     study = command(
         "study",
         _study,
-        "evaluate trained encoders under many test-time settings; further options go to `python -m stages studies`",
+        "evaluate trained encoders under many test-time settings, or train with several seeds; further options go to "
+        "`python -m stages studies`, or to snakemake",
     )
-    study.add_argument("name", help="supports (Fig. 8 of the paper) or thresholds (Fig. 7)")
-    study.add_argument("--grid", help="numbers of supports, or thresholds, separated by spaces")
+    study.add_argument("name", help="supports (Fig. 8 of the paper), thresholds (Fig. 7) or seeds (of the trainings)")
+    study.add_argument("--grid", help="numbers of supports, thresholds or seeds, separated by spaces")
+    study.add_argument("--state", action="store_true", help="seeds only: tell how much is finished, and run nothing")
+    join = command("join", _join, "join the result tables of trainings with other seeds, each in a folder of its own")
+    join.add_argument("folders", nargs="+", type=Path, help="folders of the repetitions, such as . and ../other-clone")
+    join.add_argument("--folds", nargs="+", type=int, help="folds to join (default: all that the first folder has)")
+    join.add_argument(
+        "--out", type=Path, default=Path("studies/seeds"), help="folder of the tables (default: %(default)s)"
+    )
     paper = command("paper", _paper, "write a table or figure of the papers, with their numbers, to report/paper/")
     paper.add_argument("name", nargs="?", help="such as A-III (table) or A-5 (figure); without it, all are listed")
     check = command("check", _check, "consistency checks: generated files, presets, imports, rules and signatures")

@@ -30,8 +30,10 @@ def _require_cache() -> None:
         )
 
 
-def snakemake(words: list[str], *, captured: bool, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in the project's folder; what it prints is text in UTF-8, whatever the terminal's encoding.
+def snakemake(
+    words: list[str], *, captured: bool, folder: Path = Path(), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder, the project's by default; what it prints is text in UTF-8, whatever the terminal's.
 
     Raises
     ------
@@ -41,6 +43,7 @@ def snakemake(words: list[str], *, captured: bool, **environment: str) -> subpro
     _require_cache()
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *words],
+        cwd=folder,
         env={**os.environ, **environment},
         capture_output=captured,
         encoding="utf8",

@@ -41,7 +41,8 @@ def _caution(frame: pd.DataFrame) -> list[str]:
     return [line for text in texts if text for line in ("", *wrap(text, 100))]
 
 
-def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+def markdown_grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, and an empty one."""
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
     yield from ("| " + " | ".join(row) + " |" for row in rows)
@@ -87,18 +88,18 @@ def markdown() -> str:
         "",
     ]
     lines += ["## mIoU, %", "", "Mean ± deviation over seeds [95 % bootstrap interval over query images].", ""]
-    lines += _grid(*_wide(scores, ["shot", "variant"], "fold", _scored))
+    lines += markdown_grid(*_wide(scores, ["shot", "variant"], "fold", _scored))
     lines += [*_caution(scores)[1:], ""] if _caution(scores) else []
     lines += ["## FB-IoU, %", ""]
-    lines += _grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
+    lines += markdown_grid(*_wide(scores, ["shot", "variant"], "fold", lambda row: f"{row['fb_iou']:.1f}"))
     lines += [
         "## Effect of each component, and comparison of the methods, points of mIoU",
         "",
         "Paired over the same resampled query images.",
         "",
     ]
-    lines += _grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))
+    lines += markdown_grid(*_wide(gains, ["shot", "variant", "reference"], "fold", _gained))
     lines += ["## Per class, IoU %", ""]
-    lines += _grid(*_wide(classes, ["shot", "variant"], "class", lambda row: f"{row['iou']:.1f}"))
+    lines += markdown_grid(*_wide(classes, ["shot", "variant"], "class", lambda row: f"{row['iou']:.1f}"))
     lines += published(str(first["protocol"]))
     return "\n".join(lines).rstrip() + "\n"

@@ -30,7 +30,7 @@ def study(name: str, grid: str | None, words: list[str]) -> str:
         If there is no such study, an encoder is missing, or a fold fails.
     """
     if name not in GRIDS:
-        raise InputError(f"there is no study '{name}'; {nearest(name, list(GRIDS))}")
+        raise InputError(f"there is no study '{name}'; {nearest(name, [*GRIDS, 'seeds'])}")
     from novelseg.report.studies import PICTURES, curve, title_of
 
     config = load()

@@ -160,6 +160,7 @@ def replace_rows(path: Path, new: pd.DataFrame, keys: list[str]) -> None:
     """Write rows to a file, in place of those that have the same values in some columns."""
     if path.exists():
         old = pd.read_csv(path, sep="\t", dtype={"query": str})
+        old = old.astype({key: new[key].dtype for key in keys})  # a share of 0.0 is written as 0
         known = set(map(tuple, new[keys].drop_duplicates().astype(str).to_numpy().tolist()))
         new = pd.concat([old[[tuple(row) not in known for row in old[keys].astype(str).to_numpy().tolist()]], new])
     new.sort_values(keys, kind="stable").to_csv(path, sep="\t", index=False, float_format="%.5g", lineterminator="\n")
