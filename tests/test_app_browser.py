@@ -261,6 +261,7 @@ def test_annotations_become_examples(served: str, browser: Any, tmp_path: Path) 
         page.locator("#results figure", has_text="c.png").wait_for()
         page.locator("#supports").set_input_files(tmp_path / "blue/annotations.xml")
         page.locator("#state", has_text="1 example of blue from annotations.xml").wait_for()
+        page.locator("#examples figure").nth(2).wait_for()  # the panel is drawn after the message
         assert page.locator("#examples figure").count() == 3
         page.reload()
         page.locator("#examples figure").nth(2).wait_for()
