@@ -57,7 +57,7 @@ class Expectation:
         return Expectation(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def measures(self, head: Head, unit: Tensor, logits: Tensor) -> Tensor:
-        """Return the measures of a picture minus the expected ones, (K, 5); see :func:`mask_measures`."""
+        """Return the measures of a picture minus the reference, (K, 5); see :func:`mask_measures`."""
         return mask_measures(head, unit, logits) - self.reference
 
     def relative_to(self, measures: Tensor) -> Expectation:
