@@ -79,7 +79,9 @@ def side_by_side(left: Sample, right: Sample) -> Sample:
     return Sample(f"{left.name} | {right.name}", image, truth)
 
 
-def drawn(pictures: tuple[Pictures, Pictures], pair: list[int], options: argparse.Namespace) -> list[list[list[int]]]:
+def draw_numbers(
+    pictures: tuple[Pictures, Pictures], pair: list[int], options: argparse.Namespace
+) -> list[list[list[int]]]:
     """Draw the supports and the queries of each class."""
     train, val = pictures
     rng = np.random.default_rng(options.seed)
@@ -112,7 +114,7 @@ def object_of(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def samples(pictures: tuple[Pictures, Pictures], pair: list[int], queries: list[list[int]]) -> dict[str, list[Sample]]:
     """Return the pictures of both sets."""
     _, val = pictures
-    found = [
+    meeting = [
         sample_of(some, number, pair)
         for some in pictures[::-1]
         for number in np.flatnonzero((some.pixels[:, pair] >= LEAST_PX).all(1)).tolist()
@@ -122,7 +124,7 @@ def samples(pictures: tuple[Pictures, Pictures], pair: list[int], queries: list[
         for left, right in zip(*queries, strict=False)
     ]
     either = [sample_of(val, number, pair) for number in sorted({*queries[0], *queries[1]})]
-    return {EITHER: either, BOTH: [*found, *joined][:WITH_BOTH]}
+    return {EITHER: either, BOTH: [*meeting, *joined][:WITH_BOTH]}
 
 
 def draw(rows: list[tuple[Sample, dict[str, NDArray[np.uint8]]]], path: Path) -> None:
@@ -147,22 +149,22 @@ def confusion(
 ) -> dict[tuple[str, str], NDArray[np.int64]]:
     """Return the numbers of pixels by set and form: (3, 4), by true class and answer."""
     pair = [VOC.index(name) + 1 for name in names.split(",")]
-    supports, queries = drawn(pictures, pair, options)
+    supports, queries = draw_numbers(pictures, pair, options)
     runs = fit([[sample_of(pictures[0], number, pair) for number in own] for own in supports], options)
     sets = samples(pictures, pair, queries)
     counts = {(which, form): np.zeros((3, 4), np.int64) for which in sets for form in (ONE, TWO)}
     every = [(which, one) for which, some in sets.items() for one in some]
-    shown = []
+    rows = []
     for which, sample in track(every, len(every), names, "picture"):
         answers = runs.answers(sample.image)
         for form, answer in answers.items():
             for label in range(3):
                 counts[which, form][label] += np.bincount(answer[sample.truth == label], minlength=4)
         if which == BOTH:
-            shown.append((sample, answers))
+            rows.append((sample, answers))
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
-        draw(shown, options.pictures / f"{names.replace(',', '-')}.png")
+        draw(rows, options.pictures / f"{names.replace(',', '-')}.png")
     return counts
 
 

@@ -17,6 +17,7 @@ from benchmarks.features import FolderBank
 from benchmarks.instant import gain
 from benchmarks.precision import compare, fold_norms
 from benchmarks.presence import COUNTS, FACTS, judged, read
+from benchmarks.similar import Sample, draw, side_by_side
 from benchmarks.tables import read_rows, write_rows
 from benchmarks.untrained import Pictures
 from novelseg.backbones.extraction import FeatureExtractor
@@ -144,3 +145,19 @@ def test_rows_of_the_cam_prior_replace_those_of_the_same_settings(tmp_path: Path
         replace_rows(path, pd.DataFrame({"detach": [0.0, 0.5], "query": ["007", "a"], "score": score}), ["detach"])
     rows = pd.read_csv(path, sep="\t", dtype={"query": str})
     assert rows.to_dict("list") == {"detach": [0.0, 0.5], "query": ["007", "a"], "score": [2, 2]}
+
+
+def test_pictures_with_both_classes_are_joined_and_drawn(tmp_path: Path) -> None:
+    parts = [
+        Sample(
+            name, np.full((height, 40, 3), 50, np.uint8), np.arange(height, dtype=np.uint8)[:, None].repeat(40, 1) % 3
+        )
+        for name, height in (("a", 60), ("b", 40))
+    ]
+    joined = side_by_side(*parts)
+    assert (joined.name, joined.image.shape) == ("a | b", (40, 80, 3))
+    assert np.array_equal(joined.truth[:, :40], parts[0].truth[10:50])
+    assert np.array_equal(joined.truth[:, 40:], parts[1].truth)
+    draw([(parts[0], {"one run": parts[0].truth}), (joined, {"one run": joined.truth})], tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (3 * 304, 60 + 40 + 2 * 16)

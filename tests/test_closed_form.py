@@ -226,20 +226,38 @@ def test_measures_of_a_mask_are_those_of_a_loop() -> None:
         assert found[label].tolist() == pytest.approx(values, abs=1e-5)
 
 
-def test_supports_are_left_out_in_turn() -> None:
+def test_supports_are_left_out_in_turn_and_measured_with_and_without_their_object() -> None:
     made = pictures(3, 4)
+    cells, maps = [support_cells(*one) for one in made], [labels for _, labels in made]
+    statistics = [statistics_of(one, 1, PLAIN) for one in cells]
+    units = [F.normalize(features, dim=0) for features, _ in made]
+    found = expect(statistics, units, maps, 1, PLAIN)
+    values = []
+    for number, (unit, labels) in enumerate(zip(units, maps, strict=True)):
+        head = fit([one for position, one in enumerate(cells) if position != number], 1, PLAIN)
+        logits = head.scores_of(unit)
+        taken = [(i, j) for i in range(SIDE) for j in range(SIDE) if labels[i, j] in (1, 255)]
+        far = [
+            all(max(abs(i - row), abs(j - column)) > 2 for row, column in taken)
+            for i in range(SIDE)
+            for j in range(SIDE)
+        ]
+        # Without the object, the picture is the row of its cells that are far away from it.
+        rest, own = unit.flatten(1)[:, far][:, None], logits.flatten(1)[:, far][:, None]
+        values.append(0.75 * mask_measures(head, unit, logits) + 0.25 * mask_measures(head, rest, own))
+    torch.testing.assert_close(found.reference, torch.stack(values).mean(0), rtol=1e-4, atol=1e-5)
+    assert found.left_out.tolist() == [4]
+    alone = expect(statistics[:1], units[:1], maps[:1], 1, PLAIN)
+    assert (alone.left_out.tolist(), alone.reference.abs().sum().item()) == ([0], 0)
+
+
+def test_a_support_that_its_object_fills_is_not_left_out() -> None:
+    made = pictures(4, 3)
+    made[0][1][:] = 1
     cells = [support_cells(*one) for one in made]
     statistics = [statistics_of(one, 1, PLAIN) for one in cells]
     units = [F.normalize(features, dim=0) for features, _ in made]
-    found = expect(statistics, units, 1, PLAIN)
-    values = []
-    for number, unit in enumerate(units):
-        head = fit([one for position, one in enumerate(cells) if position != number], 1, PLAIN)
-        values.append(mask_measures(head, unit, head.scores_of(unit)))
-    torch.testing.assert_close(found.values, torch.stack(values).mean(0), rtol=1e-4, atol=1e-5)
-    assert found.left_out.tolist() == [4]
-    alone = expect(statistics[:1], units[:1], 1, PLAIN)
-    assert (alone.left_out.tolist(), alone.values.abs().sum().item()) == ([0], 0)
+    assert expect(statistics, units, [labels for _, labels in made], 1, PLAIN).left_out.tolist() == [2]
 
 
 def test_a_support_without_the_class_is_background_alone() -> None:
@@ -251,7 +269,8 @@ def test_a_support_without_the_class_is_background_alone() -> None:
     head = combine(statistics, PLAIN)
     assert head.weights.tolist() == pytest.approx([3.0 / 2])  # of two supports of the class
     assert head.counts == (9, 4)
-    found = expect(statistics, [F.normalize(one, dim=0) for one, _ in [*made, empty]], 1, PLAIN)
+    units, maps = [F.normalize(one, dim=0) for one, _ in [*made, empty]], [own for _, own in [*made, empty]]
+    found = expect(statistics, units, maps, 1, PLAIN)
     assert found.left_out.tolist() == [2]
 
 
@@ -285,5 +304,6 @@ def test_every_class_has_supports_that_are_left_out() -> None:
     made = pictures(7, 33, classes=11)
     cells = [support_cells(*one) for one in made]
     statistics = [statistics_of(one, 11, PLAIN) for one in cells]
-    found = expect(statistics, [F.normalize(features, dim=0) for features, _ in made], 11, PLAIN)
+    units, maps = [F.normalize(features, dim=0) for features, _ in made], [labels for _, labels in made]
+    found = expect(statistics, units, maps, 11, PLAIN)
     assert found.left_out.tolist() == [2] * 11

@@ -235,7 +235,7 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         ("'fitted' is", lambda a, _: a.update(fitted=3)),
         ("'supports' is 0", lambda a, _: a["fitted"].update(supports=0)),
         ("'head.means' is missing", lambda _, t: t.pop("head.means")),
-        ("'head.values' is missing", lambda _, t: t.pop("head.values")),
+        ("'head.reference' is missing", lambda _, t: t.pop("head.reference")),
         ("'head.spread' is torch", lambda _, t: t.update({"head.spread": torch.zeros(3)})),
         ("'head.offsets' contains NaN", lambda _, t: t["head.offsets"].fill_(float("nan"))),
         ("'head.weights' is torch", lambda _, t: t.update({"head.weights": torch.zeros(3)})),

@@ -101,7 +101,7 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         "weights": (classes,),
         "means": (classes + 1, channels),
         "prototypes": (sum(record.counts), channels),
-        **dict.fromkeys(("values", "median", "spread"), (classes, len(MEASURES))),
+        **dict.fromkeys(("reference", "median", "spread"), (classes, len(MEASURES))),
         "left_out": (classes,),
     }
     if differing := sorted(shapes.keys() ^ tensors.keys()):

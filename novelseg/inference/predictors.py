@@ -170,13 +170,14 @@ def fit_to_features(
     MissingCellsError
         If a class, or the background, is at the centre of no cell.
     """
-    supports = []
-    for unit, mask in zip(units, masks, strict=True):
-        labels = extract.grid.labels_at_cells(torch.from_numpy(mask).to(unit.device), (unit.shape[1], unit.shape[2]))
-        supports.append(support_cells(unit, labels))
+    labels = [
+        extract.grid.labels_at_cells(torch.from_numpy(mask).to(unit.device), (unit.shape[1], unit.shape[2]))
+        for unit, mask in zip(units, masks, strict=True)
+    ]
+    supports = [support_cells(unit, own) for unit, own in zip(units, labels, strict=True)]
     _require_cells([one.labels for one in supports], classes)
     statistics = [statistics_of(one, classes, settings) for one in supports]
-    return combine(statistics, settings), expect(statistics, units, classes, settings)
+    return combine(statistics, settings), expect(statistics, units, labels, classes, settings)
 
 
 def features_of(extract: FeatureExtractor, images: Images) -> Iterator[Tensor]:

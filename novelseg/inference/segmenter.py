@@ -18,8 +18,8 @@ from novelseg.core.compute import pick_device
 from novelseg.core.errors import InputError
 from novelseg.core.files import whole_file
 from novelseg.core.labels import binary
-from novelseg.inference.applied import Applied, decide_presence
 from novelseg.inference.bundle import load_bundle, pretrained_bundle, save_bundle
+from novelseg.inference.enlarge import PicturePredictor, decide_presence
 from novelseg.inference.findings import Finding, expected_iou, least_logits, winners
 from novelseg.inference.fitted import FitRecord, Fitted
 from novelseg.inference.inputs import (
@@ -260,8 +260,8 @@ class Segmenter:
         self._require_fitted()
         if not isinstance(self._predictor, ClosedForm):
             raise InputError(f"the variant {self._fitted_variant} does not judge presence; choose {CLOSED_FORM}")
-        applied = self._applied()
-        measures = [one.measures for photo in listed(images) for one in applied.predictions(rgb_of(photo))]
+        predictor = self._picture_predictor()
+        measures = [one.measures for photo in listed(images) for one in predictor.predictions(rgb_of(photo))]
         found = [one for one in measures if one is not None]
         if len(found) < LEAST_COMPARED:
             raise InputError(f"{len(found)} pictures to adapt to; expected at least {LEAST_COMPARED}")
@@ -297,7 +297,7 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        found = self._applied().each(iter(listed(images)), for_masks=False)
+        found = self._picture_predictor().each(iter(listed(images)), for_masks=False)
         return (self._of_classes(logits) for logits, _ in found)
 
     def findings(self, images: Photos) -> Iterator[Finding]:
@@ -309,8 +309,8 @@ class Segmenter:
             raise InputError(f"presence is {self.presence}; expected 0 to 1")
         return self._findings(iter(listed(images)))
 
-    def _applied(self) -> Applied:
-        return Applied(
+    def _picture_predictor(self) -> PicturePredictor:
+        return PicturePredictor(
             self._predictor,
             self._fitted_variant,
             self._extract.grid,
@@ -328,7 +328,7 @@ class Segmenter:
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
         calibration = self._predictor.calibration
-        for logits, prediction in self._applied().each(photos, for_masks=True):
+        for logits, prediction in self._picture_predictor().each(photos, for_masks=True):
             presence, present = decide_presence(prediction, self.presence)
             lowest = [least] * len(present)
             if presence is not None:

@@ -2,7 +2,7 @@
 
 Five measures of the mask go into a logistic regression. What values they have depends on encoder and class; they are
 therefore compared with others of the same class, where there are any: with those of supports that are left out in
-turn, which are known to show it, and with those of pictures without masks, some of which show it.
+turn, as they are and without the object, and with those of pictures without masks, some of which show it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from novelseg.core.labels import VOID
 from novelseg.methods.closed_form.head import Head, Statistics, combine
 from novelseg.methods.closed_form.settings import ClosedFormSettings
 
 MEASURES = ("coverage", "object_likeness", "background_likeness", "discriminant", "margin")
 MOST_LEFT_OUT = 10  # supports that are left out in turn, shared by the classes
 LEAST_CELLS = 8  # that are taken for the mask if fewer are marked
+WITHOUT = 0.25  # share that the supports without their object have in what is compared with
+MARGIN = 2  # cells around an object that are taken away with it, since their features depend on it
 MOST_SPREADS = 5.0  # that a measure is taken to be away from the median of other pictures
 # Coefficients of the measures and summand, for pictures of which one half shows the class (docs/results/presence.md):
 # alone, compared with supports that were left out, and with other pictures.
 ALONE, ALONE_SUMMAND = (-3.14, 7.31, 9.40, -1.10, 13.68), -12.05
-LEFT_OUT, LEFT_OUT_SUMMAND = (6.32, 5.82, 11.20, 1.60, 16.66), 0.77
+LEFT_OUT, LEFT_OUT_SUMMAND = (10.89, 5.17, 11.69, 1.93, 23.60), 0.01
 RELATIVE, RELATIVE_SUMMAND = (0.63, 0.60, 0.63, 0.48, 0.58), -0.13
 
 
@@ -34,16 +37,17 @@ class Expectation:
 
     Attributes
     ----------
-    values : (K, 5)
-        Mean of the measures over supports that were left out; 0 where none was.
+    reference : (K, 5)
+        Mean of the measures over supports that were left out: three quarters of it with the object, one quarter
+        without; 0 where none was left out.
     left_out : (K,)
         Number of these supports.
     median, spread : (K, 5)
-        Median and standard deviation over pictures without masks of their measures minus ``values``; 0 without such
+        Median and standard deviation over pictures without masks of their measures minus ``reference``; 0 without such
         pictures.
     """
 
-    values: Tensor
+    reference: Tensor
     left_out: Tensor
     median: Tensor
     spread: Tensor
@@ -53,13 +57,13 @@ class Expectation:
         return Expectation(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def measures(self, head: Head, unit: Tensor, logits: Tensor) -> Tensor:
-        """Return the measures of a picture minus the expected ones, (K, 5); see :func:`mask_measures`."""
-        return mask_measures(head, unit, logits) - self.values
+        """Return the measures of a picture minus the reference, (K, 5); see :func:`mask_measures`."""
+        return mask_measures(head, unit, logits) - self.reference
 
     def relative_to(self, measures: Tensor) -> Expectation:
         """Return an expectation that compares with pictures without masks, given their :meth:`measures` (N, K, 5)."""
-        middle = measures.median(0).values
-        return replace(self, median=middle, spread=measures.std(0, correction=0).clamp_min(1e-6))
+        median = measures.median(0).values
+        return replace(self, median=median, spread=measures.std(0, correction=0).clamp_min(1e-6))
 
     def standardised(self, measures: Tensor) -> Tensor:
         """Return how many spreads :meth:`measures` are away from the median of pictures without masks."""
@@ -77,7 +81,7 @@ class Expectation:
         return torch.where(self.spread.amax(1) > 0, adapted, torch.where(self.left_out > 0, compared, alone))
 
 
-def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
+def mask_measures(head: Head, unit: Tensor, logits: Tensor, seen: Tensor | None = None) -> Tensor:
     """Measure the mask of each class.
 
     Parameters
@@ -88,6 +92,8 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
         Features of the picture, of unit length.
     logits : (K, h, w)
         Its logits.
+    seen : (K, hw), optional
+        Whether each cell counts for a class, as if the picture had no others; by default all do.
 
     Returns
     -------
@@ -97,14 +103,16 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
         discriminant, and of the similarity to the nearest prototypes of the class minus that of the background.
     """
     cells, flat = unit.flatten(1), logits.flatten(1)  # (C, hw), (K, hw)
-    inside = (flat > 0) & (flat == flat.amax(0, keepdim=True))
-    best = flat.topk(min(LEAST_CELLS, flat.shape[1]), dim=1).indices
+    seen = torch.ones_like(flat, dtype=torch.bool) if seen is None else seen
+    inside = (flat > 0) & (flat == flat.amax(0, keepdim=True)) & seen
+    best = flat.masked_fill(~seen, -torch.inf).topk(min(LEAST_CELLS, flat.shape[1]), dim=1).indices
     few = inside.sum(1, keepdim=True) < LEAST_CELLS
     inside = torch.where(few, torch.zeros_like(inside).scatter_(1, best, True), inside)
     shares = flat.sigmoid()
     objects = F.normalize((shares * inside) @ cells.T, dim=1)  # (K, C)
-    rest = F.normalize(((1 - shares) * ~inside) @ cells.T, dim=1)
-    coverage = torch.stack([part.mean() for part in (head.prototypes @ cells).amax(1).split(head.counts)[1:]])
+    rest = F.normalize(((1 - shares) * (~inside & seen)) @ cells.T, dim=1)
+    cosines = (head.prototypes @ cells).split(head.counts)[1:]
+    coverage = torch.stack([own[:, part].amax(1).mean() for own, part in zip(cosines, seen, strict=True)])
     likeness = (objects * head.means[1:]).sum(1)
     count = inside.sum(1)
     discriminant = (head.discriminant(cells) * inside).sum(1) / count
@@ -113,9 +121,13 @@ def mask_measures(head: Head, unit: Tensor, logits: Tensor) -> Tensor:
 
 
 def expect(
-    statistics: Sequence[Statistics], units: Sequence[Tensor], classes: int, settings: ClosedFormSettings
+    statistics: Sequence[Statistics],
+    units: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    classes: int,
+    settings: ClosedFormSettings,
 ) -> Expectation:
-    """Leave out each support in turn, fit a head to the others, and measure the support that was left out.
+    """Leave out each support in turn, fit a head to the others, and measure it with and without its object.
 
     Parameters
     ----------
@@ -123,6 +135,8 @@ def expect(
         Of each support.
     units : (C, h, w) each
         Features of each support, of unit length.
+    labels : (h, w) each
+        Labels of its cells.
     classes
         Number K of classes.
     settings
@@ -131,15 +145,25 @@ def expect(
     sums = torch.zeros(classes, len(MEASURES), device=units[0].device)
     count = torch.zeros(classes, device=units[0].device)
     limit = max(2, MOST_LEFT_OUT // classes)  # of each class
-    for number in range(len(statistics)):
+    for number, unit in enumerate(units):
         others = [one for position, one in enumerate(statistics) if position != number]
-        shown = statistics[number].counts[1:] > 0
-        if not others or not (shown & (count < limit)).any():
+        elsewhere = _elsewhere(labels[number], classes)
+        usable = (statistics[number].counts[1:] > 0) & (elsewhere.sum(1) >= LEAST_CELLS)
+        if not others or not (usable & (count < limit)).any():
             continue
         if not (torch.stack([one.counts for one in others]).sum(0) > 0).all():
             continue
         head = combine(others, settings)
-        values = mask_measures(head, units[number], head.scores_of(units[number]))
-        sums += torch.where(shown[:, None], values, 0)
-        count += shown
+        logits = head.scores_of(unit)
+        measures = mask_measures(head, unit, logits)
+        without = mask_measures(head, unit, logits, elsewhere | ~usable[:, None])
+        sums += torch.where(usable[:, None], measures.lerp(without, WITHOUT), 0)
+        count += usable
     return Expectation(sums / count.clamp_min(1)[:, None], count, torch.zeros_like(sums), torch.zeros_like(sums))
+
+
+def _elsewhere(labels: Tensor, classes: int) -> Tensor:
+    """Return whether each cell is away from a class, and from void, for each class, (K, hw)."""
+    numbers = torch.arange(1, classes + 1, device=labels.device)[:, None, None]
+    taken = ((labels == numbers) | (labels == VOID)).float()
+    return F.max_pool2d(taken[None], 2 * MARGIN + 1, 1, MARGIN)[0].flatten(1) == 0

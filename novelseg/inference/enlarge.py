@@ -1,4 +1,4 @@
-"""Logits of pictures of any size, from a predictor of pictures at the size that the network sees."""
+"""Logits of pictures at their own size, from a predictor of pictures at the size that the network sees."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of 
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A fitted predictor, and how it sees pictures.
+class PicturePredictor:
+    """A fitted predictor for pictures of any size.
 
     Attributes
     ----------
