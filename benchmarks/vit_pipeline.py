@@ -259,8 +259,8 @@ def page(work: Path, data: Path, network: Network, modes: list[str], per_class: 
     of = "the last two blocks" if layers else "the last block"
     title = "a small random vision transformer" if network is SMALL else f"{network.arch} with random weights"
     command = "python -m benchmarks.vit_pipeline --data $NOVELSEG_DATA/voc-subset --work DIR"
-    chosen = "" if network is SMALL else f" --arch {network.arch} --train {' '.join(modes)}"
-    chosen += f" --per-class {' '.join(map(str, per_class.values()))}"
+    chosen = "" if network is SMALL else f"--arch {network.arch} --train {' '.join(modes)} "
+    chosen += f"--per-class {' '.join(map(str, per_class.values()))}"
     lines = [
         f"# The pipeline on {title}",
         "",
@@ -269,10 +269,11 @@ def page(work: Path, data: Path, network: Network, modes: list[str], per_class: 
         f"to {SIDE} px; {counts[0]} training and {counts[1]} validation images of the VOC subset, fold 0, 1-shot. The "
         "weights are random: **the",
         "scores say nothing about vision transformers**. The page shows which stages run under both engines, what they",
-        "cost on one core, and whether they give the same bytes.",
+        "cost on one core of a shared machine, and whether they give the same bytes.",
         "",
         "```",
-        f"{command}{chosen} --out FILE.md",
+        f"{command} \\",
+        f"  {chosen} --out FILE.md",
         "```",
     ]
     for mode in modes:

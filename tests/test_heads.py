@@ -563,4 +563,5 @@ def test_every_candidate_can_be_built() -> None:
     for form in FORMS:
         assert len({one.name for one in candidates(form)}) == len(candidates(form))
         for one in candidates(form):
+            assert one.region_tau == one.changes.get("region_tau"), "which forms with regions vary"
             assert one.refiner().refine([episode(1)])[0].logits.isfinite().all()
