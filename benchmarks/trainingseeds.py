@@ -131,7 +131,7 @@ def section_lines(section: Section, folder: Path) -> Iterator[str]:
         scores[(scores["training"] == ALL) & (scores["fold"] != MEAN)].groupby("shot")[["episodes", "seeds"]].first()
     )
     yield from (f"* {k}-shot: {row.episodes} episodes per fold, {row.seeds} list(s)" for k, row in counts.iterrows())
-    yield from (f"* settings: {section.settings}", "")
+    yield from (*wrap(f"* settings: {section.settings}", 118, subsequent_indent="  ", break_on_hyphens=False), "")
     old_scores = old_gains = None
     if section.before:
         old_scores = tables.read(folder / f"{section.before}-results.tsv", SCORES)
