@@ -19,7 +19,7 @@ from novelseg.methods.variants import CLOSED_FORM, MATCHING
 SUMS = ("encoder", "list", "shots", "fold", "class", "setting", "episodes", *COUNTS)
 SROFB = "srofb"
 MARK = "<!-- written by `python -m benchmarks.heads page` -->"
-DRAWS = 2000
+DRAWS, FEW = 2000, 4
 LEADERS = "encoder", "supports", "training images", "validation images"
 COMPARED = MATCHING, SROFB, CLOSED_FORM
 SCORES = (
@@ -172,12 +172,14 @@ class Group:
         queries = len({(row["class"], row["query"]) for row in every})
         different = len({(row["class"], row["query"], row["supports"]) for row in every})
         per_fold = np.bincount([int(row["fold"]) for row in every], minlength=FOLDS)
-        missing = "" if SROFB in self.own else " SROFB was not measured."
+        notes = "" if SROFB in self.own else " SROFB was not measured."
+        if queries < FEW * CLASSES:
+            notes += f" With fewer than {FEW} queries per class to draw from, the intervals are too narrow."
         return [
             *markdown(SCORES, rows),
             "",
             f"{per_fold.min()} to {per_fold.max()} episodes per fold; {different} of the {len(every)} episodes are "
-            f"different; {queries} pairs of class and query.{missing}",
+            f"different; {queries} pairs of class and query.{notes}",
         ]
 
     def gains(self) -> dict[str, str]:
