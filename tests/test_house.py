@@ -58,10 +58,11 @@ def house(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _forget()
     before = states(copied)
     yield copied
-    for path, state in states(copied).items():
-        if path not in before:
-            path.unlink()
-        elif state != before[path]:
+    after = states(copied)
+    for path in after.keys() - before.keys():
+        path.unlink()
+    for path, state in before.items():
+        if after.get(path) != state:
             shutil.copy2(ROOT / path.relative_to(copied), path)
     _forget()
 

@@ -23,7 +23,7 @@ from novelseg.fetch import download
 from novelseg.fetch.cache import cache_folder
 from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.network import read_tensors, save_tensors
-from novelseg.inference.bundle import BUNDLE, load_bundle
+from novelseg.inference.bundle import BUNDLE, FIT_AGAIN, load_bundle
 from novelseg.inference.findings import Calibration, Finding, expected_iou, least_logits, probability, winners
 from novelseg.inference.tiles import Blend, windows
 from novelseg.ops.components import keep_regions
@@ -236,6 +236,7 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         ("'supports' is 0", lambda a, _: a["fitted"].update(supports=0)),
         ("'head.means' is missing", lambda _, t: t.pop("head.means")),
         ("'head.reference' is missing", lambda _, t: t.pop("head.reference")),
+        ("by an earlier version", lambda _, t: t.update({"head.values": t.pop("head.reference")})),
         ("'head.spread' is torch", lambda _, t: t.update({"head.spread": torch.zeros(3)})),
         ("'head.offsets' contains NaN", lambda _, t: t["head.offsets"].fill_(float("nan"))),
         ("'head.weights' is torch", lambda _, t: t.update({"head.weights": torch.zeros(3)})),
@@ -246,7 +247,8 @@ def test_a_fitted_segmenter_that_cannot_be_saved_or_read_is_refused(tmp_path: Pa
         parts = {name: value.clone() for name, value in tensors.items()}
         spoil(header, parts)
         save_tensors(tmp_path / "bad.safetensors", parts, BUNDLE, header)
-        with pytest.raises(InputError, match=re.escape(told)):
+        remedy = FIT_AGAIN if "fitted" in header else BUNDLE.remedy
+        with pytest.raises(InputError, match=f"{re.escape(told)}.*{re.escape(remedy)}"):
             Segmenter.load(tmp_path / "bad.safetensors")
 
 

@@ -24,6 +24,7 @@ import os
 import pickle
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -203,7 +204,7 @@ def compile_each_text_once(folder: Path) -> None:
             internals._fix_co_filename(code, str(path))
             return code
         code = compiled(loader, data, path, **more)
-        scratch = kept.with_suffix(f".{os.getpid()}")
+        scratch = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # several modules may have one text
         scratch.write_bytes(marshal.dumps(code))
         scratch.replace(kept)
         return code
@@ -249,6 +250,7 @@ class _Server:
             os.kill(child, signal.SIGKILL)
         for child in self._callers:
             os.waitpid(child, 0)
+        shutil.rmtree(self._shims, ignore_errors=True)  # also if the one that has started this process was killed
         os._exit(0)
 
     def _report(self) -> None:
@@ -257,7 +259,8 @@ class _Server:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 del self._callers[child]
-                self._watched.unregister(caller)
+                with suppress(KeyError):  # the caller has gone before
+                    self._watched.unregister(caller)
                 with suppress(OSError):
                     caller.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "big", signed=True))
                 caller.close()
@@ -272,17 +275,23 @@ class _Server:
     def _answer(self) -> str | None:
         caller, _ = self._listening.accept()
         head, ancillary, *_ = caller.recvmsg(8, socket.CMSG_LEN(3 * array.array("i").itemsize))
-        streams = array.array("i", ancillary[0][2])
-        content = b""
-        while len(content) < int.from_bytes(head, "big"):
-            content += caller.recv(1 << 20)
+        streams = array.array("i", ancillary[0][2] if ancillary else b"")
+        content, size = b"", int.from_bytes(head, "big")
+        while len(content) < size and (more := caller.recv(1 << 20)):
+            content += more
+        if not size or len(content) < size:  # the caller was killed before it had asked
+            for stream in streams:
+                os.close(stream)
+            caller.close()
+            return None
         child = os.fork()
         if not child:
             caller.close()
             return self._become(streams, *marshal.loads(content))
         for stream in streams:
             os.close(stream)
-        caller.sendall(child.to_bytes(8, "big"))
+        with suppress(OSError):  # a caller that was killed meanwhile is found gone next
+            caller.sendall(child.to_bytes(8, "big"))
         self._callers[child] = caller
         self._watched.register(caller, selectors.EVENT_READ)
         return None

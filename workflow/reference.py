@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 
-from novelseg.inference.bundle import BUNDLE, ENCODER, HEADER, PROTOTYPES
+from novelseg.inference.bundle import BUNDLE, ENCODER, HEAD, HEADER, PROTOTYPES
 from stages.params.schema import describe, read_yaml
 from workflow.config import section_classes
 from workflow.formats import HDF5_SPECS, TABLE_SPECS
@@ -64,8 +64,8 @@ def artifacts_page() -> str:
     lines += [f"## {BUNDLE.name} (version {BUNDLE.version}, safetensors, by the command `export`)\n"]
     lines.append(
         "A single file with all that segmenting pictures needs, without the pipeline; reading it executes no code. Its "
-        f"tensors are `{ENCODER}…` (the encoder's state) and `{PROTOTYPES}…` (as in `prototypes`). Its header holds "
-        "JSON:\n"
+        f"tensors are `{ENCODER}…` (the encoder's state), `{PROTOTYPES}…` (as in `prototypes`) and `{HEAD}…` (a fitted "
+        "head, written by `segment --save`). Its header holds JSON:\n"
     )
     lines += ["| key | meaning |", "|---|---|", *(f"| `{key}` | {doc} |" for key, doc in HEADER.items()), ""]
     return "\n".join(lines)

@@ -25,6 +25,7 @@ from novelseg.inference.fitted import Fitted, from_parts, to_parts
 from novelseg.methods.refiners import SETTINGS, RefinerSettings, settings_from, settings_to_json
 
 BUNDLE = Kind("novelseg-bundle", 2, "make it with `novelseg export`", 1)
+FIT_AGAIN = "fit it again with `novelseg segment --support … --save`"
 ENCODER, PROTOTYPES, HEAD = "encoder.", "prototypes.", "head."
 # Keys of the header, which is JSON, and their meanings.
 HEADER = {
@@ -151,6 +152,7 @@ def load_bundle(path: Path) -> Bundle:
     prototypes = {
         name.removeprefix(PROTOTYPES): value for name, value in tensors.items() if name.startswith(PROTOTYPES)
     }
+    remedy = FIT_AGAIN if "fitted" in about else BUNDLE.remedy
     try:
         absent = sorted(HEADER.keys() - OPTIONAL - about.keys())
         if absent:
@@ -171,7 +173,7 @@ def load_bundle(path: Path) -> Bundle:
             fitted = from_parts(about.pop("fitted"), head, refiners.closed_form, encoder.channels)
     except (InputError, *UNBUILDABLE) as error:
         raise InputError(
-            f"{path}: not a complete bundle ({type(error).__name__}: {first_line(error)}); {BUNDLE.remedy}"
+            f"{path}: not a complete bundle ({type(error).__name__}: {first_line(error)}); {remedy}"
         ) from None
     return Bundle(encoder.eval().requires_grad_(False), record, refiners, about, prototypes, fitted)
 

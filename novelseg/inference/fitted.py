@@ -104,6 +104,8 @@ def from_parts(values: Any, tensors: Mapping[str, Tensor], settings: ClosedFormS
         **dict.fromkeys(("reference", "median", "spread"), (classes, len(MEASURES))),
         "left_out": (classes,),
     }
+    if "values" in tensors:  # before the reference for presence had a share of supports without their objects
+        raise ValueError("its head was fitted by an earlier version, with another reference for presence")
     if differing := sorted(shapes.keys() ^ tensors.keys()):
         raise ValueError(f"'head.{differing[0]}' is missing or unexpected")
     for name, shape in shapes.items():

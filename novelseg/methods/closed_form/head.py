@@ -307,9 +307,9 @@ def spherical_kmeans(cells: Tensor, count: int, seed: int) -> Tensor:
 def average_over_similar(unit: Tensor, scores: Tensor, temperature: float, reduction: int) -> Tensor:
     """Average scores over similar cells: softmax of the cosine similarities between blocks of cells.
 
-    Of several classes, the largest score is averaged so. Which class it is follows from the differences between the
-    classes, averaged at the temperature ``CHOICE``, in which blocks count by the sigmoid of their largest score: parts
-    of one object differ more than the object differs from the background, but have one class.
+    Of several classes, the largest of the averaged scores is kept. Which class has it follows from the differences
+    between the classes, averaged at the temperature ``CHOICE``, in which blocks count by the sigmoid of their largest
+    score: parts of one object differ more than the object differs from the background, but have one class.
 
     Parameters
     ----------
