@@ -266,7 +266,7 @@ def test_repetitions_run_fold_after_fold_with_shared_files(
     planned: list[tuple[Path, list[str]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", "seeds", "--grid", "0 5", "--cores", "2"]) == 0
-    other = Path("studies/seeds/seed5")
+    other = Path("repetitions/seed5")
     assert f"joined ['.', '{other}'] [1, 0]" in capsys.readouterr().out
     (_, shared), *runs = planned
     assert shared[-5:] == ["images_all", "index_all", "hierarchies_all", "regions_all", "episodes_all"]
@@ -290,16 +290,21 @@ def test_repetitions_run_fold_after_fold_with_shared_files(
 def test_the_state_of_repetitions(planned: list[tuple[Path, list[str]]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "seeds", "--grid", "0 5 6", "--cores", "1"]) == 0
     capsys.readouterr()
-    shutil.rmtree("studies/seeds/seed6")
+    shutil.rmtree("repetitions/seed6")
     assert main(["study", "seeds", "--grid", "0 5 6", "--state"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "training seed 0 (.): 2 of 2 evaluations finished",
-        f"training seed 5 ({Path('studies/seeds/seed5')}): 1 of 2 evaluations finished, 3 jobs to run",
-        f"training seed 6 ({Path('studies/seeds/seed6')}): not begun",
+        f"training seed 5 ({Path('repetitions/seed5')}): 1 of 2 evaluations finished, 3 jobs to run",
+        f"training seed 6 ({Path('repetitions/seed6')}): not begun",
     ]
     assert planned[-1][1][-4:-2] == ["reason", "--"]
     assert main(["study", "supports", "--state"]) == 2
     assert "--state is for `study seeds`" in capsys.readouterr().err
-    for grid in ("1", "1 1", "a b", "-1 2"):
+    own = Path("repetitions/seed5/params.yaml")
+    own.write_text(own.read_text(encoding="utf8") + "# changed\n", encoding="utf8")
+    assert main(["study", "seeds", "--grid", "0 5", "--state"]) == 0
+    assert "seed5): begun with other parameters than the project has now" in capsys.readouterr().out
+    assert own.read_text(encoding="utf8").endswith("# changed\n")
+    for grid in ("1", "1 1", "a b", "-1 2", f"0 {1 << 63}", f"0 {10**30}"):
         assert main(["study", "seeds", f"--grid={grid}"]) == 2
         assert "expected at least two different training seeds" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """``python -m workflow study seeds``: repetitions of the trainings with other seeds, and their joined table.
 
-A repetition is a folder ``studies/seeds/seed<n>`` with a ``params.yaml`` of its own, which differs from the project's
+A repetition is a folder ``repetitions/seed<n>`` with a ``params.yaml`` of its own, which differs from the project's
 in the training seeds alone. What no training makes is linked from the project, and Snakemake makes the rest there with
 the project's code. The project itself is the repetition with its own seeds.
 """
@@ -22,10 +22,12 @@ from novelseg.formats.files import ROWS
 from stages.params.schema import read_yaml
 from workflow.config import PARAMS, Config, load
 from workflow.engine import snakemake
-from workflow.join import FOLDER, SHARED, TRAINED, join
+from workflow.join import SHARED, TRAINED, join
 from workflow.plan import READS, record_of
 
 GRID = "0 1 2"
+FOLDER = Path("repetitions")  # not below `studies`, all of which the report may read
+LARGEST = (1 << 63) - 1
 
 
 def seeds(grid: str | None, words: list[str], *, state: bool) -> str:
@@ -34,7 +36,7 @@ def seeds(grid: str | None, words: list[str], *, state: bool) -> str:
     Parameters
     ----------
     grid
-        Training seeds, separated by blanks; None for 0, 1 and 2.
+        Training seeds, separated by spaces; None for 0, 1 and 2.
     words
         Options for Snakemake.
     state
@@ -63,9 +65,10 @@ def seeds(grid: str | None, words: list[str], *, state: bool) -> str:
 
 def _numbers(grid: str) -> list[int]:
     words = grid.split()
-    if not all(word.isascii() and word.isdecimal() for word in words) or len(set(map(int, words))) < max(len(words), 2):
-        raise InputError(f"--grid is '{grid}'; expected at least two different training seeds, separated by blanks")
-    return [*map(int, words)]
+    numbers = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 20]
+    if len(set(numbers)) < max(len(words), 2) or max(numbers) > LARGEST:
+        raise InputError(f"--grid is '{grid:.80}'; expected at least two different training seeds, separated by spaces")
+    return numbers
 
 
 def _folder(config: Config, seed: int) -> Path:
@@ -88,6 +91,14 @@ def make_repetition(config: Config, seed: int, folder: Path) -> None:
     """
     if folder == Path():
         return
+    with whole_file(folder / PARAMS) as scratch:
+        scratch.write_text(_parameters(config, seed), encoding="utf8")
+    for path in _shared(config):
+        _link(path, folder / path)
+
+
+def _parameters(config: Config, seed: int) -> str:
+    """Return the parameter file of a repetition."""
     values = read_yaml(PARAMS)
     for section in TRAINED:
         values[section]["seed"] = seed
@@ -97,11 +108,8 @@ def make_repetition(config: Config, seed: int, folder: Path) -> None:
             section, _, name = key.partition(".")
             if values[section][name]:
                 values[section][name] = os.path.abspath(outside)  # noqa: PTH100  (a link stays the path of the link)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-    with whole_file(folder / PARAMS) as scratch:
-        scratch.write_text(text, encoding="utf8")
-    for path in _shared(config):
-        _link(path, folder / path)
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return text
 
 
 def _shared(config: Config) -> list[Path]:
@@ -148,8 +156,8 @@ def _state(config: Config, seed: int, folder: Path) -> str:
     name = f"training seed {seed} ({folder})"
     if not (folder / PARAMS).exists():
         return f"{name}: not begun"
-    if all(path.exists() for path in _shared(config)):
-        make_repetition(config, seed, folder)
+    if folder != Path() and (folder / PARAMS).read_text(encoding="utf8") != _parameters(config, seed):
+        return f"{name}: begun with other parameters than the project has now; the next run takes the present ones"
     evaluations = config.targets.evaluations()
     process = _snakemake(
         folder, ["-n", "--quiet", "reason", "--", *(f"{p}/{ROWS}" for p in evaluations)], captured=True
