@@ -12,19 +12,13 @@ _SPREAD = (
     Column("training_std", "float64", "standard deviation between training seeds (n − 1), points; only for `all`"),
     Column("trainings", "int64", "number of training seeds in the row", low=1),
 )
-SEED_SCORES = TableSpec(
-    "seed_results",
-    1,
-    "join",
-    "The table `results` of every training seed, and of their mean.",
-    (_TRAINING, *SCORES.columns, *_SPREAD),
-    ("training", *SCORES.key),
-)
-SEED_COMPARISONS = TableSpec(
-    "seed_comparisons",
-    1,
-    "join",
-    "The table `comparisons` of every training seed, and of their mean.",
-    (_TRAINING, *COMPARISONS.columns, *_SPREAD),
-    ("training", *COMPARISONS.key),
-)
+
+
+def _with_seeds(name: str, one: TableSpec) -> TableSpec:
+    """Return the format of a result table with a column for the training seed."""
+    doc = f"The table `{one.name}` of every training seed, and of their mean."
+    return TableSpec(name, 1, "join", doc, (_TRAINING, *one.columns, *_SPREAD), ("training", *one.key))
+
+
+SEED_SCORES = _with_seeds("seed_results", SCORES)
+SEED_COMPARISONS = _with_seeds("seed_comparisons", COMPARISONS)

@@ -150,25 +150,9 @@ def fit_closed_form(
 def fit_to_features(
     extract: FeatureExtractor, units: Sequence[Tensor], masks: Images, classes: int, settings: ClosedFormSettings
 ) -> tuple[Head, Expectation]:
-    """Fit the closed-form head to the features of supports, and the reference values for presence.
+    """Fit the closed-form head to the features of supports, (C, h, w) each, of unit length.
 
-    Parameters
-    ----------
-    extract
-        The encoder that gave the features.
-    units : (C, h, w) each
-        Features of the supports, of unit length.
-    masks : (H, W) each
-        Masks of the supports at the size that the encoder saw: 0 background, 1 … K classes, 255 void.
-    classes
-        Number K of classes.
-    settings
-        Settings of the head.
-
-    Raises
-    ------
-    MissingCellsError
-        If a class, or the background, is at the centre of no cell.
+    The masks have the size that the encoder saw; see :func:`fit_closed_form` for the rest.
     """
     labels = [
         extract.grid.labels_at_cells(torch.from_numpy(mask).to(unit.device), (unit.shape[1], unit.shape[2]))
