@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from stages.__main__ import main
@@ -186,12 +185,3 @@ class Project:
 TRAINED = {"baseline": "baseline/fold0/1shot", "train": "train/fold0/1shot/hierarchical", "cam": "cam/fold0"}
 SPFL = f"{TRAINED['train']}/weights.safetensors"
 ENCODER, CAM = "baseline/fold0/1shot/weights.safetensors", "cam/fold0/weights.safetensors"
-
-
-def disc(side: int = 64, middle: tuple[int, int] = (32, 32), colour: tuple[int, int, int] = (230, 40, 30)) -> Any:
-    """A coloured disc on noise, and its mask."""
-    noise = np.random.default_rng(sum(middle)).integers(60, 160, (side, side, 3)).astype(np.uint8)
-    rows, columns = np.ogrid[:side, :side]
-    mask = ((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < (side / 4) ** 2).astype(np.uint8)
-    noise[mask == 1] = colour
-    return noise, mask

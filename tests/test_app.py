@@ -34,7 +34,7 @@ from novelseg.inference import session, web
 from novelseg.inference.web import PageServer, is_bound_to_loopback, is_loopback, new_app
 from novelseg.regions.learned import build_hierarchy
 from tests.conftest import WEIGHTS
-from tests.makers import disc
+from tests.pictures import disc
 
 pytestmark = pytest.mark.processes
 

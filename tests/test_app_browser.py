@@ -22,7 +22,7 @@ from novelseg.inference import session
 from novelseg.inference.findings import Calibration, least_logits, winners
 from tests.browser import browsed
 from tests.conftest import WEIGHTS
-from tests.makers import disc
+from tests.pictures import disc
 
 pytestmark = pytest.mark.processes
 

@@ -18,7 +18,7 @@ from novelseg.inference.edges import snap_to_edges
 from novelseg.ops.guided import apply_colours, fit_colours
 from tests.commands import novelseg
 from tests.conftest import WEIGHTS
-from tests.makers import disc
+from tests.pictures import disc
 
 
 def slowly(scores: Tensor, guide: Tensor, radius: int, smoothness: float) -> Tensor:

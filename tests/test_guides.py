@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, WEIGHTS
 from tests.engines import call, git
-from tests.makers import disc
+from tests.pictures import disc
 
 pytestmark = pytest.mark.engines
 GUIDES = ROOT / "docs" / "guides"

@@ -42,7 +42,7 @@ from novelseg.methods.refiners import REFINERS, RefinerSettings
 from novelseg.regions import build_hierarchy, cut
 from novelseg.regions.learned import WEIGHTS
 from novelseg.regions.weights import BSDS500
-from tests.makers import disc
+from tests.pictures import disc
 
 Vectors = NDArray[np.float64]
 C, SCALE, QUERY = 6, 10.0, 9

@@ -27,7 +27,8 @@ from novelseg.methods.matching.predictor import MatchingPredictor
 from novelseg.methods.refiners import SEGMENTER_VARIANTS, refiners_of
 from novelseg.methods.variants import MATCHING, SPFL
 from novelseg.ops.counts import object_iou
-from tests.makers import Project, disc
+from tests.makers import Project
+from tests.pictures import disc
 
 RGB = NDArray[np.uint8]
 

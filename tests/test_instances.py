@@ -22,7 +22,7 @@ from novelseg.regions import objects
 from novelseg.regions.hierarchy import Hierarchy, flat_hierarchy
 from novelseg.regions.objects import Objects, ObjectSettings, separate
 from tests.conftest import WEIGHTS
-from tests.makers import disc
+from tests.pictures import disc
 
 ALL = ObjectSettings(least=0.0)
 

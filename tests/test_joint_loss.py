@@ -19,7 +19,7 @@ from novelseg.methods.cam.training import CamLearner
 from novelseg.methods.losses import LOSSES, upsampled_cross_entropy
 from novelseg.methods.spfl.learner import JointLearner
 from novelseg.ops.pooling import EPSILON
-from tests.makers import disc
+from tests.pictures import disc
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "scenes-resnet18-w16.safetensors"
 SCALE = 10.0

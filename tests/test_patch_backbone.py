@@ -27,7 +27,8 @@ from novelseg.formats.results import SCORES
 from novelseg.inference.web import new_app
 from novelseg.ops.pooling import EPSILON
 from tests import patch14, tinyvit
-from tests.makers import ENCODER, SPFL, Project, disc, tiny_values, write_values
+from tests.makers import ENCODER, SPFL, Project, tiny_values, write_values
+from tests.pictures import disc
 from tests.test_app import post, unpacked
 from tests.test_grid import slow_upsample
 

@@ -20,7 +20,7 @@ from novelseg.data.classes import voc_palette
 from novelseg.inference.folders import read_supports
 from novelseg.inference.photos import read_mask, read_photo
 from novelseg.inference.web import new_app
-from tests.makers import disc
+from tests.pictures import disc
 
 
 def saved(path: Path, image: Image.Image, **options: Any) -> Path:

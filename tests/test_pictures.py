@@ -26,7 +26,7 @@ from novelseg.data.pairs import Entry, ImageFile, pair_from_file, read_ids, read
 from novelseg.data.pictures import ADAM7, decode, index_numbers
 from novelseg.inference.photos import mask_of, photo_of, read_photo, rgb_values
 from tests.fuzzing.files import chunk, png
-from tests.makers import disc
+from tests.pictures import disc
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
 SIZE = ImageFile(Path("image.jpg"), np.zeros(0, np.uint8), 3, 4)

@@ -26,7 +26,7 @@ from novelseg.inference.web import new_app
 from tests.commands import novelseg
 from tests.conftest import WEIGHTS
 from tests.fuzzing.files import png
-from tests.makers import disc
+from tests.pictures import disc
 from tests.test_segment import damaged
 
 LOCAL = "127.0.0.1"

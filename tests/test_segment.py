@@ -22,7 +22,7 @@ from novelseg.inference.photos import read_mask
 from novelseg.inference.results import Results, result_names
 from novelseg.methods.variants import CLOSED_FORM, MATCHING
 from tests.commands import novelseg
-from tests.makers import disc
+from tests.pictures import disc
 
 
 def folders(root: Path, supports: int = 2, queries: int = 3) -> tuple[Path, Path]:

@@ -29,7 +29,7 @@ from novelseg.fetch.catalogue import CATALOGUE
 from novelseg.formats.record import BackboneSpec
 from novelseg.inference.segmenter import Segmenter
 from tests.commands import novelseg
-from tests.makers import disc
+from tests.pictures import disc
 
 SMALL = {
     "dinov2": ViTDesign(14, 24, 2, 2),

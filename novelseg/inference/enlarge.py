@@ -19,6 +19,7 @@ from novelseg.inference.tiles import Blend, Window, batches, windows
 from novelseg.methods.contract import require_finite
 
 ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
+TILED_RANGE = 2.0  # logits of presence below the best window's, up to which a window counts as showing the class too
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
@@ -101,7 +102,8 @@ class PicturePredictor:
     ) -> tuple[NDArray[np.float32], Prediction]:
         """Predict a picture in windows of its own resolution.
 
-        A class counts as present if it does in one of them; for masks, the others do not mark it.
+        A class counts as present if it does in one of them. For masks, windows in which it does not, or is much less
+        likely than in the best one, do not mark it.
         """
         height, width = picture.shape[:2]
         places = self._windows(picture)
@@ -111,18 +113,28 @@ class PicturePredictor:
             for one in self.predictor([picture[each.slices] for each in some])
         ]
         predictions = self.predictor.compare(predictions)
+        marked = self._marked(predictions)
         blend = Blend(len(predictions[0].logits), height, width)
-        for window, one in zip(places, predictions, strict=True):
+        for window, one, classes in zip(places, predictions, marked, strict=True):
             logits = self._enlarged(one, picture[window.slices], number, for_masks)
             if for_masks:
-                absent = ~decide_presence(one, self.presence)[1]
-                logits[absent] = np.minimum(logits[absent], ABSENT)
+                logits[~classes] = np.minimum(logits[~classes], ABSENT)
             blend.add(window, logits)
         scores = [one.presence for one in predictions if one.presence is not None]
         large = blend.mean()
         factor = -(-max(height, width) // TILED_CELLS)
         cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
         return large, Prediction(cells, torch.stack(scores).amax(0) if scores else None)
+
+    def _marked(self, predictions: list[Prediction]) -> NDArray[np.bool_]:
+        """Return whether each class is marked in each window, (N, K)."""
+        present = np.stack([decide_presence(one, self.presence)[1] for one in predictions])
+        scores = [one.presence for one in predictions if one.presence is not None]
+        if not scores or self.presence == 0:
+            return present
+        logits: NDArray[np.float32] = torch.stack(scores).float().cpu().numpy()
+        near: NDArray[np.bool_] = logits >= logits.max(0) - TILED_RANGE
+        return present & near
 
 
 def decide_presence(prediction: Prediction, least: float) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
