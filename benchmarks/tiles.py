@@ -2,13 +2,15 @@
 
     python -m benchmarks.tiles find --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
     python -m benchmarks.tiles memory --voc $NOVELSEG_DATA/voc-subset --weights PATH --out FILE.tsv
+    python -m benchmarks.tiles page --out docs/results/tiles.md
 
 ``find`` makes pictures of 4000 × 3000 px from a VOC folder, in memory: an object that is cut out by its mask, reduced
 to 0.06 % of the area, and set at a random position into the background of another picture, which is enlarged. Supports
 are ordinary pictures of the training list, objects and backgrounds are of ``--list``. A row per composite gives the IoU
 of the closed-form head on the whole picture, reduced, and with ``tile``; composites that ``--out`` has already are not
-measured again, and ``--seconds`` ends a run early. ``memory`` predicts an enlarged picture with
-``tile``, for one class and for several, in processes of their own.
+measured again, and ``--seconds`` ends a run early. ``memory`` predicts an enlarged picture with ``tile``, for one class
+and for several, in processes of their own. ``page`` writes these tables, and those of :mod:`benchmarks.views`, below
+the text of the page.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
+from benchmarks.composites import Array, backgrounds, compose, cut_out
 from benchmarks.processes import in_process, peak_mib
-from benchmarks.tables import read_rows, write, write_rows
+from benchmarks.tables import markdown, read_rows, write, write_below, write_rows
 from benchmarks.untrained import Pictures
+from benchmarks.views import rules_table
 from novelseg import Segmenter
 from novelseg.core.labels import binary
 from novelseg.core.progress import track
@@ -36,48 +38,11 @@ from novelseg.ops.counts import object_iou
 
 SIZE, SHARE = (4000, 3000), 0.0006  # width and height, px; share of the object
 LARGE = (6000, 4000)
-SCALES = np.arange(1.0, 0.2, -0.05)  # of the background's rectangle, from the largest that fits
 FIND = ("composite", "object", "background", "whole_iou", "tile_iou", "whole_presence", "tile_presence", "seconds")
 MEMORY = ("width", "height", "classes", "seconds", "peak_mib")
-Array = NDArray[np.uint8]
 MEADOW = ("sheep", "cow")
-
-
-def free_rectangle(mask: Array, ratio: float) -> tuple[slice, slice] | None:
-    """Return the largest rectangle of pure background with a ratio of width to height, among a few sizes."""
-    sums = np.pad((mask != 0).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    height = min(mask.shape[0], mask.shape[1] / ratio)
-    for scale in SCALES:
-        h, w = int(scale * height), int(scale * height * ratio)
-        inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
-        if (places := np.argwhere(inside == 0)).size:
-            top, left = places[len(places) // 2].tolist()
-            return slice(top, top + h), slice(left, left + w)
-    return None
-
-
-def cut_out(image: Array, mask: Array, label: int) -> tuple[Array, Array]:
-    """Return the largest connected region of a class: its rectangle of the picture, and its mask."""
-    regions, _ = ndimage.label(mask == label)
-    largest = (regions == np.bincount(regions[regions > 0]).argmax()).astype(np.uint8)
-    (box,) = ndimage.find_objects(largest)
-    return image[box], largest[box]
-
-
-def compose(background: Array, thing: tuple[Array, Array], rng: np.random.Generator) -> tuple[Array, Array]:
-    """Set a reduced object into an enlarged background; return the picture and its mask."""
-    picture = np.array(Image.fromarray(background).resize(SIZE, Image.Resampling.BICUBIC))
-    colours, mask = thing
-    scale = np.sqrt(SHARE * SIZE[0] * SIZE[1] / mask.sum())
-    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
-    small = np.array(Image.fromarray(colours).resize(size, Image.Resampling.LANCZOS)).astype(np.float32)
-    alpha = np.array(Image.fromarray(255 * mask).resize(size, Image.Resampling.BILINEAR)).astype(np.float32) / 255
-    top, left = (int(rng.integers(0, free)) for free in (SIZE[1] - size[1], SIZE[0] - size[0]))
-    place = slice(top, top + size[1]), slice(left, left + size[0])
-    picture[place] = np.rint(alpha[..., None] * small + (1 - alpha[..., None]) * picture[place]).astype(np.uint8)
-    truth = np.zeros(picture.shape[:2], np.uint8)
-    truth[place] = alpha > 0.5
-    return picture, truth
+ENCODERS = ("ResNet-18", "ResNet-50")
+MARK = "<!-- written by `python -m benchmarks.tiles page` -->"
 
 
 def composites(options: argparse.Namespace) -> list[tuple[str, str, Array, Array]]:
@@ -85,14 +50,14 @@ def composites(options: argparse.Namespace) -> list[tuple[str, str, Array, Array
     pictures, label = Pictures(options.voc, options.list), VOC.index(options.label) + 1
     rng = np.random.default_rng(options.seed)
     things = rng.permutation(np.flatnonzero(pictures.pixels[:, label] >= options.min_pixels)).tolist()
-    meadows = pictures.pixels[:, [VOC.index(name) + 1 for name in MEADOW]].any(1)
-    free = {n: free_rectangle(pictures.mask(n), SIZE[0] / SIZE[1]) for n in np.flatnonzero(meadows).tolist()}
-    boxes = sorted(((n, box) for n, box in free.items() if box), key=lambda one: one[1][0].start - one[1][0].stop)
+    boxes = backgrounds(pictures, MEADOW, SIZE[0] / SIZE[1])
     found = []
     for number in range(options.composites):
         thing, (place, box) = things[number % len(things)], boxes[number % len(boxes)]
         parts = cut_out(pictures.image(thing), pictures.mask(thing), label)
-        found.append((pictures.ids[thing], pictures.ids[place], *compose(pictures.image(place)[box], parts, rng)))
+        found.append(
+            (pictures.ids[thing], pictures.ids[place], *compose(pictures.image(place)[box], parts, rng, SIZE, SHARE))
+        )
     return found
 
 
@@ -146,13 +111,32 @@ def measure_memory(options: argparse.Namespace, classes: int) -> dict[str, Any]:
     return {**row, "seconds": f"{seconds:.0f}", "peak_mib": f"{peak_mib():.0f}"}
 
 
+def plain(name: str) -> str:
+    """Return the name of an encoder as it stands in names of files."""
+    return name.lower().replace("-", "")
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """Write all tables below the mark of the page; its text is written by hand."""
+    folder = options.out.parent
+    lines = rules_table({name: read_rows(folder / f"tiles-views-{plain(name)}.tsv") for name in ENCODERS})
+    for name in ENCODERS:
+        rows = read_rows(folder / f"tiles-{plain(name)}.tsv")
+        lines += ["", f"## 0.06 % of 4000 × 3000 px, {name}, validation list", "", *markdown(FIND, rows), ""]
+        means = (f"{form} {np.mean([float(row[f'{form}_iou']) for row in rows]):.3f}" for form in ("whole", "tile"))
+        lines += [f"Mean IoU: {', '.join(means)}."]
+    rows = read_rows(folder / "tiles-memory-resnet18.tsv")
+    lines += ["", "## Memory, 24 million pixels, ResNet-18", "", *markdown(MEMORY, rows)]
+    write_below(options.out, MARK, lines)
+
+
 def main() -> None:
     """Run one of both parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("find", "memory"))
-    parser.add_argument("--voc", type=Path, required=True)
+    parser.add_argument("part", choices=("find", "memory", "page"))
+    parser.add_argument("--voc", type=Path)
     parser.add_argument("--list", default="val")
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--weights", default="")
     parser.add_argument("--stem", default="")
     parser.add_argument("--label", choices=VOC, default="sheep")
     parser.add_argument("--shots", type=int, default=5)
@@ -167,6 +151,9 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.part == "memory":
         write(options.out, MEMORY, [in_process(measure_memory, options, classes) for classes in options.classes])
+        return
+    if options.part == "page":
+        write_page(options)
         return
     rows = find(options)
     write(options.out, FIND, rows)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from novelseg import Segmenter
@@ -86,32 +88,65 @@ def test_windows_are_compared_with_each_other_if_there_are_eight() -> None:
     assert adapted.compare(predictions) == predictions
 
 
-class OneLogitPerWindow:
-    """A predictor whose windows mark everything; their presence is stated."""
+class StatedViews:
+    """A predictor whose views mark everything, with a stated logit and presence each."""
 
     calibration = UNCALIBRATED
 
-    def __init__(self, presence: Sequence[float]) -> None:
-        self._presence = list(presence)
+    def __init__(self, views: Sequence[tuple[float, float | None]]) -> None:
+        self._views = list(views)
 
     def __call__(self, images: Images) -> list[Prediction]:
-        return [Prediction(torch.full((1, 4, 4), 3.0), torch.tensor([self._presence.pop(0)])) for _ in images]
+        return [self._next() for _ in images]
+
+    def _next(self) -> Prediction:
+        logit, presence = self._views.pop(0)
+        return Prediction(torch.full((1, 4, 4), logit), None if presence is None else torch.tensor([presence]))
 
     def compare(self, predictions: list[Prediction]) -> list[Prediction]:
         return predictions
 
 
-def test_windows_much_less_likely_than_the_best_one_do_not_mark() -> None:
-    picture = np.zeros((16, 64, 3), np.uint8)  # five windows
-    presence = [-1.0, 1.1, 3.0, 0.9, -4.0]  # decisive: the default of 0.15, and 2 below the best one
-    for least, marking in ((PRESENT, [1, 2]), (0.0, range(5))):
-        predictor = PicturePredictor(
-            OneLogitPerWindow(presence), "fake", PatchGrid(4), batch=2, side=16, tile=True, edges=False, presence=least
-        )
-        ((logits, prediction),) = predictor.each(iter([picture]), for_masks=True)
-        expected = Blend(1, 16, 64)
-        for number, window in enumerate(windows(16, 64, 16)):
-            expected.add(window, np.full((1, 16, 16), 3.0 if number in marking else ABSENT, np.float32))
-        np.testing.assert_allclose(logits, expected.mean())
-        assert prediction.presence is not None
-        assert float(prediction.presence[0]) == 3
+def blended(logits: Sequence[float]) -> NDArray[np.float32]:
+    """Blend the windows of a picture of 16 × 64 px."""
+    blend = Blend(1, 16, 64)
+    for window, logit in zip(windows(16, 64, 16), logits, strict=True):
+        blend.add(window, np.full((1, 16, 16), logit, np.float32))
+    return blend.mean()
+
+
+PRESENCE = (-1.0, 1.1, 3.0, 0.9, -4.0)  # of five windows; 2 below the best one decides
+
+
+@pytest.mark.parametrize(
+    ("least", "whole", "kept", "joined"),
+    [
+        (PRESENT, 0.5, [1, 2], False),
+        (PRESENT, 1.5, [1, 2], True),  # the whole picture is a view as well
+        (PRESENT, 5.2, [], True),  # and may be the best one
+        (0.0, -9.0, [0, 1, 2, 3, 4], True),  # no decision
+        (PRESENT, None, [0, 1, 2, 3, 4], False),  # a variant that does not judge presence
+    ],
+)
+def test_views_much_less_likely_than_the_best_one_do_not_mark(
+    least: float, whole: float | None, kept: list[int], joined: bool
+) -> None:
+    picture = np.zeros((16, 64, 3), np.uint8)
+    views = [(3.0, None if whole is None else presence) for presence in PRESENCE]
+    shape: dict[str, Any] = {
+        "name": "stated",
+        "grid": PatchGrid(4),
+        "batch": 2,
+        "side": 16,
+        "tile": True,
+        "edges": False,
+    }
+    for for_masks in (True, False):
+        predictor = PicturePredictor(StatedViews([*views, (1.0, whole)]), presence=least, **shape)
+        ((logits, prediction),) = predictor.each(iter([picture]), for_masks=for_masks)
+        expected = blended([3.0 if number in kept or not for_masks else ABSENT for number in range(5)])
+        if joined and for_masks:
+            expected = np.maximum(expected, 1.0)
+        np.testing.assert_allclose(logits, expected)
+        score = None if prediction.presence is None else pytest.approx(float(prediction.presence[0]))
+        assert score == (None if whole is None else max(whole, *PRESENCE))

@@ -19,7 +19,7 @@ from novelseg.inference.tiles import Blend, Window, batches, windows
 from novelseg.methods.contract import require_finite
 
 ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
-TILED_RANGE = 2.0  # logits of presence below the best window's, up to which a window counts as showing the class too
+TILED_RANGE = 2.0  # logits of presence that a view may lie below the best one (docs/results/tiles.md)
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
 
@@ -100,10 +100,12 @@ class PicturePredictor:
     def _tiled(
         self, picture: NDArray[np.uint8], number: int, for_masks: bool
     ) -> tuple[NDArray[np.float32], Prediction]:
-        """Predict a picture in windows of its own resolution.
+        """Predict a picture in windows of its own resolution, and reduced as a whole, for things of any size.
 
-        A class counts as present if it does in one of them. For masks, windows in which it does not, or is much less
-        likely than in the best one, do not mark it.
+        A class counts as present if it does in one of these views. For masks, only those views mark it in which it
+        does and is not much less likely than in the best one; of the whole view and of the blended windows, the larger
+        logit counts. Variants that do not judge presence have no means to weigh the views: their windows alone count,
+        as they do for logits that are not for masks.
         """
         height, width = picture.shape[:2]
         places = self._windows(picture)
@@ -113,21 +115,28 @@ class PicturePredictor:
             for one in self.predictor([picture[each.slices] for each in some])
         ]
         predictions = self.predictor.compare(predictions)
+        if predictions[0].presence is not None:
+            predictions += self.predictor([resize(picture, self.side)])
         marked = self._marked(predictions)
         blend = Blend(len(predictions[0].logits), height, width)
-        for window, one, classes in zip(places, predictions, marked, strict=True):
+        for window, one, classes in zip(places, predictions, marked, strict=False):
             logits = self._enlarged(one, picture[window.slices], number, for_masks)
             if for_masks:
                 logits[~classes] = np.minimum(logits[~classes], ABSENT)
             blend.add(window, logits)
-        scores = [one.presence for one in predictions if one.presence is not None]
         large = blend.mean()
+        del blend
+        if for_masks and len(predictions) > len(places):
+            for label in np.flatnonzero(marked[-1]):  # one by one, to save memory
+                whole = Prediction(predictions[-1].logits[label : label + 1])
+                np.maximum(large[label], self._enlarged(whole, picture, number, for_masks)[0], out=large[label])
+        scores = [one.presence for one in predictions if one.presence is not None]
         factor = -(-max(height, width) // TILED_CELLS)
         cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
         return large, Prediction(cells, torch.stack(scores).amax(0) if scores else None)
 
     def _marked(self, predictions: list[Prediction]) -> NDArray[np.bool_]:
-        """Return whether each class is marked in each window, (N, K)."""
+        """Return whether each class is marked in each view, (N, K)."""
         present = np.stack([decide_presence(one, self.presence)[1] for one in predictions])
         scores = [one.presence for one in predictions if one.presence is not None]
         if not scores or self.presence == 0:
