@@ -76,9 +76,10 @@ class Segmenter:
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size. A vision transformer in a bundle reduces them further, to the side that it was exported with.
     tile
-        Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution,
-        instead of reduced, for small things in large pictures. Supports are seen reduced, as without. Presence is
-        judged for each window, in comparison to the others.
+        Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution, for
+        small things in them, as well as reduced. Presence is judged for each of these views, and masks are those of the
+        views in which an object is about as likely as in the best one. Variants that do not judge presence see the
+        windows alone. Supports are seen reduced, as without.
     edges
         Whether the borders of masks follow those of the picture, by a guided filter of the probabilities
         (:mod:`novelseg.inference.edges`).
