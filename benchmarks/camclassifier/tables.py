@@ -147,8 +147,8 @@ def joint_section(frame: pd.DataFrame) -> list[str]:
 
 
 def ablation_section(frame: pd.DataFrame) -> list[str]:
-    """Write scores and paired differences of the ablation on the novel classes."""
-    lines = []
+    """Write scores and paired differences of the ablation on the novel classes, of one training seed."""
+    lines, frame = [], frame[frame["seed"] == 0]
     sums = frame.groupby(["fold", "variant"])[list(COUNTS)].sum()
     # Prediction and object together have as many pixels as their union and intersection; the object is the same.
     both, valid = sums["fg_union"] + sums["fg_intersection"], sums["bg_union"] + sums["fg_intersection"]
@@ -172,6 +172,49 @@ def ablation_section(frame: pd.DataFrame) -> list[str]:
     return lines
 
 
+def seed_samples(rows: pd.DataFrame, score: str) -> dict[str, NDArray[np.float64]]:
+    """Compute a score of every variant for each training seed of a fold, on the same resampled queries and seeds.
+
+    Returns
+    -------
+    dict of (seeds + 1, 1 + samples)
+        A row per seed, and at the end the mean over seeds, whose samples draw both queries and seeds with replacement.
+    """
+    queries, seeds = sorted(rows["query"].unique()), sorted(rows["seed"].unique())
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), size=DRAWS)
+    weights = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=DRAWS) / len(seeds)
+    weights = np.concatenate([np.full((1, len(seeds)), 1 / len(seeds)), weights]).T  # (seeds, 1 + samples)
+    found = {}
+    for variant, part in rows.groupby("variant"):
+        each = np.stack([samples_of(part[part["seed"] == seed], score, times, queries) for seed in seeds])
+        found[str(variant)] = np.concatenate([each, (weights * each).sum(0, keepdims=True)])
+    return found
+
+
+def seeds_section(frame: pd.DataFrame) -> list[str]:
+    """Write the ablation of folds that were trained with several seeds."""
+    rows = []
+    seeds = sorted(frame["seed"].unique())
+    for fold, part in frame.groupby("fold"):
+        complete = part.groupby("variant")["seed"].nunique() == len(seeds)
+        part = part[part["variant"].map(complete)]
+        if part["seed"].nunique() < 2:
+            continue
+        scores = {score: seed_samples(part, score) for score in ("miou", "fb_iou")}
+        for variant in scores["miou"]:
+            for score, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU")):
+                own, reference = scores[score][variant], scores[score]["cam, map"]
+                values = own if variant == "cam, map" else reference - own
+                sign = "" if variant == "cam, map" else "+"
+                cells = [f"{one[0]:{sign}.1f}" for one in values[:-1]]
+                spread = np.std(values[:-1, 0], ddof=1)
+                title = f"`{variant}`" if variant == "cam, map" else f"`cam, map` minus `{variant}`"
+                rows.append([str(fold), title, name, *cells, f"± {spread:.1f}", shown(values[-1], sign)])
+    header = ["fold", "variant", "score", *(f"seed {seed}" for seed in seeds), "between seeds", "all seeds [95 %]"]
+    return markdown(header, rows)
+
+
 def curves_section(frame: pd.DataFrame) -> list[str]:
     """Write the areas under the curve after the joint training."""
     rows = []
@@ -192,6 +235,7 @@ SECTIONS = {
     "choice": ("cam-classifier-maps.tsv", choice_section),
     "joint": ("cam-classifier-joint.tsv", joint_section),
     "ablation": ("cam-classifier-ablation.tsv", ablation_section),
+    "seeds": ("cam-classifier-ablation.tsv", seeds_section),
     "curves": ("cam-classifier-curves.tsv", curves_section),
 }
 
