@@ -119,6 +119,10 @@ def plain(name: str) -> str:
 def write_page(options: argparse.Namespace) -> None:
     """Write all tables below the mark of the page; its text is written by hand."""
     folder = options.out.parent
+    files = [f"tiles-{kind}{plain(name)}.tsv" for name in ENCODERS for kind in ("", "views-")]
+    for file in (*files, "tiles-memory-resnet18.tsv"):
+        if not (folder / file).exists():
+            raise SystemExit(f"{folder / file}: does not exist; measure it first, or fetch it from the repository")
     lines = rules_table({name: read_rows(folder / f"tiles-views-{plain(name)}.tsv") for name in ENCODERS})
     for name in ENCODERS:
         rows = read_rows(folder / f"tiles-{plain(name)}.tsv")
@@ -131,7 +135,7 @@ def write_page(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run one of both parts."""
+    """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("find", "memory", "page"))
     parser.add_argument("--voc", type=Path)
@@ -148,6 +152,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.part != "page" and not (options.voc and options.weights):
+        parser.error("expected --voc and --weights")
     torch.set_num_threads(1)
     if options.part == "memory":
         write(options.out, MEMORY, [in_process(measure_memory, options, classes) for classes in options.classes])

@@ -4,8 +4,8 @@
 
 Objects of the training list are set into backgrounds of 2000 × 1500 px (:mod:`benchmarks.composites`); other pictures
 of the class are the supports. With ``tile``, a picture is predicted in windows of its own resolution, and reduced as a
-whole. Each row has the IoU of the mask of the whole, of the windows alone, and of both together; a view marks the class
-if the logit of its presence is at most so much smaller than that of the best view. All views are computed once.
+whole. Each row has the IoU of the mask of the whole, of the windows alone, and of both together. The number in the name
+of a rule is the most by which the logit of a view's presence may lie below that of the best view.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Views:
 
     def joined(self, reach: float, whole: bool) -> Array:
         """Return the mask of the windows, and of the whole if it is a view."""
-        last = self._whole if whole else self._whole._replace(presence=torch.full((1,), -torch.inf))
+        assert self._whole.presence is not None
+        never = self._whole._replace(presence=torch.full_like(self._whole.presence, -torch.inf))
+        last = self._whole if whole else never
         with mock.patch.object(enlarge, "TILED_RANGE", reach):
             return self._mask([*self._windows, last], tile=True)
 
@@ -111,7 +113,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             parts = cut_out(pictures.image(thing), pictures.mask(thing), label)
             if any(own >= side for own, side in zip(size_of(parts[1], SIZE, share), SIZE, strict=True)):
                 continue  # a long object that is as wide as the picture
-            place, box = next(one for one in boxes if one[0] not in taught and not pictures.pixels[one[0], label])
+            place, box = next(one for one in boxes if not pictures.pixels[one[0], label])
             picture, truth = compose(pictures.image(place)[box], parts, rng, SIZE, share)
             views = Views(segmenter, picture)
             facts = (name, share, pictures.ids[thing], pictures.ids[place], *views.presence())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.composites import compose, cut_out
+from benchmarks.views import Views
 from novelseg import Segmenter
 from novelseg.backbones.grid import PatchGrid
-from novelseg.inference.enlarge import ABSENT, PicturePredictor
+from novelseg.inference.enlarge import ABSENT, TILED_RANGE, PicturePredictor
 from novelseg.inference.findings import UNCALIBRATED
 from novelseg.inference.predictors import Images, Prediction
 from novelseg.inference.segmenter import PRESENT
@@ -89,64 +90,111 @@ def test_windows_are_compared_with_each_other_if_there_are_eight() -> None:
 
 
 class StatedViews:
-    """A predictor whose views mark everything, with a stated logit and presence each."""
+    """A predictor whose views have a stated logit per class everywhere, and a stated presence."""
 
     calibration = UNCALIBRATED
 
-    def __init__(self, views: Sequence[tuple[float, float | None]]) -> None:
-        self._views = list(views)
+    def __init__(self, logits: Sequence[Sequence[float]], presence: Sequence[Sequence[float]] | None) -> None:
+        self._logits, self._presence = list(logits), None if presence is None else list(presence)
 
     def __call__(self, images: Images) -> list[Prediction]:
         return [self._next() for _ in images]
 
     def _next(self) -> Prediction:
-        logit, presence = self._views.pop(0)
-        return Prediction(torch.full((1, 4, 4), logit), None if presence is None else torch.tensor([presence]))
+        logits = torch.tensor(self._logits.pop(0))[:, None, None].expand(-1, 4, 4)
+        return Prediction(logits, None if self._presence is None else torch.tensor(self._presence.pop(0)))
 
     def compare(self, predictions: list[Prediction]) -> list[Prediction]:
         return predictions
 
 
+def viewed(
+    logits: Sequence[Sequence[float]], presence: Sequence[Sequence[float]] | None, least: float | None, shown: float
+) -> tuple[NDArray[np.float32], Prediction]:
+    """Predict a picture of five windows of 16 px, and the whole of it if it is asked for."""
+    predictor = PicturePredictor(
+        StatedViews(logits, presence), "stated", PatchGrid(4), batch=2, side=16, tile=True, edges=False, presence=shown
+    )
+    (result,) = predictor.each(iter([np.zeros((16, 64, 3), np.uint8)]), least=least)
+    return result
+
+
 def blended(logits: Sequence[float]) -> NDArray[np.float32]:
-    """Blend the windows of a picture of 16 × 64 px."""
     blend = Blend(1, 16, 64)
     for window, logit in zip(windows(16, 64, 16), logits, strict=True):
         blend.add(window, np.full((1, 16, 16), logit, np.float32))
-    return blend.mean()
+    values: NDArray[np.float32] = blend.mean()[0]
+    return values
 
 
 PRESENCE = (-1.0, 1.1, 3.0, 0.9, -4.0)  # of five windows; 2 below the best one decides
 
 
 @pytest.mark.parametrize(
-    ("least", "whole", "kept", "joined"),
+    ("shown", "whole", "kept", "joined"),
     [
         (PRESENT, 0.5, [1, 2], False),
         (PRESENT, 1.5, [1, 2], True),  # the whole picture is a view as well
         (PRESENT, 5.2, [], True),  # and may be the best one
         (0.0, -9.0, [0, 1, 2, 3, 4], True),  # no decision
-        (PRESENT, None, [0, 1, 2, 3, 4], False),  # a variant that does not judge presence
     ],
 )
 def test_views_much_less_likely_than_the_best_one_do_not_mark(
-    least: float, whole: float | None, kept: list[int], joined: bool
+    shown: float, whole: float, kept: list[int], joined: bool
 ) -> None:
-    picture = np.zeros((16, 64, 3), np.uint8)
-    views = [(3.0, None if whole is None else presence) for presence in PRESENCE]
-    shape: dict[str, Any] = {
-        "name": "stated",
-        "grid": PatchGrid(4),
-        "batch": 2,
-        "side": 16,
-        "tile": True,
-        "edges": False,
-    }
-    for for_masks in (True, False):
-        predictor = PicturePredictor(StatedViews([*views, (1.0, whole)]), presence=least, **shape)
-        ((logits, prediction),) = predictor.each(iter([picture]), for_masks=for_masks)
-        expected = blended([3.0 if number in kept or not for_masks else ABSENT for number in range(5)])
-        if joined and for_masks:
-            expected = np.maximum(expected, 1.0)
-        np.testing.assert_allclose(logits, expected)
-        score = None if prediction.presence is None else pytest.approx(float(prediction.presence[0]))
-        assert score == (None if whole is None else max(whole, *PRESENCE))
+    logits, presence = [*[[3.0]] * 5, [1.0]], [[value] for value in (*PRESENCE, whole)]
+    found, prediction = viewed(logits, presence, 0.0, shown)
+    expected = blended([3.0 if number in kept else ABSENT for number in range(5)])
+    np.testing.assert_allclose(found[0], np.maximum(expected, 1.0) if joined else expected)
+    assert prediction.presence is not None
+    assert float(prediction.presence[0]) == pytest.approx(max(whole, *PRESENCE))
+
+
+def test_each_class_has_its_own_views() -> None:
+    logits = [*[[3.0, 2.0]] * 5, [4.0, 5.0]]
+    presence = [*zip(PRESENCE, (0.0, 0.0, 0.0, 9.0, 8.0), strict=True), (0.0, 7.5)]
+    found, _ = viewed(logits, [list(one) for one in presence], 0.0, PRESENT)
+    np.testing.assert_allclose(found[0], blended([ABSENT, 3.0, 3.0, ABSENT, ABSENT]))  # without the whole
+    np.testing.assert_allclose(found[1], 5.0)  # the whole is larger everywhere
+
+
+def test_windows_that_do_not_mark_a_class_do_not_at_a_low_threshold_either() -> None:
+    least = -3.0
+    found, _ = viewed([*[[3.0]] * 5, [1.0]], [[value] for value in (*PRESENCE, -9.0)], least, PRESENT)
+    np.testing.assert_allclose(found[0], blended([least - 1, 3.0, 3.0, least - 1, least - 1]))
+    assert (found[0, :, :8] < least).all()
+
+
+def test_without_presence_or_masks_the_windows_are_averaged() -> None:
+    logits = [[1.0], [2.0], [3.0], [4.0], [5.0]]
+    presence = [[value] for value in PRESENCE]
+    for found, _ in (viewed(logits, None, 0.0, PRESENT), viewed(logits, presence, None, PRESENT)):
+        np.testing.assert_allclose(found[0], blended([1.0, 2.0, 3.0, 4.0, 5.0]))
+
+
+def test_things_larger_than_a_window_keep_their_middle() -> None:
+    image, mask = disc()
+    large, truth = disc(side=256, middle=(128, 128))
+    tiled = Segmenter(weights=WEIGHTS, side=64, tile=True).fit(image, mask)
+    whole = Segmenter(weights=WEIGHTS, side=64).fit(image, mask)
+    assert tiled.score(large, truth) > 0.9 * whole.score(large, truth) > 0.4
+
+
+def test_views_that_are_known_give_the_masks_of_the_segmenter() -> None:
+    image, mask = disc()
+    large = disc(side=192, middle=(90, 70))[0]
+    segmenter = Segmenter(weights=WEIGHTS, side=64, tile=True).fit(image, mask)
+    views = Views(segmenter, large)
+    np.testing.assert_array_equal(views.joined(TILED_RANGE, whole=True), segmenter.predict(large)[0])
+    whole = Segmenter(weights=WEIGHTS, side=64).fit(image, mask).predict(large)[0]
+    np.testing.assert_array_equal(views.whole(), whole)
+
+
+def test_a_composite_shows_the_object_at_its_share_and_its_place() -> None:
+    image, mask = disc()
+    background = np.full((30, 40, 3), 7, np.uint8)
+    picture, truth = compose(background, cut_out(image, mask, 1), np.random.default_rng(0), (200, 150), 0.05)
+    assert picture.shape == (150, 200, 3)
+    assert truth.mean() == pytest.approx(0.05, rel=0.1)
+    assert (np.abs(picture[truth == 1].astype(int) - (230, 40, 30)) < 60).mean() > 0.9
+    assert (picture[truth == 0] == 7).all(1).mean() > 0.95

@@ -39,7 +39,7 @@ MinArea = Annotated[int, Help("smallest area of a connected region that is kept,
 Largest = Annotated[bool, Help("keep only the largest region of each class")]
 Tile = Annotated[
     bool,
-    Help("also process pictures larger than --side in overlapping windows of this side, to find small things"),
+    Help("process pictures larger than --side in overlapping windows of this side, to find small things"),
 ]
 Precision = Annotated[
     str,

@@ -62,6 +62,7 @@ from novelseg.inference.results import Query, Results, result_names
 from novelseg.inference.segmenter import PRESENT, SIDE_PX
 from novelseg.methods.variants import CLOSED_FORM
 
+MASKS_VERSION = 1  # raised when the same pictures and settings get other masks, so that no folder has both
 MOST_UNLABELLED = 64  # pictures that --adapt looks at
 
 
@@ -152,6 +153,7 @@ def run(
         segmenter.save(save)
     names = segmenter.classes_ or []
     settings = {
+        "masks": MASKS_VERSION,
         "network": segmenter.bundle_.about["sources"]["encoder"] if bundle is None else digest(bundle),
         "classes": names,
         "query": query.resolve().as_posix(),

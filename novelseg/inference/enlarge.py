@@ -18,7 +18,7 @@ from novelseg.inference.predictors import Prediction, Predictor
 from novelseg.inference.tiles import Blend, Window, batches, windows
 from novelseg.methods.contract import require_finite
 
-ABSENT = -1.0  # largest logit that a window without the class adds where windows overlap
+ABSENT = -1.0  # largest logit that a window which does not mark the class adds where windows overlap
 TILED_RANGE = 2.0  # logits of presence that a view may lie below the best one (docs/results/tiles.md)
 TILED_CELLS = 1000  # longest side of the logits from which the expected IoU of a tiled picture is computed
 
@@ -52,22 +52,30 @@ class PicturePredictor:
     edges: bool
     presence: float
 
-    def each(self, photos: Iterator[Photo], *, for_masks: bool) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
+    def each(self, photos: Iterator[Photo], *, least: float | None) -> Iterator[tuple[NDArray[np.float32], Prediction]]:
         """Yield the logits of pictures at their size, (K, H, W), and the predictions that they are enlarged from.
 
-        For masks, their borders follow those of the pictures, and windows without a class do not mark it. Only a few
-        pictures are in memory.
+        Only a few pictures are in memory.
+
+        Parameters
+        ----------
+        photos
+            The pictures.
+        least
+            Smallest logit of a marked pixel, for logits from which masks are made: their borders follow those of the
+            picture, and with ``tile`` they are put together as :meth:`_marked_views` says. None: logits as the method
+            gives them, those of overlapping windows averaged.
         """
         number = 0
         while chunk := list(islice(photos, 1 if self.tile else self.batch)):
             pictures = [rgb_of(photo) for photo in chunk]
             if self._needs_windows(pictures[0]):
-                yield self._tiled(pictures[0], number, for_masks)
+                yield self._tiled(pictures[0], number, least)
                 number += 1
                 continue
             predictions = self.predictor([resize(picture, self.side) for picture in pictures])
             for picture, one in zip(pictures, predictions, strict=True):
-                yield self._enlarged(one, picture, number, for_masks), one
+                yield self._enlarged(one, picture, number, for_masks=least is not None), one
                 number += 1
 
     def predictions(self, picture: NDArray[np.uint8]) -> Iterator[Prediction]:
@@ -85,7 +93,7 @@ class PicturePredictor:
         return windows(picture.shape[0], picture.shape[1], self.side)
 
     def _enlarged(
-        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, for_masks: bool
+        self, prediction: Prediction, picture: NDArray[np.uint8], number: int, *, for_masks: bool
     ) -> NDArray[np.float32]:
         """Return logits at the size of their picture, (K, H, W)."""
         require_finite(prediction.logits[None], [f"picture {number} with '{self.name}'"])
@@ -98,14 +106,11 @@ class PicturePredictor:
         return enlarged
 
     def _tiled(
-        self, picture: NDArray[np.uint8], number: int, for_masks: bool
+        self, picture: NDArray[np.uint8], number: int, least: float | None
     ) -> tuple[NDArray[np.float32], Prediction]:
-        """Predict a picture in windows of its own resolution, and reduced as a whole, for things of any size.
+        """Predict a picture in windows of its own resolution and, for masks, also reduced as a whole.
 
-        A class counts as present if it does in one of these views. For masks, only those views mark it in which it
-        does and is not much less likely than in the best one; of the whole view and of the blended windows, the larger
-        logit counts. Variants that do not judge presence have no means to weigh the views: their windows alone count,
-        as they do for logits that are not for masks.
+        A class counts as present if it does in one of these views.
         """
         height, width = picture.shape[:2]
         places = self._windows(picture)
@@ -115,30 +120,37 @@ class PicturePredictor:
             for one in self.predictor([picture[each.slices] for each in some])
         ]
         predictions = self.predictor.compare(predictions)
-        if predictions[0].presence is not None:
-            predictions += self.predictor([resize(picture, self.side)])
-        marked = self._marked(predictions)
+        # The whole is not compared with the windows, which would lift its presence too far (docs/results/tiles.md).
+        joined = least is not None and predictions[0].presence is not None
+        views = [*predictions, *self.predictor([resize(picture, self.side)])] if joined else predictions
+        marked = self._marked_views(views)
         blend = Blend(len(predictions[0].logits), height, width)
-        for window, one, classes in zip(places, predictions, marked, strict=False):
-            logits = self._enlarged(one, picture[window.slices], number, for_masks)
-            if for_masks:
-                logits[~classes] = np.minimum(logits[~classes], ABSENT)
+        for window, one, classes in zip(places, predictions, marked[: len(places)], strict=True):
+            logits = self._enlarged(one, picture[window.slices], number, for_masks=least is not None)
+            if least is not None:
+                logits[~classes] = np.minimum(logits[~classes], min(ABSENT, least - 1))
             blend.add(window, logits)
         large = blend.mean()
         del blend
-        if for_masks and len(predictions) > len(places):
+        if joined:
             for label in np.flatnonzero(marked[-1]):  # one by one, to save memory
-                whole = Prediction(predictions[-1].logits[label : label + 1])
-                np.maximum(large[label], self._enlarged(whole, picture, number, for_masks)[0], out=large[label])
-        scores = [one.presence for one in predictions if one.presence is not None]
+                whole = Prediction(views[-1].logits[label : label + 1])
+                enlarged = self._enlarged(whole, picture, number, for_masks=True)[0]
+                np.maximum(large[label], enlarged, out=large[label])
+        scores = [one.presence for one in views if one.presence is not None]
         factor = -(-max(height, width) // TILED_CELLS)
         cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
         return large, Prediction(cells, torch.stack(scores).amax(0) if scores else None)
 
-    def _marked(self, predictions: list[Prediction]) -> NDArray[np.bool_]:
-        """Return whether each class is marked in each view, (N, K)."""
-        present = np.stack([decide_presence(one, self.presence)[1] for one in predictions])
-        scores = [one.presence for one in predictions if one.presence is not None]
+    def _marked_views(self, views: list[Prediction]) -> NDArray[np.bool_]:
+        """Return which views of a picture mark each class, (N, K).
+
+        Those in which it counts as present and the logit of its presence is at most ``TILED_RANGE`` below that of the
+        best view; all views where nothing is decided about presence. Of the blended windows and the whole, the larger
+        logit then counts. Without presence there is nothing to weigh the whole by, and only the windows count.
+        """
+        present = np.stack([decide_presence(one, self.presence)[1] for one in views])
+        scores = [one.presence for one in views if one.presence is not None]
         if not scores or self.presence == 0:
             return present
         logits: NDArray[np.float32] = torch.stack(scores).float().cpu().numpy()

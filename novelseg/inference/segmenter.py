@@ -76,10 +76,10 @@ class Segmenter:
         Longest side at which the network sees a picture, px. Larger pictures are reduced; masks have the pictures' own
         size. A vision transformer in a bundle reduces them further, to the side that it was exported with.
     tile
-        Whether pictures larger than ``side`` are seen in overlapping windows of this side at their own resolution, for
-        small things in them, as well as reduced. Presence is judged for each of these views, and masks are those of the
-        views in which an object is about as likely as in the best one. Variants that do not judge presence see the
-        windows alone. Supports are seen reduced, as without.
+        Whether pictures larger than ``side`` are also predicted in overlapping windows of this side at their own
+        resolution, to find small things. Presence is judged in each window and in the reduced picture; a view with a
+        much lower score than the best one marks nothing, unless ``presence`` is 0. Variants that do not judge presence
+        use the windows alone. Supports are always reduced.
     edges
         Whether the borders of masks follow those of the picture, by a guided filter of the probabilities
         (:mod:`novelseg.inference.edges`).
@@ -298,7 +298,7 @@ class Segmenter:
         See :meth:`decision_function`.
         """
         self._require_fitted()
-        found = self._picture_predictor().each(iter(listed(images)), for_masks=False)
+        found = self._picture_predictor().each(iter(listed(images)), least=None)
         return (self._of_classes(logits) for logits, _ in found)
 
     def findings(self, images: Photos) -> Iterator[Finding]:
@@ -329,7 +329,7 @@ class Segmenter:
     def _findings(self, photos: Iterator[Photo]) -> Iterator[Finding]:
         least = float(np.log(self.threshold / (1 - self.threshold)))
         calibration = self._predictor.calibration
-        for logits, prediction in self._picture_predictor().each(photos, for_masks=True):
+        for logits, prediction in self._picture_predictor().each(photos, least=least):
             presence, present = decide_presence(prediction, self.presence)
             lowest = [least] * len(present)
             if presence is not None:
@@ -345,7 +345,7 @@ class Segmenter:
         """Return the logits of the classes against the background, one float32 array per picture.
 
         (H, W) for a single class, (K, H, W) for several, as the variant gives them: whether the object is in the
-        picture at all is not a part of them, nor are ``edges``.
+        picture at all is not a part of them, nor are ``edges``. With ``tile``, they are those of the windows alone.
         """
         return list(self.each(images))
 
