@@ -78,8 +78,9 @@ Written by `python -m benchmarks.trainingseeds`; what follows from the tables is
 [effect-of-each-component.md](effect-of-each-component.md). The trainings are repetitions with other seeds
 (`baseline.seed` and `train.seed`), on the same images, regions and episodes; corpus, prototypes and pseudo labels are
 made anew by each Baseline. `python -m workflow study seeds --grid "0 1 2"` runs such repetitions and joins their tables
-([studies.md](../studies.md#training-seeds)). The CAM prior (method B) was not repeated: its rows of one training seed
-are in [voc-subset-cpu-cam.md](voc-subset-cpu-cam.md) (before) and [cam-classifier.md](cam-classifier.md) (after).
+([studies.md](../studies.md#training-seeds)). The CAM prior (method B) is in
+[voc-subset-cpu-cam.md](voc-subset-cpu-cam.md) (before, one training seed) and
+[cam-classifier.md](cam-classifier.md#training-seeds) (after, three training seeds in folds 0 and 1).
 
 *One seed*: mIoU with a 95 % bootstrap interval over query images. *All seeds*: the mean ± the deviation between
 training seeds (n − 1), with a 95 % interval over query images and training seeds: a sample draws both with replacement,

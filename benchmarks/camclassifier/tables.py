@@ -202,7 +202,7 @@ def seeds_section(frame: pd.DataFrame) -> list[str]:
         if part["seed"].nunique() < 2:
             continue
         scores = {score: seed_samples(part, score) for score in ("miou", "fb_iou")}
-        for variant in scores["miou"]:
+        for variant in sorted(scores["miou"], key=lambda name: name != "cam, map"):
             for score, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU")):
                 own, reference = scores[score][variant], scores[score]["cam, map"]
                 values = own if variant == "cam, map" else reference - own
