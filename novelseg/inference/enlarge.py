@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from novelseg.backbones.grid import Grid
 from novelseg.inference.edges import snap_to_edges
@@ -133,14 +134,20 @@ class PicturePredictor:
         large = blend.mean()
         del blend
         if joined:
-            for label in np.flatnonzero(marked[-1]):  # one by one, to save memory
-                whole = Prediction(views[-1].logits[label : label + 1])
-                enlarged = self._enlarged(whole, picture, number, for_masks=True)[0]
-                np.maximum(large[label], enlarged, out=large[label])
+            for label in np.flatnonzero(marked[-1]).tolist():
+                self._join_whole(large[label], views[-1].logits[label], picture, number)
         scores = [one.presence for one in views if one.presence is not None]
         factor = -(-max(height, width) // TILED_CELLS)
         cells = F.avg_pool2d(torch.from_numpy(large)[None], factor, ceil_mode=True, count_include_pad=False)[0]
         return large, Prediction(cells, torch.stack(scores).amax(0) if scores else None)
+
+    def _join_whole(self, large: NDArray[np.float32], logits: Tensor, picture: NDArray[np.uint8], number: int) -> None:
+        """Raise the logits of a class in windows, (H, W), to those in the whole picture, (h, w), where they are larger.
+
+        Classes are joined one by one to save memory.
+        """
+        whole = self._enlarged(Prediction(logits[None]), picture, number, for_masks=True)
+        np.maximum(large, whole[0], out=large)
 
     def _marked_views(self, views: list[Prediction]) -> NDArray[np.bool_]:
         """Return which views of a picture mark each class, (N, K).
