@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.camclassifier.tables import seeds_section
 from novelseg.core import commands
 from novelseg.core.files import whole_file
 from novelseg.core.numbers import fixed
@@ -71,6 +72,13 @@ SECTIONS = (
     ),
     Section("demo: built-in drawings", "training-seeds-demo", "the preset as it is"),
 )
+CAM_BEFORE, CAM_AFTER = "voc-subset-cpu-cam", "cam-classifier-ablation"
+CAM_VARIANTS = ("pretrained", "cam", "cam-map-only")
+CAM_TEXT = """\
+*Before*: [voc-subset-cpu-cam.md](voc-subset-cpu-cam.md), one training seed, a classifier that was hardly trained, 1,000
+episodes per fold. *After*: rows of the ablation in [cam-classifier.md](cam-classifier.md#training-seeds), a trained
+classifier, 200 other episodes per fold, so that single scores of both do not compare. `cam, map` is `cam`.
+"""
 INTRODUCTION = """\
 # Component tables with several training seeds
 
@@ -78,9 +86,8 @@ Written by `python -m benchmarks.trainingseeds`; what follows from the tables is
 [effect-of-each-component.md](effect-of-each-component.md). The trainings are repetitions with other seeds
 (`baseline.seed` and `train.seed`), on the same images, regions and episodes; corpus, prototypes and pseudo labels are
 made anew by each Baseline. `python -m workflow study seeds --grid "0 1 2"` runs such repetitions and joins their tables
-([studies.md](../studies.md#training-seeds)). The CAM prior (method B) is in
-[voc-subset-cpu-cam.md](voc-subset-cpu-cam.md) (before, one training seed) and
-[cam-classifier.md](cam-classifier.md#training-seeds) (after, three training seeds in folds 0 and 1).
+([studies.md](../studies.md#training-seeds)). The CAM prior (method B) has the last
+section.
 
 *One seed*: mIoU with a 95 % bootstrap interval over query images. *All seeds*: the mean ± the deviation between
 training seeds (n − 1), with a 95 % interval over query images and training seeds: a sample draws both with replacement,
@@ -152,6 +159,28 @@ def section_lines(section: Section, folder: Path) -> Iterator[str]:
         yield from (*wrap(text, 120), "")
 
 
+def cam_lines(folder: Path) -> Iterator[str]:
+    """Yield the lines of the CAM prior's section; none if the rows of its ablation are missing."""
+    rows = folder / f"{CAM_AFTER}.tsv"
+    if not rows.exists():
+        return
+    frame = pd.read_csv(rows, sep="\t", dtype={"query": str})
+    repeated = frame.loc[frame["seed"] != frame["seed"].min(), "fold"].astype(str).unique()
+    yield from ("## voc-subset-cpu: CAM prior (method B)", "", *wrap(CAM_TEXT, 120, break_on_hyphens=False), "")
+    old = tables.read(folder / f"{CAM_BEFORE}-results.tsv", SCORES)
+    old = old[(old["shot"] == 1) & old["fold"].isin(repeated) & old["variant"].isin(CAM_VARIANTS)]
+    yield from ("### Before", "")
+    head = ["fold", "variant", "mIoU, %", "FB-IoU, %"]
+    yield from markdown_grid(
+        head,
+        [
+            [row["fold"], row["variant"], _interval(row, "miou", ".1f"), f"{row['fb_iou']:.1f}"]
+            for row in old.to_dict("records")
+        ],
+    )
+    yield from ("### After", "", *seeds_section(frame))
+
+
 def _same_lists(one: pd.Series[Any], two: pd.Series[Any]) -> bool:
     return all(one[name] == two[name] for name in ("train_list", "val_list", "folds", "min_object_pixels", "weights"))
 
@@ -161,6 +190,7 @@ def document(folder: Path = FOLDER) -> str:
     lines = [INTRODUCTION]
     for section in SECTIONS:
         lines += section_lines(section, folder)
+    lines += cam_lines(folder)
     return "\n".join(lines).rstrip() + "\n"
 
 
