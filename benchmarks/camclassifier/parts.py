@@ -29,6 +29,7 @@ from novelseg.methods.cam.equations import (
 from novelseg.methods.cam.network import UPSCALE, CamNetwork
 from novelseg.methods.losses import upsampled_cross_entropy
 from novelseg.methods.matching.prototypes import match_many
+from novelseg.ops.counts import COUNTS
 from novelseg.ops.draws import to_keys
 
 LENGTHS = (100, 1500, 6000)  # iterations of the classifier
@@ -224,7 +225,9 @@ def ablation_rows(options: argparse.Namespace) -> None:
         frames.append(
             frame_of(episodes, matching_counts(cache, episodes, options.weights), **facts, variant="pretrained")
         )
-    replace_rows(options.out / "cam-classifier-ablation.tsv", pd.concat(frames), ["fold", "seed", "variant"])
+    # Intervals resample queries, so that episodes of one query and class need no rows of their own.
+    sums = pd.concat(frames).groupby([*facts, "variant", "query", "class"], as_index=False)[list(COUNTS)].sum()
+    replace_rows(options.out / "cam-classifier-ablation.tsv", sums, [*facts, "variant"])
 
 
 def curves_of(episodes: Episodes, network: CamNetwork, facts: dict[str, Any], path: Path) -> None:
