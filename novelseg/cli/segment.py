@@ -191,7 +191,8 @@ def run(
         reasons = dict.fromkeys(refused)  # a picture of --query and --adapt has the same one twice
         for reason in reasons:
             say(f"refused: {reason}")
-        raise InputError(f"{len(reasons)} files could not be used, see above; the masks of the others are in {out}")
+        files = "1 file" if len(reasons) == 1 else f"{len(reasons)} files"
+        raise InputError(f"{files} could not be used, see above; the masks of the others are in {out}")
 
 
 def _supports(folder: Path, classes: str, label: int, side: int, refused: list[str]) -> tuple[list[str], list[Support]]:
